@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from manylabel.errors import MissingDependency
+from manylabel_export.interruption import interruptible
 
 WORKBENCH = ("torch", "transformers", "accelerate", "onnx", "sklearn", "pyarrow")
 DEFAULT_MODEL = "all-MiniLM-L6-v2"  # checkpoint.DEFAULT_MODEL, which is not imported before a command runs
@@ -135,6 +136,7 @@ def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--drop-leaked", is_flag=True, help="Do not train on texts that validation or test have too, or nearly.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
 @click.option("--force", is_flag=True, help="Replace an existing output.")
+@interruptible
 @needs_workbench
 def train(**options: Any) -> None:
     """Fine-tune on DATA (CSV, TSV, JSONL or Parquet) a classifier that gives every label that applies."""

@@ -75,7 +75,8 @@ def _raise(exc: Exception) -> None:
 def main() -> None:
     """Multi-label text classification: train, export, answer.
 
-    Exit codes: 0, 2 for wrong usage or input, 3 for a bundle that fails verification.
+    Exit codes: 0, 2 for wrong usage or input, 3 for a bundle that fails verification, 130 and 143 where a training was
+    stopped by Ctrl-C or SIGTERM.
     """
 
 

@@ -13,6 +13,9 @@ ManylabelError
 ├── MissingDependency       an optional package is absent, or two exclude each other
 ├── DeviceUnavailable       the device that was asked for cannot run
 ├── ForkedProcess           a loaded classifier was carried into a forked process
+├── Interrupted             a signal told a command to stop
+├── CannotWrite             the disk is full, or the place cannot be written to
+├── OutOfMemory             memory ran out
 ├── ExportError             a checkpoint cannot be turned into a graph
 │   └── ParityError         a graph answers otherwise than PyTorch
 └── BundleError             a folder is no bundle, or a damaged one
@@ -20,7 +23,8 @@ ManylabelError
 ```
 
 A message says what happened, what was expected, and the next step. The command line prints it as one
-line and exits with `exit_code`: 2 for wrong usage or input, 3 for a bundle that fails verification.
+line and exits with `exit_code`: 2 for wrong usage or input, 3 for a bundle that fails verification, 128 and the
+signal's number for a command that was told to stop.
 """
 
 
@@ -72,6 +76,27 @@ class DeviceUnavailable(ManylabelError):
 
 class ForkedProcess(ManylabelError):
     """A classifier that was loaded before `fork` is used in the child."""
+
+
+class Interrupted(ManylabelError):
+    """A signal told a command to stop.
+
+    Args:
+        message: What is kept, and how to go on.
+        exit_code: 128 and the signal's number, as shells have it.
+    """
+
+    def __init__(self, message: str, *, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class CannotWrite(ManylabelError):
+    """The disk is full, a quota or a limit is reached, or the place cannot be written to."""
+
+
+class OutOfMemory(ManylabelError):
+    """Memory ran out."""
 
 
 class ExportError(ManylabelError):

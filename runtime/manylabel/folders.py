@@ -67,12 +67,12 @@ def publish(staging: Path, target: Path, *, force: bool = False) -> None:
     for path in (*staging.rglob("*"), staging):
         _sync(path)
     old = target.with_name(f".{target.name}.old")
-    if target.exists():
-        shutil.rmtree(old, ignore_errors=True)
-        target.rename(old)
     try:
+        if target.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            target.rename(old)
         staging.rename(target)
-    except OSError:
+    except BaseException:  # Ctrl-C may fall between the two
         if old.exists() and not target.exists():
             old.rename(target)
         raise

@@ -15,8 +15,8 @@ import pytest
 import toy
 from manylabel.errors import InputError, OutputExists
 from manylabel_export import training
+from manylabel_export.remains import last_checkpoint
 from manylabel_export.training import Recipe, read_run, train
-from manylabel_export.training.loop import last_checkpoint
 from manylabel_export.training.progress import Progress, has_stalled
 
 RECIPE = replace(Recipe(**toy.RECIPE), epochs=6, patience=6)

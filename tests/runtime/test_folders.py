@@ -131,6 +131,26 @@ def test_a_relative_name_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert content_of(tmp_path / "out") == "new"
 
 
+def test_the_old_folder_comes_back_when_a_signal_falls_between_the_two_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path / "target", "old")
+    rename, interrupted = Path.rename, []
+
+    def rename_and_stop(self: Path, to: Path) -> Path:
+        found = rename(self, to)
+        if not interrupted:
+            interrupted.append(self)
+            raise KeyboardInterrupt
+        return found
+
+    monkeypatch.setattr(Path, "rename", rename_and_stop)
+    with pytest.raises(KeyboardInterrupt), new_folder(tmp_path / "target", force=True) as folder:
+        fill(folder, "new")
+    assert content_of(tmp_path / "target") == "old"
+    assert names(tmp_path) == ["target"]
+
+
 def test_the_old_folder_comes_back_when_the_new_one_cannot_take_its_place(tmp_path: Path) -> None:
     """Here because it is moved into itself, which no system allows."""
     fill(tmp_path / "out", "old")

@@ -20,6 +20,7 @@ from manylabel.tokenization import LongText, Tokenizer
 from manylabel_export import checkpoint
 from manylabel_export.dataset import Dataset
 from manylabel_export.metrics import multilabel_metrics, per_label_metrics
+from manylabel_export.remains import CHECKPOINTS
 from manylabel_export.splits import settle_splits
 from manylabel_export.thresholds import tune_thresholds
 from manylabel_export.training.attempt import open_attempt
@@ -28,6 +29,7 @@ from manylabel_export.training.loop import fit
 from manylabel_export.training.model import carried_model, fit_biases, fresh_model
 from manylabel_export.training.recipe import Recipe
 from manylabel_export.training.run import RUN_FILE, VALIDATION_FILE, Run, long_text_for, read_run, write_run
+from manylabel_export.training.shortage import explained
 
 __all__ = ["RUN_FILE", "VALIDATION_FILE", "Recipe", "Run", "long_text_for", "read_run", "train"]
 
@@ -63,6 +65,8 @@ def train(
         DataError: The data cannot be trained on.
         CheckpointError: The checkpoint cannot be started from.
         InputError: The recipe does not fit the model, training diverged, or there is nothing to resume.
+        CannotWrite: The disk is full, or cannot be written to. What was kept resumes.
+        OutOfMemory: Memory ran out.
     """
     output = Path(output)
     check_free(output, force=force)
@@ -73,15 +77,16 @@ def train(
     set_seed(recipe.seed)
     tokenizer = checkpoint.load_tokenizer(source)
     learner, origin = _start(source, start_from or model, data, tokenizer, recipe, carry=start_from is not None)
-    attempt = open_attempt(output, plan, force=force, resume=resume)
     warn_of_empty_labels(data, SPLITS)
-    log = _fit(learner, tokenizer, data, recipe, attempt)
-    details = {"origin": origin, "log": log, **{key: plan[key] for key in ("recipe", "data", "versions")}}
-    details["splits"] = splits
-    run = _judge(learner, tokenizer, data, recipe, details)
-    with new_folder(output, force=force) as folder:
-        write_run(folder, run, learner, tokenizer, data.part("validation"))
-    shutil.rmtree(attempt)
+    with explained(output, recipe):
+        attempt = open_attempt(output, plan, force=force, resume=resume)
+        log = _fit(learner, tokenizer, data, recipe, attempt)
+        details = {"origin": origin, "log": log, **{key: plan[key] for key in ("recipe", "data", "versions")}}
+        details["splits"] = splits
+        run = _judge(learner, tokenizer, data, recipe, details)
+        with new_folder(output, force=force) as folder:
+            write_run(folder, run, learner, tokenizer, data.part("validation"))
+    shutil.rmtree(attempt, ignore_errors=True)
     return run
 
 
@@ -135,7 +140,7 @@ def _fit(
         data.part("train"),
         data.part("validation"),
         recipe,
-        attempt / "checkpoints",
+        attempt / CHECKPOINTS,
         pad_token_id=tokenizer.pad_token_id or 0,
     )
 

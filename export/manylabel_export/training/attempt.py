@@ -9,8 +9,7 @@ from typing import Any
 
 from manylabel.errors import InputError, OutputExists
 from manylabel_export import checkpoint
-
-PLAN_FILE = "plan.json"
+from manylabel_export.remains import CHECKPOINTS, PLAN_FILE, checkpoints, is_whole, remains_of, what_is_kept
 
 
 def open_attempt(output: Path, plan: Mapping[str, Any], *, force: bool, resume: bool) -> Path:
@@ -26,15 +25,18 @@ def open_attempt(output: Path, plan: Mapping[str, Any], *, force: bool, resume: 
         OutputExists: There are remains, and neither was asked for.
         InputError: There is nothing to resume, or it was begun under another plan.
     """
-    folder = output.with_name(f".{output.name}.partial")
+    folder = remains_of(output)
     begun = (folder / PLAN_FILE).exists()
     if resume and not begun:
         raise InputError(f"there is no interrupted run of {output} to resume. Start without --resume.")
     if resume:
         _require_same_plan(folder, plan)
+        for path in checkpoints(folder / CHECKPOINTS):
+            if not is_whole(path):  # of no use to anybody, and in the way where the disk was full
+                shutil.rmtree(path)
         return folder
     if begun and not force:
-        raise OutputExists(f"an interrupted run lies in {folder}. Go on with --resume, or start over with --force.")
+        raise OutputExists(f"an interrupted run of {output} is there. {what_is_kept(output)}")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     unfinished = folder / f"{PLAN_FILE}.new"

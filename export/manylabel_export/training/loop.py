@@ -1,10 +1,9 @@
 """The Hugging Face Trainer, set up for many labels a text."""
 
-import json
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,14 @@ from manylabel.errors import InputError
 from manylabel.tokenization import Tokenizer
 from manylabel_export.dataset import Dataset
 from manylabel_export.metrics import multilabel_metrics, per_label_metrics
+from manylabel_export.remains import last_checkpoint, state_of
 from manylabel_export.training.batches import Collator, LikeLengths, Rows
+from manylabel_export.training.keeping import KeepLastAndBest
 from manylabel_export.training.losses import BinaryCrossEntropy, make_loss
 from manylabel_export.training.model import head_parameters
 from manylabel_export.training.progress import LOWER_IS_BETTER, EarlyStopping, Progress, evaluations, has_stalled
 from manylabel_export.training.recipe import HEAD_FACTOR, Recipe
 
-STATE = "trainer_state.json"
 PRECISION = "ACCELERATE_MIXED_PRECISION"
 LOSS_FILE = "loss.pt"
 """What a loss has learned itself, beside the model in a checkpoint."""
@@ -61,8 +61,8 @@ def fit(
     Raises:
         InputError: Training diverged.
     """
-    last = last_checkpoint(folder)
-    with _own_precision(), warnings.catch_warnings():
+    last, progress = last_checkpoint(folder), Progress()
+    with _own_precision(), closing(progress), warnings.catch_warnings():
         # transformers 4 says so where two checkpoints follow within a second, and then sorts them by step
         warnings.filterwarnings("ignore", message="mtime may not be reliable", category=UserWarning)
         trainer = _Trainer(
@@ -73,7 +73,7 @@ def fit(
             eval_dataset=Rows(tokenizer, validation),
             data_collator=Collator(pad_token_id),
             compute_metrics=_Metrics(train.labels),
-            callbacks=[EarlyStopping(recipe), Progress()],
+            callbacks=[EarlyStopping(recipe), KeepLastAndBest(), progress],
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train(resume_from_checkpoint=str(last) if last else None)
@@ -98,12 +98,6 @@ def _own_precision() -> Iterator[None]:
             os.environ[PRECISION] = before
 
 
-def last_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that was written whole: the Trainer writes its state last."""
-    whole = [path for path in folder.glob("checkpoint-*") if _log_of(path) is not None]
-    return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
-
-
 def _criterion(train: Dataset, validation: Dataset, recipe: Recipe, last: Path | None) -> nn.Module | None:
     """The loss, as far as it had learned itself; None for the model's own, BCE over all entries."""
     if recipe.loss == "bce" and train.complete and validation.complete:
@@ -114,18 +108,9 @@ def _criterion(train: Dataset, validation: Dataset, recipe: Recipe, last: Path |
     return criterion
 
 
-def _log_of(checkpoint: Path) -> list[dict[str, float]] | None:
-    """The log of a whole checkpoint, or None for a half-written one."""
-    try:
-        state = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return list(state["log_history"])
-
-
 def _epochs_left_to_plan(last: Path | None, recipe: Recipe) -> int:
     """All of the recipe's; where training had stopped early before it was interrupted, those that were done."""
-    log = (_log_of(last) if last else None) or []
+    log = ((state_of(last) if last else None) or {}).get("log_history", [])
     return len(evaluations(log, recipe.best_by)) if has_stalled(log, recipe) else recipe.epochs or 1
 
 
@@ -206,7 +191,6 @@ def _arguments(recipe: Recipe, rows: int, folder: Path, *, epochs: int) -> Train
         "lr_scheduler_type": "linear",
         "eval_strategy": "epoch",
         "save_strategy": "epoch",
-        "save_total_limit": 2,
         "load_best_model_at_end": True,
         "metric_for_best_model": recipe.best_by,
         "greater_is_better": recipe.best_by not in LOWER_IS_BETTER,

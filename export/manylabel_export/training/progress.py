@@ -70,6 +70,6 @@ class Progress(TrainerCallback):  # type: ignore[misc]  # transformers is untype
             file=sys.stderr,
         )
 
-    def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Leave the bar as it ended."""
+    def close(self) -> None:
+        """Leave the bar as it ended, whatever ended it."""
         self._bar.close()
