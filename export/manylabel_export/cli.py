@@ -241,7 +241,7 @@ def _recipe(options: dict[str, Any]) -> Any:
 
 def read_data(path: Path, options: dict[str, Any], *, labels: tuple[str, ...] = ()) -> Any:
     """The data that the options name; `labels` are the ones that may occur where the options do not say."""
-    from manylabel_export.dataset import Columns, read
+    from manylabel_export.reading import Columns, read
 
     columns = Columns(
         text=options["text_column"],

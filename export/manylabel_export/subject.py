@@ -12,8 +12,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from manylabel.errors import CheckpointError
 from manylabel.tokenization import Policy, Tokenizer
 from manylabel_export import checkpoint
-from manylabel_export.dataset import Dataset, read
+from manylabel_export.dataset import Dataset
 from manylabel_export.probes import PROBES
+from manylabel_export.reading import read
 from manylabel_export.training import RUN_FILE, VALIDATION_FILE, Run, long_text_for, read_run
 
 

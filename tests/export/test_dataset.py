@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from sklearn.preprocessing import MultiLabelBinarizer
 
 from manylabel.errors import DataError, LabelMismatch, UnknownLabel
-from manylabel_export.dataset import Columns, Dataset, read
+from manylabel_export.dataset import Dataset
+from manylabel_export.reading import Columns, read
 from manylabel_export.splits import with_splits
 
 DEFAULT = Columns()

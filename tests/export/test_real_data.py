@@ -6,8 +6,8 @@ import pytest
 
 from manylabel.tokenization import LongText
 from manylabel_export import checkpoint
-from manylabel_export.dataset import read
 from manylabel_export.parity import require_same_tokens
+from manylabel_export.reading import read
 
 pytestmark = pytest.mark.real_data
 

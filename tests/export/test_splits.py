@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 import toy
 from manylabel.errors import DataError
-from manylabel_export.dataset import Dataset, read
+from manylabel_export.dataset import Dataset
 from manylabel_export.duplicates import find_copies
 from manylabel_export.leakage import drop_leaked_rows, find_leaks
+from manylabel_export.reading import read
 from manylabel_export.splits import PARTS, label_shares, settle_splits, stratify, with_splits
 from manylabel_export.training import Recipe, read_run, train
 

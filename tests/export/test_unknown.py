@@ -14,9 +14,10 @@ import torch
 import toy
 from manylabel.errors import DataError, UnknownLabel
 from manylabel_export import checkpoint
-from manylabel_export.dataset import Columns, Dataset, read
+from manylabel_export.dataset import Dataset
 from manylabel_export.exporting import export
 from manylabel_export.metrics import multilabel_metrics, per_label_metrics
+from manylabel_export.reading import Columns, read
 from manylabel_export.subject import load_subject
 from manylabel_export.thresholds import tune_thresholds
 from manylabel_export.training import Recipe, train
