@@ -85,7 +85,15 @@ def load_model(name: str, **options: Any) -> tuple[PreTrainedModel, set[str]]:
             name, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True, **options
         )
     except Exception as exc:  # safetensors, pickle and torch each raise their own for a damaged file
-        raise CheckpointError(f"{name} cannot be loaded as a sequence classifier: {_first_line(exc)}.") from exc
+        raise CheckpointError(
+            f"{name} cannot be loaded as a sequence classifier: {_first_line(exc)}. "
+            "Save or download it anew, or name an encoder such as BERT, RoBERTa or ModernBERT."
+        ) from exc
+    if model.config.is_encoder_decoder:
+        raise CheckpointError(
+            f"{name} is an encoder-decoder ({model.config.model_type}). "
+            "Name an encoder, such as BERT, RoBERTa or ModernBERT."
+        )
     # transformers 4 lists the names, transformers 5 names with both shapes
     mismatched = {entry if isinstance(entry, str) else entry[0] for entry in info["mismatched_keys"]}
     missing = set(info["missing_keys"]) | mismatched
@@ -102,7 +110,10 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerFast:
     try:
         tokenizer = _read_tokenizer(name)
     except Exception as exc:  # tokenizers raises bare Exception for a damaged file
-        raise CheckpointError(f"{name} has no tokenizer that transformers can read: {_first_line(exc)}.") from exc
+        raise CheckpointError(
+            f"{name} has no tokenizer that transformers can read: {_first_line(exc)}. "
+            "Put the tokenizer.json that belongs to the model beside its config.json."
+        ) from exc
     if not tokenizer.is_fast:
         raise CheckpointError(
             f"the tokenizer of {name} cannot be written as a tokenizer.json, which the runtime needs."

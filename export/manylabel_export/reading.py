@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from manylabel.errors import DataError, UnknownLabel
 from manylabel_export.dataset import Dataset, check_labels, check_text, listed, split_name
+from manylabel_export.doubts import warn_of_doubts
 from manylabel_export.rows import Located, Row, read_rows
 
 Unlisted = Literal["absent", "unknown"]
@@ -69,6 +70,7 @@ def read(path: Path | str, columns: Columns = Columns(), *, labels: Sequence[str
     said = [_said_in(row, columns, where) for where, row in rows]
     names = _label_set(labels, columns, [one.present for one in said])
     split = tuple(split_name(row.get(columns.split), where) for where, row in rows)
+    warn_of_doubts(path, texts, names, [one.present for one in said], columns.separator)
     return Dataset(texts, _indicators(rows, said, names), names, split)
 
 
@@ -77,9 +79,18 @@ def _check_columns(path: Path, first: Row, columns: Columns) -> None:
     missing = [name for name in wanted if name not in first]
     if missing:
         raise DataError(
-            f"{path} has no column {listed(missing)}; it has {listed(list(first))}. "
-            "Say which to use with --text-column, --labels-column or --label-columns."
+            f"{path} has no column {listed(missing)}; its first line names {listed(list(first))}. "
+            + _delimiter(list(first))
+            + "Say which to use with --text-column, --labels-column or --label-columns."
         )
+
+
+def _delimiter(header: Sequence[str]) -> str:
+    """A sentence on a header that looks like several columns under another delimiter."""
+    other = next((mark for mark in ("\t", ";", "|") if len(header) == 1 and mark in header[0]), None)
+    if other is None:
+        return ""
+    return f"Between its columns {other!r} seems to stand: save it with commas, or with tabs as a .tsv file. "
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,10 @@ def read_rows(path: Path) -> list[Located]:
     Raises:
         DataError: The file is missing, unreadable, empty, or not in the format that its suffix says.
     """
+    if path.is_dir():
+        raise DataError(
+            f"{path} cannot be read: it is a folder. Name a file in it, with one of the suffixes {', '.join(READERS)}."
+        )
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         raise DataError(f"{path} has none of the suffixes {', '.join(READERS)}. Convert it to one of these formats.")

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manylabel.errors import InputError
-from manylabel_export.dataset import Dataset
+from manylabel_export.dataset import Dataset, listed
 from manylabel_export.training.losses import COUNTING, KNOWN_ONLY, LossName
 from manylabel_export.training.recipe import Recipe
 
@@ -94,7 +94,7 @@ def shown(targets: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 
 def warn_of_empty_labels(data: Dataset, splits: tuple[str, ...]) -> None:
-    """Name the labels without a known positive, and apart from these the ones of which nothing is known at all."""
+    """Name the labels without a known positive, those of which nothing is known at all, and those of every text."""
     for name in splits:
         targets = data.part(name).targets
         if not len(targets):
@@ -103,6 +103,8 @@ def warn_of_empty_labels(data: Dataset, splits: tuple[str, ...]) -> None:
         _warn(data, unknown, f"the {name} split says of no text whether it has", _left_at_half(name))
         without = np.asarray(~unknown & ~(targets == 1).any(axis=0))
         _warn(data, without, f"the {name} split has no text with", "nothing can be said of it there.")
+    everywhere = np.asarray((data.part("train").targets == 1).all(axis=0))
+    _warn(data, everywhere, "every text of the train split has", "nothing can be learned of it. Add texts without it.")
 
 
 def _left_at_half(split: str) -> str:
@@ -111,5 +113,5 @@ def _left_at_half(split: str) -> str:
 
 def _warn(data: Dataset, which: NDArray[np.bool_], what: str, so: str) -> None:
     if which.any():
-        names = ", ".join(repr(label) for label, one in zip(data.labels, which, strict=True) if one)
-        warnings.warn(f"{what} {names}; {so}", stacklevel=4)
+        names = [label for label, one in zip(data.labels, which, strict=True) if one]
+        warnings.warn(f"{what} {listed(names)}; {so}", stacklevel=4)

@@ -127,7 +127,7 @@ def output_layer(model: PreTrainedModel) -> nn.Linear:
     if not found:
         raise CheckpointError(
             f"{type(model).__name__} has no linear output layer with biases for {model.config.num_labels} labels; "
-            "it is not supported."
+            "it is not supported. Name an encoder, such as BERT, RoBERTa or ModernBERT."
         )
     return found[-1]
 

@@ -25,6 +25,9 @@ STEPS_WANTED = 600
 SHORTEST_INPUT = 8
 """Tokens that `max_length` leaves at least: with two special ones, six of the text."""
 
+GREATEST_SEED = 2**32 - 1
+"""What numpy's generators take."""
+
 Precision = Literal["bf16", "fp32"]
 
 
@@ -73,6 +76,8 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise InputError(f"{name} is {value}; it has to be {least} or more.")
+        if not 0 <= self.seed <= GREATEST_SEED:
+            raise InputError(f"seed is {self.seed}; it has to be from 0 to {GREATEST_SEED}.")
         if self.learning_rate is not None and not self.learning_rate > 0:
             raise InputError(f"learning_rate is {self.learning_rate}; it has to be above 0.")
         if self.labels_per_text is not None and not self.labels_per_text > 0:
@@ -94,7 +99,8 @@ class Recipe:
         """
         if self.max_length is not None and self.max_length > positions(config):
             raise InputError(
-                f"max_length is {self.max_length}, and this model reads {positions(config)} tokens at most."
+                f"max_length is {self.max_length}, and this model reads {positions(config)} tokens at most. "
+                f"Say --max-length {positions(config)} or less, or leave it out."
             )
         steps = ceil(rows / self.batch_size)
         hidden = int(getattr(config, "hidden_size", None) or getattr(config, "dim", None) or 768)
