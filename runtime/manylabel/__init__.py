@@ -16,6 +16,7 @@ from manylabel.errors import (
     ForkedProcess,
     InputError,
     InvalidText,
+    JobChanged,
     LabelMismatch,
     ManylabelError,
     MissingDependency,
@@ -23,6 +24,7 @@ from manylabel.errors import (
     ParityError,
     TextTooLong,
     UnknownLabel,
+    WorkerDied,
 )
 
 __version__ = "0.1.0"
@@ -39,6 +41,7 @@ __all__ = [
     "ForkedProcess",
     "InputError",
     "InvalidText",
+    "JobChanged",
     "LabelMismatch",
     "ManylabelError",
     "MissingDependency",
@@ -47,4 +50,5 @@ __all__ = [
     "Prediction",
     "TextTooLong",
     "UnknownLabel",
+    "WorkerDied",
 ]

@@ -213,13 +213,14 @@ class Classifier:
             )
         )
 
-    def answers(self, texts: Iterable[object]) -> Iterator[Answers]:
+    def answers(self, texts: Iterable[object], *, first_row: int = 0) -> Iterator[Answers]:
         """The stream under all other ways to ask: arrays, a window of texts at a time, errors beside the answers.
 
         A text that cannot be answered has its error in `Answers.errors`; its neighbours are answered all the same.
 
         Args:
             texts: What should be texts, from anywhere.
+            first_row: The number by which an error calls the first text.
 
         Raises:
             ForkedProcess: The classifier was loaded before a fork.
@@ -228,6 +229,7 @@ class Classifier:
         self._session.check_process()  # before the pool: its threads did not survive a fork, and would never answer
         return stream(
             texts,
+            first_row=first_row,
             tokenise=self._tokenise,
             run=self._session.run,
             n_labels=len(self.bundle.labels),

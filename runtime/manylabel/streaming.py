@@ -43,6 +43,7 @@ def stream(
     run: Callable[[Ids], Scores],
     n_labels: int,
     threads: Executor,
+    first_row: int = 0,
 ) -> Iterator[Answers]:
     """Answers to texts, a window at a time, in order.
 
@@ -54,12 +55,12 @@ def stream(
         tokenise: From texts and the first one's number to what becomes of each. Called on any thread.
         run: Ids of shape `(batch, n)` to probabilities of shape `(batch, n_labels)`. Called on any thread.
         n_labels: Columns of the probabilities.
+        first_row: The number by which an error calls the first text.
         threads: Where both are called; on the caller's thread where it takes no work.
     """
     hands = _Hands(threads)
     tokenised: deque[_Tokenised] = deque()
     running: deque[_Running] = deque()
-    first_row = 0
     try:
         for window in windows(texts):
             tokenised.append(_Tokenised.start(window, first_row, tokenise, hands))
