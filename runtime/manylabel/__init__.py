@@ -18,6 +18,7 @@ from manylabel.errors import (
     InputError,
     Interrupted,
     InvalidText,
+    JobChanged,
     LabelMismatch,
     ManylabelError,
     MissingDependency,
@@ -26,6 +27,7 @@ from manylabel.errors import (
     ParityError,
     TextTooLong,
     UnknownLabel,
+    WorkerDied,
 )
 
 __version__ = "0.1.0"
@@ -44,6 +46,7 @@ __all__ = [
     "InputError",
     "Interrupted",
     "InvalidText",
+    "JobChanged",
     "LabelMismatch",
     "ManylabelError",
     "MissingDependency",
@@ -53,4 +56,5 @@ __all__ = [
     "Prediction",
     "TextTooLong",
     "UnknownLabel",
+    "WorkerDied",
 ]

@@ -5,6 +5,7 @@ its neighbours.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -46,13 +47,38 @@ def score(
     Returns:
         Shape `(len(texts), n_labels)`, in the order of `texts`.
     """
-    windows = [window for text in texts for window in text]
-    owner = np.repeat(np.arange(len(texts)), [len(text) for text in texts])
-    grouped = list(batches(windows, max_tokens=max_tokens))
-    result = np.zeros((len(texts), n_labels), dtype=np.float32)
-    for (places, _), scores in zip(grouped, map(run, [ids for _, ids in grouped]), strict=True):
-        np.maximum.at(result, owner[places], scores)
-    return result
+    work = Work.of(texts, max_tokens=max_tokens)
+    return work.gather(map(run, work.batches), n_labels=n_labels)
+
+
+@dataclass(frozen=True)
+class Work:
+    """The batches of some texts, and whose windows they hold.
+
+    Attributes:
+        batches: Ids, each of shape `(batch, n)`, the longest first.
+        owners: For each batch the texts that its rows belong to, shape `(batch,)`.
+        n_texts: How many texts there are.
+    """
+
+    batches: list[Ids]
+    owners: list[NDArray[np.intp]]
+    n_texts: int
+
+    @classmethod
+    def of(cls, texts: Sequence[Sequence[Ids]], *, max_tokens: int = BATCH_TOKENS) -> "Work":
+        """Group the windows of texts, each of shape `(n,)`. A text without windows has no part in it."""
+        windows = [window for text in texts for window in text]
+        owner = np.repeat(np.arange(len(texts)), [len(text) for text in texts])
+        grouped = list(batches(windows, max_tokens=max_tokens))
+        return cls([ids for _, ids in grouped], [owner[places] for places, _ in grouped], len(texts))
+
+    def gather(self, scores: Iterable[Scores], *, n_labels: int) -> Scores:
+        """Each label's maximum over a text's windows, shape `(n_texts, n_labels)`; 0 for a text without windows."""
+        result = np.zeros((self.n_texts, n_labels), dtype=np.float32)
+        for owner, rows in zip(self.owners, scores, strict=True):
+            np.maximum.at(result, owner, rows)
+        return result
 
 
 def batches(sequences: Sequence[Ids], *, max_tokens: int = BATCH_TOKENS) -> Iterator[tuple[NDArray[np.intp], Ids]]:

@@ -1,7 +1,7 @@
 """The classifier: a bundle, its tokenizer and a session, composed. The only module that knows them all."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,17 +9,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from manylabel.batching import Ids, Scores, score
+from manylabel.answers import Answers
 from manylabel.bundle import TOKENIZER, Bundle, Variant
 from manylabel.cores import available_cores
 from manylabel.decisions import Prediction, Thresholds, decide, ranked, resolve_thresholds
-from manylabel.errors import BundleError, InputError
+from manylabel.errors import BundleError, InputError, InvalidText
 from manylabel.session import Device, Session, resolve_device
-from manylabel.tokenization import Encoding, Tokenizer, as_texts
+from manylabel.streaming import stream
+from manylabel.tokenization import Outcome, Tokenizer, as_texts
 from manylabel.variants import Precision, choose_variant
-
-WINDOW = 4096
-"""Texts that are sorted by length together: enough that equal lengths meet, few enough to hold."""
 
 PROBE_TOLERANCE = {"fp32": 1e-3, "fp16": 2e-2, "int8": 1e-1}
 """How far a probe's probability may lie from PyTorch's: wide enough for another machine's rounding, and for what a
@@ -142,7 +140,7 @@ class Classifier:
             TextTooLong: A text exceeds `max_length` tokens under the policy `"error"`.
             ForkedProcess: The classifier was loaded before a fork.
         """
-        rows = [probabilities for _, probabilities in self._answer(as_texts(texts))]
+        rows = [answers.probabilities for answers in self._checked(as_texts(texts))]
         return np.concatenate(rows) if rows else np.empty((0, len(self.bundle.labels)), dtype=np.float32)
 
     def predict(self, texts: str | Iterable[str], *, thresholds: Thresholds | None = None) -> list[list[str]]:
@@ -180,14 +178,63 @@ class Classifier:
             InputError: A threshold is not between 0 and 1, or `top_k` is below 1.
             ForkedProcess: The classifier was loaded before a fork.
         """
+        return list(self.stream(as_texts(texts), top_k=top_k, thresholds=thresholds))
+
+    def stream(
+        self, texts: Iterable[str], *, top_k: int | None = None, thresholds: Thresholds | None = None
+    ) -> Iterator[Prediction]:
+        """As `classify`, for texts without end: predictions as they come, in order, in bounded memory.
+
+        Texts are read on the calling thread, up to three windows of 4,096 before the prediction that is handed out;
+        they are tokenised and run on the classifier's threads meanwhile. Closing the iterator ends the work.
+
+        Args:
+            texts: Texts from anywhere, such as a generator.
+            top_k: Scores to keep a text, the greatest first; `None` keeps all.
+            thresholds: In place of the bundle's own: one for all, one a label, or some by name.
+
+        Raises:
+            InvalidText: A text is not a string; the predictions before its window have been given.
+            TextTooLong: A text exceeds `max_length` tokens under the policy `"error"`.
+            UnknownLabel: A threshold is given for a label that is not there.
+            InputError: A threshold is not between 0 and 1, or `top_k` is below 1.
+            ForkedProcess: The classifier was loaded before a fork.
+        """
+        if isinstance(texts, str):
+            raise InvalidText("texts are one string; a stream takes several. Pass a list, or ask classify.")
         if top_k is not None and top_k < 1:
             raise InputError(f"top_k is {top_k}; it has to be 1 or more, or None for all labels.")
         limits = resolve_thresholds(thresholds, self.bundle.labels, self.variant.thresholds)
-        return [
-            Prediction(*ranked(row, limits, self.bundle.labels, top_k), encoding.n_tokens, encoding.truncated)
-            for encodings, probabilities in self._answer(as_texts(texts))
-            for encoding, row in zip(encodings, probabilities, strict=True)
-        ]
+        return (
+            Prediction(*ranked(row, limits, self.bundle.labels, top_k), n_tokens, truncated)
+            for answers in self._checked(texts)
+            for row, n_tokens, truncated in zip(
+                answers.probabilities, answers.n_tokens.tolist(), answers.truncated.tolist(), strict=True
+            )
+        )
+
+    def answers(self, texts: Iterable[object], *, first_row: int = 0) -> Iterator[Answers]:
+        """The stream under all other ways to ask: arrays, a window of texts at a time, errors beside the answers.
+
+        A text that cannot be answered has its error in `Answers.errors`; its neighbours are answered all the same.
+
+        Args:
+            texts: What should be texts, from anywhere.
+            first_row: The number by which an error calls the first text.
+
+        Raises:
+            ForkedProcess: The classifier was loaded before a fork.
+            BundleError: The graph fails.
+        """
+        self._session.check_process()  # before the pool: its threads did not survive a fork, and would never answer
+        return stream(
+            texts,
+            first_row=first_row,
+            tokenise=self._tokenise,
+            run=self._session.run,
+            n_labels=len(self.bundle.labels),
+            threads=self._pool,
+        )
 
     def check_probes(self) -> None:
         """Answer the bundle's probes on this machine and hold the answers against PyTorch's.
@@ -207,23 +254,13 @@ class Classifier:
                         "computes wrongly."
                     )
 
-    def _answer(self, texts: Sequence[str]) -> Iterator[tuple[list[Encoding], NDArray[np.float32]]]:
-        """Encodings and probabilities, window by window, in order."""
-        self._session.check_process()  # before the pool: its threads did not survive a fork, and would never answer
-        for start in range(0, len(texts), WINDOW):
-            encodings = self._tokenizer.encode(texts[start : start + WINDOW], first_row=start)
-            windows = [encoding.windows for encoding in encodings]
-            alone = sum(map(len, windows)) == 1  # nothing to share out: spare the way to another thread
-            run_all = map if alone else self._on_all_threads
-            yield encodings, score(windows, self._session.run, n_labels=len(self.bundle.labels), map=run_all)
+    def _checked(self, texts: Iterable[object]) -> Iterator[Answers]:
+        for answers in self.answers(texts):
+            answers.check()
+            yield answers
 
-    def _on_all_threads(self, function: Callable[[Ids], Scores], items: Iterable[Ids]) -> Iterable[Scores]:
-        items = list(items)
-        try:
-            return self._pool.map(function, items)
-        except RuntimeError as exc:  # the interpreter is shutting down, or the system grants no more threads
-            logger.warning("answering on one thread: %s", exc)
-            return map(function, items)
+    def _tokenise(self, texts: Sequence[object], first_row: int) -> list[Outcome]:
+        return self._tokenizer.try_encode(texts, first_row=first_row)
 
 
 def _reload(path: Path, digest: str, options: Options) -> Classifier:

@@ -122,7 +122,7 @@ def predict(
 ) -> None:
     """Give the labels of TEXTS, or of standard input, one text a line."""
     classifier = Classifier.load(bundle, device=device, precision=precision, threads=threads)
-    limits = _thresholds(thresholds, classifier.bundle.labels)
+    limits = read_thresholds(thresholds, classifier.bundle.labels)
     show = json_line if (not sys.stdout.isatty() if as_json is None else as_json) else table
     write_utf8()
     typed = not texts and sys.stdin is not None and sys.stdin.isatty()
@@ -169,8 +169,13 @@ def verify(bundle: Path, device: Device, precision: Precision, threads: int | No
         click.echo(f"{name} on {resolved}: {len(opened.manifest.probes)} probes answered as expected")
 
 
-def _thresholds(given: Sequence[str], labels: Sequence[str]) -> dict[str, float]:
-    """Numbers by label from `0.3`, which stands for all labels, or `label=0.3`."""
+def read_thresholds(given: Sequence[str], labels: Sequence[str]) -> dict[str, float]:
+    """Numbers by label from `0.3`, which stands for all labels, or `label=0.3`.
+
+    Raises:
+        InputError: It is neither.
+        UnknownLabel: There is no such label.
+    """
     named: dict[str, float] = {}
     for item in given:
         label, equals, number = item.rpartition("=")

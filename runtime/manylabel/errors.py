@@ -9,9 +9,11 @@ ManylabelError
 │   ├── DataError           a file of labelled texts cannot be read as such
 │   ├── CheckpointError     a checkpoint cannot be used
 │   │   └── LabelMismatch   its labels are not those of the data
-│   └── OutputExists        the output is there already
+│   ├── OutputExists        the output is there already
+│   └── JobChanged          a run is gone on with by another bundle, input or option
 ├── MissingDependency       an optional package is absent, or two exclude each other
 ├── DeviceUnavailable       the device that was asked for cannot run
+├── WorkerDied              a process that scores files ended, and no single row is to blame
 ├── ForkedProcess           a loaded classifier was carried into a forked process
 ├── Interrupted             a signal told a command to stop
 ├── CannotWrite             the disk is full, or the place cannot be written to
@@ -64,6 +66,14 @@ class LabelMismatch(CheckpointError):
 
 class OutputExists(InputError):
     """The output is there already and `--force` was not given."""
+
+
+class JobChanged(InputError):
+    """A run over files is gone on with by another bundle, input or option than it was begun with."""
+
+
+class WorkerDied(ManylabelError):
+    """A process that scores files ended again and again, and no single row is to blame."""
 
 
 class MissingDependency(ManylabelError):

@@ -5,16 +5,23 @@ after it has tokenised a whole text (1 MB: 0.8 s). Here a text's characters are 
 by us, and a long text is cut into windows of exactly `max_length` tokens.
 """
 
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, Literal, get_args
 
 import numpy as np
 import tokenizers
 from numpy.typing import NDArray
 
-from manylabel.errors import BundleError, InvalidText, TextTooLong
+from manylabel.errors import BundleError, InvalidText, ManylabelError, TextTooLong
+
+# The library would spread every call over a pool of its own, one thread a core of the machine, which `threads` does not
+# bound and which fights the session's threads. Off, it tokenises on the thread that calls, without the interpreter's
+# lock, and the classifier calls it from its own threads. It reads this at every call; what the user has set stays.
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 Policy = Literal["window", "truncate", "error"]
 POLICIES: tuple[str, ...] = get_args(Policy)
@@ -59,6 +66,10 @@ class Encoding:
     windows: tuple[NDArray[np.int64], ...]
     n_tokens: int
     truncated: bool
+
+
+Outcome = Encoding | ManylabelError
+"""What becomes of a text: it is read, or there is a reason why not."""
 
 
 class Tokenizer:
@@ -117,43 +128,64 @@ class Tokenizer:
             InvalidText: A text is not a string.
             TextTooLong: A text exceeds `max_length` tokens under the policy `"error"`.
         """
-        bounded = [self._bound(text, row) for row, text in enumerate(as_texts(texts), start=first_row)]
+        outcomes = self.try_encode(as_texts(texts), first_row=first_row)
+        for outcome in outcomes:
+            if not isinstance(outcome, Encoding):
+                raise outcome
+        return [outcome for outcome in outcomes if isinstance(outcome, Encoding)]
+
+    def try_encode(self, texts: Sequence[object], *, first_row: int = 0) -> list[Outcome]:
+        """As `encode`, with the error in the place of a text that has one: its neighbours are encoded all the same.
+
+        Args:
+            texts: What should be texts.
+            first_row: The number by which an error calls the first text.
+
+        Returns:
+            For each text its encoding, or why there is none, in order.
+        """
+        bounded = [self._bound(text, row) for row, text in zip(count(first_row), texts, strict=False)]
+        found = iter(self._ids([each[0] for each in bounded if isinstance(each, tuple)]))
         return [
-            self._windows(ids, row, unread=cut)
-            for row, (ids, (_, cut)) in enumerate(
-                zip(self._ids([text for text, _ in bounded]), bounded, strict=True), start=first_row
-            )
+            self._windows(next(found), row, unread=each[1]) if isinstance(each, tuple) else each
+            for row, each in zip(count(first_row), bounded, strict=False)
         ]
 
-    def _ids(self, texts: list[str]) -> list[NDArray[np.int64]]:
+    def _ids(self, texts: list[str]) -> list[list[int] | BundleError]:
+        """Token ids of each text. Where the library refuses the lot, one text after the other is asked for."""
         try:
-            encoded = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+            return [one.ids for one in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
         except Exception as exc:  # the library raises bare Exception, such as for a vocabulary without [UNK]
-            raise BundleError(f"tokenizer.json cannot tokenise: {exc}. Export the checkpoint anew.") from exc
-        return [np.array(one.ids, dtype=np.int64) for one in encoded]
+            if len(texts) > 1:
+                return [ids for text in texts for ids in self._ids([text])]
+            return [BundleError(f"tokenizer.json cannot tokenise: {exc}. Export the checkpoint anew.")]
 
-    def _bound(self, text: str, row: int) -> tuple[str, bool]:
+    def _bound(self, text: object, row: int) -> tuple[str, bool] | InvalidText:
         """The part of a text that is tokenised, and whether something was cut off."""
+        if not isinstance(text, str):
+            return _no_string(text, row)
         limit = self.max_tokens * CHARACTERS_PER_TOKEN
         if len(text) <= limit:
             return valid_unicode(text), False
         if self.long_text.policy == "error":
-            raise TextTooLong(
+            return TextTooLong(
                 f"text {row} has {len(text):,} characters; for {self.max_length} tokens at most {limit:,} are read. "
                 'Shorten it, or export with the long-text policy "window" or "truncate".'
             )
         return valid_unicode(_cut_between_words(text, limit)), True
 
-    def _windows(self, ids: NDArray[np.int64], row: int, *, unread: bool) -> Encoding:
+    def _windows(self, ids: list[int] | BundleError, row: int, *, unread: bool) -> Outcome:
+        if isinstance(ids, BundleError):
+            return ids
         n_tokens = len(ids) + self._n_special
         if len(ids) > self._room and self.long_text.policy == "error":
-            raise TextTooLong(
+            return TextTooLong(
                 f"text {row} has {n_tokens} tokens, and this model reads {self.max_length}. "
                 'Shorten it, or export with the long-text policy "window" or "truncate".'
             )
         kept = ids[: self.max_tokens]
         windows = tuple(
-            np.concatenate((self._prefix, kept[start : start + self._room], self._suffix))
+            np.array([*self._prefix, *kept[start : start + self._room], *self._suffix], dtype=np.int64)
             for start in self._starts(len(kept))
         )
         return Encoding(windows, n_tokens=n_tokens, truncated=unread or len(kept) < len(ids))
@@ -195,11 +227,15 @@ def as_texts(texts: str | Iterable[str]) -> Sequence[str]:
     several = list(texts)
     for row, text in enumerate(several):
         if not isinstance(text, str):
-            raise InvalidText(
-                f"text {row} is {type(text).__name__} ({str(text)[:40]!r}), not a string. "
-                "A text is one string; a missing text has to be left out or passed as ''."
-            )
+            raise _no_string(text, row)
     return several
+
+
+def _no_string(text: object, row: int) -> InvalidText:
+    return InvalidText(
+        f"text {row} is {type(text).__name__} ({str(text)[:40]!r}), not a string. "
+        "A text is one string; a missing text has to be left out or passed as ''."
+    )
 
 
 def valid_unicode(text: str) -> str:
@@ -219,10 +255,10 @@ def _read(serialized: bytes) -> Any:
     return tokenizer
 
 
-def _special_ids(ids: Sequence[int]) -> NDArray[np.int64]:
+def _special_ids(ids: Sequence[int]) -> list[int]:
     if any(not 0 <= token < 2**31 for token in ids):
         raise BundleError(f"special tokens {list(ids)} are no token ids; expected 0 or more.")
-    return np.array(ids, dtype=np.int64)
+    return list(ids)
 
 
 def _cut_between_words(text: str, limit: int) -> str:

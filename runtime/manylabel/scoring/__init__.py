@@ -1,0 +1,20 @@
+"""Files in, files out: score what does not fit in memory, lose no row, and go on after any interruption.
+
+The way of the data, a module a step:
+
+    inputs      arguments, folders, globs, standard input        -> files with a format
+    rows        csv_rows, json_rows, parquet_rows                -> blocks of rows, each with a text or an error
+    planning    one pass over the files                          -> shards: so many rows of a file, from an offset
+    job         what is to be done, written down                 -> _manylabel/job.json, held against a later run
+    shard       a shard, a classifier                            -> a part and its commit record; runs in any process
+    watching    a child process that is watched                  -> retried, and a row that kills it is quarantined
+    merging     parts and commit records                         -> one file
+
+`columns` knows which columns there are, `parts` writes them, `storage` is where files lie: a disk or an object store.
+"""
+
+from manylabel.scoring.job import Job, Options
+from manylabel.scoring.merging import merge
+from manylabel.scoring.shard import Commit, score_shard
+
+__all__ = ["Commit", "Job", "Options", "merge", "score_shard"]

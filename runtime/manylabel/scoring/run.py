@@ -1,0 +1,221 @@
+"""A run from its inputs to its output: planned or gone on with, shard after shard, merged where one file is wanted."""
+
+import fcntl
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from manylabel.bundle import Bundle
+from manylabel.errors import InputError, OutputExists
+from manylabel.scoring import storage
+from manylabel.scoring.inputs import SPOOL, STANDARD_INPUT, Format, Source, find_sources
+from manylabel.scoring.job import JOB, RECORDS, Job, Options
+from manylabel.scoring.merging import merge, summary
+from manylabel.scoring.parts import OutputFormat
+from manylabel.scoring.planning import Plan, plan
+from manylabel.scoring.shard import Commit, read_commit
+from manylabel.scoring.watching import Loading, Watch
+from manylabel.session import Device, resolve_device
+from manylabel.variants import Precision, choose_variant
+
+OUTPUT_SUFFIXES: dict[str, OutputFormat] = {".parquet": "parquet", ".csv": "csv", ".jsonl": "jsonl"}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for.
+
+    Attributes:
+        bundle: The bundle's folder.
+        inputs: Files, folders, globs, URIs, or `-`.
+        input_format: Of all inputs; None where their suffixes say it.
+        output: A file, by its suffix, or a folder.
+        options: How the rows are scored and written; an output file's suffix overrules the format.
+        device: Where.
+        precision: By which variant.
+        threads: Cores to use; None for all.
+        share: Which shards are for this machine: `(1, 3)` are the first, the fourth, and so on.
+        force: Whether an output that is there is replaced.
+    """
+
+    bundle: Path
+    inputs: Sequence[str]
+    input_format: Format | None
+    output: str
+    options: Options
+    device: Device = "auto"
+    precision: Precision = "auto"
+    threads: int | None = None
+    share: tuple[int, int] = (1, 1)
+    force: bool = False
+
+
+class Progress:
+    """Told how the run comes on; this one keeps silent."""
+
+    def planned(self, rows: int) -> None:
+        """So many more rows were counted."""
+
+    def started(self, rows: int, done: int) -> None:
+        """So many rows are to be scored by this machine, of which some are done already."""
+
+    def scored(self, rows: int) -> None:
+        """So many more rows were scored."""
+
+
+def run(request: Request, progress: Progress | None = None) -> dict[str, Any]:
+    """Score files into files. Called once more after any interruption, it goes on where it was.
+
+    Returns:
+        The run's summary.
+
+    Raises:
+        JobChanged: The output holds a run that was begun otherwise; the message says what changed.
+        OutputExists: The output is there, and `force` was not given.
+        DataError: An input cannot be read.
+        WorkerDied: The process that scores ends again and again.
+    """
+    started, progress = time.monotonic(), progress or Progress()
+    target = _Target.of(request)
+    target.check(force=request.force)
+    with ExitStack() as stack:
+        spool = target.spool(stack)
+        _lock(stack, target.folder, request.share)
+        if request.force:
+            target.clear()
+        storage.remove_temporaries(target.folder)
+        sources = find_sources(request.inputs, format=request.input_format, spool=spool)
+        job = _job(request, target, sources, progress)
+        job.save()
+        mine = range(request.share[0] - 1, len(job.plan.shards), request.share[1])
+        commits, resumed = _score(job, request, mine, progress)
+        if target.file is not None:
+            merge([target.folder], target.file)
+            storage.remove(target.folder)
+        elif STANDARD_INPUT in request.inputs:
+            storage.remove(spool)
+    seconds = time.monotonic() - started
+    new_rows = sum(commit.rows for commit in commits) - resumed
+    return {
+        **summary(commits),
+        "rows_resumed": resumed,
+        "seconds": round(seconds, 3),
+        "texts_per_second": round(new_rows / seconds, 1),
+        "output": request.output,
+        "bundle": job.bundle,
+        "precision": job.precision,
+    }
+
+
+def _score(job: Job, request: Request, mine: Sequence[int], progress: Progress) -> tuple[list[Commit], int]:
+    """The commits of all my shards, and how many rows of them were done before."""
+    done = {number: commit for number in mine if (commit := read_commit(job, number)) is not None}
+    resumed = sum(commit.rows for commit in done.values())
+    progress.started(sum(job.plan.shards[number].rows for number in mine), resumed)
+    loading = Loading(str(request.bundle), request.device, request.threads)
+    with Watch(job, loading) as watch:
+        commits = [done.get(number) or watch.score(number, progress.scored) for number in mine]
+    return commits, resumed
+
+
+def _job(request: Request, target: "_Target", sources: Sequence[Source], progress: Progress) -> Job:
+    bundle = Bundle.open(request.bundle)
+    variant = choose_variant(bundle, resolve_device(request.device), request.precision)
+    options = replace(request.options, format=target.format)
+    planned = _known_plan(target.folder, sources, options) or plan(
+        sources, text_column=options.text_column, shard_rows=options.shard_rows, seen=progress.planned
+    )
+    job = Job(target.folder, bundle.digest, variant.precision, bundle.labels, options, planned)
+    job.schema  # noqa: B018  # names that clash are refused before any work
+    return job
+
+
+def _known_plan(folder: str, sources: Sequence[Source], options: Options) -> Plan | None:
+    """The plan of the run that is gone on with, where sizes and times say that the inputs are the same."""
+    if storage.status(storage.join(folder, f"{RECORDS}/{JOB}")) is None:
+        return None
+    job = Job.load(folder)
+    same = [(each.source, each.status) for each in job.plan.inputs] == [
+        (source, storage.status(source.uri)) for source in sources
+    ]
+    cut = ("text_column", "shard_rows")
+    return job.plan if same and all(getattr(job.options, name) == getattr(options, name) for name in cut) else None
+
+
+@dataclass(frozen=True)
+class _Target:
+    """Where the parts go and, if one is wanted, the one file.
+
+    Attributes:
+        folder: Of the parts.
+        file: The file they become; None where the folder is the output.
+        format: Of both.
+    """
+
+    folder: str
+    file: str | None
+    format: OutputFormat
+
+    @classmethod
+    def of(cls, request: Request) -> "_Target":
+        path, mark, query = request.output.partition("?") if storage.is_remote(request.output) else (
+            request.output, "", ""
+        )  # fmt: skip
+        format = OUTPUT_SUFFIXES.get("." + path.rpartition("/")[2].rpartition(".")[2])
+        if format is None or os.path.isdir(path):
+            return cls(request.output, None, request.options.format)
+        if request.share != (1, 1):
+            raise InputError(
+                f"{request.output} is one file, and --shard writes a share of it. Give --output a folder, "
+                f"then: manylabel merge FOLDER --output {request.output}"
+            )
+        head, slash, name = path.rpartition("/")
+        return cls(f"{head}{slash}.{name}.parts{mark}{query}", request.output, format)
+
+    def check(self, *, force: bool) -> None:
+        """Refuse an output that would be overwritten."""
+        if self.file is not None:
+            if storage.status(self.file) is not None and not force:
+                raise OutputExists(f"{self.file} is there already. Choose another output, or replace it with --force.")
+            parent = Path(self.file).absolute().parent
+            if not storage.is_remote(self.file) and not parent.is_dir():
+                raise InputError(f"the folder {parent} does not exist. Create it, or choose another output.")
+        elif not storage.is_remote(self.folder) and os.path.lexists(self.folder):
+            if not os.path.isdir(self.folder):
+                raise OutputExists(f"{self.folder} is a file without one of the suffixes {', '.join(OUTPUT_SUFFIXES)}.")
+            if os.listdir(self.folder) and not os.path.isdir(os.path.join(self.folder, RECORDS)):
+                raise OutputExists(f"{self.folder} holds other files. Choose an empty or a new folder.")
+
+    def clear(self) -> None:
+        """Remove a run that was begun here, and nothing else."""
+        if storage.status(storage.join(self.folder, f"{RECORDS}/{JOB}")) is not None:
+            job = Job.load(self.folder)
+            storage.remove(storage.join(self.folder, f"{RECORDS}/{JOB}"))
+            for number in range(len(job.plan.shards)):
+                storage.remove(job.record(number))
+                storage.remove(job.part(number))
+
+    def spool(self, stack: ExitStack) -> str:
+        """Where standard input is kept: with the records, or on this machine where they are elsewhere."""
+        if storage.is_remote(self.folder):
+            return f"{stack.enter_context(tempfile.TemporaryDirectory())}/{SPOOL}"
+        storage.make_folder(storage.join(self.folder, RECORDS))
+        return storage.join(self.folder, f"{RECORDS}/{SPOOL}")
+
+
+def _lock(stack: ExitStack, folder: str, share: tuple[int, int]) -> None:
+    """Keep a second run out of the same share of a folder on this disk."""
+    if storage.is_remote(folder):
+        return
+    path = storage.join(folder, f"{RECORDS}/lock-{share[0]}-{share[1]}")
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    stack.callback(os.close, descriptor)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as exc:
+        raise InputError(f"another run is at work in {folder}. Wait for it, or choose another output.") from exc
