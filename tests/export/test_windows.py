@@ -191,3 +191,12 @@ def test_short_texts_train_the_same_by_either_policy(encoder: Path, tmp_path: Pa
 def test_a_policy_that_there_is_not() -> None:
     with pytest.raises(InputError, match="long_text is 'error'; expected one of window, truncate"):
         Recipe(long_text="error")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("data", "dropout"), [(toy.dataset(200), 0.1), (long_dataset(200), 0.0)])
+def test_attention_has_no_dropout_where_texts_are_long(tmp_path: Path, data: Dataset, dropout: float) -> None:
+    encoder = tiny.write_checkpoint(tmp_path / "encoder", head=False)  # with dropout of 0.1 everywhere
+    train(data, tmp_path / "run", model=str(encoder), recipe=replace(SHORT, max_length=24))
+    config = checkpoint.load_config(str(tmp_path / "run"))
+    assert config.attention_probs_dropout_prob == dropout
+    assert config.hidden_dropout_prob == 0.1

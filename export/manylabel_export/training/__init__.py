@@ -28,6 +28,7 @@ from manylabel_export.training.loop import fit
 from manylabel_export.training.model import carried_model, fit_biases, fresh_model
 from manylabel_export.training.recipe import Recipe
 from manylabel_export.training.run import RUN_FILE, VALIDATION_FILE, Run, long_text_for, read_run, write_run
+from manylabel_export.training.windows import lean_attention
 
 __all__ = ["RUN_FILE", "VALIDATION_FILE", "Recipe", "Run", "long_text_for", "read_run", "train"]
 
@@ -119,10 +120,12 @@ def _start(
     """The model before its first step, and where it comes from."""
     rows, called = data.part("train"), checkpoint.public_name(name)
     start = priors(rows.targets, recipe.loss, recipe.labels_per_text)
+    reader = _reader(tokenizer, recipe)
+    changes = lean_attention(checkpoint.load_config(source), reader, rows.texts)
     if not carry:
-        return fresh_model(source, data.labels, start), {"model": called}
-    model, fresh, dropped = carried_model(source, data.labels, start)
-    fit_biases(model, _reader(tokenizer, recipe), rows.texts, start, None if rows.complete else shown(rows.targets))
+        return fresh_model(source, data.labels, start, changes), {"model": called}
+    model, fresh, dropped = carried_model(source, data.labels, start, changes)
+    fit_biases(model, reader, rows.texts, start, None if rows.complete else shown(rows.targets))
     return model, {"carried_from": called, "fresh_labels": fresh, "dropped_labels": dropped}
 
 

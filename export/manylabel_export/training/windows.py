@@ -3,15 +3,39 @@
 So a text is learned as the runtime answers it: the greatest logit is that of the greatest probability.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from manylabel.tokenization import Tokenizer
+
 MOST_WINDOWS = 8
 """Windows of a text that are trained on at most, its first ones: 3,856 tokens where the model reads 512 at once. Texts
 are judged, and answered, by up to 32."""
+
+ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout")
+"""What configurations call it."""
+
+
+def lean_attention(config: Any, tokenizer: Tokenizer, texts: Sequence[str]) -> dict[str, float]:
+    """What to change in a configuration where a training text is longer than `max_length`: no dropout in attention.
+
+    With it PyTorch has to hold every token's weight for every other: eight windows of 512 tokens of MiniLM-L6, forward
+    and backward in bf16 on one core of Zen 4, took 5.0 s with and 2.0 s without. Encoders made for long texts, such as
+    ModernBERT, have none either. Where all texts are short nothing changes.
+
+    Args:
+        config: The checkpoint's configuration.
+        tokenizer: Reads a text.
+        texts: What is trained on.
+    """
+    # a token is a byte or more, but for the blank that some put before a text
+    suspects = [text for text in texts if 2 * len(text.encode(errors="replace")) >= tokenizer.max_length]
+    long = any(encoding.truncated or len(encoding.windows) > 1 for encoding in tokenizer.encode(suspects))
+    return {name: 0.0 for name in ATTENTION_DROPOUT if long and getattr(config, name, None)}
 
 
 def text_logits(model: nn.Module, inputs: Mapping[str, Tensor], owners: Tensor, *, texts: int, at_once: int) -> Tensor:
