@@ -101,6 +101,14 @@ def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help="Tokens read at once.  [default: what the model reads, at most 512]",
 )
 @click.option(
+    "--long-text",
+    type=click.Choice(["window", "truncate"]),
+    default="window",
+    show_default=True,
+    help="Beyond max-length: train on all of a text in windows (its first 8), or on its beginning alone. The export "
+    "does the same.",
+)
+@click.option(
     "--patience",
     type=click.IntRange(min=1),
     default=3,
@@ -192,9 +200,7 @@ def train(**options: Any) -> None:
 @click.option(
     "--long-text",
     type=click.Choice(["window", "truncate", "error"]),
-    default="window",
-    show_default=True,
-    help="What happens beyond max_length.",
+    help="What happens beyond max_length.  [default: what the run was trained for, else window]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the parity figures as one JSON document.")
 @click.option("--force", is_flag=True, help="Replace an existing output.")
@@ -236,6 +242,7 @@ def _recipe(options: dict[str, Any]) -> Any:
         seed=options["seed"],
         loss=options["loss"],
         labels_per_text=options["labels_per_text"],
+        long_text=options["long_text"],
     )
 
 

@@ -59,7 +59,7 @@ def export(
     validation: Dataset | None = None,
     engine: str = "auto",
     precisions: Sequence[str] = ("fp32", "int8", "fp16"),
-    policy: Policy = "window",
+    policy: Policy | None = None,
     force: bool = False,
 ) -> Bundle:
     """Turn a multi-label checkpoint into a bundle whose answers are proved equal to PyTorch's.
@@ -71,7 +71,8 @@ def export(
             them thresholds are 0.5, the bundle says so, and parity is proved on the probes.
         engine: What traces: `"optimum"`, `"torch"`, or `"auto"`: Optimum where it is installed.
         precisions: The variants to make; fp32 is always made.
-        policy: What happens to texts beyond `max_length`.
+        policy: What happens to texts beyond `max_length`; None for what the run was trained for, and `"window"` for
+            other checkpoints.
         force: Replace an existing output.
 
     Raises:

@@ -65,13 +65,14 @@ def labels_of(folder: Path) -> tuple[str, ...]:
     return checkpoint.labels_of(checkpoint.load_config(str(folder)))
 
 
-def load_subject(folder: Path, validation: Dataset | None, policy: Policy) -> Subject:
+def load_subject(folder: Path, validation: Dataset | None, policy: Policy | None) -> Subject:
     """Load a run, or a checkpoint that was trained elsewhere.
 
     Args:
         folder: The run or checkpoint.
         validation: Labelled texts to judge by; a run brings its own.
-        policy: What the runtime will do with texts beyond `max_length`.
+        policy: What the runtime will do with texts beyond `max_length`; None for what the run was trained for, and
+            `"window"` for other checkpoints.
 
     Raises:
         CheckpointError: The folder holds no multi-label classifier, or is damaged.
@@ -85,12 +86,13 @@ def load_subject(folder: Path, validation: Dataset | None, policy: Policy) -> Su
     metrics: Mapping[str, Any] = {}
     if (folder / RUN_FILE).exists():
         run = _read_run(folder, labels)
-        max_length, metrics = run.max_length, run.metrics
+        max_length, metrics, policy = run.max_length, run.metrics, policy or run.long_text
         source |= {key: run.details[key] for key in ("origin", "recipe", "data", "versions") if key in run.details}
         validation = validation or read(folder / VALIDATION_FILE, labels=labels)
     if validation is not None:
         validation = validation.reorder(labels)
         source["validation_sha256"] = validation.digest()
+    policy = policy or "window"
     judged = long_text_for(max_length, "window" if policy == "error" else policy)
     return Subject(
         model=model,

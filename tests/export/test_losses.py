@@ -167,12 +167,17 @@ def test_masked_bce_over_known_entries_is_the_model_s_own_loss(encoder: Path, tm
     data = toy.dataset(200)
     model = fresh_model(str(encoder), tiny.LABELS, np.full(4, 0.2))
     batch = {"input_ids": torch.tensor([[2, 9, 10, 3]]), "labels": torch.from_numpy(data.targets[:1])}
+    batch |= dict.fromkeys(("rows", "owners"), torch.zeros(1, dtype=torch.int64))
     recipe = SHORT.complete(model.config, 100)
     losses = []
     for criterion in (None, make_loss("bce", data.targets, None)):
         args = _arguments(recipe, 100, tmp_path, epochs=2)
         trainer = _Trainer(criterion=criterion, model=model, args=args, eval_dataset=[])
-        losses.append(trainer.compute_loss(model, {**batch, "rows": torch.zeros(1, dtype=torch.int64)}).item())
+        losses.append(
+            trainer.compute_loss(
+                model, {**batch, **dict.fromkeys(("rows", "owners"), torch.zeros(1, dtype=torch.int64))}
+            ).item()
+        )
     assert losses[0] == pytest.approx(losses[1])
 
 

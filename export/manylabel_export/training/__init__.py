@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast, set_seed
 
 from manylabel import __version__
 from manylabel.folders import check_free, new_folder
-from manylabel.tokenization import LongText, Tokenizer
+from manylabel.tokenization import Tokenizer
 from manylabel_export import checkpoint
 from manylabel_export.dataset import Dataset
 from manylabel_export.metrics import multilabel_metrics, per_label_metrics
@@ -30,6 +30,7 @@ from manylabel_export.training.model import carried_model, fit_biases, fresh_mod
 from manylabel_export.training.recipe import Recipe
 from manylabel_export.training.run import RUN_FILE, VALIDATION_FILE, Run, long_text_for, read_run, write_run
 from manylabel_export.training.shortage import explained
+from manylabel_export.training.windows import lean_attention
 
 __all__ = ["RUN_FILE", "VALIDATION_FILE", "Recipe", "Run", "long_text_for", "read_run", "train"]
 
@@ -124,10 +125,12 @@ def _start(
     """The model before its first step, and where it comes from."""
     rows, called = data.part("train"), checkpoint.public_name(name)
     start = priors(rows.targets, recipe.loss, recipe.labels_per_text)
+    reader = _reader(tokenizer, recipe)
+    changes = lean_attention(checkpoint.load_config(source), reader, rows.texts)
     if not carry:
-        return fresh_model(source, data.labels, start), {"model": called}
-    model, fresh, dropped = carried_model(source, data.labels, start)
-    fit_biases(model, _beginnings(tokenizer, recipe), rows.texts, start, None if rows.complete else shown(rows.targets))
+        return fresh_model(source, data.labels, start, changes), {"model": called}
+    model, fresh, dropped = carried_model(source, data.labels, start, changes)
+    fit_biases(model, reader, rows.texts, start, None if rows.complete else shown(rows.targets))
     return model, {"carried_from": called, "fresh_labels": fresh, "dropped_labels": dropped}
 
 
@@ -136,7 +139,7 @@ def _fit(
 ) -> list[dict[str, float]]:
     return fit(
         model,
-        _beginnings(tokenizer, recipe),
+        _reader(tokenizer, recipe),
         data.part("train"),
         data.part("validation"),
         recipe,
@@ -145,9 +148,10 @@ def _fit(
     )
 
 
-def _beginnings(tokenizer: PreTrainedTokenizerFast, recipe: Recipe) -> Tokenizer:
-    """What training reads of a text: its first `max_length` tokens."""
-    return checkpoint.runtime_tokenizer(tokenizer, recipe.max_length or 0, LongText("truncate", overlap=0))
+def _reader(tokenizer: PreTrainedTokenizerFast, recipe: Recipe) -> Tokenizer:
+    """What is read of a text, in training as by the runtime."""
+    max_length = recipe.max_length or 0
+    return checkpoint.runtime_tokenizer(tokenizer, max_length, long_text_for(max_length, recipe.long_text))
 
 
 def _judge(
@@ -158,10 +162,9 @@ def _judge(
     details: dict[str, Any],
 ) -> Run:
     """Tune thresholds on the validation split alone, and measure on every split that was not trained on."""
-    max_length = recipe.max_length or 0
-    reader = checkpoint.runtime_tokenizer(tokenizer, max_length, long_text_for(max_length))
+    reader = _reader(tokenizer, recipe)
     held_out = [name for name in SPLITS if name != "train" and name in data.split]
     scores = {name: checkpoint.predict_proba(model, reader, data.part(name).texts) for name in held_out}
     thresholds = tune_thresholds(scores["validation"], data.part("validation").targets)
     metrics = {name: measure(found, data.part(name), thresholds) for name, found in scores.items()}
-    return Run(data.labels, max_length, tuple(thresholds.tolist()), metrics, details)
+    return Run(data.labels, reader.max_length, tuple(thresholds.tolist()), metrics, details)

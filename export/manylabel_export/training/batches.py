@@ -1,4 +1,4 @@
-"""Rows to batches: token ids made once, rows of like lengths together, padding to the longest."""
+"""Rows to batches: token ids made once, rows of like lengths together, padding to the longest window."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -14,23 +14,34 @@ POOL = 50
 """Batches whose rows are sorted by length together."""
 
 
-class Rows(torch.utils.data.Dataset[dict[str, NDArray[Any]]]):
-    """Token ids, float targets (NaN for unknown) and the row's number, row by row."""
+class Rows(torch.utils.data.Dataset[dict[str, Any]]):
+    """The windows of a text, float targets (NaN for unknown) and the row's number, row by row.
 
-    def __init__(self, tokenizer: Tokenizer, data: Dataset) -> None:
-        self._ids = [encoding.windows[0] for encoding in tokenizer.encode(data.texts)]
+    Args:
+        tokenizer: Says what becomes of a long text.
+        data: The rows.
+        most_windows: Windows of a text that are kept at most, its first ones; None for all.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, data: Dataset, *, most_windows: int | None = None) -> None:
+        self._windows = [encoding.windows[:most_windows] for encoding in tokenizer.encode(data.texts)]
         self._targets = data.targets
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return len(self._windows)
 
     @property
     def lengths(self) -> NDArray[np.intp]:
-        """Tokens of each row, shape `(n,)`."""
-        return np.array([len(ids) for ids in self._ids])
+        """Tokens of each row in all its windows, shape `(n,)`."""
+        return np.array([sum(map(len, windows)) for windows in self._windows])
 
-    def __getitem__(self, row: int) -> dict[str, NDArray[Any]]:
-        return {"input_ids": self._ids[row], "labels": self._targets[row], "rows": np.int64(row)}
+    @property
+    def single(self) -> bool:
+        """Whether every row is one window."""
+        return all(len(windows) == 1 for windows in self._windows)
+
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        return {"windows": self._windows[row], "labels": self._targets[row], "rows": np.int64(row)}
 
 
 class LikeLengths(torch.utils.data.Sampler[int]):
@@ -64,22 +75,28 @@ class LikeLengths(torch.utils.data.Sampler[int]):
 
 
 class Collator:
-    """Pads a batch to its longest text. Targets stay float, as BCE with logits needs them."""
+    """Pads the windows of a batch to the longest. Targets stay float, as BCE with logits needs them."""
 
     def __init__(self, pad_token_id: int) -> None:
         self._pad = pad_token_id
 
-    def __call__(self, rows: Sequence[dict[str, NDArray[Any]]]) -> dict[str, torch.Tensor]:
-        """A batch of `input_ids` and `attention_mask`, int64 `(batch, longest)`, `labels`, float32, and `rows`."""
-        longest = max(len(row["input_ids"]) for row in rows)
-        ids = np.full((len(rows), longest), self._pad, dtype=np.int64)
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """A batch of texts.
+
+        Returns:
+            By text `labels`, float32 `(batch, n_labels)`, and `rows` `(batch,)`; by window `input_ids` and
+            `attention_mask`, int64 `(windows, longest)`, and `owners` `(windows,)`, the place of its text in the batch.
+        """
+        windows = [(place, ids) for place, row in enumerate(rows) for ids in row["windows"]]
+        ids = np.full((len(windows), max(len(ids) for _, ids in windows)), self._pad, dtype=np.int64)
         mask = np.zeros_like(ids)
-        for place, row in enumerate(rows):
-            ids[place, : len(row["input_ids"])] = row["input_ids"]
-            mask[place, : len(row["input_ids"])] = 1
+        for at, (_, window) in enumerate(windows):
+            ids[at, : len(window)] = window
+            mask[at, : len(window)] = 1
         return {
+            "labels": torch.from_numpy(np.stack([row["labels"] for row in rows])),  # first: the Trainer counts by it
+            "rows": torch.from_numpy(np.stack([row["rows"] for row in rows])),
             "input_ids": torch.from_numpy(ids),
             "attention_mask": torch.from_numpy(mask),
-            "labels": torch.from_numpy(np.stack([row["labels"] for row in rows])),
-            "rows": torch.from_numpy(np.stack([row["rows"] for row in rows])),
+            "owners": torch.tensor([place for place, _ in windows]),
         }

@@ -24,6 +24,7 @@ from manylabel_export.training.losses import BinaryCrossEntropy, make_loss
 from manylabel_export.training.model import head_parameters
 from manylabel_export.training.progress import LOWER_IS_BETTER, EarlyStopping, Progress, evaluations, has_stalled
 from manylabel_export.training.recipe import HEAD_FACTOR, Recipe
+from manylabel_export.training.windows import MOST_WINDOWS, text_logits
 
 PRECISION = "ACCELERATE_MIXED_PRECISION"
 LOSS_FILE = "loss.pt"
@@ -48,7 +49,7 @@ def fit(
 
     Args:
         model: A multi-label classifier.
-        tokenizer: Reads a text's first `max_length` tokens.
+        tokenizer: Reads a text, and says what becomes of a long one.
         train: What to learn.
         validation: What to be judged by.
         recipe: A completed recipe.
@@ -62,15 +63,17 @@ def fit(
         InputError: Training diverged.
     """
     last, progress = last_checkpoint(folder), Progress()
+    rows, judged = Rows(tokenizer, train, most_windows=MOST_WINDOWS), Rows(tokenizer, validation)
+    plain = recipe.loss == "bce" and train.complete and validation.complete and rows.single and judged.single
     with _own_precision(), closing(progress), warnings.catch_warnings():
         # transformers 4 says so where two checkpoints follow within a second, and then sorts them by step
         warnings.filterwarnings("ignore", message="mtime may not be reliable", category=UserWarning)
         trainer = _Trainer(
-            criterion=_criterion(train, validation, recipe, last),
+            criterion=None if plain else _criterion(train, recipe, last),
             model=model,
             args=_arguments(recipe, len(train), folder, epochs=_epochs_left_to_plan(last, recipe)),
-            train_dataset=Rows(tokenizer, train),
-            eval_dataset=Rows(tokenizer, validation),
+            train_dataset=rows,
+            eval_dataset=judged,
             data_collator=Collator(pad_token_id),
             compute_metrics=_Metrics(train.labels),
             callbacks=[EarlyStopping(recipe), KeepLastAndBest(), progress],
@@ -98,10 +101,8 @@ def _own_precision() -> Iterator[None]:
             os.environ[PRECISION] = before
 
 
-def _criterion(train: Dataset, validation: Dataset, recipe: Recipe, last: Path | None) -> nn.Module | None:
-    """The loss, as far as it had learned itself; None for the model's own, BCE over all entries."""
-    if recipe.loss == "bce" and train.complete and validation.complete:
-        return None
+def _criterion(train: Dataset, recipe: Recipe, last: Path | None) -> nn.Module:
+    """The loss, as far as it had learned itself."""
     criterion = make_loss(recipe.loss, train.targets, recipe.labels_per_text)
     if last and (last / LOSS_FILE).exists():
         criterion.load_state_dict(torch.load(last / LOSS_FILE, weights_only=True))
@@ -118,7 +119,7 @@ class _Trainer(Trainer):  # type: ignore[misc]  # transformers is untyped
     """A Trainer with a rate for the encoder and a greater one for the head, batches of like lengths, and any loss.
 
     Args:
-        criterion: A loss of `training.losses`; None for the model's own.
+        criterion: A loss of `training.losses`; None for the model's own, BCE over all entries of texts of one window.
         options: The Trainer's own.
     """
 
@@ -131,13 +132,14 @@ class _Trainer(Trainer):  # type: ignore[misc]  # transformers is untyped
         self, model: nn.Module, inputs: dict[str, torch.Tensor], return_outputs: bool = False, **_: Any
     ) -> Any:
         """The training loss while the model trains, masked BCE while it is evaluated."""
-        rows = inputs.pop("rows")
+        rows, owners = inputs.pop("rows"), inputs.pop("owners")
         if self._criterion is None:
             return super().compute_loss(model, inputs, return_outputs=return_outputs)
         targets = inputs.pop("labels")
-        outputs = model(**inputs)
-        loss = (self._criterion if model.training else self._judge)(outputs["logits"], targets, rows)
-        return (loss, outputs) if return_outputs else loss
+        at_once = self.args.train_batch_size if model.training else self.args.eval_batch_size
+        logits = text_logits(model, inputs, owners, texts=len(targets), at_once=at_once)
+        loss = (self._criterion if model.training else self._judge)(logits, targets, rows)
+        return (loss, {"logits": logits}) if return_outputs else loss
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """The model, and beside it what the loss has learned itself."""

@@ -1,9 +1,10 @@
 """The model that training starts from: its head fresh, or carried over label by label from another classifier."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from math import ceil
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -20,15 +21,18 @@ SAMPLE = 512
 """Texts on which a carried head's biases are fitted."""
 
 
-def fresh_model(name: str, labels: Sequence[str], priors: NDArray[np.float64]) -> PreTrainedModel:
+def fresh_model(
+    name: str, labels: Sequence[str], priors: NDArray[np.float64], changes: Mapping[str, Any] = MappingProxyType({})
+) -> PreTrainedModel:
     """An encoder with a new multi-label head, its output started at the labels' priors.
 
     Args:
         name: A folder or hub name of an encoder.
         labels: The labels in column order.
         priors: Each label's share of positives, shape `(n_labels,)`.
+        changes: What its configuration is to say otherwise.
     """
-    model, missing = checkpoint.load_model(name, **label_options(labels))
+    model, missing = checkpoint.load_model(name, **label_options(labels), **changes)
     _start_near_identity(model, missing)
     output = output_layer(model)
     with torch.no_grad():
@@ -38,7 +42,7 @@ def fresh_model(name: str, labels: Sequence[str], priors: NDArray[np.float64]) -
 
 
 def carried_model(
-    name: str, labels: Sequence[str], priors: NDArray[np.float64]
+    name: str, labels: Sequence[str], priors: NDArray[np.float64], changes: Mapping[str, Any] = MappingProxyType({})
 ) -> tuple[PreTrainedModel, list[str], list[str]]:
     """A classifier with the rows of its head carried over by label name.
 
@@ -46,6 +50,7 @@ def carried_model(
         name: A folder or hub name of a sequence classifier, multi-class or multi-label.
         labels: The labels in column order.
         priors: Each label's share of positives, shape `(n_labels,)`.
+        changes: What its configuration is to say otherwise.
 
     Returns:
         The model, the labels that start fresh, and the checkpoint's labels that were dropped.
@@ -53,7 +58,7 @@ def carried_model(
     Raises:
         CheckpointError: The checkpoint is no classifier, or shares no label.
     """
-    model, missing = checkpoint.load_model(name)
+    model, missing = checkpoint.load_model(name, **changes)
     old_labels = checkpoint.labels_of(model.config)
     old = output_layer(model)
     if any(key.endswith(_name_of(model, old) + ".weight") for key in missing):

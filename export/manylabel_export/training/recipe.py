@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass, replace
 from math import ceil
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 
@@ -29,6 +29,7 @@ GREATEST_SEED = 2**32 - 1
 """What numpy's generators take."""
 
 Precision = Literal["bf16", "fp32"]
+LongTexts = Literal["window", "truncate"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ class Recipe:
             data has positives alone and no label that is known to be absent.
         labels_per_text: Labels that a text has on average, for the losses that count them. None: from the validation
             texts of which all labels are known.
+        long_text: What becomes of a text beyond `max_length`, in training, in evaluations and in the export: `"window"`
+            reads all of it in windows and takes each label's maximum, `"truncate"` reads the beginning.
 
     Raises:
         InputError: A number is out of range, or `best_by` or `loss` is none.
@@ -70,6 +73,7 @@ class Recipe:
     seed: int = 42
     loss: LossName | Literal["auto"] = "auto"
     labels_per_text: float | None = None
+    long_text: LongTexts = "window"
 
     def __post_init__(self) -> None:
         for name, least in (("epochs", 1), ("batch_size", 1), ("patience", 1), ("max_length", SHORTEST_INPUT)):
@@ -82,6 +86,8 @@ class Recipe:
             raise InputError(f"learning_rate is {self.learning_rate}; it has to be above 0.")
         if self.labels_per_text is not None and not self.labels_per_text > 0:
             raise InputError(f"labels_per_text is {self.labels_per_text}; it has to be above 0.")
+        if self.long_text not in get_args(LongTexts):
+            raise InputError(f"long_text is {self.long_text!r}; expected one of {', '.join(get_args(LongTexts))}.")
         if self.loss not in ("auto", *LOSSES):
             raise InputError(f"there is no loss {self.loss!r}. Choose auto, {', '.join(LOSSES)}.")
         if self.best_by not in METRICS:

@@ -38,6 +38,12 @@ class Run:
     metrics: Mapping[str, Any]
     details: Mapping[str, Any]
 
+    @property
+    def long_text(self) -> Policy:
+        """What it was trained and judged to do with long texts; earlier runs were judged by windows."""
+        policy: Policy = self.details.get("recipe", {}).get("long_text", "window")
+        return policy
+
 
 def read_run(folder: Path) -> Run:
     """Read a run's `run.json`.
