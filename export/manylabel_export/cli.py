@@ -108,6 +108,13 @@ def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
     "does the same.",
 )
 @click.option(
+    "--pooling",
+    type=click.Choice(["own", "first", "mean"]),
+    default="own",
+    show_default=True,
+    help="What a fresh head reads: what the checkpoint's class reads, the first token, or the mean of all.",
+)
+@click.option(
     "--patience",
     type=click.IntRange(min=1),
     default=3,
@@ -241,6 +248,7 @@ def _recipe(options: dict[str, Any]) -> Any:
         loss=options["loss"],
         labels_per_text=options["labels_per_text"],
         long_text=options["long_text"],
+        pooling=options["pooling"],
     )
 
 

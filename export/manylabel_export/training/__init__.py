@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, set_seed
 
 from manylabel import __version__
+from manylabel.errors import InputError
 from manylabel.folders import check_free, new_folder
 from manylabel.tokenization import Tokenizer
 from manylabel_export import checkpoint
@@ -68,6 +69,8 @@ def train(
     output = Path(output)
     check_free(output, force=force)
     data, splits = settle_splits(data, seed=recipe.seed, drop_leaked=drop_leaked)
+    if start_from and recipe.pooling != "own":
+        raise InputError(f"--from carries a head over with what it reads. Leave out --pooling {recipe.pooling}.")
     source = checkpoint.resolve(start_from or model)
     recipe = settle(recipe.complete(checkpoint.load_config(source), len(data.part("train"))), data)
     plan = _plan(data, source, start_from, recipe)
@@ -123,7 +126,7 @@ def _start(
     reader = _reader(tokenizer, recipe)
     changes = lean_attention(checkpoint.load_config(source), reader, rows.texts)
     if not carry:
-        return fresh_model(source, data.labels, start, changes), {"model": called}
+        return fresh_model(source, data.labels, start, changes, recipe.pooling), {"model": called}
     model, fresh, dropped = carried_model(source, data.labels, start, changes)
     fit_biases(model, reader, rows.texts, start, None if rows.complete else shown(rows.targets))
     return model, {"carried_from": called, "fresh_labels": fresh, "dropped_labels": dropped}

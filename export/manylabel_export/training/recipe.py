@@ -9,6 +9,7 @@ import torch
 from manylabel.errors import InputError
 from manylabel_export.checkpoint import longest_input, positions
 from manylabel_export.metrics import METRICS
+from manylabel_export.pooling import Pooling, encoder_config
 from manylabel_export.training.losses import LOSSES, LossName
 
 LEARNING_RATE_AT_384 = 2e-4
@@ -53,6 +54,8 @@ class Recipe:
             texts of which all labels are known.
         long_text: What becomes of a text beyond `max_length`, in training, in evaluations and in the export: `"window"`
             reads all of it in windows and takes each label's maximum, `"truncate"` reads the beginning.
+        pooling: What the head reads: `"own"` what the checkpoint's class reads, `"first"` the first token and `"mean"`
+            the mean of all, these two through a linear layer alone.
 
     Raises:
         InputError: A number is out of range, or `best_by` or `loss` is none.
@@ -71,6 +74,7 @@ class Recipe:
     loss: LossName | Literal["auto"] = "auto"
     labels_per_text: float | None = None
     long_text: LongTexts = "window"
+    pooling: Pooling = "own"
 
     def __post_init__(self) -> None:
         for name, least in (("epochs", 1), ("batch_size", 1), ("patience", 1), ("max_length", SHORTEST_INPUT)):
@@ -81,8 +85,9 @@ class Recipe:
             raise InputError(f"learning_rate is {self.learning_rate}; it has to be above 0.")
         if self.labels_per_text is not None and not self.labels_per_text > 0:
             raise InputError(f"labels_per_text is {self.labels_per_text}; it has to be above 0.")
-        if self.long_text not in get_args(LongTexts):
-            raise InputError(f"long_text is {self.long_text!r}; expected one of {', '.join(get_args(LongTexts))}.")
+        for name, values in (("long_text", get_args(LongTexts)), ("pooling", get_args(Pooling))):
+            if getattr(self, name) not in values:
+                raise InputError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(values)}.")
         if self.loss not in ("auto", *LOSSES):
             raise InputError(f"there is no loss {self.loss!r}. Choose auto, {', '.join(LOSSES)}.")
         if self.best_by not in METRICS:
@@ -103,6 +108,7 @@ class Recipe:
                 f"max_length is {self.max_length}, and this model reads {positions(config)} tokens at most."
             )
         steps = ceil(rows / self.batch_size)
+        config = encoder_config(config)
         hidden = int(getattr(config, "hidden_size", None) or getattr(config, "dim", None) or 768)
         return replace(
             self,
