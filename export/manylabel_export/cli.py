@@ -115,6 +115,14 @@ def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help="What a fresh head reads: what the checkpoint's class reads, the first token, or the mean of all.",
 )
 @click.option(
+    "--lora",
+    metavar="RANK",
+    type=click.IntRange(min=1),
+    is_flag=False,
+    flag_value=8,
+    help="Train adapters of this rank in place of a large encoder; merged before the run is written.  [8 if no RANK]",
+)
+@click.option(
     "--patience",
     type=click.IntRange(min=1),
     default=3,
@@ -249,6 +257,7 @@ def _recipe(options: dict[str, Any]) -> Any:
         labels_per_text=options["labels_per_text"],
         long_text=options["long_text"],
         pooling=options["pooling"],
+        lora=options["lora"],
     )
 
 

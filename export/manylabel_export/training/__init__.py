@@ -26,6 +26,7 @@ from manylabel_export.thresholds import tune_thresholds
 from manylabel_export.training.attempt import open_attempt
 from manylabel_export.training.evidence import priors, settle, shown, warn_of_empty_labels
 from manylabel_export.training.loop import fit
+from manylabel_export.training.lora import add_adapters, merge_adapters, require_peft
 from manylabel_export.training.model import carried_model, fit_biases, fresh_model
 from manylabel_export.training.recipe import Recipe
 from manylabel_export.training.run import RUN_FILE, VALIDATION_FILE, Run, long_text_for, read_run, write_run
@@ -67,6 +68,8 @@ def train(
         InputError: The recipe does not fit the model, training diverged, or there is nothing to resume.
     """
     output = Path(output)
+    if recipe.lora:
+        require_peft()
     check_free(output, force=force)
     data, splits = settle_splits(data, seed=recipe.seed, drop_leaked=drop_leaked)
     if start_from and recipe.pooling != "own":
@@ -77,9 +80,13 @@ def train(
     set_seed(recipe.seed)
     tokenizer = checkpoint.load_tokenizer(source)
     learner, origin = _start(source, start_from or model, data, tokenizer, recipe, carry=start_from is not None)
+    if recipe.lora:
+        add_adapters(learner, recipe.lora)
     attempt = open_attempt(output, plan, force=force, resume=resume)
     warn_of_empty_labels(data, SPLITS)
     log = _fit(learner, tokenizer, data, recipe, attempt)
+    if recipe.lora:
+        merge_adapters(learner)
     details = {"origin": origin, "log": log, **{key: plan[key] for key in ("recipe", "data", "versions")}}
     details["splits"] = splits
     run = _judge(learner, tokenizer, data, recipe, details)

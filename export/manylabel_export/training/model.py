@@ -17,6 +17,7 @@ from manylabel.errors import CheckpointError
 from manylabel.tokenization import Tokenizer
 from manylabel_export import checkpoint
 from manylabel_export.pooling import Pooling, encoder_config, with_pooling
+from manylabel_export.training.lora import ADAPTER
 
 SAMPLE = 512
 """Texts on which a carried head's biases are fitted."""
@@ -145,9 +146,13 @@ def output_layer(model: PreTrainedModel) -> nn.Linear:
 
 
 def head_parameters(model: PreTrainedModel) -> set[str]:
-    """The names of the parameters that learn at the head's rate: the pooler and all that is outside the encoder."""
-    prefix = model.base_model_prefix + "."
-    return {name for name, _ in model.named_parameters() if not name.startswith(prefix) or ".pooler." in name}
+    """The names of the parameters that learn at the head's rate: pooler, adapters, and all outside the encoder."""
+    prefix, fast = model.base_model_prefix + ".", (".pooler.", ADAPTER)
+    return {
+        name
+        for name, _ in model.named_parameters()
+        if not name.startswith(prefix) or any(part in name for part in fast)
+    }
 
 
 def label_options(labels: Sequence[str]) -> dict[str, Any]:

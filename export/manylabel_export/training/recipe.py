@@ -56,6 +56,8 @@ class Recipe:
             reads all of it in windows and takes each label's maximum, `"truncate"` reads the beginning.
         pooling: What the head reads: `"own"` what the checkpoint's class reads, `"first"` the first token and `"mean"`
             the mean of all, these two through a linear layer alone.
+        lora: Rank of the adapters that are trained in the encoder's place; None trains the encoder. They learn at the
+            head's rate, ten times that of the encoder, as in the LoRA paper for RoBERTa (5e-4 at 768).
 
     Raises:
         InputError: A number is out of range, or `best_by` or `loss` is none.
@@ -75,9 +77,16 @@ class Recipe:
     labels_per_text: float | None = None
     long_text: LongTexts = "window"
     pooling: Pooling = "own"
+    lora: int | None = None
 
     def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("batch_size", 1), ("patience", 1), ("max_length", SHORTEST_INPUT)):
+        for name, least in (
+            ("epochs", 1),
+            ("batch_size", 1),
+            ("patience", 1),
+            ("max_length", SHORTEST_INPUT),
+            ("lora", 1),
+        ):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise InputError(f"{name} is {value}; it has to be {least} or more.")
