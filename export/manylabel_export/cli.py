@@ -138,8 +138,8 @@ def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.option(
     "--train-precision",
-    type=click.Choice(["bf16", "fp32"]),
-    help="What training computes in.  [default: bf16 where the machine does]",
+    type=click.Choice(["bf16", "fp16", "fp32"]),
+    help="What training computes in; fp16 on CUDA alone.  [default: bf16 where the machine does, else fp16 on CUDA]",
 )
 @click.option(
     "--loss",

@@ -24,6 +24,7 @@ from manylabel_export.metrics import multilabel_metrics, per_label_metrics
 from manylabel_export.splits import settle_splits
 from manylabel_export.thresholds import tune_thresholds
 from manylabel_export.training.attempt import open_attempt
+from manylabel_export.training.device import own_threads
 from manylabel_export.training.evidence import priors, settle, shown, warn_of_empty_labels
 from manylabel_export.training.loop import fit
 from manylabel_export.training.lora import add_adapters, merge_adapters, require_peft
@@ -38,6 +39,7 @@ SPLITS = ("train", "validation", "test")
 PACKAGES = ("torch", "transformers", "tokenizers")
 
 
+@own_threads()
 def train(
     data: Dataset,
     output: Path | str,

@@ -4,12 +4,11 @@ from dataclasses import asdict, dataclass, replace
 from math import ceil
 from typing import Any, Literal, get_args
 
-import torch
-
 from manylabel.errors import InputError
 from manylabel_export.checkpoint import longest_input, positions
 from manylabel_export.metrics import METRICS
 from manylabel_export.pooling import Pooling, encoder_config
+from manylabel_export.training.device import Precision, best_precision, require_device
 from manylabel_export.training.losses import LOSSES, LossName
 
 LEARNING_RATE_AT_384 = 2e-4
@@ -26,7 +25,6 @@ STEPS_WANTED = 600
 SHORTEST_INPUT = 8
 """Tokens that `max_length` leaves at least: with two special ones, six of the text."""
 
-Precision = Literal["bf16", "fp32"]
 LongTexts = Literal["window", "truncate"]
 
 
@@ -45,8 +43,9 @@ class Recipe:
         best_by: The validation metric by which the best checkpoint is kept, one of those of `multilabel_metrics`.
             Macro-F1 chose better than average precision did: on goemotions the latter kept an epoch of test macro-F1
             0.516 where the next one had 0.54.
-        precision: `"bf16"` (autocast; weights stay fp32) or `"fp32"`. bf16 where the machine computes in it: an epoch
-            of MiniLM-L6 takes half the time on a CPU with AVX-512 BF16.
+        precision: `"bf16"` or `"fp16"` (autocast; weights stay fp32), or `"fp32"`. bf16 where the machine computes in
+            it: an epoch of MiniLM-L6 takes half the time on a CPU with AVX-512 BF16; fp16, with scaled gradients, on
+            CUDA devices that do not.
         seed: Seeds splits, shuffling, dropout and fresh weights.
         loss: What is minimised, one of `LOSSES`. `"auto"` is binary cross-entropy, and another one where the training
             data has positives alone and no label that is known to be absent.
@@ -111,7 +110,9 @@ class Recipe:
 
         Raises:
             InputError: `max_length` is beyond what the model reads.
+            DeviceUnavailable: The precision needs a device that is not there.
         """
+        require_device(self.precision or best_precision())
         if self.max_length is not None and self.max_length > positions(config):
             raise InputError(
                 f"max_length is {self.max_length}, and this model reads {positions(config)} tokens at most."
@@ -124,15 +125,9 @@ class Recipe:
             epochs=self.epochs or min(15, max(3, ceil(STEPS_WANTED / steps))),
             learning_rate=self.learning_rate or LEARNING_RATE_AT_384 * (384 / max(hidden, 384)) ** 2,
             max_length=self.max_length or longest_input(config),
-            precision=self.precision or _best_precision(),
+            precision=self.precision or best_precision(),
         )
 
     def as_dict(self) -> dict[str, Any]:
         """The recipe as JSON holds it."""
         return asdict(self)
-
-
-def _best_precision() -> Precision:
-    if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    return "bf16" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "fp32"
