@@ -13,7 +13,7 @@ BARE := .venv-runtime/bin/python
 WHEEL := build/wheel/stamp
 SOURCES := pyproject.toml LICENSE README.md $(shell find runtime export benchmarks/manylabel_bench -name '*.py')
 
-.PHONY: help demo test results-goemotions results-mobasa results-single-positive results-imbalance lint test-workbench test-transformers5 test-runtime clean
+.PHONY: help demo test results-goemotions results-mobasa results-single-positive results-imbalance results-steam results-pooling lint test-workbench test-transformers5 test-runtime clean
 help: ## show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 24
 
@@ -42,12 +42,12 @@ test-runtime: .venv-runtime/tested build/tiny-bundle ## the runtime's tests on t
 # The workbench, editable. Pinned, so that today's failure is today's change.
 .venv/ready: pyproject.toml constraints/optimum.txt
 	$(PYTHON) -m venv .venv
-	$(WORKBENCH) $(PIP) install -c constraints/optimum.txt -e '.[export,bench,cpu,demo,dev]'
+	$(WORKBENCH) $(PIP) install -c constraints/optimum.txt -e '.[export,lora,bench,cpu,demo,dev]'
 	touch $@
 
 .venv-transformers5/ready: pyproject.toml constraints/transformers5.txt
 	$(PYTHON) -m venv .venv-transformers5
-	$(TRANSFORMERS5) $(PIP) install -c constraints/transformers5.txt -e '.[export-torch,cpu,demo,dev]'
+	$(TRANSFORMERS5) $(PIP) install -c constraints/transformers5.txt -e '.[export-torch,lora,cpu,demo,dev]'
 	touch $@
 
 $(WHEEL): .venv/ready $(SOURCES)
@@ -101,6 +101,17 @@ results-imbalance: .venv/ready ## skewed labels: BCE, weighted BCE, focal and as
 	    --title "Losses for skewed labels: MAMS-ACSA with MiniLM-L6"
 	$(BENCH_LOSSES) imbalance --data $(DATA)/goemotions/data.csv --output benchmarks/results/imbalance-goemotions --cut 10000 \
 	    --epochs 3 --title "Losses for skewed labels: 10,000 rows of GoEmotions with MiniLM-L6"
+
+# Which way of training: goes on where it was interrupted, too.
+BENCH_RECIPES := $(WORKBENCH) -m manylabel_bench.recipes
+
+results-steam: .venv/ready ## long reviews: windows against the beginning of a text, on Steam's review aspects
+	$(BENCH_RECIPES) long-texts --data $(DATA)/steam_review_aspect/data.csv --output benchmarks/results/steam-minilm --epochs 8 \
+	    --title "Long reviews: Steam review aspects with MiniLM-L6"
+
+results-pooling: .venv/ready ## what the head reads: the checkpoint's own head, the first token, the mean, on MAMS-ACSA
+	$(BENCH_RECIPES) pooling --data $(DATA)/mams_acsa/data.csv --output benchmarks/results/pooling-mams --epochs 4 \
+	    --title "What the head reads: MAMS-ACSA with MiniLM-L6"
 
 clean: ## remove environments and everything built
 	rm -rf .venv .venv-transformers5 .venv-runtime build dist

@@ -30,6 +30,7 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
         for policy, what in (("window", "windows"), ("truncate", "beginning"))
         for length in (512, 256)
     },
+    "pooling": {name: {"pooling": name} for name in ("own", "first", "mean")},
 }
 COLUMNS = (
     ("validation macro_f1", "validation", "tuned", "macro_f1"),

@@ -14,6 +14,7 @@ from manylabel.bundle import CARD, MANIFEST, TOKENIZER, Bundle, Manifest, record
 from manylabel.classifier import Classifier
 from manylabel.folders import new_folder
 from manylabel_export.card import model_card
+from manylabel_export.pooling import portable_config
 
 TOKENIZER_FILES = (TOKENIZER, "tokenizer_config.json", "special_tokens_map.json")
 """The runtime reads the first alone; the others let transformers, Optimum and transformers.js open the bundle."""
@@ -43,7 +44,7 @@ def write_bundle(
     with new_folder(output, force=force) as folder:
         for name, content in graphs.items():
             (folder / name).write_bytes(content)
-        model.config.to_json_file(folder / "config.json", use_diff=True)
+        portable_config(model.config).to_json_file(folder / "config.json", use_diff=True)
         _write_tokenizer(folder, tokenizer, manifest.max_length)
         (folder / CARD).write_text(model_card(manifest, output.name), encoding="utf-8")
         manifest = replace(manifest, files=record_files(folder))

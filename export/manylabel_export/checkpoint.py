@@ -20,6 +20,7 @@ from transformers import (
 from manylabel.batching import score
 from manylabel.errors import CheckpointError, MissingDependency
 from manylabel.tokenization import LongText, Tokenizer
+from manylabel_export.pooling import encoder_config
 
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
 MULTI_LABEL = "multi_label_classification"
@@ -138,6 +139,7 @@ def labels_of(config: Any) -> tuple[str, ...]:
 
 def positions(config: Any) -> int:
     """Tokens that the model's position embeddings reach, special ones included."""
+    config = encoder_config(config)
     reach = getattr(config, "max_position_embeddings", None) or LONGEST
     if config.model_type in {"roberta", "xlm-roberta", "camembert", "mpnet"}:
         reach -= (config.pad_token_id or 0) + 1  # their positions start after the padding id

@@ -109,6 +109,21 @@ def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
     "does the same.",
 )
 @click.option(
+    "--pooling",
+    type=click.Choice(["own", "first", "mean"]),
+    default="own",
+    show_default=True,
+    help="What a fresh head reads: what the checkpoint's class reads, the first token, or the mean of all.",
+)
+@click.option(
+    "--lora",
+    metavar="RANK",
+    type=click.IntRange(min=1),
+    is_flag=False,
+    flag_value=8,
+    help="Train adapters of this rank in place of a large encoder; merged before the run is written.  [8 if no RANK]",
+)
+@click.option(
     "--patience",
     type=click.IntRange(min=1),
     default=3,
@@ -124,8 +139,8 @@ def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.option(
     "--train-precision",
-    type=click.Choice(["bf16", "fp32"]),
-    help="What training computes in.  [default: bf16 where the machine does]",
+    type=click.Choice(["bf16", "fp16", "fp32"]),
+    help="What training computes in; fp16 on CUDA alone.  [default: bf16 where the machine does, else fp16 on CUDA]",
 )
 @click.option(
     "--loss",
@@ -243,6 +258,8 @@ def _recipe(options: dict[str, Any]) -> Any:
         loss=options["loss"],
         labels_per_text=options["labels_per_text"],
         long_text=options["long_text"],
+        pooling=options["pooling"],
+        lora=options["lora"],
     )
 
 

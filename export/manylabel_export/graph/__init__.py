@@ -4,7 +4,7 @@ Boundary: this package knows PyTorch only in `tracing`, and knows nothing of tex
 thresholds, files or bundles. It takes a loaded model and returns graphs in memory.
 
 In reading order: `tracing` (PyTorch to ONNX), `outputs` (the sigmoid), `cleaning` (the graph for everyone),
-`maskless` (nothing that equally long texts do not need, by `intervals`), `fusion` with `attention` (larger
+`maskless` (nothing that equally long texts do not need, by `intervals` and `mean`), `fusion` with `attention` (larger
 operators), `first_token` (the last layer for one token), `int8`, `fp16`; `editor` is their common tool, and
 `agreement` refuses what a step got wrong.
 """
@@ -27,6 +27,7 @@ from manylabel_export.graph.int8 import quantise, raise_opset
 from manylabel_export.graph.maskless import drop_mask
 from manylabel_export.graph.outputs import append_sigmoid
 from manylabel_export.graph.tracing import pytorch_answer, resolve_engine, trace
+from manylabel_export.pooling import PooledConfig, encoder_config
 
 __all__ = ["PRECISIONS", "Graph", "build", "resolve_engine"]
 
@@ -75,7 +76,8 @@ def build(model: PreTrainedModel, *, engine: str = "auto", precisions: Sequence[
     if unknown:
         raise ExportError(f"precision {unknown[0]!r} is not one of {', '.join(PRECISIONS)}.")
     base = clean(append_sigmoid(trace(model, engine=engine)))
-    assert_agreement(pytorch_answer(model), base, vocabulary=model.config.vocab_size, padding=True, step="Tracing")
+    vocabulary = encoder_config(model.config).vocab_size
+    assert_agreement(pytorch_answer(model), base, vocabulary=vocabulary, padding=True, step="Tracing")
     makers = {"fp32": _fp32, "int8": _int8, "fp16": _fp16}
     return {precision: makers[precision](base, model) for precision in precisions}
 
@@ -96,8 +98,9 @@ def _fp16(base: onnx.ModelProto, model: PreTrainedModel) -> Graph:
 
 def _fused(base: onnx.ModelProto, model: PreTrainedModel, provider: str) -> Graph:
     """The fp32 graph that a variant for one provider is made from."""
-    fused = fuse(drop_mask(base), model.config, provider=provider)
-    note = check_counts(fused, model.config, provider)
+    config = encoder_config(model.config)
+    fused = fuse(drop_mask(base), config, provider=provider)
+    note = check_counts(fused, config, provider, own_head=not isinstance(model.config, PooledConfig))
     cut, is_cut = cut_to_first_token(fused)
-    assert_agreement(answer_of(base), cut, vocabulary=model.config.vocab_size, padding=False, step="Fusing")
+    assert_agreement(answer_of(base), cut, vocabulary=config.vocab_size, padding=False, step="Fusing")
     return Graph("fp32", cut, provider, count_fusions(fused), is_cut, note)

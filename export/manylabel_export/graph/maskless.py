@@ -8,6 +8,7 @@ from onnx import TensorProto
 
 from manylabel_export.graph.editor import Editor, clone
 from manylabel_export.graph.intervals import Interval, analyse
+from manylabel_export.graph.mean import plain_means
 
 FILLED = {"attention_mask": 1, "token_type_ids": 0}  # in a batch without padding, of single texts
 
@@ -31,6 +32,7 @@ def drop_mask(proto: onnx.ModelProto) -> onnx.ModelProto:
     for node in editor.nodes:
         _fold_token_type(editor, node, known)
         _bypass(editor, node, known)
+    plain_means(editor)
     for name in given:
         _feed_from_shape(editor, name)
     return editor.finish()

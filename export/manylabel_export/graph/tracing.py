@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from manylabel.errors import ExportError
+from manylabel_export.pooling import encoder_config
 
 OPSET = 17  # the first with LayerNormalization as one standard operator; both engines reach it
 ENGINES = ("auto", "optimum", "torch")
@@ -124,7 +125,7 @@ def pytorch_answer(model: PreTrainedModel) -> Callable[..., NDArray[np.float32]]
 def takes_token_types(model: PreTrainedModel) -> bool:
     """Whether the model tells token types apart: RoBERTa accepts them and knows a single one."""
     accepted = "token_type_ids" in inspect.signature(model.forward).parameters
-    return accepted and (getattr(model.config, "type_vocab_size", 0) or 0) > 1
+    return accepted and (getattr(encoder_config(model.config), "type_vocab_size", 0) or 0) > 1
 
 
 class _LogitsOnly(torch.nn.Module):
@@ -143,8 +144,9 @@ class _LogitsOnly(torch.nn.Module):
 
 def _example(model: PreTrainedModel) -> dict[str, torch.Tensor]:
     """Two texts of different length, so that the mask is not all ones and no dimension is one."""
-    ids = (torch.arange(14).reshape(2, 7) % max(model.config.vocab_size - 3, 1)) + 2
-    ids = ids.clamp(max=model.config.vocab_size - 1)
+    vocabulary = encoder_config(model.config).vocab_size
+    ids = (torch.arange(14).reshape(2, 7) % max(vocabulary - 3, 1)) + 2
+    ids = ids.clamp(max=vocabulary - 1)
     mask = torch.ones_like(ids)
     mask[1, 5:] = 0
     example = {"input_ids": ids, "attention_mask": mask}
@@ -177,10 +179,11 @@ def _export_with_optimum(model: PreTrainedModel, path: Path) -> None:
     from optimum.exporters.onnx import export
     from optimum.exporters.tasks import TasksManager
 
+    config = encoder_config(model.config)
     constructor = TasksManager.get_exporter_config_constructor(
-        "onnx", model=model, task="text-classification", library_name="transformers"
+        "onnx", model_type=config.model_type, task="text-classification", library_name="transformers"
     )
-    export(model, constructor(model.config), path, opset=OPSET)
+    export(model, constructor(config), path, opset=OPSET)
 
 
 def _name_dimensions(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -204,7 +207,7 @@ def _refuse_too_large(model: PreTrainedModel) -> None:
 def _cannot_trace(model: PreTrainedModel, engine: str, exc: Exception) -> ExportError:
     other = "torch" if engine == "optimum" else "optimum"
     return ExportError(
-        f"The engine {engine!r} cannot trace {type(model).__name__} ({model.config.model_type}): "
+        f"The engine {engine!r} cannot trace {type(model).__name__} ({encoder_config(model.config).model_type}): "
         f"{_first_line(exc)} Try --engine {other}, or an architecture from the README's table."
     )
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, set_seed
 
 from manylabel import __version__
+from manylabel.errors import InputError
 from manylabel.folders import check_free, new_folder
 from manylabel.tokenization import Tokenizer
 from manylabel_export import checkpoint
@@ -24,8 +25,10 @@ from manylabel_export.remains import CHECKPOINTS
 from manylabel_export.splits import settle_splits
 from manylabel_export.thresholds import tune_thresholds
 from manylabel_export.training.attempt import open_attempt
+from manylabel_export.training.device import own_threads
 from manylabel_export.training.evidence import priors, settle, shown, warn_of_empty_labels
 from manylabel_export.training.loop import fit
+from manylabel_export.training.lora import add_adapters, merge_adapters, require_peft
 from manylabel_export.training.model import carried_model, fit_biases, fresh_model
 from manylabel_export.training.recipe import Recipe
 from manylabel_export.training.run import RUN_FILE, VALIDATION_FILE, Run, long_text_for, read_run, write_run
@@ -38,6 +41,7 @@ SPLITS = ("train", "validation", "test")
 PACKAGES = ("torch", "transformers", "tokenizers")
 
 
+@own_threads()
 def train(
     data: Dataset,
     output: Path | str,
@@ -70,18 +74,26 @@ def train(
         OutOfMemory: Memory ran out.
     """
     output = Path(output)
+    if recipe.lora:
+        require_peft()
     check_free(output, force=force)
     data, splits = settle_splits(data, seed=recipe.seed, drop_leaked=drop_leaked)
+    if start_from and recipe.pooling != "own":
+        raise InputError(f"--from carries a head over with what it reads. Leave out --pooling {recipe.pooling}.")
     source = checkpoint.resolve(start_from or model)
     recipe = settle(recipe.complete(checkpoint.load_config(source), len(data.part("train"))), data)
     plan = _plan(data, source, start_from, recipe)
     set_seed(recipe.seed)
     tokenizer = checkpoint.load_tokenizer(source)
     learner, origin = _start(source, start_from or model, data, tokenizer, recipe, carry=start_from is not None)
+    if recipe.lora:
+        add_adapters(learner, recipe.lora)
     warn_of_empty_labels(data, SPLITS)
     with explained(output, recipe):
         attempt = open_attempt(output, plan, force=force, resume=resume)
         log = _fit(learner, tokenizer, data, recipe, attempt)
+        if recipe.lora:
+            merge_adapters(learner)
         details = {"origin": origin, "log": log, **{key: plan[key] for key in ("recipe", "data", "versions")}}
         details["splits"] = splits
         run = _judge(learner, tokenizer, data, recipe, details)
@@ -128,7 +140,7 @@ def _start(
     reader = _reader(tokenizer, recipe)
     changes = lean_attention(checkpoint.load_config(source), reader, rows.texts)
     if not carry:
-        return fresh_model(source, data.labels, start, changes), {"model": called}
+        return fresh_model(source, data.labels, start, changes, recipe.pooling), {"model": called}
     model, fresh, dropped = carried_model(source, data.labels, start, changes)
     fit_biases(model, reader, rows.texts, start, None if rows.complete else shown(rows.targets))
     return model, {"carried_from": called, "fresh_labels": fresh, "dropped_labels": dropped}

@@ -135,6 +135,8 @@ class _Trainer(Trainer):  # type: ignore[misc]  # transformers is untyped
         rows, owners = inputs.pop("rows"), inputs.pop("owners")
         if self._criterion is None:
             return super().compute_loss(model, inputs, return_outputs=return_outputs)
+        if model.training:  # the Trainer clears the model's gradients alone; a step that fp16 skipped must leave none
+            self._criterion.zero_grad()
         targets = inputs.pop("labels")
         at_once = self.args.train_batch_size if model.training else self.args.eval_batch_size
         logits = text_logits(model, inputs, owners, texts=len(targets), at_once=at_once)
@@ -151,8 +153,6 @@ class _Trainer(Trainer):  # type: ignore[misc]  # transformers is untyped
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         if self.optimizer is None:  # fused: 8 times the plain one's speed on a CPU
             self.optimizer: torch.optim.Optimizer = torch.optim.AdamW(self._groups(), fused=True)
-            if self._criterion:  # the Trainer clears the model's gradients alone
-                self.optimizer.register_step_post_hook(lambda *_: self._criterion.zero_grad())
         return self.optimizer
 
     def _get_train_sampler(self, *_: Any) -> torch.utils.data.Sampler[int]:
@@ -199,6 +199,7 @@ def _arguments(recipe: Recipe, rows: int, folder: Path, *, epochs: int) -> Train
         "logging_strategy": "steps",
         "logging_steps": 50,
         "bf16": recipe.precision == "bf16",
+        "fp16": recipe.precision == "fp16",
         "use_cpu": not torch.cuda.is_available(),
         "seed": recipe.seed,
         "data_seed": recipe.seed,

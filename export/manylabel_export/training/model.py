@@ -16,13 +16,19 @@ from transformers import PreTrainedModel
 from manylabel.errors import CheckpointError
 from manylabel.tokenization import Tokenizer
 from manylabel_export import checkpoint
+from manylabel_export.pooling import Pooling, encoder_config, with_pooling
+from manylabel_export.training.lora import ADAPTER
 
 SAMPLE = 512
 """Texts on which a carried head's biases are fitted."""
 
 
 def fresh_model(
-    name: str, labels: Sequence[str], priors: NDArray[np.float64], changes: Mapping[str, Any] = MappingProxyType({})
+    name: str,
+    labels: Sequence[str],
+    priors: NDArray[np.float64],
+    changes: Mapping[str, Any] = MappingProxyType({}),
+    pooling: Pooling = "own",
 ) -> PreTrainedModel:
     """An encoder with a new multi-label head, its output started at the labels' priors.
 
@@ -31,12 +37,14 @@ def fresh_model(
         labels: The labels in column order.
         priors: Each label's share of positives, shape `(n_labels,)`.
         changes: What its configuration is to say otherwise.
+        pooling: What the head reads.
     """
     model, missing = checkpoint.load_model(name, **label_options(labels), **changes)
     _start_near_identity(model, missing)
+    model = with_pooling(model, pooling)
     output = output_layer(model)
     with torch.no_grad():
-        output.weight.normal_(std=model.config.initializer_range)
+        output.weight.normal_(std=encoder_config(model.config).initializer_range)
         output.bias.copy_(_log_odds(priors))
     return model
 
@@ -138,9 +146,13 @@ def output_layer(model: PreTrainedModel) -> nn.Linear:
 
 
 def head_parameters(model: PreTrainedModel) -> set[str]:
-    """The names of the parameters that learn at the head's rate: the pooler and all that is outside the encoder."""
-    prefix = model.base_model_prefix + "."
-    return {name for name, _ in model.named_parameters() if not name.startswith(prefix) or ".pooler." in name}
+    """The names of the parameters that learn at the head's rate: pooler, adapters, and all outside the encoder."""
+    prefix, fast = model.base_model_prefix + ".", (".pooler.", ADAPTER)
+    return {
+        name
+        for name, _ in model.named_parameters()
+        if not name.startswith(prefix) or any(part in name for part in fast)
+    }
 
 
 def label_options(labels: Sequence[str]) -> dict[str, Any]:
@@ -176,7 +188,7 @@ def _carried_layer(
     """An output layer whose rows are the old one's where it knew the label, else fresh."""
     new = nn.Linear(old.in_features, len(labels))
     with torch.no_grad():
-        new.weight.normal_(std=getattr(model.config, "initializer_range", 0.02))
+        new.weight.normal_(std=getattr(encoder_config(model.config), "initializer_range", 0.02))
         new.bias.copy_(_log_odds(priors))
         for column, label in enumerate(labels):
             if label in old_labels:

@@ -4,11 +4,11 @@ from dataclasses import asdict, dataclass, replace
 from math import ceil
 from typing import Any, Literal, get_args
 
-import torch
-
 from manylabel.errors import InputError
 from manylabel_export.checkpoint import longest_input, positions
 from manylabel_export.metrics import METRICS
+from manylabel_export.pooling import Pooling, encoder_config
+from manylabel_export.training.device import Precision, best_precision, require_device
 from manylabel_export.training.losses import LOSSES, LossName
 
 LEARNING_RATE_AT_384 = 2e-4
@@ -28,7 +28,6 @@ SHORTEST_INPUT = 8
 GREATEST_SEED = 2**32 - 1
 """What numpy's generators take."""
 
-Precision = Literal["bf16", "fp32"]
 LongTexts = Literal["window", "truncate"]
 
 
@@ -47,8 +46,9 @@ class Recipe:
         best_by: The validation metric by which the best checkpoint is kept, one of those of `multilabel_metrics`.
             Macro-F1 chose better than average precision did: on goemotions the latter kept an epoch of test macro-F1
             0.516 where the next one had 0.54.
-        precision: `"bf16"` (autocast; weights stay fp32) or `"fp32"`. bf16 where the machine computes in it: an epoch
-            of MiniLM-L6 takes half the time on a CPU with AVX-512 BF16.
+        precision: `"bf16"` or `"fp16"` (autocast; weights stay fp32), or `"fp32"`. bf16 where the machine computes in
+            it: an epoch of MiniLM-L6 takes half the time on a CPU with AVX-512 BF16; fp16, with scaled gradients, on
+            CUDA devices that do not.
         seed: Seeds splits, shuffling, dropout and fresh weights.
         loss: What is minimised, one of `LOSSES`. `"auto"` is binary cross-entropy, and another one where the training
             data has positives alone and no label that is known to be absent.
@@ -56,6 +56,10 @@ class Recipe:
             texts of which all labels are known.
         long_text: What becomes of a text beyond `max_length`, in training, in evaluations and in the export: `"window"`
             reads all of it in windows and takes each label's maximum, `"truncate"` reads the beginning.
+        pooling: What the head reads: `"own"` what the checkpoint's class reads, `"first"` the first token and `"mean"`
+            the mean of all, these two through a linear layer alone.
+        lora: Rank of the adapters that are trained in the encoder's place; None trains the encoder. They learn at the
+            head's rate, ten times that of the encoder, as in the LoRA paper for RoBERTa (5e-4 at 768).
 
     Raises:
         InputError: A number is out of range, or `best_by` or `loss` is none.
@@ -74,9 +78,17 @@ class Recipe:
     loss: LossName | Literal["auto"] = "auto"
     labels_per_text: float | None = None
     long_text: LongTexts = "window"
+    pooling: Pooling = "own"
+    lora: int | None = None
 
     def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("batch_size", 1), ("patience", 1), ("max_length", SHORTEST_INPUT)):
+        for name, least in (
+            ("epochs", 1),
+            ("batch_size", 1),
+            ("patience", 1),
+            ("max_length", SHORTEST_INPUT),
+            ("lora", 1),
+        ):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise InputError(f"{name} is {value}; it has to be {least} or more.")
@@ -86,8 +98,9 @@ class Recipe:
             raise InputError(f"learning_rate is {self.learning_rate}; it has to be above 0.")
         if self.labels_per_text is not None and not self.labels_per_text > 0:
             raise InputError(f"labels_per_text is {self.labels_per_text}; it has to be above 0.")
-        if self.long_text not in get_args(LongTexts):
-            raise InputError(f"long_text is {self.long_text!r}; expected one of {', '.join(get_args(LongTexts))}.")
+        for name, values in (("long_text", get_args(LongTexts)), ("pooling", get_args(Pooling))):
+            if getattr(self, name) not in values:
+                raise InputError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(values)}.")
         if self.loss not in ("auto", *LOSSES):
             raise InputError(f"there is no loss {self.loss!r}. Choose auto, {', '.join(LOSSES)}.")
         if self.best_by not in METRICS:
@@ -102,28 +115,25 @@ class Recipe:
 
         Raises:
             InputError: `max_length` is beyond what the model reads.
+            DeviceUnavailable: The precision needs a device that is not there.
         """
+        require_device(self.precision or best_precision())
         if self.max_length is not None and self.max_length > positions(config):
             raise InputError(
                 f"max_length is {self.max_length}, and this model reads {positions(config)} tokens at most. "
                 f"Say --max-length {positions(config)} or less, or leave it out."
             )
         steps = ceil(rows / self.batch_size)
+        config = encoder_config(config)
         hidden = int(getattr(config, "hidden_size", None) or getattr(config, "dim", None) or 768)
         return replace(
             self,
             epochs=self.epochs or min(15, max(3, ceil(STEPS_WANTED / steps))),
             learning_rate=self.learning_rate or LEARNING_RATE_AT_384 * (384 / max(hidden, 384)) ** 2,
             max_length=self.max_length or longest_input(config),
-            precision=self.precision or _best_precision(),
+            precision=self.precision or best_precision(),
         )
 
     def as_dict(self) -> dict[str, Any]:
         """The recipe as JSON holds it."""
         return asdict(self)
-
-
-def _best_precision() -> Precision:
-    if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    return "bf16" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "fp32"

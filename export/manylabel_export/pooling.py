@@ -1,0 +1,141 @@
+"""A head that reads the first token, or the mean of all: a class of its own, which plain transformers refuses by name.
+
+Transformers' classes read what their architecture reads. Weights that were trained behind a mean would load into them
+without a word and answer wrongly, so such a checkpoint has a model type that transformers knows after an import of this
+module alone (docs/decisions/0010).
+"""
+
+from copy import deepcopy
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+Pooling = Literal["own", "first", "mean"]
+NATIVE = "classifier_pooling"
+"""Where an architecture has the choice itself (ModernBERT), this field of its configuration says it."""
+NATIVE_NAMES = {"first": "cls", "mean": "mean"}
+DROPOUTS = ("classifier_dropout", "seq_classif_dropout", "hidden_dropout_prob", "hidden_dropout")
+
+
+class PooledConfig(PretrainedConfig):  # type: ignore[misc]  # transformers is untyped
+    """What a `PooledClassifier` is made of.
+
+    Args:
+        encoder: The encoder's configuration, or its fields.
+        pooling: `"first"` or `"mean"`.
+        dropout: Before the linear layer.
+        options: Labels and all else that every configuration has.
+    """
+
+    model_type = "manylabel-pooled"
+    has_no_defaults_at_init = True
+    sub_configs = {"encoder": AutoConfig}  # noqa: RUF012 - as transformers has it
+
+    def __init__(self, encoder: Any = None, pooling: str = "mean", dropout: float = 0.0, **options: Any) -> None:
+        self.encoder = AutoConfig.for_model(**encoder) if isinstance(encoder, dict) else encoder
+        self.pooling = pooling
+        self.dropout = dropout
+        super().__init__(**options)
+
+
+class PooledClassifier(PreTrainedModel):  # type: ignore[misc]  # transformers is untyped
+    """An encoder, a mean or the first token, and a linear layer."""
+
+    config_class = PooledConfig
+    base_model_prefix = "encoder"
+    _supports_sdpa = True
+
+    def __init__(self, config: PooledConfig) -> None:
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.encoder = AutoModel.from_config(config.encoder)
+        _without_pooler(self.encoder)
+        self.dropout = nn.Dropout(config.dropout)
+        self.classifier = nn.Linear(config.encoder.hidden_size, config.num_labels)
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+    ) -> SequenceClassifierOutput:
+        """Logits, shape `(batch, num_labels)`, and where `labels` of that shape are given binary cross-entropy."""
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+        states = self.encoder(input_ids=input_ids, attention_mask=mask, **types)[0]
+        if self.config.pooling == "first":
+            pooled = states[:, 0]
+        else:
+            pooled = (states * mask.unsqueeze(-1)).sum(dim=1) / mask.sum(dim=1, keepdim=True)
+        logits = self.classifier(self.dropout(pooled))
+        loss = None if labels is None else nn.functional.binary_cross_entropy_with_logits(logits, labels)
+        return SequenceClassifierOutput(loss=loss, logits=logits)
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """The linear layer; the encoder has its own."""
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=getattr(self.config.encoder, "initializer_range", 0.02))
+            nn.init.zeros_(module.bias)
+
+
+AutoConfig.register(PooledConfig.model_type, PooledConfig)
+AutoModelForSequenceClassification.register(PooledConfig, PooledClassifier)
+
+
+def with_pooling(model: PreTrainedModel, pooling: Pooling) -> PreTrainedModel:
+    """The encoder of a classifier under a head that reads something else; a linear layer, fresh.
+
+    An architecture that has the choice itself keeps its class and its head.
+
+    Args:
+        model: A sequence classifier.
+        pooling: `"own"` leaves it as it is.
+    """
+    if pooling == "own":
+        return model
+    if hasattr(model.config, NATIVE):
+        setattr(model.config, NATIVE, NATIVE_NAMES[pooling])
+        return model
+    encoder, labels = deepcopy(encoder_config(model.config)), model.config
+    for name in ("id2label", "label2id", "problem_type", "architectures"):  # the whole has them, not the encoder
+        setattr(encoder, name, getattr(PretrainedConfig(), name))
+    dropout = next((rate for name in DROPOUTS if (rate := getattr(encoder, name, None)) is not None), 0.0)
+    config = PooledConfig(
+        encoder,
+        pooling,
+        dropout,
+        id2label=labels.id2label,
+        label2id=labels.label2id,
+        problem_type=labels.problem_type,
+    )
+    pooled = PooledClassifier(config)
+    pooled.encoder = model.base_model
+    pooled.encoder.config = config.encoder
+    _without_pooler(pooled.encoder)
+    return pooled.eval()
+
+
+def encoder_config(config: Any) -> Any:
+    """The configuration that knows sizes, vocabulary and architecture: of the encoder, where it is one of ours."""
+    return config.encoder if isinstance(config, PooledConfig) else config
+
+
+def portable_config(config: Any) -> Any:
+    """What a bundle says of its model: its graphs pool themselves, so that every reader is told the architecture."""
+    if not isinstance(config, PooledConfig):
+        return config
+    plain = deepcopy(config.encoder)
+    for name in ("id2label", "label2id", "problem_type"):
+        setattr(plain, name, getattr(config, name))
+    return plain
+
+
+def _without_pooler(encoder: PreTrainedModel) -> None:
+    """What nothing reads would be trained, saved and traced for nothing."""
+    if getattr(encoder, "pooler", None) is not None:
+        encoder.pooler = None
