@@ -3,7 +3,8 @@
 import json
 from collections.abc import Iterator
 
-from manylabel.bundle import Manifest, Variant
+from manylabel.bundle import MANIFEST, Manifest, Variant
+from manylabel_export.goals import Goal, Goals, read_goals
 
 MARKDOWN = ("\\", "|", "`", "*", "_", "<", "[", "]")
 """Characters that would format a table's cell or end it; the backslash first."""
@@ -26,6 +27,7 @@ def model_card(manifest: Manifest, name: str) -> str:
             "",
             *_labels(manifest),
             "",
+            *_goals(manifest),
             *_variants(manifest),
             "",
             *_metrics(manifest),
@@ -50,17 +52,39 @@ def _front_matter() -> list[str]:
 def _summary(manifest: Manifest) -> list[str]:
     origin = manifest.source.get("origin", {})
     base = origin.get("carried_from") or origin.get("model") or manifest.source.get("checkpoint", "a checkpoint")
-    thresholds = (
-        "Thresholds were tuned for F1 on validation data."
-        if manifest.thresholds_tuned
-        else "**No validation data was given: every threshold is 0.5.**"
-    )
     return [
         f"A multi-label text classifier: a text gets every one of {len(manifest.labels)} labels that applies, "
-        f"often several, perhaps none. Made from {_code(str(base))}. {thresholds}",
+        f"often several, perhaps none. Made from {_code(str(base))}. {_thresholds(manifest)}",
         "",
         f"It reads {manifest.max_length} tokens at once; longer texts: {_code(manifest.long_text.policy)}.",
     ]
+
+
+def _thresholds(manifest: Manifest) -> str:
+    if not manifest.thresholds_tuned:
+        return "**No validation data was given: every threshold is 0.5.**"
+    if set(_goals_of(manifest)) == {Goal()}:
+        return "Thresholds were tuned for F1 on validation data."
+    return "Thresholds were chosen on validation data for the goals below."
+
+
+def _goals_of(manifest: Manifest) -> tuple[Goal, ...]:
+    """The goal of every label; F1 in bundles that say none."""
+    said = manifest.source.get("thresholds")
+    return (read_goals(said["goals"], where=MANIFEST) if said else Goals()).of(manifest.labels)
+
+
+def _goals(manifest: Manifest) -> Iterator[str]:
+    """What each label's threshold is for, where it is not F1 for all, and whether it was reached."""
+    goals = _goals_of(manifest)
+    if set(goals) == {Goal()}:
+        return
+    unmet = manifest.source["thresholds"]["unmet"]
+    rows = [
+        [label, str(goal), unmet.get(label, "" if goal.figure == "f_beta" else "reached")]
+        for label, goal in zip(manifest.labels, goals, strict=True)
+    ]
+    yield from ["## Goals of the thresholds", "", *_table(["label", "goal", "on validation texts"], rows), ""]
 
 
 def _labels(manifest: Manifest) -> list[str]:

@@ -2,7 +2,7 @@
 
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,18 @@ from numpy.typing import NDArray
 from manylabel import __version__
 from manylabel.batching import score
 from manylabel.bundle import FORMAT_VERSION, FP32, Bundle, Manifest, Probe, SpecialTokens, Variant
+from manylabel.errors import InputError
 from manylabel.folders import check_free
 from manylabel.session import Session
 from manylabel.tokenization import Encoding, Policy
 from manylabel_export import checkpoint, graph, parity
 from manylabel_export.bundling import write_bundle
+from manylabel_export.choosing import Chosen, choose_thresholds, warn_of_unmet
 from manylabel_export.dataset import Dataset
+from manylabel_export.goals import Goals
 from manylabel_export.metrics import multilabel_metrics
 from manylabel_export.subject import Subject, load_subject
-from manylabel_export.thresholds import matched_thresholds, tune_thresholds
+from manylabel_export.thresholds import matched_thresholds
 from manylabel_export.training import long_text_for
 
 HALF = 0.5
@@ -60,6 +63,7 @@ def export(
     engine: str = "auto",
     precisions: Sequence[str] = ("fp32", "int8", "fp16"),
     policy: Policy = "window",
+    goals: Goals | None = None,
     force: bool = False,
 ) -> Bundle:
     """Turn a multi-label checkpoint into a bundle whose answers are proved equal to PyTorch's.
@@ -72,27 +76,31 @@ def export(
         engine: What traces: `"optimum"`, `"torch"`, or `"auto"`: Optimum where it is installed.
         precisions: The variants to make; fp32 is always made.
         policy: What happens to texts beyond `max_length`.
+        goals: What thresholds are chosen for. None: what the run's were; F1 without a run.
         force: Replace an existing output.
 
     Raises:
         OutputExists: The output is there already.
         CheckpointError: The checkpoint is no multi-label classifier.
         LabelMismatch: The validation texts have other labels.
+        UnknownLabel: A goal is for a label that the checkpoint lacks.
+        InputError: There are goals and no validation texts.
         ParityError: The fp32 graph answers otherwise than PyTorch. Nothing is written.
         ExportError: The model cannot be traced.
     """
     check_free(Path(output), force=force)
-    subject = load_subject(Path(folder), validation, policy)
+    subject = _with_goals(load_subject(Path(folder), validation, policy), goals)
     encodings = subject.reader.encode(subject.texts)
     parity.require_same_tokens(subject.texts, subject.tokenizer, encodings)
     expected = checkpoint.predict_proba(subject.model, subject.reader, subject.texts)
-    thresholds = _thresholds(expected, subject.targets)
+    chosen = _chosen(expected, subject)
+    thresholds = chosen.thresholds
     graphs = graph.build(subject.model, engine=engine, precisions=tuple(dict.fromkeys(("fp32", *precisions))))
     judged = [_judge(made, subject, encodings, expected, thresholds) for made in graphs.values()]
     variants = [_variant(one, subject, expected, thresholds) for one in judged]
     return write_bundle(
         Path(output),
-        _manifest(subject, variants, engine),
+        _manifest(subject, variants, chosen, engine),
         {one.file: one.content for one in judged},
         subject.model,
         subject.tokenizer,
@@ -113,10 +121,23 @@ def _judge(
     return Judged(made, content, found, thresholds)
 
 
-def _thresholds(probabilities: Scores, targets: Scores | None) -> Scores:
-    if targets is None:
-        return np.full(probabilities.shape[1], HALF, dtype=np.float32)
-    return tune_thresholds(probabilities, targets)
+def _with_goals(subject: Subject, goals: Goals | None) -> Subject:
+    """The subject with other goals than its own, if they were asked for."""
+    if goals is None:
+        return subject
+    if subject.targets is None:
+        raise InputError("thresholds are chosen for a goal on labelled texts. Name some with --validation DATA.")
+    # what the training measured, it measured at thresholds for its own goals
+    return replace(subject, goals=goals, metrics=subject.metrics if goals == subject.goals else {})
+
+
+def _chosen(probabilities: Scores, subject: Subject) -> Chosen:
+    """Thresholds for the subject's goals; 0.5 where there are no labelled texts to choose them on."""
+    if subject.targets is None:
+        return Chosen(np.full(probabilities.shape[1], HALF, dtype=np.float32), subject.goals, {})
+    chosen = choose_thresholds(probabilities, subject.targets, subject.labels, subject.goals)
+    warn_of_unmet(chosen.unmet)
+    return chosen
 
 
 def _run(precision: str, model: bytes, encodings: Sequence[Encoding], n_labels: int) -> Scores:
@@ -144,7 +165,7 @@ def _variant(one: Judged, subject: Subject, expected: Scores, expected_threshold
     )
 
 
-def _manifest(subject: Subject, variants: Sequence[Variant], engine: str) -> Manifest:
+def _manifest(subject: Subject, variants: Sequence[Variant], chosen: Chosen, engine: str) -> Manifest:
     prefix, suffix = checkpoint.special_tokens(subject.tokenizer)
     return Manifest(
         format_version=FORMAT_VERSION,
@@ -157,6 +178,7 @@ def _manifest(subject: Subject, variants: Sequence[Variant], engine: str) -> Man
         thresholds_tuned=subject.targets is not None,
         source={
             **subject.source,
+            **({} if subject.targets is None else {"thresholds": chosen.as_dict()}),
             "engine": graph.resolve_engine(engine),
             "exported_with": {"manylabel": __version__, **{name: _version(name) for name in PACKAGES}},
             "machine": platform.machine(),

@@ -13,6 +13,7 @@ from manylabel.errors import CheckpointError
 from manylabel.tokenization import Policy, Tokenizer
 from manylabel_export import checkpoint
 from manylabel_export.dataset import Dataset, read
+from manylabel_export.goals import Goals, read_goals
 from manylabel_export.probes import PROBES
 from manylabel_export.training import RUN_FILE, VALIDATION_FILE, Run, long_text_for, read_run
 
@@ -31,6 +32,7 @@ class Subject:
         targets: Their labels, shape `(len(texts), n_labels)`, or None where none were given.
         source: Where all this comes from.
         metrics: What training measured, by split.
+        goals: What the run's thresholds were chosen for; F1 without a run.
     """
 
     model: PreTrainedModel
@@ -42,6 +44,7 @@ class Subject:
     targets: NDArray[np.float32] | None
     source: dict[str, Any]
     metrics: Mapping[str, Any]
+    goals: Goals
 
     @property
     def probes(self) -> tuple[str, ...]:
@@ -82,10 +85,13 @@ def load_subject(folder: Path, validation: Dataset | None, policy: Policy) -> Su
     max_length = checkpoint.longest_input(model.config)
     source: dict[str, Any] = {"checkpoint": checkpoint.public_name(str(folder))}
     metrics: Mapping[str, Any] = {}
+    goals = Goals()
     if (folder / RUN_FILE).exists():
         run = _read_run(folder, labels)
         max_length, metrics = run.max_length, run.metrics
         source |= {key: run.details[key] for key in ("origin", "recipe", "data", "versions") if key in run.details}
+        if "thresholds" in run.details:  # older runs were all tuned for F1
+            goals = read_goals(run.details["thresholds"].get("goals"), where=str(folder / RUN_FILE))
         validation = validation or read(folder / VALIDATION_FILE, labels=labels)
     if validation is not None:
         validation = validation.reorder(labels)
@@ -101,6 +107,7 @@ def load_subject(folder: Path, validation: Dataset | None, policy: Policy) -> Su
         targets=None if validation is None else validation.targets,
         source=source,
         metrics=metrics,
+        goals=goals,
     )
 
 

@@ -18,10 +18,11 @@ from manylabel import __version__
 from manylabel.folders import check_free, new_folder
 from manylabel.tokenization import LongText, Tokenizer
 from manylabel_export import checkpoint
+from manylabel_export.choosing import choose_thresholds, warn_of_unmet
 from manylabel_export.dataset import Dataset
+from manylabel_export.goals import Goals
 from manylabel_export.metrics import multilabel_metrics, per_label_metrics
 from manylabel_export.splits import settle_splits
-from manylabel_export.thresholds import tune_thresholds
 from manylabel_export.training.attempt import open_attempt
 from manylabel_export.training.evidence import priors, settle, shown, warn_of_empty_labels
 from manylabel_export.training.loop import fit
@@ -42,6 +43,7 @@ def train(
     model: str = checkpoint.DEFAULT_MODEL,
     start_from: str | None = None,
     recipe: Recipe = Recipe(),  # noqa: B008 - frozen
+    goals: Goals = Goals(),  # noqa: B008 - frozen
     force: bool = False,
     resume: bool = False,
     drop_leaked: bool = False,
@@ -54,6 +56,7 @@ def train(
         model: The encoder to start from, when `start_from` is not given: a folder or a hub name.
         start_from: A classifier, multi-class or multi-label, whose head is carried over by label name.
         recipe: How to train.
+        goals: What thresholds are chosen for.
         force: Replace an existing output, or an interrupted run's remains.
         resume: Go on with an interrupted run.
         drop_leaked: Leave rows out of training that say the same as a validation or test row, or nearly.
@@ -62,14 +65,16 @@ def train(
         OutputExists: The output, or an interrupted run of it, is there already.
         DataError: The data cannot be trained on.
         CheckpointError: The checkpoint cannot be started from.
+        UnknownLabel: A goal is for a label that the data lacks.
         InputError: The recipe does not fit the model, training diverged, or there is nothing to resume.
     """
     output = Path(output)
     check_free(output, force=force)
     data, splits = settle_splits(data, seed=recipe.seed, drop_leaked=drop_leaked)
+    goals.of(data.labels)  # a name that is no label's is found before the training
     source = checkpoint.resolve(start_from or model)
     recipe = settle(recipe.complete(checkpoint.load_config(source), len(data.part("train"))), data)
-    plan = _plan(data, source, start_from, recipe)
+    plan = _plan(data, source, start_from, recipe) | {"goals": goals.as_dict()}
     set_seed(recipe.seed)
     tokenizer = checkpoint.load_tokenizer(source)
     learner, origin = _start(source, start_from or model, data, tokenizer, recipe, carry=start_from is not None)
@@ -78,7 +83,7 @@ def train(
     log = _fit(learner, tokenizer, data, recipe, attempt)
     details = {"origin": origin, "log": log, **{key: plan[key] for key in ("recipe", "data", "versions")}}
     details["splits"] = splits
-    run = _judge(learner, tokenizer, data, recipe, details)
+    run = _judge(learner, tokenizer, data, recipe, goals, details)
     with new_folder(output, force=force) as folder:
         write_run(folder, run, learner, tokenizer, data.part("validation"))
     shutil.rmtree(attempt)
@@ -150,13 +155,17 @@ def _judge(
     tokenizer: PreTrainedTokenizerFast,
     data: Dataset,
     recipe: Recipe,
+    goals: Goals,
     details: dict[str, Any],
 ) -> Run:
-    """Tune thresholds on the validation split alone, and measure on every split that was not trained on."""
+    """Choose thresholds on the validation split alone, and measure on every split that was not trained on."""
     max_length = recipe.max_length or 0
     reader = checkpoint.runtime_tokenizer(tokenizer, max_length, long_text_for(max_length))
     held_out = [name for name in SPLITS if name != "train" and name in data.split]
     scores = {name: checkpoint.predict_proba(model, reader, data.part(name).texts) for name in held_out}
-    thresholds = tune_thresholds(scores["validation"], data.part("validation").targets)
-    metrics = {name: measure(found, data.part(name), thresholds) for name, found in scores.items()}
-    return Run(data.labels, max_length, tuple(thresholds.tolist()), metrics, details)
+    targets = data.part("validation").targets
+    chosen = choose_thresholds(scores["validation"], targets, data.labels, goals)
+    warn_of_unmet(chosen.unmet)
+    metrics = {name: measure(found, data.part(name), chosen.thresholds) for name, found in scores.items()}
+    details = details | {"thresholds": chosen.as_dict()}
+    return Run(data.labels, max_length, tuple(chosen.thresholds.tolist()), metrics, details)
