@@ -1,7 +1,8 @@
 """The model card of a bundle: what it is, how good, how to use it."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from manylabel.bundle import MANIFEST, Manifest, Variant
 from manylabel_export.goals import Goal, Goals, read_goals
@@ -31,6 +32,7 @@ def model_card(manifest: Manifest, name: str) -> str:
             *_variants(manifest),
             "",
             *_metrics(manifest),
+            *_calibration(manifest),
             *_use(name),
             "",
         ]
@@ -79,12 +81,25 @@ def _goals(manifest: Manifest) -> Iterator[str]:
     goals = _goals_of(manifest)
     if set(goals) == {Goal()}:
         return
-    unmet = manifest.source["thresholds"]["unmet"]
-    rows = [
-        [label, str(goal), unmet.get(label, "" if goal.figure == "f_beta" else "reached")]
-        for label, goal in zip(manifest.labels, goals, strict=True)
-    ]
+    said = manifest.source["thresholds"]
+    rows = [[label, str(goal), _outcome(label, goal, said)] for label, goal in zip(manifest.labels, goals, strict=True)]
     yield from ["## Goals of the thresholds", "", *_table(["label", "goal", "on validation texts"], rows), ""]
+    if said["bounds"]:
+        yield from [
+            "A guarantee was proved on validation texts that no other choice has looked at. It is for new texts that "
+            "are exchangeable with them, and for one label at a time: the confidence is the share of draws of these "
+            "texts in which it holds.",
+            "",
+        ]
+
+
+def _outcome(label: str, goal: Goal, said: Mapping[str, Any]) -> str:
+    """What became of a label's goal."""
+    if label in said["unmet"]:
+        return str(said["unmet"][label])
+    if label in said["bounds"]:
+        return f"at least {said['bounds'][label]:.3f}"
+    return "" if goal.figure == "f_beta" else "reached"
 
 
 def _labels(manifest: Manifest) -> list[str]:
@@ -141,6 +156,30 @@ def _metrics(manifest: Manifest) -> Iterator[str]:
             *_table(["metric", "threshold 0.5", "tuned"], rows),
             "",
         ]
+
+
+def _calibration(manifest: Manifest) -> Iterator[str]:
+    """How far probabilities were from what they say, and are."""
+    said = manifest.source.get("calibration")
+    if not said:
+        return
+    errors = {split: said["error"][split] for split in ("validation", "test") if split in said["error"]}
+    times = ("before", "after")
+    rows = [["mean of all labels", *(f"{of[time]['mean']:.4f}" for of in errors.values() for time in times)]]
+    for label in manifest.labels:
+        cells = (of[time]["labels"].get(label) for of in errors.values() for time in times)
+        rows.append([label, *("not measured" if cell is None else f"{cell:.4f}" for cell in cells)])
+    yield from [
+        "## Calibration",
+        "",
+        f"Method: {said['method']}. {len(said['labels'])} of {len(manifest.labels)} labels gained by one and were "
+        "calibrated. Expected calibration error: a label's texts are sorted by probability and cut into "
+        f"{said['bins']} bins of equally many; the distance between a bin's mean probability and its share of "
+        "positives, averaged over texts. On the validation split, each text by a calibration fitted without it.",
+        "",
+        *_table(["label", *(f"{split}, {time}" for split in errors for time in times)], rows),
+        "",
+    ]
 
 
 def _use(name: str) -> list[str]:

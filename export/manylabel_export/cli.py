@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from manylabel.errors import MissingDependency
-from manylabel_export.goal_options import goal_options, goals_of
+from manylabel_export.goal_options import calibration_option, goal_options, goals_of
 
 WORKBENCH = ("torch", "transformers", "accelerate", "onnx", "sklearn", "pyarrow")
 DEFAULT_MODEL = "all-MiniLM-L6-v2"  # checkpoint.DEFAULT_MODEL, which is not imported before a command runs
@@ -133,6 +133,7 @@ def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help="For expected-positives and role.  [default: from the validation split]",
 )
 @goal_options
+@calibration_option("platt")
 @click.option("--seed", type=int, default=42, show_default=True, help="The same seed gives the same run.")
 @click.option("--drop-leaked", is_flag=True, help="Do not train on texts that validation or test have too, or nearly.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
@@ -153,6 +154,7 @@ def train(**options: Any) -> None:
         start_from=options["start_from"],
         recipe=recipe,
         goals=goals,
+        calibration=options["calibrate"],
         resume=options["resume"],
         force=options["force"],
         drop_leaked=options["drop_leaked"],
@@ -199,6 +201,7 @@ def train(**options: Any) -> None:
     help="What happens beyond max_length.",
 )
 @goal_options
+@calibration_option("none")
 @click.option("--json", "as_json", is_flag=True, help="Print the parity figures as one JSON document.")
 @click.option("--force", is_flag=True, help="Replace an existing output.")
 @needs_workbench
@@ -217,6 +220,7 @@ def export(**options: Any) -> None:
         precisions=options["precisions"] or ("fp32", "int8", "fp16"),
         policy=options["long_text"],
         goals=goals,
+        calibration=options["calibrate"],
         force=options["force"],
     )
     _report_parity(bundle, as_json=options["as_json"])

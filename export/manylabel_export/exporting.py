@@ -19,13 +19,15 @@ from manylabel.session import Session
 from manylabel.tokenization import Encoding, Policy
 from manylabel_export import checkpoint, graph, parity
 from manylabel_export.bundling import write_bundle
-from manylabel_export.choosing import Chosen, choose_thresholds, warn_of_unmet
+from manylabel_export.calibration import Method
+from manylabel_export.choosing import Chosen, Scored, choose_thresholds, guaranteed, warn_of_unmet
 from manylabel_export.dataset import Dataset
 from manylabel_export.goals import Goals
 from manylabel_export.metrics import multilabel_metrics
 from manylabel_export.subject import Subject, load_subject
 from manylabel_export.thresholds import matched_thresholds
 from manylabel_export.training import long_text_for
+from manylabel_export.training.judging import calibrate
 
 HALF = 0.5
 PACKAGES = ("torch", "transformers", "optimum-onnx", "onnx", "onnxruntime")
@@ -64,6 +66,7 @@ def export(
     precisions: Sequence[str] = ("fp32", "int8", "fp16"),
     policy: Policy = "window",
     goals: Goals | None = None,
+    calibration: Method = "none",
     force: bool = False,
 ) -> Bundle:
     """Turn a multi-label checkpoint into a bundle whose answers are proved equal to PyTorch's.
@@ -77,6 +80,7 @@ def export(
         precisions: The variants to make; fp32 is always made.
         policy: What happens to texts beyond `max_length`.
         goals: What thresholds are chosen for. None: what the run's were; F1 without a run.
+        calibration: For a checkpoint that was trained elsewhere; a run was calibrated when it was trained.
         force: Replace an existing output.
 
     Raises:
@@ -84,12 +88,14 @@ def export(
         CheckpointError: The checkpoint is no multi-label classifier.
         LabelMismatch: The validation texts have other labels.
         UnknownLabel: A goal is for a label that the checkpoint lacks.
-        InputError: There are goals and no validation texts.
+        InputError: There are goals or a calibration, and no validation texts.
         ParityError: The fp32 graph answers otherwise than PyTorch. Nothing is written.
         ExportError: The model cannot be traced.
     """
     check_free(Path(output), force=force)
-    subject = _with_goals(load_subject(Path(folder), validation, policy), goals)
+    subject = load_subject(Path(folder), validation, policy, goals)
+    if calibration != "none":
+        subject = _calibrated(subject, calibration)
     encodings = subject.reader.encode(subject.texts)
     parity.require_same_tokens(subject.texts, subject.tokenizer, encodings)
     expected = checkpoint.predict_proba(subject.model, subject.reader, subject.texts)
@@ -118,24 +124,50 @@ def _judge(
         parity.require_equal(subject.texts, subject.labels, expected, found, thresholds)
     elif subject.targets is not None:
         thresholds = matched_thresholds(expected, thresholds, found)
+        thresholds = _guaranteed(found, thresholds, subject.targets, subject)
     return Judged(made, content, found, thresholds)
 
 
-def _with_goals(subject: Subject, goals: Goals | None) -> Subject:
-    """The subject with other goals than its own, if they were asked for."""
-    if goals is None:
-        return subject
+def _guaranteed(found: Scores, thresholds: Scores, targets: Scores, subject: Subject) -> Scores:
+    """A variant's thresholds where those of labels with a guarantee are proved anew, by its own scores.
+
+    To decide as PyTorch nearly always does is not enough for a promise (docs/decisions/0009-guarantees.md).
+    """
+    rows, aside = _scored(found, targets, subject.aside)
+    result = thresholds.copy()
+    for column, goal in enumerate(subject.goals.of(subject.labels)):
+        if goal.confidence:
+            proved = guaranteed(column, goal, rows, aside)
+            result[column] = proved.threshold
+            if proved.bound < goal.value:
+                warn_of_unmet({subject.labels[column]: f"{goal}: a variant's scores bear out {proved.bound:.3f}"})
+    return result
+
+
+def _scored(probabilities: Scores, targets: Scores, aside: NDArray[np.bool_]) -> tuple[Scored, Scored | None]:
+    """The texts that choices are made by, and those set aside, if any were."""
+    rows, proof = (Scored(probabilities[which], targets[which]) for which in (~aside, aside))
+    return rows, proof if aside.any() else None
+
+
+def _calibrated(subject: Subject, method: Method) -> Subject:
+    """The subject with its model calibrated, which the graphs are traced from and parity is proved with."""
     if subject.targets is None:
-        raise InputError("thresholds are chosen for a goal on labelled texts. Name some with --validation DATA.")
-    # what the training measured, it measured at thresholds for its own goals
-    return replace(subject, goals=goals, metrics=subject.metrics if goals == subject.goals else {})
+        raise InputError("probabilities are calibrated on labelled texts. Name some with --validation DATA.")
+    if subject.source.get("calibration", {}).get("labels"):
+        raise InputError("this run was calibrated when it was trained. Leave --calibrate out.")
+    rows = Dataset(tuple(subject.texts), subject.targets, subject.labels).take(np.flatnonzero(~subject.aside).tolist())
+    found = calibrate(subject.model, subject.reader, {"validation": rows}, method)
+    # what the training measured, it measured before
+    return replace(subject, source={**subject.source, "calibration": dict(found.details)}, metrics={})
 
 
 def _chosen(probabilities: Scores, subject: Subject) -> Chosen:
     """Thresholds for the subject's goals; 0.5 where there are no labelled texts to choose them on."""
     if subject.targets is None:
-        return Chosen(np.full(probabilities.shape[1], HALF, dtype=np.float32), subject.goals, {})
-    chosen = choose_thresholds(probabilities, subject.targets, subject.labels, subject.goals)
+        return Chosen(np.full(probabilities.shape[1], HALF, dtype=np.float32), subject.goals, {}, {})
+    rows, aside = _scored(probabilities, subject.targets, subject.aside)
+    chosen = choose_thresholds(rows, subject.labels, subject.goals, aside=aside)
     warn_of_unmet(chosen.unmet)
     return chosen
 
@@ -152,7 +184,9 @@ def _variant(one: Judged, subject: Subject, expected: Scores, expected_threshold
     )
     figures = compared.as_dict()
     if subject.targets is not None:
-        figures["validation"] = multilabel_metrics(one.scores, subject.targets, one.thresholds)
+        figures["validation"] = multilabel_metrics(
+            one.scores[~subject.aside], subject.targets[~subject.aside], one.thresholds
+        )
     everywhere = ("CPUExecutionProvider", "CUDAExecutionProvider")
     return Variant(
         precision=one.made.precision,

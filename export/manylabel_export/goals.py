@@ -20,22 +20,33 @@ class Goal:
         figure: `"f_beta"` to be as great as can be; of `"precision"` and `"recall"`, the one that has a floor, under
             which the other is to be as great as can be.
         value: Beta, how many times as much recall weighs as precision; or the floor.
+        confidence: With which a floor holds on texts to come. 0: it holds on the validation texts, and no more is said.
 
     Raises:
-        InputError: The value is out of range.
+        InputError: A number is out of range.
     """
 
     figure: Figure = "f_beta"
     value: float = 1.0
+    confidence: float = 0.0
 
     def __post_init__(self) -> None:
         if self.figure == "f_beta" and not (isfinite(self.value) and self.value > 0):
             raise InputError(f"beta is {self.value:g}; it has to be above 0: 1 for F1, 2 where recall weighs more.")
         if self.figure != "f_beta" and not 0 < self.value <= 1:
             raise InputError(f"a floor on {self.figure} is {self.value:g}; it has to be above 0 and at most 1.")
+        if not 0 <= self.confidence < 1:
+            raise InputError(f"the confidence is {self.confidence:g}; it has to be between 0 and 1, such as 0.95.")
+        if self.confidence and self.value == 1:
+            raise InputError(
+                f"no number of texts guarantees a {self.figure} of 1. Ask for a little less, such as 0.95."
+            )
 
     def __str__(self) -> str:
-        return f"F{self.value:g}" if self.figure == "f_beta" else f"{self.figure} at least {self.value:g}"
+        if self.figure == "f_beta":
+            return f"F{self.value:g}"
+        sure = f" with confidence {self.confidence:g}" if self.confidence else ""
+        return f"{self.figure} at least {self.value:g}{sure}"
 
 
 @dataclass(frozen=True)
@@ -59,6 +70,11 @@ class Goals:
         for name in self.named:
             column_of(name, labels)
         return tuple(self.named.get(label, self.default) for label in labels)
+
+    @property
+    def guarantee(self) -> bool:
+        """Whether any label's floor is to hold with some confidence."""
+        return any(goal.confidence for goal in (self.default, *self.named.values()))
 
     def as_dict(self) -> dict[str, Any]:
         """The goals as JSON holds them."""

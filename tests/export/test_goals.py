@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ import toy
 from manylabel import Bundle
 from manylabel.cli import main
 from manylabel.errors import CheckpointError, InputError, UnknownLabel
-from manylabel_export.choosing import choose_thresholds
+from manylabel_export.choosing import Scored, choose_thresholds
 from manylabel_export.cli import export as export_command
 from manylabel_export.cli import train as train_command
 from manylabel_export.exporting import export
@@ -42,8 +43,8 @@ def figures(scores: np.ndarray, target: np.ndarray, threshold: float) -> dict[st
     return {"precision": hits / max(decided.sum(), 1), "recall": hits / max(truth.sum(), 1)}
 
 
-def options(**given: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
-    return dict.fromkeys(FIGURES, ()) | given
+def options(**given: tuple[str, ...]) -> dict[str, Any]:
+    return {**dict.fromkeys(FIGURES, ()), "confidence": 0.95, **given}
 
 
 # What is asked for
@@ -73,7 +74,7 @@ def test_options_name_goals_for_all_labels_and_for_single_ones() -> None:
         (options(min_precision=("price=0.9",), min_recall=("price=0.9",)), "'price' is given two goals"),
     ],
 )
-def test_options_that_cannot_be_meant(given_options: dict[str, tuple[str, ...]], said: str) -> None:
+def test_options_that_cannot_be_meant(given_options: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=re.escape(said)):
         goals_of(given_options)
 
@@ -86,7 +87,7 @@ def test_a_label_that_is_none_brings_the_nearest() -> None:
 def test_goals_survive_json_and_damage_is_told() -> None:
     goals = Goals(Goal("f_beta", 2.0), {"price": Goal("precision", 0.9)})
     assert read_goals(json.loads(json.dumps(goals.as_dict())), where="run.json") == goals
-    for damaged in (None, {}, {"default": {"figure": "f_beta", "value": -1.0}, "named": {}}):
+    for damaged in (None, {}, {"default": {"figure": "f_beta", "value": -1.0, "confidence": 0.0}, "named": {}}):
         with pytest.raises(CheckpointError, match="train anew"):
             read_goals(damaged, where="run.json")
 
@@ -141,7 +142,7 @@ def test_floors_whose_neighbouring_scores_differ_in_the_last_bit_of_float32() ->
 
 def test_recall_weighs_more_the_greater_beta() -> None:
     scores, targets = draw(800)
-    low, one, high = (choose_thresholds(scores, targets, LABELS, Goals(Goal("f_beta", b))) for b in (0.5, 1, 2))
+    low, one, high = (choose_thresholds(Scored(scores, targets), LABELS, Goals(Goal("f_beta", b))) for b in (0.5, 1, 2))
     assert (low.thresholds >= one.thresholds).all()
     assert (one.thresholds >= high.thresholds).all()
     assert (low.thresholds > high.thresholds).all()
@@ -151,16 +152,16 @@ def test_recall_weighs_more_the_greater_beta() -> None:
 def test_a_label_s_threshold_depends_on_its_own_goal_alone() -> None:
     scores, targets = draw(800)
     named = {"price": Goal("f_beta", 2.0), "support": Goal("recall", 0.9)}
-    mixed = choose_thresholds(scores, targets, LABELS, Goals(named=named)).thresholds
+    mixed = choose_thresholds(Scored(scores, targets), LABELS, Goals(named=named)).thresholds
     for column, goal in enumerate((Goal(), named["price"], named["support"])):
-        alone = choose_thresholds(scores, targets, LABELS, Goals(goal)).thresholds
+        alone = choose_thresholds(Scored(scores, targets), LABELS, Goals(goal)).thresholds
         assert mixed[column] == alone[column]
 
 
 @pytest.mark.parametrize("figure", ["precision", "recall"])
 def test_a_floor_is_held_on_the_texts_it_was_chosen_on(figure: str) -> None:
     scores, targets = draw(800)
-    chosen = choose_thresholds(scores, targets, LABELS, Goals(Goal(figure, 0.9)))  # type: ignore[arg-type]  # one of two
+    chosen = choose_thresholds(Scored(scores, targets), LABELS, Goals(Goal(figure, 0.9)))  # type: ignore[arg-type]  # one of two
     assert chosen.unmet == {}
     assert all(figures(*column)[figure] >= 0.9 for column in zip(scores.T, targets.T, chosen.thresholds, strict=True))
 
@@ -169,7 +170,7 @@ def test_a_floor_out_of_reach_is_told_with_what_is_reached_instead() -> None:
     scores, targets = draw(300)
     scores[0], targets[0] = 0.9999, (0, 1, 1)  # the highest score of 'app' is wrong
     scores[1:, 0] = np.where(targets[1:, 0] > 0, 0.6, 0.6)  # and nothing else tells its texts apart
-    chosen = choose_thresholds(scores, targets, LABELS, Goals(Goal("precision", 0.9)))
+    chosen = choose_thresholds(Scored(scores, targets), LABELS, Goals(Goal("precision", 0.9)))
     positives = int(targets[:, 0].sum())
     assert list(chosen.unmet) == ["app"]
     assert chosen.unmet["app"] == (
@@ -185,14 +186,14 @@ def test_what_is_unknown_has_no_say_in_floors() -> None:
     targets = np.where(hidden, np.float32(NAN), targets)
     goals = Goals(Goal("precision", 0.9), {"price": Goal("recall", 0.9)})
     other = np.where(hidden, np.random.default_rng(2).random(scores.shape, dtype=np.float32), scores)
-    found = [choose_thresholds(one, targets, LABELS, goals).thresholds for one in (scores, other)]
+    found = [choose_thresholds(Scored(one, targets), LABELS, goals).thresholds for one in (scores, other)]
     np.testing.assert_array_equal(*found)
 
 
 def test_a_label_without_a_positive_is_told_and_keeps_the_threshold_for_f1() -> None:
     scores, targets = draw(600)
     targets[:, 2] = 0
-    chosen = choose_thresholds(scores, targets, LABELS, Goals(Goal("recall", 0.9)))
+    chosen = choose_thresholds(Scored(scores, targets), LABELS, Goals(Goal("recall", 0.9)))
     assert chosen.unmet == {
         "support": "recall at least 0.9: no validation text has the label, and its threshold is that for F1"
     }
@@ -275,8 +276,8 @@ def test_goals_on_the_command_line(elsewhere: Path, tmp_path: Path, monkeypatch:
     done = run("--beta", "2", "--min-precision", "user experience=1")
     assert done.exit_code == 0, done.output
     said = Bundle.open(tmp_path / "bundle").manifest.source["thresholds"]["goals"]
-    assert said["default"] == {"figure": "f_beta", "value": 2.0}
-    assert said["named"] == {"user experience": {"figure": "precision", "value": 1.0}}
+    assert said["default"] == {"figure": "f_beta", "value": 2.0, "confidence": 0.0}
+    assert said["named"] == {"user experience": {"figure": "precision", "value": 1.0, "confidence": 0.0}}
     failed = run("--min-recall", "delivry=0.9")
     assert failed.exit_code == 2
     assert failed.stderr == "UnknownLabel: there is no label 'delivry'. Did you mean 'delivery'?\n"

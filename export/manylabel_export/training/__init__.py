@@ -18,19 +18,22 @@ from manylabel import __version__
 from manylabel.folders import check_free, new_folder
 from manylabel.tokenization import LongText, Tokenizer
 from manylabel_export import checkpoint
-from manylabel_export.choosing import choose_thresholds, warn_of_unmet
+from manylabel_export.aside import ASIDE, set_aside
+from manylabel_export.calibration import Method
+from manylabel_export.choosing import Scored, choose_thresholds, warn_of_unmet
 from manylabel_export.dataset import Dataset
 from manylabel_export.goals import Goals
 from manylabel_export.metrics import multilabel_metrics, per_label_metrics
 from manylabel_export.splits import settle_splits
 from manylabel_export.training.attempt import open_attempt
 from manylabel_export.training.evidence import priors, settle, shown, warn_of_empty_labels
+from manylabel_export.training.judging import calibrate
 from manylabel_export.training.loop import fit
 from manylabel_export.training.model import carried_model, fit_biases, fresh_model
 from manylabel_export.training.recipe import Recipe
-from manylabel_export.training.run import RUN_FILE, VALIDATION_FILE, Run, long_text_for, read_run, write_run
+from manylabel_export.training.run import ASIDE_FILE, RUN_FILE, VALIDATION_FILE, Run, long_text_for, read_run, write_run
 
-__all__ = ["RUN_FILE", "VALIDATION_FILE", "Recipe", "Run", "long_text_for", "read_run", "train"]
+__all__ = ["ASIDE_FILE", "RUN_FILE", "VALIDATION_FILE", "Recipe", "Run", "long_text_for", "read_run", "train"]
 
 SPLITS = ("train", "validation", "test")
 PACKAGES = ("torch", "transformers", "tokenizers")
@@ -44,6 +47,7 @@ def train(
     start_from: str | None = None,
     recipe: Recipe = Recipe(),  # noqa: B008 - frozen
     goals: Goals = Goals(),  # noqa: B008 - frozen
+    calibration: Method = "platt",
     force: bool = False,
     resume: bool = False,
     drop_leaked: bool = False,
@@ -57,6 +61,7 @@ def train(
         start_from: A classifier, multi-class or multi-label, whose head is carried over by label name.
         recipe: How to train.
         goals: What thresholds are chosen for.
+        calibration: How probabilities are made to mean what they say; `"none"` leaves them as they are.
         force: Replace an existing output, or an interrupted run's remains.
         resume: Go on with an interrupted run.
         drop_leaked: Leave rows out of training that say the same as a validation or test row, or nearly.
@@ -72,9 +77,10 @@ def train(
     check_free(output, force=force)
     data, splits = settle_splits(data, seed=recipe.seed, drop_leaked=drop_leaked)
     goals.of(data.labels)  # a name that is no label's is found before the training
+    data = set_aside(data, goals)
     source = checkpoint.resolve(start_from or model)
     recipe = settle(recipe.complete(checkpoint.load_config(source), len(data.part("train"))), data)
-    plan = _plan(data, source, start_from, recipe) | {"goals": goals.as_dict()}
+    plan = _plan(data, source, start_from, recipe) | {"goals": goals.as_dict(), "calibration": calibration}
     set_seed(recipe.seed)
     tokenizer = checkpoint.load_tokenizer(source)
     learner, origin = _start(source, start_from or model, data, tokenizer, recipe, carry=start_from is not None)
@@ -83,9 +89,9 @@ def train(
     log = _fit(learner, tokenizer, data, recipe, attempt)
     details = {"origin": origin, "log": log, **{key: plan[key] for key in ("recipe", "data", "versions")}}
     details["splits"] = splits
-    run = _judge(learner, tokenizer, data, recipe, goals, details)
+    run = _judge(learner, tokenizer, data, recipe, goals, calibration, details)
     with new_folder(output, force=force) as folder:
-        write_run(folder, run, learner, tokenizer, data.part("validation"))
+        write_run(folder, run, learner, tokenizer, data.part("validation"), data.part(ASIDE))
     shutil.rmtree(attempt)
     return run
 
@@ -156,16 +162,18 @@ def _judge(
     data: Dataset,
     recipe: Recipe,
     goals: Goals,
+    calibration: Method,
     details: dict[str, Any],
 ) -> Run:
-    """Choose thresholds on the validation split alone, and measure on every split that was not trained on."""
+    """Calibrate and choose thresholds on validation alone, and measure on every split that was not trained on."""
     max_length = recipe.max_length or 0
     reader = checkpoint.runtime_tokenizer(tokenizer, max_length, long_text_for(max_length))
-    held_out = [name for name in SPLITS if name != "train" and name in data.split]
-    scores = {name: checkpoint.predict_proba(model, reader, data.part(name).texts) for name in held_out}
-    targets = data.part("validation").targets
-    chosen = choose_thresholds(scores["validation"], targets, data.labels, goals)
+    held_out = {name: data.part(name) for name in SPLITS if name != "train" and name in data.split}
+    judged = calibrate(model, reader, held_out, calibration)
+    rows, aside = Scored(judged.scores["validation"], held_out["validation"].targets), data.part(ASIDE)
+    proof = Scored(checkpoint.predict_proba(model, reader, aside.texts), aside.targets) if len(aside) else None
+    chosen = choose_thresholds(rows, data.labels, goals, aside=proof)
     warn_of_unmet(chosen.unmet)
-    metrics = {name: measure(found, data.part(name), chosen.thresholds) for name, found in scores.items()}
-    details = details | {"thresholds": chosen.as_dict()}
+    metrics = {name: measure(found, held_out[name], chosen.thresholds) for name, found in judged.scores.items()}
+    details = details | {"thresholds": chosen.as_dict(), "calibration": judged.details}
     return Run(data.labels, max_length, tuple(chosen.thresholds.tolist()), metrics, details)
