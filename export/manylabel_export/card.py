@@ -1,9 +1,11 @@
 """The model card of a bundle: what it is, how good, how to use it."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-from manylabel.bundle import Manifest, Variant
+from manylabel.bundle import MANIFEST, Manifest, Variant
+from manylabel_export.goals import Goal, Goals, read_goals
 
 MARKDOWN = ("\\", "|", "`", "*", "_", "<", "[", "]")
 """Characters that would format a table's cell or end it; the backslash first."""
@@ -26,9 +28,11 @@ def model_card(manifest: Manifest, name: str) -> str:
             "",
             *_labels(manifest),
             "",
+            *_goals(manifest),
             *_variants(manifest),
             "",
             *_metrics(manifest),
+            *_calibration(manifest),
             *_use(name),
             "",
         ]
@@ -50,17 +54,52 @@ def _front_matter() -> list[str]:
 def _summary(manifest: Manifest) -> list[str]:
     origin = manifest.source.get("origin", {})
     base = origin.get("carried_from") or origin.get("model") or manifest.source.get("checkpoint", "a checkpoint")
-    thresholds = (
-        "Thresholds were tuned for F1 on validation data."
-        if manifest.thresholds_tuned
-        else "**No validation data was given: every threshold is 0.5.**"
-    )
     return [
         f"A multi-label text classifier: a text gets every one of {len(manifest.labels)} labels that applies, "
-        f"often several, perhaps none. Made from {_code(str(base))}. {thresholds}",
+        f"often several, perhaps none. Made from {_code(str(base))}. {_thresholds(manifest)}",
         "",
         f"It reads {manifest.max_length} tokens at once; longer texts: {_code(manifest.long_text.policy)}.",
     ]
+
+
+def _thresholds(manifest: Manifest) -> str:
+    if not manifest.thresholds_tuned:
+        return "**No validation data was given: every threshold is 0.5.**"
+    if set(_goals_of(manifest)) == {Goal()}:
+        return "Thresholds were tuned for F1 on validation data."
+    return "Thresholds were chosen on validation data for the goals below."
+
+
+def _goals_of(manifest: Manifest) -> tuple[Goal, ...]:
+    """The goal of every label; F1 in bundles that say none."""
+    said = manifest.source.get("thresholds")
+    return (read_goals(said["goals"], where=MANIFEST) if said else Goals()).of(manifest.labels)
+
+
+def _goals(manifest: Manifest) -> Iterator[str]:
+    """What each label's threshold is for, where it is not F1 for all, and whether it was reached."""
+    goals = _goals_of(manifest)
+    if set(goals) == {Goal()}:
+        return
+    said = manifest.source["thresholds"]
+    rows = [[label, str(goal), _outcome(label, goal, said)] for label, goal in zip(manifest.labels, goals, strict=True)]
+    yield from ["## Goals of the thresholds", "", *_table(["label", "goal", "on validation texts"], rows), ""]
+    if said["bounds"]:
+        yield from [
+            "A guarantee was proved on validation texts that no other choice has looked at. It is for new texts that "
+            "are exchangeable with them, and for one label at a time: the confidence is the share of draws of these "
+            "texts in which it holds.",
+            "",
+        ]
+
+
+def _outcome(label: str, goal: Goal, said: Mapping[str, Any]) -> str:
+    """What became of a label's goal."""
+    if label in said["unmet"]:
+        return str(said["unmet"][label])
+    if label in said["bounds"]:
+        return f"at least {said['bounds'][label]:.3f}"
+    return "" if goal.figure == "f_beta" else "reached"
 
 
 def _labels(manifest: Manifest) -> list[str]:
@@ -117,6 +156,30 @@ def _metrics(manifest: Manifest) -> Iterator[str]:
             *_table(["metric", "threshold 0.5", "tuned"], rows),
             "",
         ]
+
+
+def _calibration(manifest: Manifest) -> Iterator[str]:
+    """How far probabilities were from what they say, and are."""
+    said = manifest.source.get("calibration")
+    if not said:
+        return
+    errors = {split: said["error"][split] for split in ("validation", "test") if split in said["error"]}
+    times = ("before", "after")
+    rows = [["mean of all labels", *(f"{of[time]['mean']:.4f}" for of in errors.values() for time in times)]]
+    for label in manifest.labels:
+        cells = (of[time]["labels"].get(label) for of in errors.values() for time in times)
+        rows.append([label, *("not measured" if cell is None else f"{cell:.4f}" for cell in cells)])
+    yield from [
+        "## Calibration",
+        "",
+        f"Method: {said['method']}. {len(said['labels'])} of {len(manifest.labels)} labels gained by one and were "
+        "calibrated. Expected calibration error: a label's texts are sorted by probability and cut into "
+        f"{said['bins']} bins of equally many; the distance between a bin's mean probability and its share of "
+        "positives, averaged over texts. On the validation split, each text by a calibration fitted without it.",
+        "",
+        *_table(["label", *(f"{split}, {time}" for split in errors for time in times)], rows),
+        "",
+    ]
 
 
 def _use(name: str) -> list[str]:

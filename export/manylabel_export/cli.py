@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from manylabel.errors import MissingDependency
+from manylabel_export.goal_options import calibration_option, goal_options, goals_of
 from manylabel_export.interruption import interruptible
 
 WORKBENCH = ("torch", "transformers", "accelerate", "onnx", "sklearn", "pyarrow")
@@ -155,6 +156,8 @@ def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
     type=click.FloatRange(min=0, min_open=True),
     help="For expected-positives and role.  [default: from the validation split]",
 )
+@goal_options
+@calibration_option("none")
 @click.option("--seed", type=int, default=42, show_default=True, help="The same seed gives the same run.")
 @click.option("--drop-leaked", is_flag=True, help="Do not train on texts that validation or test have too, or nearly.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
@@ -163,17 +166,20 @@ def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @needs_workbench
 def train(**options: Any) -> None:
     """Fine-tune on DATA (CSV, TSV, JSONL or Parquet) a classifier that gives every label that applies."""
+    from manylabel_export.goals import Goals
     from manylabel_export.training import train as run_training
 
     if options["model"] and options["start_from"]:
         raise click.UsageError("--model and --from exclude each other: --from carries a head over, --model starts one.")
-    recipe = _recipe(options)  # before the data is read: its faults are the quickest to find
+    recipe, goals = _recipe(options), goals_of(options) or Goals()  # before the data: their faults are quick to find
     run = run_training(
         read_data(options["data"], options),
         options["output"],
         model=options["model"] or DEFAULT_MODEL,
         start_from=options["start_from"],
         recipe=recipe,
+        goals=goals,
+        calibration=options["calibrate"],
         resume=options["resume"],
         force=options["force"],
         drop_leaked=options["drop_leaked"],
@@ -217,6 +223,8 @@ def train(**options: Any) -> None:
     type=click.Choice(["window", "truncate", "error"]),
     help="What happens beyond max_length.  [default: what the run was trained for, else window]",
 )
+@goal_options
+@calibration_option("none")
 @click.option("--json", "as_json", is_flag=True, help="Print the parity figures as one JSON document.")
 @click.option("--force", is_flag=True, help="Replace an existing output.")
 @needs_workbench
@@ -225,6 +233,7 @@ def export(**options: Any) -> None:
     from manylabel.folders import check_free
     from manylabel_export.exporting import export as run_export
 
+    goals = goals_of(options)
     check_free(options["output"], force=options["force"])
     bundle = run_export(
         options["run"],
@@ -233,6 +242,8 @@ def export(**options: Any) -> None:
         engine=options["engine"],
         precisions=options["precisions"] or ("fp32", "int8", "fp16"),
         policy=options["long_text"],
+        goals=goals,
+        calibration=options["calibrate"],
         force=options["force"],
     )
     _report_parity(bundle, as_json=options["as_json"])

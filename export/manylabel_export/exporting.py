@@ -2,7 +2,7 @@
 
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -13,16 +13,21 @@ from numpy.typing import NDArray
 from manylabel import __version__
 from manylabel.batching import score
 from manylabel.bundle import FORMAT_VERSION, FP32, Bundle, Manifest, Probe, SpecialTokens, Variant
+from manylabel.errors import InputError
 from manylabel.folders import check_free
 from manylabel.session import Session
 from manylabel.tokenization import Encoding, Policy
 from manylabel_export import checkpoint, graph, parity
 from manylabel_export.bundling import write_bundle
+from manylabel_export.calibration import Method
+from manylabel_export.choosing import Chosen, Scored, choose_thresholds, guaranteed, warn_of_unmet
 from manylabel_export.dataset import Dataset
+from manylabel_export.goals import Goals
 from manylabel_export.metrics import multilabel_metrics
 from manylabel_export.subject import Subject, load_subject
-from manylabel_export.thresholds import matched_thresholds, tune_thresholds
+from manylabel_export.thresholds import matched_thresholds
 from manylabel_export.training import long_text_for
+from manylabel_export.training.judging import calibrate
 
 HALF = 0.5
 PACKAGES = ("torch", "transformers", "optimum-onnx", "onnx", "onnxruntime")
@@ -60,6 +65,8 @@ def export(
     engine: str = "auto",
     precisions: Sequence[str] = ("fp32", "int8", "fp16"),
     policy: Policy | None = None,
+    goals: Goals | None = None,
+    calibration: Method = "none",
     force: bool = False,
 ) -> Bundle:
     """Turn a multi-label checkpoint into a bundle whose answers are proved equal to PyTorch's.
@@ -73,27 +80,34 @@ def export(
         precisions: The variants to make; fp32 is always made.
         policy: What happens to texts beyond `max_length`; None for what the run was trained for, and `"window"` for
             other checkpoints.
+        goals: What thresholds are chosen for. None: what the run's were; F1 without a run.
+        calibration: For a checkpoint that was trained elsewhere; a run was calibrated when it was trained.
         force: Replace an existing output.
 
     Raises:
         OutputExists: The output is there already.
         CheckpointError: The checkpoint is no multi-label classifier.
         LabelMismatch: The validation texts have other labels.
+        UnknownLabel: A goal is for a label that the checkpoint lacks.
+        InputError: There are goals or a calibration, and no validation texts.
         ParityError: The fp32 graph answers otherwise than PyTorch. Nothing is written.
         ExportError: The model cannot be traced.
     """
     check_free(Path(output), force=force)
-    subject = load_subject(Path(folder), validation, policy)
+    subject = load_subject(Path(folder), validation, policy, goals)
+    if calibration != "none":
+        subject = _calibrated(subject, calibration)
     encodings = subject.reader.encode(subject.texts)
     parity.require_same_tokens(subject.texts, subject.tokenizer, encodings)
     expected = checkpoint.predict_proba(subject.model, subject.reader, subject.texts)
-    thresholds = _thresholds(expected, subject.targets)
+    chosen = _chosen(expected, subject)
+    thresholds = chosen.thresholds
     graphs = graph.build(subject.model, engine=engine, precisions=tuple(dict.fromkeys(("fp32", *precisions))))
     judged = [_judge(made, subject, encodings, expected, thresholds) for made in graphs.values()]
     variants = [_variant(one, subject, expected, thresholds) for one in judged]
     return write_bundle(
         Path(output),
-        _manifest(subject, variants, engine),
+        _manifest(subject, variants, chosen, engine),
         {one.file: one.content for one in judged},
         subject.model,
         subject.tokenizer,
@@ -111,13 +125,52 @@ def _judge(
         parity.require_equal(subject.texts, subject.labels, expected, found, thresholds)
     elif subject.targets is not None:
         thresholds = matched_thresholds(expected, thresholds, found)
+        thresholds = _guaranteed(found, thresholds, subject.targets, subject)
     return Judged(made, content, found, thresholds)
 
 
-def _thresholds(probabilities: Scores, targets: Scores | None) -> Scores:
-    if targets is None:
-        return np.full(probabilities.shape[1], HALF, dtype=np.float32)
-    return tune_thresholds(probabilities, targets)
+def _guaranteed(found: Scores, thresholds: Scores, targets: Scores, subject: Subject) -> Scores:
+    """A variant's thresholds where those of labels with a guarantee are proved anew, by its own scores.
+
+    To decide as PyTorch nearly always does is not enough for a promise (docs/decisions/0009-guarantees.md).
+    """
+    rows, aside = _scored(found, targets, subject.aside)
+    result = thresholds.copy()
+    for column, goal in enumerate(subject.goals.of(subject.labels)):
+        if goal.confidence:
+            proved = guaranteed(column, goal, rows, aside)
+            result[column] = proved.threshold
+            if proved.bound < goal.value:
+                warn_of_unmet({subject.labels[column]: f"{goal}: a variant's scores bear out {proved.bound:.3f}"})
+    return result
+
+
+def _scored(probabilities: Scores, targets: Scores, aside: NDArray[np.bool_]) -> tuple[Scored, Scored | None]:
+    """The texts that choices are made by, and those set aside, if any were."""
+    rows, proof = (Scored(probabilities[which], targets[which]) for which in (~aside, aside))
+    return rows, proof if aside.any() else None
+
+
+def _calibrated(subject: Subject, method: Method) -> Subject:
+    """The subject with its model calibrated, which the graphs are traced from and parity is proved with."""
+    if subject.targets is None:
+        raise InputError("probabilities are calibrated on labelled texts. Name some with --validation DATA.")
+    if subject.source.get("calibration", {}).get("labels"):
+        raise InputError("this run was calibrated when it was trained. Leave --calibrate out.")
+    rows = Dataset(tuple(subject.texts), subject.targets, subject.labels).take(np.flatnonzero(~subject.aside).tolist())
+    found = calibrate(subject.model, subject.reader, {"validation": rows}, method)
+    # what the training measured, it measured before
+    return replace(subject, source={**subject.source, "calibration": dict(found.details)}, metrics={})
+
+
+def _chosen(probabilities: Scores, subject: Subject) -> Chosen:
+    """Thresholds for the subject's goals; 0.5 where there are no labelled texts to choose them on."""
+    if subject.targets is None:
+        return Chosen(np.full(probabilities.shape[1], HALF, dtype=np.float32), subject.goals, {}, {})
+    rows, aside = _scored(probabilities, subject.targets, subject.aside)
+    chosen = choose_thresholds(rows, subject.labels, subject.goals, aside=aside)
+    warn_of_unmet(chosen.unmet)
+    return chosen
 
 
 def _run(precision: str, model: bytes, encodings: Sequence[Encoding], n_labels: int) -> Scores:
@@ -132,7 +185,9 @@ def _variant(one: Judged, subject: Subject, expected: Scores, expected_threshold
     )
     figures = compared.as_dict()
     if subject.targets is not None:
-        figures["validation"] = multilabel_metrics(one.scores, subject.targets, one.thresholds)
+        figures["validation"] = multilabel_metrics(
+            one.scores[~subject.aside], subject.targets[~subject.aside], one.thresholds
+        )
     everywhere = ("CPUExecutionProvider", "CUDAExecutionProvider")
     return Variant(
         precision=one.made.precision,
@@ -145,7 +200,7 @@ def _variant(one: Judged, subject: Subject, expected: Scores, expected_threshold
     )
 
 
-def _manifest(subject: Subject, variants: Sequence[Variant], engine: str) -> Manifest:
+def _manifest(subject: Subject, variants: Sequence[Variant], chosen: Chosen, engine: str) -> Manifest:
     prefix, suffix = checkpoint.special_tokens(subject.tokenizer)
     return Manifest(
         format_version=FORMAT_VERSION,
@@ -158,6 +213,7 @@ def _manifest(subject: Subject, variants: Sequence[Variant], engine: str) -> Man
         thresholds_tuned=subject.targets is not None,
         source={
             **subject.source,
+            **({} if subject.targets is None else {"thresholds": chosen.as_dict()}),
             "engine": graph.resolve_engine(engine),
             "exported_with": {"manylabel": __version__, **{name: _version(name) for name in PACKAGES}},
             "machine": platform.machine(),

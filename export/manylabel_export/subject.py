@@ -1,7 +1,7 @@
 """The checkpoint that is exported, and the texts that it is judged by."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from manylabel.errors import CheckpointError
+from manylabel.errors import CheckpointError, InputError
 from manylabel.tokenization import Policy, Tokenizer
 from manylabel_export import checkpoint
+from manylabel_export.aside import ASIDE, require_enough, set_aside
 from manylabel_export.dataset import Dataset
+from manylabel_export.goals import Goals, read_goals
 from manylabel_export.probes import PROBES
 from manylabel_export.reading import read
-from manylabel_export.training import RUN_FILE, VALIDATION_FILE, Run, long_text_for, read_run
+from manylabel_export.training import ASIDE_FILE, RUN_FILE, VALIDATION_FILE, Run, long_text_for, read_run
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,9 @@ class Subject:
         targets: Their labels, shape `(len(texts), n_labels)`, or None where none were given.
         source: Where all this comes from.
         metrics: What training measured, by split.
+        goals: What thresholds are chosen for.
+        aside: Which of the texts were set aside to prove guarantees by, shape `(len(texts),)`; no other choice looks at
+            them.
     """
 
     model: PreTrainedModel
@@ -43,6 +48,8 @@ class Subject:
     targets: NDArray[np.float32] | None
     source: dict[str, Any]
     metrics: Mapping[str, Any]
+    goals: Goals
+    aside: NDArray[np.bool_]
 
     @property
     def probes(self) -> tuple[str, ...]:
@@ -65,7 +72,9 @@ def labels_of(folder: Path) -> tuple[str, ...]:
     return checkpoint.labels_of(checkpoint.load_config(str(folder)))
 
 
-def load_subject(folder: Path, validation: Dataset | None, policy: Policy | None) -> Subject:
+def load_subject(
+    folder: Path, validation: Dataset | None, policy: Policy | None, wanted: Goals | None = None
+) -> Subject:
     """Load a run, or a checkpoint that was trained elsewhere.
 
     Args:
@@ -73,10 +82,13 @@ def load_subject(folder: Path, validation: Dataset | None, policy: Policy | None
         validation: Labelled texts to judge by; a run brings its own.
         policy: What the runtime will do with texts beyond `max_length`; None for what the run was trained for, and
             `"window"` for other checkpoints.
+        wanted: What thresholds are chosen for. None: what the run's were; F1 without a run.
 
     Raises:
         CheckpointError: The folder holds no multi-label classifier, or is damaged.
         LabelMismatch: The validation texts have other labels.
+        UnknownLabel: A goal is for a label that the checkpoint lacks.
+        InputError: There are goals and no validation texts, or too few of those for what is to be guaranteed.
     """
     labels = labels_of(folder)
     model = _load_whole_model(folder)
@@ -84,13 +96,26 @@ def load_subject(folder: Path, validation: Dataset | None, policy: Policy | None
     max_length = checkpoint.longest_input(model.config)
     source: dict[str, Any] = {"checkpoint": checkpoint.public_name(str(folder))}
     metrics: Mapping[str, Any] = {}
+    goals = Goals()
     if (folder / RUN_FILE).exists():
         run = _read_run(folder, labels)
         max_length, metrics, policy = run.max_length, run.metrics, policy or run.long_text
-        source |= {key: run.details[key] for key in ("origin", "recipe", "data", "versions") if key in run.details}
-        validation = validation or read(folder / VALIDATION_FILE, labels=labels)
+        source |= {
+            key: run.details[key]
+            for key in ("origin", "recipe", "calibration", "data", "versions")
+            if key in run.details
+        }
+        if "thresholds" in run.details:  # older runs were all tuned for F1
+            goals = read_goals(run.details["thresholds"].get("goals"), where=str(folder / RUN_FILE))
+        if wanted not in (None, goals):
+            metrics = {}  # what the training measured, it measured at thresholds for its own goals
+        validation = validation or _rows_of(folder, wanted or goals, labels)
+    goals = wanted or goals
+    goals.of(labels)
+    if validation is None and wanted is not None:
+        raise InputError("thresholds are chosen for a goal on labelled texts. Name some with --validation DATA.")
     if validation is not None:
-        validation = validation.reorder(labels)
+        validation = _with_aside(validation.reorder(labels), goals)
         source["validation_sha256"] = validation.digest()
     policy = policy or "window"
     judged = long_text_for(max_length, "window" if policy == "error" else policy)
@@ -104,7 +129,32 @@ def load_subject(folder: Path, validation: Dataset | None, policy: Policy | None
         targets=None if validation is None else validation.targets,
         source=source,
         metrics=metrics,
+        goals=goals,
+        aside=np.array([] if validation is None else [name == ASIDE for name in validation.split], dtype=bool),
     )
+
+
+def _rows_of(folder: Path, goals: Goals, labels: Sequence[str]) -> Dataset:
+    """A run's validation texts, and where a goal is to be guaranteed those that it set aside."""
+    rows = read(folder / VALIDATION_FILE, labels=labels)
+    if not goals.guarantee:
+        return rows
+    if not (folder / ASIDE_FILE).exists():
+        raise InputError(
+            f"{folder} set no texts aside, and its validation texts have chosen its best epoch: they can guarantee "
+            "nothing. Name texts that its training has not seen with --validation DATA, or train with the guarantee."
+        )
+    aside = read(folder / ASIDE_FILE, labels=labels)
+    split = ("",) * len(rows) + (ASIDE,) * len(aside)
+    return Dataset(rows.texts + aside.texts, np.concatenate([rows.targets, aside.targets]), rows.labels, split)
+
+
+def _with_aside(rows: Dataset, goals: Goals) -> Dataset:
+    """Validation texts with the split `ASIDE` where a goal is to be guaranteed."""
+    if ASIDE in rows.split:
+        require_enough(rows.part(ASIDE), goals)
+        return rows
+    return set_aside(replace(rows, split=("validation",) * len(rows)), goals) if goals.guarantee else rows
 
 
 def _require_multi_label(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Per-label decision thresholds, tuned for F1 on validation data so that tuning does no harm.
+"""Per-label decision thresholds, tuned for F1 or F-beta on validation data so that tuning does no harm.
 
 A label with three positives on validation data has its best F1 there at a threshold that means nothing elsewhere: with
 each label at its own best, micro-F1 of a German model fell from 0.90 to 0.58. So 0.5 is left in two steps, each by the
@@ -27,12 +27,13 @@ Decisions = NDArray[np.float64]
 """Share of the repeats in which a label was given to a text, shape `(n_texts, n_labels)`."""
 
 
-def tune_thresholds(probabilities: Scores, targets: Scores) -> NDArray[np.float32]:
-    """Thresholds that raise F1 on texts not seen, by the evidence of held-out folds.
+def tune_thresholds(probabilities: Scores, targets: Scores, *, beta: float = 1.0) -> NDArray[np.float32]:
+    """Thresholds that raise F1, or F-beta, on texts not seen, by the evidence of held-out folds.
 
     Args:
         probabilities: Validation scores, shape `(n_texts, n_labels)`.
         targets: 0, 1, or NaN for unknown, same shape. Unknown entries have no say.
+        beta: How many times as much recall weighs as precision.
 
     Returns:
         Shape `(n_labels,)`, each from 0.05 to 0.95; 0.5 for all labels where nothing better is proved, and for a label
@@ -41,40 +42,41 @@ def tune_thresholds(probabilities: Scores, targets: Scores) -> NDArray[np.float3
     known = ~np.isnan(targets)
     rows = known.any(axis=1)
     # At probability 0 an entry is never decided for, and being no positive either it is in no count of F1.
-    tuned = _tuned(np.where(known, probabilities, 0)[rows], targets[rows] > 0.5)
+    tuned = _tuned(np.where(known, probabilities, 0)[rows], targets[rows] > 0.5, beta)
     return np.where(known.any(axis=0), tuned, np.float32(0.5))
 
 
-def _tuned(probabilities: Scores, truth: NDArray[np.bool_]) -> NDArray[np.float32]:
+def _tuned(probabilities: Scores, truth: NDArray[np.bool_], beta: float) -> NDArray[np.float32]:
     thresholds = np.full(truth.shape[1], 0.5)
     if len(truth) < 2 * FOLDS:
         return thresholds.astype(np.float32)
-    folds = list(_folds(probabilities, truth))
-    best = _best(probabilities, truth)
+    folds = list(_folds(probabilities, truth, beta))
+    best = _best(probabilities, truth, beta)
     decided: Decisions = (probabilities >= 0.5).astype(np.float64)
     together = _held_out(probabilities, folds, np.inf)
-    if _gain(decided, together, truth).holds:
+    if _gain(decided, together, truth, beta).holds:
         decided, thresholds = together, _drawn(best, np.inf)
-    return _with_own(probabilities, truth, folds, decided, thresholds).astype(np.float32)
+    return _with_own(probabilities, truth, folds, decided, thresholds, beta).astype(np.float32)
 
 
-def best_threshold(scores: NDArray[np.floating], truth: NDArray[np.bool_]) -> float:
-    """The threshold of greatest F1, halfway between two neighbouring scores; 0.5 without a positive.
+def best_threshold(scores: NDArray[np.floating], truth: NDArray[np.bool_], *, beta: float = 1.0) -> float:
+    """The threshold of greatest F-beta, halfway between two neighbouring scores; 0.5 without a positive.
 
     Halfway, so that the rounding of another machine or precision flips as few decisions as can be.
 
     Args:
         scores: Probabilities of one label, shape `(n,)`.
         truth: Whether each text has the label, shape `(n,)`.
+        beta: How many times as much recall weighs as precision.
     """
     if not truth.any():
         return 0.5
     order = np.argsort(-scores, kind="stable")
     ranked = scores[order].astype(np.float64)
     hits = np.cumsum(truth[order])
-    f1 = 2 * hits / (np.arange(1, len(ranked) + 1) + truth.sum())
-    f1[:-1][ranked[:-1] == ranked[1:]] = -1  # no threshold parts equal scores
-    last = int(np.argmax(f1))
+    f_beta = (1 + beta**2) * hits / (np.arange(1, len(ranked) + 1) + beta**2 * truth.sum())
+    f_beta[:-1][ranked[:-1] == ranked[1:]] = -1  # no threshold parts equal scores
+    last = int(np.argmax(f_beta))
     below = ranked[last + 1] if last + 1 < len(ranked) else 0.0
     return float((ranked[last] + below) / 2)
 
@@ -117,7 +119,7 @@ def _matched(scores: NDArray[np.float64], decided: NDArray[np.bool_], threshold:
 
 @dataclass(frozen=True)
 class _Best:
-    """Thresholds of greatest F1 on some texts: each label's own, the single one, and how many positives each had."""
+    """Thresholds of greatest F-beta on some texts: each label's own, the single one, and how many positives."""
 
     own: NDArray[np.float64]
     shared: float
@@ -126,7 +128,7 @@ class _Best:
 
 @dataclass(frozen=True)
 class _Gain:
-    """What F1 gains by one set of decisions over another, with standard errors."""
+    """What F-beta gains by one set of decisions over another, with standard errors."""
 
     micro: float
     macro: float
@@ -151,31 +153,32 @@ def _with_own(
     folds: list[tuple[NDArray[np.intp], _Best]],
     decided: Decisions,
     thresholds: NDArray[np.float64],
+    beta: float,
 ) -> NDArray[np.float64]:
     """Give labels that gain by it a threshold of their own, by the shrinkage under which all together gain most."""
-    greatest, result, best = 0.0, thresholds, _best(probabilities, truth)
+    greatest, result, best = 0.0, thresholds, _best(probabilities, truth, beta)
     for shrinkage in SHRINKAGES:
         own = _held_out(probabilities, folds, shrinkage)
-        alone = _gain(decided, own, truth)
+        alone = _gain(decided, own, truth, beta)
         moved = alone.of_label > EVIDENCE_OF_A_LABEL * alone.error_of_label
-        gain = _gain(decided, np.where(moved, own, decided), truth)
+        gain = _gain(decided, np.where(moved, own, decided), truth, beta)
         if gain.holds and gain.mean > greatest:
             greatest, result = gain.mean, np.where(moved, _drawn(best, shrinkage), thresholds)
     return result
 
 
-def _folds(probabilities: Scores, truth: NDArray[np.bool_]) -> Iterator[tuple[NDArray[np.intp], _Best]]:
+def _folds(probabilities: Scores, truth: NDArray[np.bool_], beta: float) -> Iterator[tuple[NDArray[np.intp], _Best]]:
     """Texts that are held out, and the best thresholds on all others."""
     rng = np.random.default_rng(0)  # the same scores give the same thresholds
     for _ in range(REPEATS):
         for held_out in np.array_split(rng.permutation(len(truth)), FOLDS):
             rest = np.setdiff1d(np.arange(len(truth)), held_out)
-            yield held_out, _best(probabilities[rest], truth[rest])
+            yield held_out, _best(probabilities[rest], truth[rest], beta)
 
 
-def _best(probabilities: Scores, truth: NDArray[np.bool_]) -> _Best:
-    own = np.array([best_threshold(*column) for column in zip(probabilities.T, truth.T, strict=True)])
-    return _Best(own, best_threshold(probabilities.ravel(), truth.ravel()), truth.sum(axis=0))
+def _best(probabilities: Scores, truth: NDArray[np.bool_], beta: float) -> _Best:
+    own = np.array([best_threshold(*column, beta=beta) for column in zip(probabilities.T, truth.T, strict=True)])
+    return _Best(own, best_threshold(probabilities.ravel(), truth.ravel(), beta=beta), truth.sum(axis=0))
 
 
 def _drawn(best: _Best, shrinkage: float) -> NDArray[np.float64]:
@@ -197,10 +200,10 @@ def _held_out(probabilities: Scores, folds: list[tuple[NDArray[np.intp], _Best]]
     return decided / REPEATS
 
 
-def _gain(before: Decisions, after: Decisions, truth: NDArray[np.bool_]) -> _Gain:
+def _gain(before: Decisions, after: Decisions, truth: NDArray[np.bool_], beta: float) -> _Gain:
     """Compare two sets of decisions on the same texts."""
-    of_label, by_text = _f1_difference(before, after, truth)
-    micro, by_decision = _f1_difference(before.reshape(-1, 1), after.reshape(-1, 1), truth.reshape(-1, 1))
+    of_label, by_text = _difference(before, after, truth, beta)
+    micro, by_decision = _difference(before.reshape(-1, 1), after.reshape(-1, 1), truth.reshape(-1, 1), beta)
     mean_by_text = (by_text.mean(axis=1) + by_decision.reshape(truth.shape).sum(axis=1)) / 2
     return _Gain(
         micro=float(micro[0]),
@@ -211,21 +214,24 @@ def _gain(before: Decisions, after: Decisions, truth: NDArray[np.bool_]) -> _Gai
     )
 
 
-def _f1_difference(
-    before: Decisions, after: Decisions, truth: NDArray[np.bool_]
+def _difference(
+    before: Decisions, after: Decisions, truth: NDArray[np.bool_], beta: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The difference of F1 in every column, and what each row has to do with it (its influence, summing to 0)."""
-    f1, influence = _f1(after, truth)
-    f1_before, influence_before = _f1(before, truth)
-    return f1 - f1_before, influence - influence_before
+    """The difference of F-beta in every column, and what each row has to do with it (its influence, summing to 0)."""
+    found, influence = _f_beta(after, truth, beta)
+    found_before, influence_before = _f_beta(before, truth, beta)
+    return found - found_before, influence - influence_before
 
 
-def _f1(decided: Decisions, truth: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """F1 of every column, shape `(k,)`, and each row's influence on it, shape `(n, k)`."""
-    total = np.maximum(decided.sum(axis=0) + truth.sum(axis=0), 1)
+def _f_beta(
+    decided: Decisions, truth: NDArray[np.bool_], beta: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """F-beta of every column, shape `(k,)`, and each row's influence on it, shape `(n, k)`."""
+    total = decided.sum(axis=0) + beta**2 * truth.sum(axis=0)
+    total = np.where(total > 0, total, 1)
     hits = decided * truth
-    f1 = 2 * hits.sum(axis=0) / total
-    return f1, (2 * hits - f1 * (decided + truth)) / total
+    found = (1 + beta**2) * hits.sum(axis=0) / total
+    return found, ((1 + beta**2) * hits - found * (decided + beta**2 * truth)) / total
 
 
 def _logit(probability: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -164,7 +164,7 @@ def verify(bundle: Path, device: Device, precision: Precision, threads: int | No
         if name not in meant:
             click.echo(f"{name}: not checked, it is not made for {resolved}")
             continue
-        classifier = Classifier.load(bundle, device=resolved, precision=name, threads=threads)  # type: ignore[arg-type]
+        classifier = Classifier.load(bundle, device=resolved, precision=name, threads=threads)  # type: ignore[arg-type]  # a precision
         classifier.check_probes()
         click.echo(f"{name} on {resolved}: {len(opened.manifest.probes)} probes answered as expected")
 

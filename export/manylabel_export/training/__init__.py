@@ -19,23 +19,27 @@ from manylabel.errors import InputError
 from manylabel.folders import check_free, new_folder
 from manylabel.tokenization import Tokenizer
 from manylabel_export import checkpoint
+from manylabel_export.aside import ASIDE, set_aside
+from manylabel_export.calibration import Method
+from manylabel_export.choosing import Scored, choose_thresholds, warn_of_unmet
 from manylabel_export.dataset import Dataset
+from manylabel_export.goals import Goals
 from manylabel_export.metrics import multilabel_metrics, per_label_metrics
 from manylabel_export.remains import CHECKPOINTS
 from manylabel_export.splits import settle_splits
-from manylabel_export.thresholds import tune_thresholds
 from manylabel_export.training.attempt import open_attempt
 from manylabel_export.training.device import own_threads
 from manylabel_export.training.evidence import priors, settle, shown, warn_of_empty_labels
+from manylabel_export.training.judging import calibrate
 from manylabel_export.training.loop import fit
 from manylabel_export.training.lora import add_adapters, merge_adapters, require_peft
 from manylabel_export.training.model import carried_model, fit_biases, fresh_model
 from manylabel_export.training.recipe import Recipe
-from manylabel_export.training.run import RUN_FILE, VALIDATION_FILE, Run, long_text_for, read_run, write_run
+from manylabel_export.training.run import ASIDE_FILE, RUN_FILE, VALIDATION_FILE, Run, long_text_for, read_run, write_run
 from manylabel_export.training.shortage import explained
 from manylabel_export.training.windows import lean_attention
 
-__all__ = ["RUN_FILE", "VALIDATION_FILE", "Recipe", "Run", "long_text_for", "read_run", "train"]
+__all__ = ["ASIDE_FILE", "RUN_FILE", "VALIDATION_FILE", "Recipe", "Run", "long_text_for", "read_run", "train"]
 
 SPLITS = ("train", "validation", "test")
 PACKAGES = ("torch", "transformers", "tokenizers")
@@ -49,6 +53,8 @@ def train(
     model: str = checkpoint.DEFAULT_MODEL,
     start_from: str | None = None,
     recipe: Recipe = Recipe(),  # noqa: B008 - frozen
+    goals: Goals = Goals(),  # noqa: B008 - frozen
+    calibration: Method = "none",
     force: bool = False,
     resume: bool = False,
     drop_leaked: bool = False,
@@ -61,6 +67,8 @@ def train(
         model: The encoder to start from, when `start_from` is not given: a folder or a hub name.
         start_from: A classifier, multi-class or multi-label, whose head is carried over by label name.
         recipe: How to train.
+        goals: What thresholds are chosen for.
+        calibration: How probabilities are made to mean what they say; `"none"` leaves them as they are.
         force: Replace an existing output, or an interrupted run's remains.
         resume: Go on with an interrupted run.
         drop_leaked: Leave rows out of training that say the same as a validation or test row, or nearly.
@@ -69,6 +77,7 @@ def train(
         OutputExists: The output, or an interrupted run of it, is there already.
         DataError: The data cannot be trained on.
         CheckpointError: The checkpoint cannot be started from.
+        UnknownLabel: A goal is for a label that the data lacks.
         InputError: The recipe does not fit the model, training diverged, or there is nothing to resume.
         CannotWrite: The disk is full, or cannot be written to. What was kept resumes.
         OutOfMemory: Memory ran out.
@@ -80,9 +89,11 @@ def train(
     data, splits = settle_splits(data, seed=recipe.seed, drop_leaked=drop_leaked)
     if start_from and recipe.pooling != "own":
         raise InputError(f"--from carries a head over with what it reads. Leave out --pooling {recipe.pooling}.")
+    goals.of(data.labels)  # a name that is no label's is found before the training
+    data = set_aside(data, goals)
     source = checkpoint.resolve(start_from or model)
     recipe = settle(recipe.complete(checkpoint.load_config(source), len(data.part("train"))), data)
-    plan = _plan(data, source, start_from, recipe)
+    plan = _plan(data, source, start_from, recipe) | {"goals": goals.as_dict(), "calibration": calibration}
     set_seed(recipe.seed)
     tokenizer = checkpoint.load_tokenizer(source)
     learner, origin = _start(source, start_from or model, data, tokenizer, recipe, carry=start_from is not None)
@@ -96,9 +107,9 @@ def train(
             merge_adapters(learner)
         details = {"origin": origin, "log": log, **{key: plan[key] for key in ("recipe", "data", "versions")}}
         details["splits"] = splits
-        run = _judge(learner, tokenizer, data, recipe, details)
+        run = _judge(learner, tokenizer, data, recipe, goals, calibration, details)
         with new_folder(output, force=force) as folder:
-            write_run(folder, run, learner, tokenizer, data.part("validation"))
+            write_run(folder, run, learner, tokenizer, data.part("validation"), data.part(ASIDE))
     shutil.rmtree(attempt, ignore_errors=True)
     return run
 
@@ -171,12 +182,18 @@ def _judge(
     tokenizer: PreTrainedTokenizerFast,
     data: Dataset,
     recipe: Recipe,
+    goals: Goals,
+    calibration: Method,
     details: dict[str, Any],
 ) -> Run:
-    """Tune thresholds on the validation split alone, and measure on every split that was not trained on."""
+    """Calibrate and choose thresholds on validation alone, and measure on every split that was not trained on."""
     reader = _reader(tokenizer, recipe)
-    held_out = [name for name in SPLITS if name != "train" and name in data.split]
-    scores = {name: checkpoint.predict_proba(model, reader, data.part(name).texts) for name in held_out}
-    thresholds = tune_thresholds(scores["validation"], data.part("validation").targets)
-    metrics = {name: measure(found, data.part(name), thresholds) for name, found in scores.items()}
-    return Run(data.labels, reader.max_length, tuple(thresholds.tolist()), metrics, details)
+    held_out = {name: data.part(name) for name in SPLITS if name != "train" and name in data.split}
+    judged = calibrate(model, reader, held_out, calibration)
+    rows, aside = Scored(judged.scores["validation"], held_out["validation"].targets), data.part(ASIDE)
+    proof = Scored(checkpoint.predict_proba(model, reader, aside.texts), aside.targets) if len(aside) else None
+    chosen = choose_thresholds(rows, data.labels, goals, aside=proof)
+    warn_of_unmet(chosen.unmet)
+    metrics = {name: measure(found, held_out[name], chosen.thresholds) for name, found in judged.scores.items()}
+    details = details | {"thresholds": chosen.as_dict(), "calibration": judged.details}
+    return Run(data.labels, reader.max_length, tuple(chosen.thresholds.tolist()), metrics, details)

@@ -18,6 +18,7 @@ from manylabel_export.dataset import Dataset
 
 RUN_FILE = "run.json"
 VALIDATION_FILE = "validation.jsonl"
+ASIDE_FILE = "aside.jsonl"
 
 
 @dataclass(frozen=True)
@@ -62,18 +63,22 @@ def read_run(folder: Path) -> Run:
 
 
 def write_run(
-    folder: Path, run: Run, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, validation: Dataset
+    folder: Path,
+    run: Run,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    validation: Dataset,
+    aside: Dataset,
 ) -> None:
-    """Fill a folder with a finished run: the checkpoint in Hugging Face's layout, `run.json`, the validation texts."""
+    """Fill a folder with a finished run: the checkpoint in Hugging Face's layout, `run.json`, the validation texts.
+
+    Texts that were set aside for guarantees have a file of their own; without any there is none.
+    """
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    with (folder / VALIDATION_FILE).open("w", encoding="utf-8") as file:
-        for text, row in zip(validation.texts, validation.targets, strict=True):
-            said = dict(zip(validation.labels, row.tolist(), strict=True))
-            content: dict[str, Any] = {"text": text, "labels": [label for label, value in said.items() if value == 1]}
-            if np.isnan(row).any():
-                content["known"] = [label for label, value in said.items() if not math.isnan(value)]
-            file.write(json.dumps(content) + "\n")
+    _write_rows(folder / VALIDATION_FILE, validation)
+    if len(aside):
+        _write_rows(folder / ASIDE_FILE, aside)
     document = json.dumps(_finite(asdict(run)), indent=2, ensure_ascii=False, allow_nan=False)
     (folder / RUN_FILE).write_text(document + "\n", encoding="utf-8")
 
@@ -90,3 +95,13 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _write_rows(path: Path, rows: Dataset) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        for text, row in zip(rows.texts, rows.targets, strict=True):
+            said = dict(zip(rows.labels, row.tolist(), strict=True))
+            content: dict[str, Any] = {"text": text, "labels": [label for label, value in said.items() if value == 1]}
+            if np.isnan(row).any():
+                content["known"] = [label for label, value in said.items() if not math.isnan(value)]
+            file.write(json.dumps(content) + "\n")

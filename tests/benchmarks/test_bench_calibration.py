@@ -1,0 +1,36 @@
+"""The result of calibration and goals is that of the run's own scores."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import toy
+from manylabel_bench.calibration import METHODS, main, reach, score
+from manylabel_export.goals import Goal
+from manylabel_export.training import Recipe, read_run, train
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_run_is_measured_as_it_was_before_it_was_calibrated(tmp_path: Path) -> None:
+    encoder, data = toy.write_encoder(tmp_path / "encoder", pooler=False), toy.dataset(600, per_split=150)
+    path = toy.write_csv(tmp_path / "data.csv", data)
+    train(data, tmp_path / "run", model=str(encoder), recipe=Recipe(**{**toy.RECIPE, "epochs": 6}))
+    arguments = [tmp_path / "run", "--data", path, "--output", tmp_path / "result", "--title", "Toy"]
+    done = CliRunner().invoke(main, [str(each) for each in arguments])
+    assert done.exit_code == 0, done.output
+    result = json.loads((tmp_path / "result" / "result.json").read_text())
+    assert [row["method"] for row in result["methods"]] == list(METHODS)
+    said = read_run(tmp_path / "run").details["calibration"]["error"]
+    assert result["methods"][0]["error_test"] == pytest.approx(said["test"]["before"]["mean"], abs=1e-3)
+    assert result["methods"][2]["error_test"] == pytest.approx(said["test"]["after"]["mean"], abs=1e-3)
+    assert (tmp_path / "result" / "README.md").read_text().startswith("# Toy\n")
+    labels, validation, test = score(tmp_path / "run", path)
+    none = reach(labels, validation, test, Goal("recall", 0.99, 0.95))
+    assert none["labels"] == 0  # 299 texts would be needed
+    assert none["held"] is None
+    some = reach(labels, validation, test, Goal("recall", 0.5))
+    assert some["labels"] == len(labels)
+    assert np.isfinite(some["mean"])
