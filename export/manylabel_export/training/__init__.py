@@ -6,9 +6,10 @@ under `.NAME.partial`, from where an interrupted training goes on.
 """
 
 import shutil
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from manylabel_export.metrics import multilabel_metrics, per_label_metrics
 from manylabel_export.remains import CHECKPOINTS
 from manylabel_export.splits import settle_splits
 from manylabel_export.thresholds import tune_thresholds
+from manylabel_export.training import adding
 from manylabel_export.training.attempt import open_attempt
 from manylabel_export.training.evidence import priors, settle, shown, warn_of_empty_labels
 from manylabel_export.training.loop import fit
@@ -32,6 +34,9 @@ from manylabel_export.training.run import RUN_FILE, VALIDATION_FILE, Run, long_t
 from manylabel_export.training.shortage import explained
 
 __all__ = ["RUN_FILE", "VALIDATION_FILE", "Recipe", "Run", "long_text_for", "read_run", "train"]
+
+Head = Literal["fresh", "carried", "grown"]
+"""A new one, one carried over by label name, or one that keeps its rows as they are and gets more."""
 
 SPLITS = ("train", "validation", "test")
 PACKAGES = ("torch", "transformers", "tokenizers")
@@ -43,6 +48,7 @@ def train(
     *,
     model: str = checkpoint.DEFAULT_MODEL,
     start_from: str | None = None,
+    add_labels: Sequence[str] = (),
     recipe: Recipe = Recipe(),  # noqa: B008 - frozen
     force: bool = False,
     resume: bool = False,
@@ -55,6 +61,7 @@ def train(
         output: The folder to write.
         model: The encoder to start from, when `start_from` is not given: a folder or a hub name.
         start_from: A classifier, multi-class or multi-label, whose head is carried over by label name.
+        add_labels: Labels that `start_from`, a multi-label classifier, is to learn besides its own, which it keeps.
         recipe: How to train.
         force: Replace an existing output, or an interrupted run's remains.
         resume: Go on with an interrupted run.
@@ -70,20 +77,26 @@ def train(
     """
     output = Path(output)
     check_free(output, force=force)
-    data, splits = settle_splits(data, seed=recipe.seed, drop_leaked=drop_leaked)
     source = checkpoint.resolve(start_from or model)
+    if add_labels:
+        adding.require_cross_entropy(recipe)
+        data = adding.widen(data, source, add_labels)
+    data, splits = settle_splits(data, seed=recipe.seed, drop_leaked=drop_leaked)
+    adding.require_both_answers(data, add_labels)
     recipe = settle(recipe.complete(checkpoint.load_config(source), len(data.part("train"))), data)
-    plan = _plan(data, source, start_from, recipe)
+    plan = _plan(data, source, start_from, recipe) | {"adds": [*add_labels]}
     set_seed(recipe.seed)
     tokenizer = checkpoint.load_tokenizer(source)
-    learner, origin = _start(source, start_from or model, data, tokenizer, recipe, carry=start_from is not None)
-    warn_of_empty_labels(data, SPLITS)
+    head: Head = "grown" if add_labels else "carried" if start_from else "fresh"
+    learner, origin = _start(source, start_from or model, data, tokenizer, recipe, head)
+    memory = adding.remember(learner, _beginnings(tokenizer, recipe), data, source, add_labels) if add_labels else None
+    warn_of_empty_labels(adding.only_told(data) if add_labels else data, SPLITS)
     with explained(output, recipe):
         attempt = open_attempt(output, plan, force=force, resume=resume)
-        log = _fit(learner, tokenizer, data, recipe, attempt)
+        log = _fit(learner, tokenizer, data, recipe, attempt, memory)
         details = {"origin": origin, "log": log, **{key: plan[key] for key in ("recipe", "data", "versions")}}
         details["splits"] = splits
-        run = _judge(learner, tokenizer, data, recipe, details)
+        run = _judge(learner, tokenizer, data, recipe, details, memory)
         with new_folder(output, force=force) as folder:
             write_run(folder, run, learner, tokenizer, data.part("validation"))
     shutil.rmtree(attempt, ignore_errors=True)
@@ -119,29 +132,37 @@ def _plan(data: Dataset, source: str, start_from: str | None, recipe: Recipe) ->
 
 
 def _start(
-    source: str, name: str, data: Dataset, tokenizer: PreTrainedTokenizerFast, recipe: Recipe, *, carry: bool
+    source: str, name: str, data: Dataset, tokenizer: PreTrainedTokenizerFast, recipe: Recipe, head: Head
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
     """The model before its first step, and where it comes from."""
     rows, called = data.part("train"), checkpoint.public_name(name)
     start = priors(rows.targets, recipe.loss, recipe.labels_per_text)
-    if not carry:
+    if head == "fresh":
         return fresh_model(source, data.labels, start), {"model": called}
     model, fresh, dropped = carried_model(source, data.labels, start)
+    if head == "grown":  # the rows that were there start as they were
+        return model, {"carried_from": called, "added_labels": fresh}
     fit_biases(model, _beginnings(tokenizer, recipe), rows.texts, start, None if rows.complete else shown(rows.targets))
     return model, {"carried_from": called, "fresh_labels": fresh, "dropped_labels": dropped}
 
 
 def _fit(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, data: Dataset, recipe: Recipe, attempt: Path
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    data: Dataset,
+    recipe: Recipe,
+    attempt: Path,
+    memory: adding.Memory | None,
 ) -> list[dict[str, float]]:
     return fit(
         model,
         _beginnings(tokenizer, recipe),
         data.part("train"),
-        data.part("validation"),
+        memory.judge_of(data.part("validation")) if memory else data.part("validation"),
         recipe,
         attempt / CHECKPOINTS,
         pad_token_id=tokenizer.pad_token_id or 0,
+        soft=memory.train if memory else None,
     )
 
 
@@ -156,6 +177,7 @@ def _judge(
     data: Dataset,
     recipe: Recipe,
     details: dict[str, Any],
+    memory: adding.Memory | None,
 ) -> Run:
     """Tune thresholds on the validation split alone, and measure on every split that was not trained on."""
     max_length = recipe.max_length or 0
@@ -163,5 +185,8 @@ def _judge(
     held_out = [name for name in SPLITS if name != "train" and name in data.split]
     scores = {name: checkpoint.predict_proba(model, reader, data.part(name).texts) for name in held_out}
     thresholds = tune_thresholds(scores["validation"], data.part("validation").targets)
+    if memory:
+        thresholds = memory.keep(thresholds, scores["validation"], data.part("validation"))
+        details["origin"] |= memory.fared(scores["validation"], thresholds, data)
     metrics = {name: measure(found, data.part(name), thresholds) for name, found in scores.items()}
     return Run(data.labels, max_length, tuple(thresholds.tolist()), metrics, details)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from transformers import EvalPrediction, PreTrainedModel, PrinterCallback, Trainer, TrainingArguments
 
@@ -19,6 +20,7 @@ from manylabel_export.dataset import Dataset
 from manylabel_export.metrics import multilabel_metrics, per_label_metrics
 from manylabel_export.remains import last_checkpoint, state_of
 from manylabel_export.training.batches import Collator, LikeLengths, Rows
+from manylabel_export.training.distillation import Distillation
 from manylabel_export.training.keeping import KeepLastAndBest
 from manylabel_export.training.losses import BinaryCrossEntropy, make_loss
 from manylabel_export.training.model import head_parameters
@@ -41,6 +43,7 @@ def fit(
     folder: Path,
     *,
     pad_token_id: int,
+    soft: NDArray[np.float32] | None = None,
 ) -> list[dict[str, float]]:
     """Fine-tune in place; the model ends as the best checkpoint by `recipe.best_by`.
 
@@ -54,6 +57,8 @@ def fit(
         recipe: A completed recipe.
         folder: Keeps checkpoints.
         pad_token_id: What fills up a batch.
+        soft: A former model's probabilities of the training texts, to be kept where nothing is known, shape
+            `(n_rows, n_labels)`, NaN where it has none.
 
     Returns:
         The Trainer's log: losses and metrics by step.
@@ -66,7 +71,7 @@ def fit(
         # transformers 4 says so where two checkpoints follow within a second, and then sorts them by step
         warnings.filterwarnings("ignore", message="mtime may not be reliable", category=UserWarning)
         trainer = _Trainer(
-            criterion=_criterion(train, validation, recipe, last),
+            criterion=_criterion(train, validation, recipe, last) if soft is None else Distillation(soft),
             model=model,
             args=_arguments(recipe, len(train), folder, epochs=_epochs_left_to_plan(last, recipe)),
             train_dataset=Rows(tokenizer, train),
