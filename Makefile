@@ -13,7 +13,7 @@ BARE := .venv-runtime/bin/python
 WHEEL := build/wheel/stamp
 SOURCES := pyproject.toml LICENSE README.md $(shell find runtime export benchmarks/manylabel_bench -name '*.py')
 
-.PHONY: help demo test results-goemotions results-mobasa results-single-positive results-imbalance results-steam results-pooling lint test-workbench test-transformers5 test-runtime clean
+.PHONY: help demo test results-goemotions results-mobasa results-single-positive results-imbalance results-steam results-pooling results-add-label lint test-workbench test-transformers5 test-runtime clean
 help: ## show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 24
 
@@ -72,7 +72,8 @@ build/tiny-bundle: .venv/ready tests/tiny.py
 	$(WORKBENCH) tests/tiny.py $@
 
 # The committed results under benchmarks/results. DATA has a folder a set; E5 is the German and English encoder. Nothing else
-# may run meanwhile. The first takes about 15 minutes on two cores, the second 10.
+# may run meanwhile. The first takes about 15 minutes on two cores, the second too. MobASA is published by micro-F1 and so is
+# the checkpoint chosen, on validation: 0.924 by the recipe's 7 epochs, 0.928 by the best of 10.
 DATA ?= ../shared/data
 E5 ?= ../shared/models/multilingual-e5-small-de-en
 MANYLABEL := .venv/bin/manylabel
@@ -84,7 +85,8 @@ results-goemotions: .venv/ready ## English: MiniLM-L6 on GoEmotions, 28 labels
 	    --output benchmarks/results/goemotions-minilm --title "GoEmotions with MiniLM-L6"
 
 results-mobasa: .venv/ready ## German: multilingual-e5-small on MobASA, 17 labels
-	$(MANYLABEL) train $(DATA)/mobasa/data.csv --model $(E5) --output build/mobasa-run --force
+	$(MANYLABEL) train $(DATA)/mobasa/data.csv --model $(E5) --output build/mobasa-run --force \
+	    --epochs 10 --patience 10 --best-by micro_f1
 	$(MANYLABEL) export build/mobasa-run --output build/mobasa --force
 	$(MANYLABEL) bench build/mobasa --checkpoint build/mobasa-run --data $(DATA)/mobasa/data.csv \
 	    --output benchmarks/results/mobasa-e5 --title "MobASA with multilingual-e5-small"
@@ -112,6 +114,10 @@ results-steam: .venv/ready ## long reviews: windows against the beginning of a t
 results-pooling: .venv/ready ## what the head reads: the checkpoint's own head, the first token, the mean, on MAMS-ACSA
 	$(BENCH_RECIPES) pooling --data $(DATA)/mams_acsa/data.csv --output benchmarks/results/pooling-mams --epochs 4 \
 	    --title "What the head reads: MAMS-ACSA with MiniLM-L6"
+
+results-add-label: .venv/ready ## what a model forgets when a label is added: MAMS-ACSA
+	$(WORKBENCH) -m manylabel_bench.adding --data $(DATA)/mams_acsa/data.csv --label service --epochs 4 \
+	    --output benchmarks/results/add-label --title "A label added to a model of seven: MAMS-ACSA with MiniLM-L6"
 
 clean: ## remove environments and everything built
 	rm -rf .venv .venv-transformers5 .venv-runtime build dist

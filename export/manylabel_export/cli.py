@@ -86,6 +86,13 @@ def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
     metavar="CHECKPOINT",
     help="A classifier, multi-class or multi-label, whose head is carried over by label name.",
 )
+@click.option(
+    "--add-label",
+    "add_labels",
+    metavar="NAME",
+    multiple=True,
+    help="A label that the multi-label classifier of --from learns besides its own, which it keeps; may be repeated.",
+)
 @data_options
 @click.option(
     "--epochs", type=click.IntRange(min=1), help="Passes over the data.  [default: 3 to 15, more for small sets]"
@@ -171,12 +178,15 @@ def train(**options: Any) -> None:
 
     if options["model"] and options["start_from"]:
         raise click.UsageError("--model and --from exclude each other: --from carries a head over, --model starts one.")
+    if options["add_labels"] and not options["start_from"]:
+        raise click.UsageError("--add-label adds to a multi-label classifier. Name it with --from.")
     recipe, goals = _recipe(options), goals_of(options) or Goals()  # before the data: their faults are quick to find
     run = run_training(
         read_data(options["data"], options),
         options["output"],
         model=options["model"] or DEFAULT_MODEL,
         start_from=options["start_from"],
+        add_labels=options["add_labels"],
         recipe=recipe,
         goals=goals,
         calibration=options["calibrate"],
@@ -310,10 +320,14 @@ def _list(names: str | None) -> tuple[str, ...]:
 def _report_origin(origin: dict[str, Any]) -> None:
     for key, what in (
         ("fresh_labels", "start fresh"),
+        ("added_labels", "were added"),
+        ("thresholds_kept", "decide as the checkpoint did, since validation does not know them of every text"),
         ("dropped_labels", "were dropped from the checkpoint's head"),
     ):
         if origin.get(key):
             click.echo(f"labels that {what}: {', '.join(origin[key])}")
+    if "old_decisions_kept" in origin:
+        click.echo(f"old labels decide as before in {origin['old_decisions_kept']:.2%} of validation decisions")
 
 
 def _report_parity(bundle: Any, *, as_json: bool) -> None:

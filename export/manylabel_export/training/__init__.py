@@ -6,9 +6,10 @@ under `.NAME.partial`, from where an interrupted training goes on.
 """
 
 import shutil
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,7 @@ from manylabel_export.goals import Goals
 from manylabel_export.metrics import multilabel_metrics, per_label_metrics
 from manylabel_export.remains import CHECKPOINTS
 from manylabel_export.splits import settle_splits
+from manylabel_export.training import adding
 from manylabel_export.training.attempt import open_attempt
 from manylabel_export.training.device import own_threads
 from manylabel_export.training.evidence import priors, settle, shown, warn_of_empty_labels
@@ -41,6 +43,9 @@ from manylabel_export.training.windows import lean_attention
 
 __all__ = ["ASIDE_FILE", "RUN_FILE", "VALIDATION_FILE", "Recipe", "Run", "long_text_for", "read_run", "train"]
 
+Head = Literal["fresh", "carried", "grown"]
+"""A new one, one carried over by label name, or one that keeps its rows as they are and gets more."""
+
 SPLITS = ("train", "validation", "test")
 PACKAGES = ("torch", "transformers", "tokenizers")
 
@@ -52,6 +57,7 @@ def train(
     *,
     model: str = checkpoint.DEFAULT_MODEL,
     start_from: str | None = None,
+    add_labels: Sequence[str] = (),
     recipe: Recipe = Recipe(),  # noqa: B008 - frozen
     goals: Goals = Goals(),  # noqa: B008 - frozen
     calibration: Method = "none",
@@ -66,6 +72,7 @@ def train(
         output: The folder to write.
         model: The encoder to start from, when `start_from` is not given: a folder or a hub name.
         start_from: A classifier, multi-class or multi-label, whose head is carried over by label name.
+        add_labels: Labels that `start_from`, a multi-label classifier, is to learn besides its own, which it keeps.
         recipe: How to train.
         goals: What thresholds are chosen for.
         calibration: How probabilities are made to mean what they say; `"none"` leaves them as they are.
@@ -86,28 +93,38 @@ def train(
     if recipe.lora:
         require_peft()
     check_free(output, force=force)
-    data, splits = settle_splits(data, seed=recipe.seed, drop_leaked=drop_leaked)
     if start_from and recipe.pooling != "own":
         raise InputError(f"--from carries a head over with what it reads. Leave out --pooling {recipe.pooling}.")
+    source = checkpoint.resolve(start_from or model)
+    if add_labels:
+        adding.require_cross_entropy(recipe)
+        data = adding.widen(data, source, add_labels)
+    data, splits = settle_splits(data, seed=recipe.seed, drop_leaked=drop_leaked)
+    adding.require_both_answers(data, add_labels)
     goals.of(data.labels)  # a name that is no label's is found before the training
     data = set_aside(data, goals)
-    source = checkpoint.resolve(start_from or model)
     recipe = settle(recipe.complete(checkpoint.load_config(source), len(data.part("train"))), data)
-    plan = _plan(data, source, start_from, recipe) | {"goals": goals.as_dict(), "calibration": calibration}
+    plan = _plan(data, source, start_from, recipe) | {
+        "adds": [*add_labels],
+        "goals": goals.as_dict(),
+        "calibration": calibration,
+    }
     set_seed(recipe.seed)
     tokenizer = checkpoint.load_tokenizer(source)
-    learner, origin = _start(source, start_from or model, data, tokenizer, recipe, carry=start_from is not None)
+    head: Head = "grown" if add_labels else "carried" if start_from else "fresh"
+    learner, origin = _start(source, start_from or model, data, tokenizer, recipe, head)
+    memory = adding.remember(learner, _reader(tokenizer, recipe), data, source, add_labels) if add_labels else None
     if recipe.lora:
         add_adapters(learner, recipe.lora)
-    warn_of_empty_labels(data, SPLITS)
+    warn_of_empty_labels(adding.only_told(data) if add_labels else data, SPLITS)
     with explained(output, recipe):
         attempt = open_attempt(output, plan, force=force, resume=resume)
-        log = _fit(learner, tokenizer, data, recipe, attempt)
+        log = _fit(learner, tokenizer, data, recipe, attempt, memory)
         if recipe.lora:
             merge_adapters(learner)
         details = {"origin": origin, "log": log, **{key: plan[key] for key in ("recipe", "data", "versions")}}
         details["splits"] = splits
-        run = _judge(learner, tokenizer, data, recipe, goals, calibration, details)
+        run = _judge(learner, tokenizer, data, recipe, goals, calibration, details, memory)
         with new_folder(output, force=force) as folder:
             write_run(folder, run, learner, tokenizer, data.part("validation"), data.part(ASIDE))
     shutil.rmtree(attempt, ignore_errors=True)
@@ -143,31 +160,39 @@ def _plan(data: Dataset, source: str, start_from: str | None, recipe: Recipe) ->
 
 
 def _start(
-    source: str, name: str, data: Dataset, tokenizer: PreTrainedTokenizerFast, recipe: Recipe, *, carry: bool
+    source: str, name: str, data: Dataset, tokenizer: PreTrainedTokenizerFast, recipe: Recipe, head: Head
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
     """The model before its first step, and where it comes from."""
     rows, called = data.part("train"), checkpoint.public_name(name)
     start = priors(rows.targets, recipe.loss, recipe.labels_per_text)
     reader = _reader(tokenizer, recipe)
     changes = lean_attention(checkpoint.load_config(source), reader, rows.texts)
-    if not carry:
+    if head == "fresh":
         return fresh_model(source, data.labels, start, changes, recipe.pooling), {"model": called}
     model, fresh, dropped = carried_model(source, data.labels, start, changes)
+    if head == "grown":  # the rows that were there start as they were
+        return model, {"carried_from": called, "added_labels": fresh}
     fit_biases(model, reader, rows.texts, start, None if rows.complete else shown(rows.targets))
     return model, {"carried_from": called, "fresh_labels": fresh, "dropped_labels": dropped}
 
 
 def _fit(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, data: Dataset, recipe: Recipe, attempt: Path
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    data: Dataset,
+    recipe: Recipe,
+    attempt: Path,
+    memory: adding.Memory | None,
 ) -> list[dict[str, float]]:
     return fit(
         model,
         _reader(tokenizer, recipe),
         data.part("train"),
-        data.part("validation"),
+        memory.judge_of(data.part("validation")) if memory else data.part("validation"),
         recipe,
         attempt / CHECKPOINTS,
         pad_token_id=tokenizer.pad_token_id or 0,
+        soft=memory.train if memory else None,
     )
 
 
@@ -185,6 +210,7 @@ def _judge(
     goals: Goals,
     calibration: Method,
     details: dict[str, Any],
+    memory: adding.Memory | None,
 ) -> Run:
     """Calibrate and choose thresholds on validation alone, and measure on every split that was not trained on."""
     reader = _reader(tokenizer, recipe)
@@ -194,6 +220,10 @@ def _judge(
     proof = Scored(checkpoint.predict_proba(model, reader, aside.texts), aside.targets) if len(aside) else None
     chosen = choose_thresholds(rows, data.labels, goals, aside=proof)
     warn_of_unmet(chosen.unmet)
-    metrics = {name: measure(found, held_out[name], chosen.thresholds) for name, found in judged.scores.items()}
+    thresholds = chosen.thresholds
+    if memory:
+        thresholds = memory.keep(thresholds, rows.probabilities, held_out["validation"])
+        details["origin"] |= memory.fared(rows.probabilities, thresholds, data)
+    metrics = {name: measure(found, held_out[name], thresholds) for name, found in judged.scores.items()}
     details = details | {"thresholds": chosen.as_dict(), "calibration": judged.details}
-    return Run(data.labels, reader.max_length, tuple(chosen.thresholds.tolist()), metrics, details)
+    return Run(data.labels, reader.max_length, tuple(thresholds.tolist()), metrics, details)

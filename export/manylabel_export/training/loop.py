@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from transformers import EvalPrediction, PreTrainedModel, PrinterCallback, Trainer, TrainingArguments
 
@@ -19,6 +20,7 @@ from manylabel_export.dataset import Dataset
 from manylabel_export.metrics import multilabel_metrics, per_label_metrics
 from manylabel_export.remains import last_checkpoint, state_of
 from manylabel_export.training.batches import Collator, LikeLengths, Rows
+from manylabel_export.training.distillation import Distillation
 from manylabel_export.training.keeping import KeepLastAndBest
 from manylabel_export.training.losses import BinaryCrossEntropy, make_loss
 from manylabel_export.training.model import head_parameters
@@ -42,6 +44,7 @@ def fit(
     folder: Path,
     *,
     pad_token_id: int,
+    soft: NDArray[np.float32] | None = None,
 ) -> list[dict[str, float]]:
     """Fine-tune in place; the model ends as the best checkpoint by `recipe.best_by`.
 
@@ -55,6 +58,8 @@ def fit(
         recipe: A completed recipe.
         folder: Keeps checkpoints.
         pad_token_id: What fills up a batch.
+        soft: A former model's probabilities of the training texts, to be kept where nothing is known, shape
+            `(n_rows, n_labels)`, NaN where it has none.
 
     Returns:
         The Trainer's log: losses and metrics by step.
@@ -64,12 +69,13 @@ def fit(
     """
     last, progress = last_checkpoint(folder), Progress()
     rows, judged = Rows(tokenizer, train, most_windows=MOST_WINDOWS), Rows(tokenizer, validation)
-    plain = recipe.loss == "bce" and train.complete and validation.complete and rows.single and judged.single
+    complete, single = train.complete and validation.complete, rows.single and judged.single
+    plain = recipe.loss == "bce" and complete and single and soft is None
     with _own_precision(), closing(progress), warnings.catch_warnings():
         # transformers 4 says so where two checkpoints follow within a second, and then sorts them by step
         warnings.filterwarnings("ignore", message="mtime may not be reliable", category=UserWarning)
         trainer = _Trainer(
-            criterion=None if plain else _criterion(train, recipe, last),
+            criterion=None if plain else _criterion(train, recipe, last, soft),
             model=model,
             args=_arguments(recipe, len(train), folder, epochs=_epochs_left_to_plan(last, recipe)),
             train_dataset=rows,
@@ -101,8 +107,10 @@ def _own_precision() -> Iterator[None]:
             os.environ[PRECISION] = before
 
 
-def _criterion(train: Dataset, recipe: Recipe, last: Path | None) -> nn.Module:
+def _criterion(train: Dataset, recipe: Recipe, last: Path | None, soft: NDArray[np.float32] | None) -> nn.Module:
     """The loss, as far as it had learned itself."""
+    if soft is not None:
+        return Distillation(soft)
     criterion = make_loss(recipe.loss, train.targets, recipe.labels_per_text)
     if last and (last / LOSS_FILE).exists():
         criterion.load_state_dict(torch.load(last / LOSS_FILE, weights_only=True))
