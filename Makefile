@@ -13,7 +13,7 @@ BARE := .venv-runtime/bin/python
 WHEEL := build/wheel/stamp
 SOURCES := pyproject.toml LICENSE README.md $(shell find runtime export benchmarks/manylabel_bench -name '*.py')
 
-.PHONY: help demo test results-goemotions results-mobasa results-single-positive results-imbalance lint test-workbench test-transformers5 test-runtime clean
+.PHONY: help demo test results-goemotions results-mobasa results-single-positive results-imbalance results-label-noise lint test-workbench test-transformers5 test-runtime clean
 help: ## show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 24
 
@@ -101,6 +101,10 @@ results-imbalance: .venv/ready ## skewed labels: BCE, weighted BCE, focal and as
 	    --title "Losses for skewed labels: MAMS-ACSA with MiniLM-L6"
 	$(BENCH_LOSSES) imbalance --data $(DATA)/goemotions/data.csv --output benchmarks/results/imbalance-goemotions --cut 10000 \
 	    --epochs 3 --title "Losses for skewed labels: 10,000 rows of GoEmotions with MiniLM-L6"
+
+results-label-noise: .venv/ready ## labels removed at random: how many of the first suggestions of review-labels are among them
+	$(WORKBENCH) -m manylabel_bench.label_noise $(DATA)/mams_acsa/data.csv --output benchmarks/results/label-noise \
+	    --title "MAMS-ACSA with MiniLM-L6"
 
 clean: ## remove environments and everything built
 	rm -rf .venv .venv-transformers5 .venv-runtime build dist
