@@ -93,9 +93,9 @@ def markdown(result: dict[str, Any]) -> str:
             f"{result['share']:.0%} of the labels of {result['training_texts']:,} training texts were removed at "
             f"random ({runs[0]['removed']:,} labels). A suggestion is right where it is one of these; what the data "
             "lacked before counts as wrong, so the figures are lower bounds. Picked blindly among the labels not "
-            f"given, {runs[0]['blind']:.1%} would be right. `quick` is logistic regressions on {result['model']} as it came, "
-            f"`retrained` models trained for {result['epochs']} epochs, in {result['folds']} folds either way "
-            "(`--retrain` takes the mean of both, in logits).",
+            f"given, {runs[0]['blind']:.1%} would be right. `quick` is logistic regressions on {result['model']} "
+            f"as it came, `retrained` models trained for {result['epochs']} epochs, in {result['folds']} folds "
+            "either way (`--retrain` takes the mean of both, in logits).",
             "",
             "Precision of the first suggestions, most confident first, and the mean confidence of the first 200:",
             "",

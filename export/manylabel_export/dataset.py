@@ -179,6 +179,17 @@ def read(path: Path | str, columns: Columns = Columns(), *, labels: Sequence[str
     return Dataset(texts, _indicators(rows, said, names), names, split)
 
 
+def write(path: Path, data: Dataset) -> None:
+    """Write a JSONL file from which `read` makes the same rows, their splits apart."""
+    with path.open("w", encoding="utf-8") as file:
+        for text, row in zip(data.texts, data.targets, strict=True):
+            said = dict(zip(data.labels, row.tolist(), strict=True))
+            content: dict[str, Any] = {"text": text, "labels": [label for label, value in said.items() if value == 1]}
+            if np.isnan(row).any():
+                content["known"] = [label for label, value in said.items() if not np.isnan(value)]
+            file.write(json.dumps(content) + "\n")
+
+
 def _check_columns(path: Path, first: Row, columns: Columns) -> None:
     wanted = (columns.text, *(columns.indicators or (columns.labels,)))
     missing = [name for name in wanted if name not in first]

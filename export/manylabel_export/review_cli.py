@@ -41,19 +41,23 @@ def review_labels(**options: Any) -> None:
     RUN is what manylabel train made of DATA. No row is judged by a model that has learnt from it.
     """
     from manylabel_export import reviewing
+    from manylabel_export.report.evidence import SCORES_FILE
     from manylabel_export.reviewing import table
     from manylabel_export.training import read_run
+    from manylabel_export.training.reporting import write_report
 
     output = options["output"] or options["run"] / TABLE
-    labels = read_run(options["run"]).labels
+    run = read_run(options["run"])
     table.check_output(output, force=options["force"] or options["output"] is None)
-    data = read_data(options["data"], options, labels=labels)
+    data = read_data(options["data"], options, labels=run.labels)
     chosen = {name: options[name] for name in ("unknown", "retrain", "folds", "encoder")}
     found = reviewing.review_labels(options["run"], data, **chosen)
     shown = found[: options["limit"]]
     document = table.as_document(shown, len(found))
     table.write_table(shown, output, separator=options["separator"], raw=options["raw"])
     table.write_review(document, options["run"])
+    if (options["run"] / SCORES_FILE).exists():  # runs of before had no report
+        write_report(options["run"], run, shown)
     if options["as_json"]:
         write_utf8()
         click.echo(json.dumps(document, ensure_ascii=False, indent=1))

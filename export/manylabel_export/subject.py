@@ -1,7 +1,7 @@
 """The checkpoint that is exported, and the texts that it is judged by."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from manylabel.tokenization import Policy, Tokenizer
 from manylabel_export import checkpoint
 from manylabel_export.dataset import Dataset, read
 from manylabel_export.probes import PROBES
+from manylabel_export.report.evidence import SCORES_FILE, Scored, read_evidence
 from manylabel_export.training import RUN_FILE, VALIDATION_FILE, Run, long_text_for, read_run
 
 
@@ -31,6 +32,8 @@ class Subject:
         targets: Their labels, shape `(len(texts), n_labels)`, or None where none were given.
         source: Where all this comes from.
         metrics: What training measured, by split.
+        details: What else a run keeps; empty for a checkpoint from elsewhere.
+        evidence: A run's held-out texts with its scores; empty where there are none, or other texts are judged by.
     """
 
     model: PreTrainedModel
@@ -42,6 +45,8 @@ class Subject:
     targets: NDArray[np.float32] | None
     source: dict[str, Any]
     metrics: Mapping[str, Any]
+    details: Mapping[str, Any] = field(default_factory=dict)
+    evidence: tuple[Scored, ...] = ()
 
     @property
     def probes(self) -> tuple[str, ...]:
@@ -82,9 +87,12 @@ def load_subject(folder: Path, validation: Dataset | None, policy: Policy) -> Su
     max_length = checkpoint.longest_input(model.config)
     source: dict[str, Any] = {"checkpoint": checkpoint.public_name(str(folder))}
     metrics: Mapping[str, Any] = {}
+    details: Mapping[str, Any] = {}
+    evidence: tuple[Scored, ...] = ()
     if (folder / RUN_FILE).exists():
         run = _read_run(folder, labels)
-        max_length, metrics = run.max_length, run.metrics
+        max_length, metrics, details = run.max_length, run.metrics, run.details
+        evidence = () if validation or not (folder / SCORES_FILE).exists() else read_evidence(folder, labels)
         source |= {key: run.details[key] for key in ("origin", "recipe", "data", "versions") if key in run.details}
         validation = validation or read(folder / VALIDATION_FILE, labels=labels)
     if validation is not None:
@@ -101,6 +109,8 @@ def load_subject(folder: Path, validation: Dataset | None, policy: Policy) -> Su
         targets=None if validation is None else validation.targets,
         source=source,
         metrics=metrics,
+        details=details,
+        evidence=evidence,
     )
 
 

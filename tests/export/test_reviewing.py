@@ -19,7 +19,7 @@ from manylabel_export.dataset import Columns, Dataset, read
 from manylabel_export.review_cli import review_labels as command
 from manylabel_export.reviewing import Suggestion, review_labels, scoring
 from manylabel_export.reviewing.frozen import held_out_scores
-from manylabel_export.reviewing.suggestion import of_rows
+from manylabel_export.reviewing.suggestions import of_rows
 from manylabel_export.reviewing.suspicion import Suspicions, suspicions
 from manylabel_export.reviewing.table import as_document, check_output, read_review, write_review, write_table
 from manylabel_export.training import Recipe, train

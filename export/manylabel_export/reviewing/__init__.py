@@ -22,9 +22,10 @@ from manylabel_export.reviewing.scoring import (
     together,
     trained_scores,
 )
-from manylabel_export.reviewing.suggestion import Suggestion, of_rows
+from manylabel_export.reviewing.suggestions import of_rows
 from manylabel_export.reviewing.suspicion import likely_present, suspicions
 from manylabel_export.splits import with_splits
+from manylabel_export.suggestion import Suggestion
 from manylabel_export.training import Recipe, Run, read_run
 
 __all__ = ["Suggestion", "review_labels"]

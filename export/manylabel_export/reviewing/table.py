@@ -12,7 +12,7 @@ from manylabel.errors import CheckpointError, InputError, OutputExists
 from manylabel.tokenization import valid_unicode
 from manylabel_export import checkpoint
 from manylabel_export.files import replaced
-from manylabel_export.reviewing.suggestion import Suggestion
+from manylabel_export.suggestion import Suggestion
 
 REVIEW_FILE = "review.json"
 """In a run: what was suggested last."""

@@ -1,8 +1,8 @@
 """Labelled texts and a checkpoint in, a run out: `train`.
 
 A run is a folder with the fine-tuned checkpoint in Hugging Face's layout, `run.json` (labels, thresholds, metrics,
-recipe) and `validation.jsonl`, the texts on which the export proves parity. Until it is whole its checkpoints lie
-under `.NAME.partial`, from where an interrupted training goes on.
+recipe), `validation.jsonl`, the texts on which the export proves parity, and `report.html` with what it is drawn from.
+Until it is whole its checkpoints lie under `.NAME.partial`, from where an interrupted training goes on.
 """
 
 import shutil
@@ -20,6 +20,7 @@ from manylabel.tokenization import LongText, Tokenizer
 from manylabel_export import checkpoint
 from manylabel_export.dataset import Dataset
 from manylabel_export.metrics import multilabel_metrics, per_label_metrics
+from manylabel_export.report import keep_evidence
 from manylabel_export.splits import settle_splits
 from manylabel_export.thresholds import tune_thresholds
 from manylabel_export.training.attempt import open_attempt
@@ -27,6 +28,7 @@ from manylabel_export.training.evidence import priors, settle, shown, warn_of_em
 from manylabel_export.training.loop import fit
 from manylabel_export.training.model import carried_model, fit_biases, fresh_model
 from manylabel_export.training.recipe import Recipe
+from manylabel_export.training.reporting import write_report
 from manylabel_export.training.run import RUN_FILE, VALIDATION_FILE, Run, long_text_for, read_run, write_run
 
 __all__ = ["RUN_FILE", "VALIDATION_FILE", "Recipe", "Run", "long_text_for", "read_run", "train"]
@@ -78,10 +80,12 @@ def train(
     log = _fit(learner, tokenizer, data, recipe, attempt)
     details = {"origin": origin, "log": log, **{key: plan[key] for key in ("recipe", "data", "versions")}}
     details["splits"] = splits
-    run = _judge(learner, tokenizer, data, recipe, details)
+    run, scores = _judge(learner, tokenizer, data, recipe, details)
     with new_folder(output, force=force) as folder:
         write_run(folder, run, learner, tokenizer, data.part("validation"))
+        keep_evidence(folder, scores, data)
     shutil.rmtree(attempt)
+    write_report(output, run)
     return run
 
 
@@ -151,12 +155,16 @@ def _judge(
     data: Dataset,
     recipe: Recipe,
     details: dict[str, Any],
-) -> Run:
-    """Tune thresholds on the validation split alone, and measure on every split that was not trained on."""
+) -> tuple[Run, dict[str, NDArray[np.float32]]]:
+    """Tune thresholds on the validation split alone, and measure on every split that was not trained on.
+
+    Returns:
+        The run, and the scores of these splits, each of shape `(n_texts, n_labels)`.
+    """
     max_length = recipe.max_length or 0
     reader = checkpoint.runtime_tokenizer(tokenizer, max_length, long_text_for(max_length))
     held_out = [name for name in SPLITS if name != "train" and name in data.split]
     scores = {name: checkpoint.predict_proba(model, reader, data.part(name).texts) for name in held_out}
     thresholds = tune_thresholds(scores["validation"], data.part("validation").targets)
     metrics = {name: measure(found, data.part(name), thresholds) for name, found in scores.items()}
-    return Run(data.labels, max_length, tuple(thresholds.tolist()), metrics, details)
+    return Run(data.labels, max_length, tuple(thresholds.tolist()), metrics, details), scores

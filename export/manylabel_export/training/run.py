@@ -7,14 +7,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from manylabel.errors import BundleError, CheckpointError
 from manylabel.schema import parse
 from manylabel.tokenization import LongText, Policy
 from manylabel_export import checkpoint
-from manylabel_export.dataset import Dataset
+from manylabel_export.dataset import Dataset, write
 
 RUN_FILE = "run.json"
 VALIDATION_FILE = "validation.jsonl"
@@ -61,13 +60,7 @@ def write_run(
     """Fill a folder with a finished run: the checkpoint in Hugging Face's layout, `run.json`, the validation texts."""
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    with (folder / VALIDATION_FILE).open("w", encoding="utf-8") as file:
-        for text, row in zip(validation.texts, validation.targets, strict=True):
-            said = dict(zip(validation.labels, row.tolist(), strict=True))
-            content: dict[str, Any] = {"text": text, "labels": [label for label, value in said.items() if value == 1]}
-            if np.isnan(row).any():
-                content["known"] = [label for label, value in said.items() if not math.isnan(value)]
-            file.write(json.dumps(content) + "\n")
+    write(folder / VALIDATION_FILE, validation)
     document = json.dumps(_finite(asdict(run)), indent=2, ensure_ascii=False, allow_nan=False)
     (folder / RUN_FILE).write_text(document + "\n", encoding="utf-8")
 

@@ -1,44 +1,16 @@
-"""What is suggested for a row: the labels that it gets and loses, and how sure that is."""
+"""From suspicious entries to a suggestion for each of their rows."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from manylabel_export.dataset import Dataset
 from manylabel_export.reviewing.suspicion import Suspicions
+from manylabel_export.suggestion import Suggestion
 
 LIKELY = 0.5
 """A row's first change is suggested however sure it is; further ones where they are right more likely than not."""
-
-
-@dataclass(frozen=True)
-class Suggestion:
-    """One row of which a label is likely missing or wrong.
-
-    Attributes:
-        row: The row in the data, counted from 1.
-        split: Its split; "" where the data has none.
-        text: Its text.
-        given: The labels that it has.
-        suggested: The labels that it likely should have.
-        add: What is added, by label the probability that the text has it, as far as the scores can be believed.
-        remove: What is taken away, by label the probability that the text lacks it.
-    """
-
-    row: int
-    split: str
-    text: str
-    given: tuple[str, ...]
-    suggested: tuple[str, ...]
-    add: Mapping[str, float]
-    remove: Mapping[str, float]
-
-    @property
-    def confidence(self) -> float:
-        """That of the likeliest change."""
-        return max([*self.add.values(), *self.remove.values()])
 
 
 def of_rows(data: Dataset, rows: NDArray[np.intp], found: Suspicions) -> list[Suggestion]:
