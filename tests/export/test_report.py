@@ -129,13 +129,13 @@ def test_co_occurrence_is_the_share_of_a_row_s_texts() -> None:
     np.testing.assert_array_equal(cooccurrence(having), [[1, 0.5, 0], [1, 1, 0], [0, 0, 0]])
 
 
-def test_the_surest_mistake_comes_first() -> None:
-    scores = np.array([[0.9, 0.4], [0.6, 0.01], [0.2, 0.9]], dtype=np.float32)
-    targets = np.array([[0, 0], [1, 1], [0, 1]], dtype=np.float32)
-    found = mistakes(Scored("test", scores, targets, ("one", "two", "three")), ("a", "b"), (0.5, 0.5))
-    assert [one.text for one in found] == ["two", "one"]
+def test_the_surest_mistakes_come_first_missed_and_invented_in_turn() -> None:
+    scores = np.array([[0.9, 0.4], [0.6, 0.01], [0.2, 0.9], [0.1, 0.02], [0.95, 0.97]], dtype=np.float32)
+    targets = np.array([[0, 0], [1, 1], [0, 1], [0, 1], [1, 0]], dtype=np.float32)
+    found = mistakes(Scored("test", scores, targets, ("1", "2", "3", "4", "5")), ("a", "b"), (0.5, 0.5))
+    assert [one.text for one in found] == ["2", "5", "4", "1"]
     assert (found[0].labels, found[0].missed, found[0].invented) == (("a", "b"), {"b": pytest.approx(0.01)}, {})
-    assert found[1].invented == {"a": pytest.approx(0.9)}
+    assert found[1].invented == {"b": pytest.approx(0.97)}
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.0544, 0.151), (0.394, 0.602), (0, 0), (5, 5), (0.1, 12.3), (-1, 1)])

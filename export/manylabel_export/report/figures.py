@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
@@ -142,15 +143,26 @@ def cooccurrence(having: NDArray[np.bool_]) -> Numbers:
 
 
 def mistakes(scored: Scored, labels: Sequence[str], thresholds: Sequence[float]) -> list[Mistake]:
-    """The texts of the surest wrong decisions, the surest first; none where the texts are not to be shown."""
+    """The texts of the surest wrong decisions, missed labels and invented ones in turn, the surest first.
+
+    In turn, because the model is surer of a rare label's absence than of anything else. None where the texts are not
+    to be shown.
+    """
     if not scored.texts:
         return []
     decided = scored.scores >= np.asarray(thresholds, dtype=np.float32)
     wrong = (decided != scored.truth) & scored.known
-    believed = np.where(scored.truth, scored.scores, 1 - scored.scores)  # the probability of what is true
-    worst = np.where(wrong, believed, np.inf).min(axis=1)
-    rows = [int(row) for row in np.argsort(worst, kind="stable")[:WORST] if np.isfinite(worst[row])]
-    return [_mistake(scored, row, wrong[row], labels) for row in rows]
+    surest = [
+        _ranked(np.where(wrong & which, believed, np.inf).min(axis=1))
+        for which, believed in ((scored.truth, scored.scores), (~scored.truth, 1 - scored.scores))
+    ]
+    rows = dict.fromkeys(row for pair in zip_longest(*surest) for row in pair if row is not None)
+    return [_mistake(scored, row, wrong[row], labels) for row in list(rows)[:WORST]]
+
+
+def _ranked(values: NDArray[np.floating]) -> list[int]:
+    """The places of the least finite values, the least first."""
+    return [int(row) for row in np.argsort(values, kind="stable")[:WORST] if np.isfinite(values[row])]
 
 
 def _mistake(scored: Scored, row: int, wrong: NDArray[np.bool_], labels: Sequence[str]) -> Mistake:
