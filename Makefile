@@ -30,7 +30,7 @@ lint: .venv/ready
 # Tiny models gain nothing from threads, and on a busy machine two that wait for each other are far slower than one.
 test-workbench test-transformers5 test-runtime: export OMP_NUM_THREADS := 1
 
-test-workbench: .venv/ready ## all tests, with PyTorch and Optimum
+test-workbench: .venv/ready ## all tests, with PyTorch and Optimum; the report's in Chromium need chromium and chromedriver, or are skipped
 	$(WORKBENCH) -m pytest -m "not slow"
 
 test-transformers5: .venv-transformers5/ready ## training and export with transformers 5, without Optimum
