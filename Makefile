@@ -13,7 +13,7 @@ BARE := .venv-runtime/bin/python
 WHEEL := build/wheel/stamp
 SOURCES := pyproject.toml LICENSE README.md $(shell find runtime export benchmarks/manylabel_bench -name '*.py')
 
-.PHONY: help demo test results-goemotions results-mobasa results-single-positive results-imbalance results-steam results-pooling results-add-label lint test-workbench test-transformers5 test-runtime clean
+.PHONY: help demo test results-goemotions results-mobasa results-single-positive results-imbalance results-steam results-pooling results-add-label results-label-noise lint test-workbench test-transformers5 test-runtime clean
 help: ## show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 24
 
@@ -30,7 +30,7 @@ lint: .venv/ready
 # Tiny models gain nothing from threads, and on a busy machine two that wait for each other are far slower than one.
 test-workbench test-transformers5 test-runtime: export OMP_NUM_THREADS := 1
 
-test-workbench: .venv/ready ## all tests, with PyTorch and Optimum
+test-workbench: .venv/ready ## all tests, with PyTorch and Optimum; the report's in Chromium need chromium and chromedriver, or are skipped
 	$(WORKBENCH) -m pytest -m "not slow"
 
 test-transformers5: .venv-transformers5/ready ## training and export with transformers 5, without Optimum
@@ -118,6 +118,10 @@ results-pooling: .venv/ready ## what the head reads: the checkpoint's own head, 
 results-add-label: .venv/ready ## what a model forgets when a label is added: MAMS-ACSA
 	$(WORKBENCH) -m manylabel_bench.adding --data $(DATA)/mams_acsa/data.csv --label service --epochs 4 \
 	    --output benchmarks/results/add-label --title "A label added to a model of seven: MAMS-ACSA with MiniLM-L6"
+
+results-label-noise: .venv/ready ## labels removed at random: how many of the first suggestions of review-labels are among them
+	$(WORKBENCH) -m manylabel_bench.label_noise $(DATA)/mams_acsa/data.csv --output benchmarks/results/label-noise \
+	    --title "MAMS-ACSA with MiniLM-L6"
 
 clean: ## remove environments and everything built
 	rm -rf .venv .venv-transformers5 .venv-runtime build dist

@@ -20,7 +20,8 @@ import numpy as np
 from manylabel_bench.losses import cut
 from manylabel_bench.machine import describe
 from manylabel_export.checkpoint import DEFAULT_MODEL
-from manylabel_export.dataset import Dataset, read
+from manylabel_export.dataset import Dataset
+from manylabel_export.reading import read
 from manylabel_export.training import Recipe, train
 
 WANTED_SEEDS = 3

@@ -15,6 +15,7 @@ from manylabel.classifier import Classifier
 from manylabel.folders import new_folder
 from manylabel_export.card import model_card
 from manylabel_export.pooling import portable_config
+from manylabel_export.report import REPORT_FILE
 
 TOKENIZER_FILES = (TOKENIZER, "tokenizer_config.json", "special_tokens_map.json")
 """The runtime reads the first alone; the others let transformers, Optimum and transformers.js open the bundle."""
@@ -29,6 +30,7 @@ def write_bundle(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
     *,
+    report: str,
     force: bool,
 ) -> Bundle:
     """Write a bundle, load what was written, check its probes, and only then give it its name.
@@ -39,6 +41,7 @@ def write_bundle(
         graphs: Serialized graphs by file name.
         model: Its configuration goes with the bundle.
         tokenizer: Goes with the bundle, free of padding and truncation.
+        report: The page that shows how good the model is; it holds no user's text.
         force: Replace an existing output.
     """
     with new_folder(output, force=force) as folder:
@@ -47,6 +50,7 @@ def write_bundle(
         portable_config(model.config).to_json_file(folder / "config.json", use_diff=True)
         _write_tokenizer(folder, tokenizer, manifest.max_length)
         (folder / CARD).write_text(model_card(manifest, output.name), encoding="utf-8")
+        (folder / REPORT_FILE).write_text(report, encoding="utf-8", errors="replace")
         manifest = replace(manifest, files=record_files(folder))
         (folder / MANIFEST).write_bytes(manifest.to_bytes())
         _check_probes(folder, manifest)

@@ -18,6 +18,7 @@ from manylabel.folders import check_free
 from manylabel.session import Session
 from manylabel.tokenization import Encoding, Policy
 from manylabel_export import checkpoint, graph, parity
+from manylabel_export.bundle_report import bundle_report
 from manylabel_export.bundling import write_bundle
 from manylabel_export.calibration import Method
 from manylabel_export.choosing import Chosen, Scored, choose_thresholds, guaranteed, warn_of_unmet
@@ -105,12 +106,14 @@ def export(
     graphs = graph.build(subject.model, engine=engine, precisions=tuple(dict.fromkeys(("fp32", *precisions))))
     judged = [_judge(made, subject, encodings, expected, thresholds) for made in graphs.values()]
     variants = [_variant(one, subject, expected, thresholds) for one in judged]
+    manifest = _manifest(subject, variants, chosen, engine)
     return write_bundle(
         Path(output),
-        _manifest(subject, variants, chosen, engine),
+        manifest,
         {one.file: one.content for one in judged},
         subject.model,
         subject.tokenizer,
+        report=bundle_report(Path(output).name, manifest, subject, expected),
         force=force,
     )
 

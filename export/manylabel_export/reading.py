@@ -4,11 +4,12 @@ Labels are a separated string, a list, or one 0/1 column a label, which is what 
 gives. `rows` knows the formats of files.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,6 +73,17 @@ def read(path: Path | str, columns: Columns = Columns(), *, labels: Sequence[str
     split = tuple(split_name(row.get(columns.split), where) for where, row in rows)
     warn_of_doubts(path, texts, names, [one.present for one in said], columns.separator)
     return Dataset(texts, _indicators(rows, said, names), names, split)
+
+
+def write(path: Path, data: Dataset) -> None:
+    """Write a JSONL file from which `read` makes the same rows, their splits apart."""
+    with path.open("w", encoding="utf-8") as file:
+        for text, row in zip(data.texts, data.targets, strict=True):
+            said = dict(zip(data.labels, row.tolist(), strict=True))
+            content: dict[str, Any] = {"text": text, "labels": [label for label, value in said.items() if value == 1]}
+            if np.isnan(row).any():
+                content["known"] = [label for label, value in said.items() if not np.isnan(value)]
+            file.write(json.dumps(content) + "\n")
 
 
 def _check_columns(path: Path, first: Row, columns: Columns) -> None:

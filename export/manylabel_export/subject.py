@@ -1,7 +1,7 @@
 """The checkpoint that is exported, and the texts that it is judged by."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from manylabel_export.dataset import Dataset
 from manylabel_export.goals import Goals, read_goals
 from manylabel_export.probes import PROBES
 from manylabel_export.reading import read
+from manylabel_export.report.evidence import SCORES_FILE, Scored, read_evidence
 from manylabel_export.training import ASIDE_FILE, RUN_FILE, VALIDATION_FILE, Run, long_text_for, read_run
 
 
@@ -37,6 +38,8 @@ class Subject:
         goals: What thresholds are chosen for.
         aside: Which of the texts were set aside to prove guarantees by, shape `(len(texts),)`; no other choice looks at
             them.
+        details: What else a run keeps; empty for a checkpoint from elsewhere.
+        evidence: A run's held-out texts with its scores; empty where there are none, or other texts are judged by.
     """
 
     model: PreTrainedModel
@@ -50,6 +53,8 @@ class Subject:
     metrics: Mapping[str, Any]
     goals: Goals
     aside: NDArray[np.bool_]
+    details: Mapping[str, Any] = field(default_factory=dict)
+    evidence: tuple[Scored, ...] = ()
 
     @property
     def probes(self) -> tuple[str, ...]:
@@ -96,10 +101,14 @@ def load_subject(
     max_length = checkpoint.longest_input(model.config)
     source: dict[str, Any] = {"checkpoint": checkpoint.public_name(str(folder))}
     metrics: Mapping[str, Any] = {}
+    details: Mapping[str, Any] = {}
+    evidence: tuple[Scored, ...] = ()
     goals = Goals()
     if (folder / RUN_FILE).exists():
         run = _read_run(folder, labels)
         max_length, metrics, policy = run.max_length, run.metrics, policy or run.long_text
+        details = run.details
+        evidence = () if validation or not (folder / SCORES_FILE).exists() else read_evidence(folder, labels)
         source |= {
             key: run.details[key]
             for key in ("origin", "recipe", "calibration", "data", "versions")
@@ -131,6 +140,8 @@ def load_subject(
         metrics=metrics,
         goals=goals,
         aside=np.array([] if validation is None else [name == ASIDE for name in validation.split], dtype=bool),
+        details=details,
+        evidence=evidence,
     )
 
 

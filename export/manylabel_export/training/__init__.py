@@ -1,8 +1,8 @@
 """Labelled texts and a checkpoint in, a run out: `train`.
 
 A run is a folder with the fine-tuned checkpoint in Hugging Face's layout, `run.json` (labels, thresholds, metrics,
-recipe) and `validation.jsonl`, the texts on which the export proves parity. Until it is whole its checkpoints lie
-under `.NAME.partial`, from where an interrupted training goes on.
+recipe), `validation.jsonl`, the texts on which the export proves parity, and `report.html` with what it is drawn from.
+Until it is whole its checkpoints lie under `.NAME.partial`, from where an interrupted training goes on.
 """
 
 import shutil
@@ -27,6 +27,7 @@ from manylabel_export.dataset import Dataset
 from manylabel_export.goals import Goals
 from manylabel_export.metrics import multilabel_metrics, per_label_metrics
 from manylabel_export.remains import CHECKPOINTS
+from manylabel_export.report import keep_evidence
 from manylabel_export.splits import settle_splits
 from manylabel_export.training import adding
 from manylabel_export.training.attempt import open_attempt
@@ -37,6 +38,7 @@ from manylabel_export.training.loop import fit
 from manylabel_export.training.lora import add_adapters, merge_adapters, require_peft
 from manylabel_export.training.model import carried_model, fit_biases, fresh_model
 from manylabel_export.training.recipe import Recipe
+from manylabel_export.training.reporting import write_report
 from manylabel_export.training.run import ASIDE_FILE, RUN_FILE, VALIDATION_FILE, Run, long_text_for, read_run, write_run
 from manylabel_export.training.shortage import explained
 from manylabel_export.training.windows import lean_attention
@@ -124,10 +126,12 @@ def train(
             merge_adapters(learner)
         details = {"origin": origin, "log": log, **{key: plan[key] for key in ("recipe", "data", "versions")}}
         details["splits"] = splits
-        run = _judge(learner, tokenizer, data, recipe, goals, calibration, details, memory)
+        run, scores = _judge(learner, tokenizer, data, recipe, goals, calibration, details, memory)
         with new_folder(output, force=force) as folder:
             write_run(folder, run, learner, tokenizer, data.part("validation"), data.part(ASIDE))
+            keep_evidence(folder, scores, data)
     shutil.rmtree(attempt, ignore_errors=True)
+    write_report(output, run)
     return run
 
 
@@ -211,8 +215,12 @@ def _judge(
     calibration: Method,
     details: dict[str, Any],
     memory: adding.Memory | None,
-) -> Run:
-    """Calibrate and choose thresholds on validation alone, and measure on every split that was not trained on."""
+) -> tuple[Run, dict[str, NDArray[np.float32]]]:
+    """Calibrate and choose thresholds on validation alone, and measure on every split that was not trained on.
+
+    Returns:
+        The run, and the scores of these splits, each of shape `(n_texts, n_labels)`.
+    """
     reader = _reader(tokenizer, recipe)
     held_out = {name: data.part(name) for name in SPLITS if name != "train" and name in data.split}
     judged = calibrate(model, reader, held_out, calibration)
@@ -226,4 +234,4 @@ def _judge(
         details["origin"] |= memory.fared(rows.probabilities, thresholds, data)
     metrics = {name: measure(found, held_out[name], thresholds) for name, found in judged.scores.items()}
     details = details | {"thresholds": chosen.as_dict(), "calibration": judged.details}
-    return Run(data.labels, reader.max_length, tuple(thresholds.tolist()), metrics, details)
+    return Run(data.labels, reader.max_length, tuple(thresholds.tolist()), metrics, details), judged.scores

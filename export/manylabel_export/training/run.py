@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from manylabel.errors import BundleError, CheckpointError
@@ -15,6 +14,7 @@ from manylabel.schema import parse
 from manylabel.tokenization import LongText, Policy
 from manylabel_export import checkpoint
 from manylabel_export.dataset import Dataset
+from manylabel_export.reading import write
 
 RUN_FILE = "run.json"
 VALIDATION_FILE = "validation.jsonl"
@@ -76,9 +76,9 @@ def write_run(
     """
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    _write_rows(folder / VALIDATION_FILE, validation)
+    write(folder / VALIDATION_FILE, validation)
     if len(aside):
-        _write_rows(folder / ASIDE_FILE, aside)
+        write(folder / ASIDE_FILE, aside)
     document = json.dumps(_finite(asdict(run)), indent=2, ensure_ascii=False, allow_nan=False)
     (folder / RUN_FILE).write_text(document + "\n", encoding="utf-8")
 
@@ -95,13 +95,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _write_rows(path: Path, rows: Dataset) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        for text, row in zip(rows.texts, rows.targets, strict=True):
-            said = dict(zip(rows.labels, row.tolist(), strict=True))
-            content: dict[str, Any] = {"text": text, "labels": [label for label, value in said.items() if value == 1]}
-            if np.isnan(row).any():
-                content["known"] = [label for label, value in said.items() if not math.isnan(value)]
-            file.write(json.dumps(content) + "\n")

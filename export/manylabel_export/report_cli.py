@@ -1,0 +1,19 @@
+"""`manylabel report`. Light to import: PyTorch is loaded when the command runs."""
+
+from pathlib import Path
+
+import click
+
+from manylabel_export.cli import needs_workbench
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@needs_workbench
+def report(run: Path) -> None:
+    """Write RUN's report.html anew, with the rows to review where manylabel review-labels has run."""
+    from manylabel_export.reviewing.table import read_review
+    from manylabel_export.training import read_run
+    from manylabel_export.training.reporting import write_report
+
+    click.echo(f"{write_report(run, read_run(run), read_review(run))} is ready: open it in a browser")

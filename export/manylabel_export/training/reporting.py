@@ -1,0 +1,37 @@
+"""A run's report: `report.html`, drawn from what the run keeps."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from manylabel_export.files import replaced
+from manylabel_export.report import REPORT_FILE, Material, read_evidence, render
+from manylabel_export.suggestion import Suggestion
+from manylabel_export.training.run import Run
+
+
+def write_report(folder: Path, run: Run, review: Sequence[Suggestion] = ()) -> Path:
+    """Write a run's report anew.
+
+    Args:
+        folder: The run.
+        run: Its `run.json`.
+        review: Rows to review, the likeliest wrong first.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        CheckpointError: What it is drawn from is missing or damaged.
+        InputError: It cannot be written.
+    """
+    material = Material(
+        title=folder.absolute().name,
+        labels=run.labels,
+        thresholds=run.thresholds,
+        splits=read_evidence(folder, run.labels),
+        details=run.details,
+        review=tuple(review),
+    )
+    with replaced(folder / REPORT_FILE) as file:
+        file.write(render(material))
+    return folder / REPORT_FILE
