@@ -27,26 +27,7 @@ import click
 from manylabel.cores import available_cores
 from manylabel_bench.machine import describe
 
-WORDS = [
-    "the",
-    "a",
-    "was",
-    "and",
-    "not",
-    "very",
-    "good",
-    "bad",
-    "late",
-    "app",
-    "parcel",
-    "courier",
-    "invoice",
-    "money",
-    "cheap",
-    "broken",
-    "slow",
-    "fast",
-]
+WORDS = ("the", "was", "not", "very", "good", "bad", "late", "app", "parcel", "courier", "invoice", "cheap", "slow")
 SAMPLE_SECONDS = 0.05
 LIBRARY = """
 import csv, json, sys, time
