@@ -13,7 +13,7 @@ BARE := .venv-runtime/bin/python
 WHEEL := build/wheel/stamp
 SOURCES := pyproject.toml LICENSE README.md $(shell find runtime export benchmarks/manylabel_bench -name '*.py')
 
-.PHONY: help demo test results-goemotions results-mobasa results-single-positive results-imbalance results-steam results-pooling results-add-label results-label-noise lint test-workbench test-transformers5 test-runtime clean
+.PHONY: help demo test test-slow results-goemotions results-mobasa results-single-positive results-imbalance results-steam results-pooling results-add-label results-scoring results-label-noise lint test-workbench test-transformers5 test-runtime clean
 help: ## show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 24
 
@@ -28,10 +28,13 @@ lint: .venv/ready
 	$(WORKBENCH) -m mypy
 
 # Tiny models gain nothing from threads, and on a busy machine two that wait for each other are far slower than one.
-test-workbench test-transformers5 test-runtime: export OMP_NUM_THREADS := 1
+test-workbench test-transformers5 test-runtime test-slow: export OMP_NUM_THREADS := 1
 
 test-workbench: .venv/ready ## all tests, with PyTorch and Optimum; the report's in Chromium need chromium and chromedriver, or are skipped
 	$(WORKBENCH) -m pytest -m "not slow"
+
+test-slow: .venv/ready ## the long proofs, such as a hundred kills of a run over files
+	$(WORKBENCH) -m pytest -m slow
 
 test-transformers5: .venv-transformers5/ready ## training and export with transformers 5, without Optimum
 	$(TRANSFORMERS5) -m pytest -m "not slow" tests/export
@@ -122,6 +125,11 @@ results-add-label: .venv/ready ## what a model forgets when a label is added: MA
 results-label-noise: .venv/ready ## labels removed at random: how many of the first suggestions of review-labels are among them
 	$(WORKBENCH) -m manylabel_bench.label_noise $(DATA)/mams_acsa/data.csv --output benchmarks/results/label-noise \
 	    --title "MAMS-ACSA with MiniLM-L6"
+
+results-scoring: .venv/ready build/tiny-bundle ## files: memory over 5 million rows (tiny model), speed beside the library's (MiniLM)
+	$(WORKBENCH) -m manylabel_bench.scoring build/tiny-bundle --rows 5000000 --output benchmarks/results/scoring --name short-rows
+	$(WORKBENCH) -m manylabel_bench.scoring build/goemotions --data $(DATA)/goemotions/data.csv \
+	    --output benchmarks/results/scoring --name goemotions-minilm
 
 clean: ## remove environments and everything built
 	rm -rf .venv .venv-transformers5 .venv-runtime build dist

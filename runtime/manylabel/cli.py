@@ -53,9 +53,11 @@ def _load(point: EntryPoint) -> click.Command:
     """A command of another import root; where it cannot be imported, one that says so when it is run."""
     try:
         command: click.Command = point.load()
-    except ImportError as exc:
-        missing = MissingDependency(
-            f"manylabel {point.name} cannot be loaded: {exc}. Install what {point.value} needs."
+    except (ImportError, MissingDependency) as exc:
+        missing = (
+            exc
+            if isinstance(exc, MissingDependency)
+            else MissingDependency(f"manylabel {point.name} cannot be loaded: {exc}. Install what {point.value} needs.")
         )
         command = click.Command(
             point.name,

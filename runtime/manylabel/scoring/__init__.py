@@ -13,6 +13,13 @@ The way of the data, a module a step:
 `columns` knows which columns there are, `parts` writes them, `storage` is where files lie: a disk or an object store.
 """
 
+from importlib.util import find_spec
+
+from manylabel.errors import MissingDependency
+
+if find_spec("pyarrow") is None:
+    raise MissingDependency('manylabel[files] is required to score files. pip install "manylabel[files,cpu]"')
+
 from manylabel.scoring.job import Job, Options
 from manylabel.scoring.merging import merge
 from manylabel.scoring.shard import Commit, score_shard

@@ -12,22 +12,16 @@ from tqdm import tqdm
 from manylabel.bundle import Bundle
 from manylabel.cli import loading_options, read_thresholds
 from manylabel.decisions import resolve_thresholds
-from manylabel.errors import InputError, MissingDependency
+from manylabel.errors import InputError
+from manylabel.scoring import Options, storage
+from manylabel.scoring.inputs import FORMATS
+from manylabel.scoring.merging import merge as merge_parts
+from manylabel.scoring.merging import summary
+from manylabel.scoring.parts import OutputFormat
+from manylabel.scoring.run import Progress, Request, run
 from manylabel.session import resolve_device
 from manylabel.terminal import write_utf8
 from manylabel.variants import choose_variant
-
-try:
-    from manylabel.scoring import Options, storage
-    from manylabel.scoring.inputs import FORMATS
-    from manylabel.scoring.merging import merge as merge_parts
-    from manylabel.scoring.merging import summary
-    from manylabel.scoring.parts import OutputFormat
-    from manylabel.scoring.run import Progress, Request, run
-except ModuleNotFoundError as exc:
-    if exc.name is None or not exc.name.startswith("pyarrow"):
-        raise
-    raise MissingDependency('manylabel[files] is required to score files. pip install "manylabel[files,cpu]"') from exc
 
 TOO_MANY_ERRORS = 4
 """Exit code of a run that is complete, with more bad rows than `--max-errors`."""

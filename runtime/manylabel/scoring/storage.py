@@ -214,7 +214,7 @@ def _upload(path: Path, uri: str) -> None:
     system, target = _resolve(uri)
 
     def copy() -> None:
-        with open(path, "rb") as source, system.open_output_stream(target) as sink:
+        with open(path, "rb") as source, system.open_output_stream(target, compression=None) as sink:
             while content := source.read(COPY_BYTES):
                 sink.write(content)
 

@@ -9,7 +9,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from manylabel.errors import ManylabelError, WorkerDied
+from manylabel import errors
+from manylabel.errors import InputError, ManylabelError, WorkerDied
 from manylabel.scoring.job import Job
 from manylabel.scoring.shard import Commit
 
@@ -31,14 +32,6 @@ class Loading:
 
 class Died(Exception):
     """The worker has ended, or a text has brought it near it."""
-
-
-class Failed(ManylabelError):
-    """What the worker reports and no row is to blame for; the message has its kind before it."""
-
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
 
 
 class Watch(AbstractContextManager["Watch"]):
@@ -63,7 +56,7 @@ class Watch(AbstractContextManager["Watch"]):
 
         Raises:
             WorkerDied: The process ends again and again, and no row is to blame.
-            Failed: The input has changed, the output cannot be written, or the like.
+            ManylabelError: The input has changed, the output cannot be written, or the like.
         """
         quarantined: dict[int, str] = {}
         deaths = 0
@@ -149,6 +142,9 @@ class _Worker:
         except Died as exc:
             self.end()
             raise WorkerDied(f"the process that scores ended before it scored anything: {exc}.") from exc
+        except BaseException:
+            self.end()
+            raise
 
     def ask(self, command: Mapping[str, Any], scored: Callable[[int], object]) -> dict[str, Any]:
         """Send a command and wait for the reply to it."""
@@ -166,7 +162,7 @@ class _Worker:
             elif "died" in reply:
                 raise Died(reply["died"])
             elif "failed" in reply:
-                raise Failed(reply["failed"], reply["exit_code"])
+                raise _error(reply["failed"], reply["message"])
             else:
                 return reply
         raise Died(self._last_word())
@@ -185,3 +181,11 @@ class _Worker:
                     pipe.close()
                 except OSError:  # what was not yet written to a process that has died
                     continue
+
+
+def _error(kind: str, message: str) -> ManylabelError:
+    """The worker's error once more, of its own kind."""
+    found = getattr(errors, kind, None)
+    if isinstance(found, type) and issubclass(found, ManylabelError):
+        return found(message)
+    return InputError(f"{kind}: {message}")

@@ -60,7 +60,7 @@ def _obey(command: Message, classifier: Classifier, job: Job, told: IO[str]) -> 
 
 
 def _failure(exc: Exception) -> Message:
-    return {"failed": f"{type(exc).__name__}: {exc}", "exit_code": getattr(exc, "exit_code", InputError.exit_code)}
+    return {"failed": type(exc).__name__, "message": str(exc)}
 
 
 def _lines_of(file: IO[str]) -> "queue.SimpleQueue[str]":

@@ -1,0 +1,282 @@
+"""Killed at any moment and started again: no row lost, none twice, the same bytes. And what is refused."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.runtime.conftest import Resign
+from tests.runtime.scoring.conftest import Command, ScoreHere, read_jsonl, write_jsonl
+
+from manylabel import Classifier
+from manylabel.errors import DataError, InputError, JobChanged, WorkerDied
+from manylabel.scoring import Job, Options
+from manylabel.scoring.run import Request, run
+from manylabel.scoring.watching import Loading, Watch
+from tiny import TEXTS
+
+ROWS = [{"id": n, "text": f"{TEXTS[n % 60]} {n}"} for n in range(600)]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file that counts, by its name."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and not path.name.startswith("lock-")
+    }
+
+
+def request(bundle: Path, *inputs: Path, output: Path, **changed: Any) -> Request:
+    options = Options(**{"shard_rows": 40, "format": "jsonl", **changed.pop("options", {})})
+    return Request(bundle, [str(each) for each in inputs], None, str(output), options, device="cpu", **changed)
+
+
+# Killed and started again
+
+
+def kill_and_go_on(bundle: Path, given: Path, output: Path, moments: list[float]) -> None:
+    """Start the run once for each moment, kill it and its worker there; at the end let it through."""
+    arguments = [
+        *(sys.executable, "-m", "manylabel", "score", bundle, given, "-o", output),
+        *("--to", "jsonl", "--shard-rows", "40", "--threads", "1", "--device", "cpu"),
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for moment in moments:
+        process = subprocess.Popen(list(map(str, arguments)), env=environment, stdout=subprocess.DEVNULL)
+        try:
+            process.wait(moment)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+    subprocess.run(list(map(str, arguments)), env=environment, check=True, stdout=subprocess.DEVNULL, timeout=120)
+
+
+@pytest.mark.parametrize("kills", [4, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.timeout(1800)
+def test_a_run_that_is_killed_at_random_moments_ends_with_the_same_bytes(
+    bundle: Path, tmp_path: Path, kills: int
+) -> None:
+    dice = random.Random(kills)
+    given = write_jsonl(tmp_path / "rows.jsonl", ROWS)
+    kill_and_go_on(bundle, given, tmp_path / "whole", [])
+    started = time.monotonic()
+    kill_and_go_on(bundle, given, tmp_path / "timed", [])
+    full = time.monotonic() - started
+    moments = [dice.uniform(0.1, 1.1) * full for _ in range(kills)]
+    done = 0
+    while done < kills:  # a run that is complete has nothing more to be killed at: then a new one
+        output = tmp_path / f"out{done}"
+        part = moments[done : done + dice.randint(1, 8)]
+        done += len(part)
+        kill_and_go_on(bundle, given, output, part)
+        assert contents(output) == contents(tmp_path / "whole")
+    rows = [row for path in sorted((tmp_path / "whole").glob("*.jsonl")) for row in read_jsonl(path)]
+    assert [row["id"] for row in rows] == list(range(600))
+
+
+def test_what_is_committed_is_not_scored_again(bundle: Path, tmp_path: Path) -> None:
+    """And what is not, is: a part without its record, and one that was cut short."""
+    given, output = write_jsonl(tmp_path / "rows.jsonl", ROWS), tmp_path / "out"
+    run(request(bundle, given, output=output))
+    before = contents(output)
+    again = run(request(bundle, given, output=output))
+    assert (again["rows"], again["rows_resumed"]) == (600, 600)
+    (output / "_manylabel" / "part-000003.json").unlink()
+    (output / "part-000005.jsonl").write_bytes(b"half a row")
+    (output / ".part-000003.jsonl.1234.tmp").write_bytes(b"left behind")
+    kept = (output / "part-000004.jsonl").stat().st_mtime_ns
+    again = run(request(bundle, given, output=output))
+    assert again["rows_resumed"] == 600 - 80
+    assert contents(output) == before
+    assert (output / "part-000004.jsonl").stat().st_mtime_ns == kept
+
+
+def test_an_output_file_is_there_when_it_is_complete(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given, output = write_jsonl(tmp_path / "rows.jsonl", ROWS), tmp_path / "out.jsonl"
+    score = Watch.score
+
+    def stop(self: Watch, number: int, scored: Any) -> Any:
+        if number == 9:
+            raise KeyboardInterrupt
+        return score(self, number, scored)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Watch, "score", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run(request(bundle, given, output=output))
+    assert not output.exists()
+    done = run(request(bundle, given, output=output))
+    assert done["rows_resumed"] == 9 * 40
+    assert [row["id"] for row in read_jsonl(output)] == list(range(600))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.jsonl", "rows.jsonl"]
+
+
+def test_two_runs_do_not_share_an_output(bundle: Path, tmp_path: Path) -> None:
+    import fcntl
+
+    given, output = write_jsonl(tmp_path / "rows.jsonl", ROWS[:80]), tmp_path / "out"
+    run(request(bundle, given, output=output))
+    with open(output / "_manylabel" / "lock-1-1") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(InputError, match="another run is at work"):
+            run(request(bundle, given, output=output))
+    run(request(bundle, given, output=output))
+
+
+# What has changed
+
+
+def test_a_changed_bundle_input_or_option_is_refused_by_its_name(
+    bundle: Path, own_bundle: Path, resign: Resign, tmp_path: Path
+) -> None:
+    given, output = write_jsonl(tmp_path / "rows.jsonl", ROWS[:100]), tmp_path / "out"
+    run(request(bundle, given, output=output))
+    before = contents(output)
+    other = resign(own_bundle, lambda manifest: manifest["variants"][1].update(thresholds=[0.9] * 4))
+    more = write_jsonl(tmp_path / "more.jsonl", ROWS[:101])
+    for changed, sentence in (
+        (request(other, given, output=output), r"the bundle was \w+ and is \w+"),
+        (request(bundle, given, output=output, precision="fp32"), "the precision was int8 and is fp32"),
+        (request(bundle, given, more, output=output), "there were 1 input files and are 2"),
+        (
+            request(bundle, more, output=output),
+            r"the input .*more.jsonl is not the .*rows.jsonl of then \(100 rows, now",
+        ),
+        (request(bundle, given, output=output, options={"prefix": "p"}), "--prefix was  and is p"),
+        (request(bundle, given, output=output, options={"shard_rows": 50}), "--shard-rows was 40 and is 50"),
+        (request(bundle, given, output=output, options={"format": "csv"}), "--format was jsonl and is csv"),
+        (request(bundle, given, output=output, options={"thresholds": (0.1,) * 4}), "--thresholds was None and is"),
+    ):
+        with pytest.raises(JobChanged, match=sentence):
+            run(changed)
+    assert contents(output) == before
+    done = run(request(bundle, more, output=output, force=True))
+    assert (done["rows"], done["rows_resumed"]) == (101, 0)
+
+
+def test_an_input_that_was_touched_or_moved_is_the_same(bundle: Path, tmp_path: Path) -> None:
+    given, output = write_jsonl(tmp_path / "rows.jsonl", ROWS[:100]), tmp_path / "out"
+    run(request(bundle, given, output=output))
+    os.utime(given, ns=(1, 1))
+    assert run(request(bundle, given, output=output))["rows_resumed"] == 100
+    moved = given.rename(tmp_path / "moved.jsonl")
+    assert run(request(bundle, moved, output=output))["rows_resumed"] == 100
+    moved.write_bytes(moved.read_bytes().replace(b"late", b"lame", 1))
+    with pytest.raises(JobChanged, match="the input"):
+        run(request(bundle, moved, output=output))
+
+
+def test_a_classifier_of_another_bundle_does_not_score_a_jobs_shard(
+    bundle: Path, tmp_path: Path, score_here: ScoreHere, fp32: Classifier
+) -> None:
+    from manylabel.scoring import score_shard
+
+    score_here(write_jsonl(tmp_path / "rows.jsonl", ROWS[:9]), output=tmp_path / "out")
+    with pytest.raises(JobChanged, match=r"in int8; .* in fp32"):
+        score_shard(fp32, Job.load(str(tmp_path / "out")), 0)
+
+
+# Rows that end the process
+
+
+KILLER = """
+import os, signal
+try:
+    from manylabel.tokenization import Tokenizer
+except ImportError:
+    pass
+else:
+    try_encode = Tokenizer.try_encode
+    def hostile(self, texts, *, first_row=0):
+        for text in texts:
+            if isinstance(text, str) and "KILL" in text:
+                os.kill(os.getpid(), signal.SIGKILL)
+            if isinstance(text, str) and "RAISE" in text:
+                raise MemoryError("as if")
+        return try_encode(self, texts, first_row=first_row)
+    Tokenizer.try_encode = hostile
+"""
+
+
+@pytest.fixture
+def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From here on a worker dies of certain texts, as of a fault in a library's native code."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(KILLER)
+    inherited = filter(None, [os.environ.get("PYTHONPATH")])
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "site"), *inherited]))
+
+
+@pytest.mark.usefixtures("hostile")
+def test_a_row_that_kills_the_process_twice_is_found_and_left_out(bundle: Path, tmp_path: Path) -> None:
+    texts = [f"text {n}" for n in range(30)]
+    texts[3], texts[27] = "KILL", "RAISE"
+    given, output = write_jsonl(tmp_path / "rows.jsonl", [{"text": text} for text in texts]), tmp_path / "out.jsonl"
+    done = run(request(bundle, given, output=output, options={"shard_rows": 10}))
+    assert (done["rows"], done["errors"], done["quarantined"]) == (30, 2, 2)
+    found = read_jsonl(output)
+    assert [row["text"] for row in found] == texts
+    errors = {place: row["error"] for place, row in enumerate(found) if row["error"]}
+    assert errors == {
+        3: "this row ended the process that scored it (SIGKILL) and was left out.",
+        27: "this row ended the process that scored it (MemoryError: as if) and was left out.",
+    }
+    assert all(row["n_tokens"] for place, row in enumerate(found) if place not in errors)
+
+
+def test_a_process_that_dies_without_a_rows_fault_says_so(
+    bundle: Path, tmp_path: Path, score_here: ScoreHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    score_here(write_jsonl(tmp_path / "rows.jsonl", ROWS[:8]), output=tmp_path / "out")
+    job = Job.load(str(tmp_path / "out"))
+    from manylabel.scoring import watching
+
+    class Dying:
+        def __init__(self, *_: Any) -> None: ...
+
+        def ask(self, command: Any, scored: Any) -> Any:
+            if "rows" not in command:
+                scored(3)
+                raise watching.Died("SIGKILL")
+            return {"tried": True}
+
+        def end(self) -> None: ...
+
+    monkeypatch.setattr(watching, "_Worker", Dying)
+    counted = []
+    with Watch(job, Loading(str(bundle), "cpu", 1)) as watch, pytest.raises(WorkerDied, match="no other row does it"):
+        watch.score(0, counted.append)
+    assert counted == [3, -3, 3, -3]
+
+
+def test_a_worker_that_cannot_begin_says_why(own_bundle: Path, tmp_path: Path, command: Command) -> None:
+    """After the plan was made, so that only the worker sees it."""
+    given = write_jsonl(tmp_path / "rows.jsonl", ROWS[:8])
+    graph = own_bundle / "model_int8.onnx"
+    graph.write_bytes(graph.read_bytes()[:-1] + b"!")
+    said = command("score", own_bundle, given, "-o", tmp_path / "out", "--device", "cpu", code=3)["said"]
+    assert "was changed after the bundle was made" in said
+
+
+def test_a_worker_ends_when_who_started_it_is_gone(bundle: Path, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "manylabel.scoring.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    process.communicate(timeout=30)
+    assert process.returncode == 0
+
+
+def test_an_input_that_vanishes_between_two_shards_ends_the_run(bundle: Path, tmp_path: Path) -> None:
+    given = write_jsonl(tmp_path / "rows.jsonl", ROWS[:100])
+    run(request(bundle, given, output=tmp_path / "out"))
+    given.unlink()
+    with pytest.raises(DataError, match="names no file"):
+        run(request(bundle, given, output=tmp_path / "out"))

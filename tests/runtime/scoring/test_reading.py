@@ -1,0 +1,294 @@
+"""Rows come out of files as they went in; what is no row is an error of its own, with its line."""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from manylabel.errors import DataError
+from manylabel.scoring import blocks, csv_rows, lines
+from manylabel.scoring.inputs import Source, find_sources
+from manylabel.scoring.planning import Plan, plan, read_shard
+
+CELLS = st.text(
+    alphabet=st.one_of(st.sampled_from('",\n\r\t ab=\0é💥\ufeff'), st.characters(exclude_categories=["Cs"])),
+    max_size=12,
+)
+JSON_VALUES = st.recursive(
+    st.one_of(
+        st.none(), st.booleans(), st.integers(-(2**80), 2**80), st.floats(allow_nan=False, allow_infinity=False),
+        st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=8),
+    ),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(CELLS, inner, max_size=3)),
+    max_leaves=4,
+)  # fmt: skip
+
+
+def planned(*paths: Path, shard_rows: int = 3, text_column: str = "text") -> Plan:
+    sources = find_sources([str(path) for path in paths], format=None, spool="")
+    return plan(sources, text_column=text_column, shard_rows=shard_rows, seen=lambda rows: None)
+
+
+def read(found: Plan, text_column: str = "text") -> tuple[list[dict[str, Any]], list[str | None], list[str | None]]:
+    """The columns, the texts and the errors of all rows, shard by shard."""
+    rows: list[dict[str, Any]] = []
+    texts: list[str | None] = []
+    errors: list[str | None] = []
+    for shard in found.shards:
+        of_shard = [*read_shard(found.inputs[shard.file], shard, text_column)]
+        assert sum(map(len, of_shard)) == shard.rows
+        assert shard.first == len(rows)
+        for block in of_shard:
+            rows += block.columns.to_pylist()
+            texts += block.texts
+            errors += [block.errors.get(place) for place in range(len(block))]
+    assert len(rows) == found.rows
+    return rows, texts, errors
+
+
+def write_csv(path: Path, rows: Sequence[Sequence[str]], *, end: str = "\r\n", tab: bool = False) -> Path:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator=end, delimiter="\t" if tab else ",", quoting=csv.QUOTE_ALL)
+    writer.writerows(rows)
+    path.write_bytes(buffer.getvalue().encode())
+    return path
+
+
+# Round trips
+
+
+@given(
+    rows=st.lists(st.tuples(CELLS, CELLS, CELLS), max_size=12),
+    end=st.sampled_from(["\n", "\r\n"]),
+    tab=st.booleans(),
+    mark=st.booleans(),
+    shard_rows=st.integers(1, 5),
+)
+def test_every_cell_of_a_csv_comes_back(
+    tmp_path_factory: pytest.TempPathFactory, rows: Any, end: str, tab: bool, mark: bool, shard_rows: int
+) -> None:
+    path = tmp_path_factory.mktemp("csv") / ("x.tsv" if tab else "x.csv")
+    write_csv(path, [("id", "text", "other col"), *rows], end=end, tab=tab)
+    if mark:
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    found, texts, errors = read(planned(path, shard_rows=shard_rows))
+    assert [tuple(row.values()) for row in found] == rows
+    assert texts == [row[1] for row in rows]
+    assert not any(errors)
+
+
+@given(
+    rows=st.lists(
+        st.fixed_dictionaries({"text": CELLS}, optional={"a": JSON_VALUES, "b": JSON_VALUES, "": CELLS}), max_size=8
+    ),
+    shard_rows=st.integers(1, 5),
+)
+def test_every_value_of_a_json_line_comes_back(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]], shard_rows: int
+) -> None:
+    path = tmp_path_factory.mktemp("jsonl") / "x.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    made = planned(path, shard_rows=shard_rows)
+    found, texts, errors = read(made)
+    as_json = {field.name for field in made.schema if field.metadata}
+    for row, expected in zip(found, rows, strict=True):
+        for name, value in row.items():
+            given_back = json.loads(value) if name in as_json and value is not None else value
+            assert given_back == expected.get(name)
+    assert texts == [row["text"] for row in rows]
+    assert not any(errors)
+
+
+@given(rows=st.integers(0, 40), group=st.integers(1, 15), shard_rows=st.integers(1, 20))
+def test_every_row_of_a_parquet_file_comes_back(
+    tmp_path_factory: pytest.TempPathFactory, rows: int, group: int, shard_rows: int
+) -> None:
+    path = tmp_path_factory.mktemp("parquet") / "x.parquet"
+    numbers = list(range(rows))
+    table = pa.table(
+        {
+            "text": pa.array([f"text {n}" for n in numbers], pa.string()).dictionary_encode(),
+            "n": pa.array(numbers, pa.int32()),
+            "tags": pa.array([[str(n)] for n in numbers], pa.list_(pa.string())),
+        }
+    )
+    pq.write_table(table, path, row_group_size=group)
+    found, texts, errors = read(planned(path, shard_rows=shard_rows))
+    assert found == [{"text": f"text {n}", "n": n, "tags": [str(n)]} for n in numbers]
+    assert texts == [f"text {n}" for n in numbers]
+    assert not any(errors)
+
+
+# Rows that are none
+
+
+def test_a_bad_row_of_a_csv_names_its_line_and_spares_its_neighbours(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_bytes(
+        b'id,text\n1,fine\n2,"two\nlines"\n3\n4,a,b\n\n5,caf\xe9\n6,"a "quote" within"\n7,a\rb\n8,"tail","\n9,last\n'
+    )
+    for shard_rows in (1, 2, 100):
+        rows, texts, errors = read(planned(path, shard_rows=shard_rows))
+        assert [row["id"] for row in rows] == ["1", "2", "3", "4", "5", None, None, None, "9"]
+        assert texts == ["fine", "two\nlines", None, None, None, None, None, None, "last"]
+        said = [error for error in errors if error]
+        for error, line, why in zip(
+            said,
+            (5, 6, 8, 9, 10, 11),
+            ("1 cells where", "3 cells", "not UTF-8", "not valid CSV", "new-line", "unexpected end"),
+            strict=True,
+        ):
+            assert f"x.csv, line {line}: " in error
+            assert why in error
+
+
+def test_a_quote_that_is_never_closed_costs_one_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does it hold the rest of the file in memory."""
+    monkeypatch.setattr(lines, "ROW_BYTES", 200)
+    path = tmp_path / "x.csv"
+    path.write_text('id,text\n0,"open\n' + "".join(f"{n},row {n}\n" for n in range(1, 100)))
+    rows, texts, errors = read(planned(path))
+    assert [row["id"] for row in rows] == [None, *map(str, range(1, 100))]
+    assert texts[1:] == [f"row {n}" for n in range(1, 100)]
+    assert "line 2: a row of more than" in (errors[0] or "")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_a_giant_row_is_an_error_and_the_next_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    monkeypatch.setattr(lines, "ROW_BYTES", 1000)
+    path = tmp_path / f"x.{suffix}"
+    big, small = ("x" * 5000, "late") if suffix == "csv" else ('{"text": "' + "x" * 5000 + '"}', '{"text": "late"}')
+    path.write_text(("text\n" if suffix == "csv" else "") + "\n".join([small, big, small, small, big]) + "\n")
+    for shard_rows in (1, 2, 9):
+        _, texts, errors = read(planned(path, shard_rows=shard_rows))
+        assert texts == ["late", None, "late", "late", None]
+        assert [bool(error) for error in errors] == [False, True, False, False, True]
+
+
+def test_long_texts_are_rows_like_others(tmp_path: Path) -> None:
+    long = "word " * 400_000
+    path = write_csv(tmp_path / "x.csv", [("text",), (long,), ("late",)])
+    _, texts, errors = read(planned(path, shard_rows=10))
+    assert texts == [long, "late"]
+    assert not any(errors)
+    assert len(long) < blocks.ROW_BYTES
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("{", "not valid JSON"),
+        ("[1]", "expected an object"),
+        ('{"other": 1}', "the field 'text' is missing"),
+        ('{"text": null}', "'text' is null"),
+        ('{"text": 3}', "'text' is int, not a string"),
+        ('{"text": "a", "n": NaN}', "NaN is no number"),
+        ('{"text": "a", "n": 1e999}', "1e999 is no number"),
+        ("[" * 100_000, "not valid JSON"),
+    ],
+)
+def test_a_bad_json_line_is_one_error(tmp_path: Path, line: str, why: str) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"text": "fine"}\n\n' + line + '\n{"text": "late"}')
+    _, texts, errors = read(planned(path))
+    assert texts == ["fine", None, "late"]
+    assert why in (errors[1] or "")
+    assert errors[0] is errors[2] is None
+
+
+def test_bytes_that_are_no_utf8_in_json_lines(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(b'{"text": "caf\xe9"}\n{"text": "\\ud800 late"}\n')
+    rows, texts, errors = read(planned(path))
+    assert "line 1: not UTF-8" in (errors[0] or "")
+    assert texts[1] == "\ud800 late"
+    assert rows[1]["text"] == "\ufffd late"
+
+
+def test_a_null_in_parquet_names_its_row(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"text": ["a", None, "b"]}), path)
+    _, texts, errors = read(planned(path, shard_rows=2))
+    assert texts == ["a", None, "b"]
+    assert errors[1] == "x.parquet, row 2: no text: 'text' is null."
+
+
+# Files that cannot be used
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("x.csv", b"", "is empty; its first line should name the columns"),
+        ("x.csv", b"a,b\n1,2\n", "x.csv has no column 'text'; it has 'a', 'b'"),
+        ("x.csv", b"text,text\n1,2\n", "more than one column named 'text'"),
+        ("x.csv", b"caf\xe9,text\n", "line 1: not UTF-8. The header cannot be read"),
+        ("x.jsonl", b'{"a": 1}\n', "x.jsonl has no column 'text'; it has 'a'"),
+        ("x.parquet", b"no", "not a Parquet file that can be read"),
+        ("x.csv.gz", b"no gzip", "is damaged"),
+        ("x.csv.zst", b"no zstd", "is damaged|cannot be read"),
+        ("x.csv.xz", b"no xz", "is damaged"),
+        ("x.docx", b"", "none of the suffixes .csv, .tsv"),
+        ("x.parquet.gz", b"", "Parquet compresses within"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, name: str, content: bytes, sentence: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=sentence):
+        planned(tmp_path / name)
+
+
+def test_a_parquet_column_of_numbers_is_no_text(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": [1, 2]}), tmp_path / "x.parquet")
+    with pytest.raises(DataError, match="the column 'text' is int64, not string"):
+        planned(tmp_path / "x.parquet")
+
+
+def test_a_truncated_gzip_file_is_refused_before_anything_is_scored(tmp_path: Path) -> None:
+    import gzip
+
+    path = tmp_path / "x.csv.gz"
+    path.write_bytes(gzip.compress(b"text\n" + b"late\n" * 10_000)[:-20])
+    with pytest.raises(DataError, match="is damaged"):
+        planned(path)
+
+
+def test_files_of_different_columns_share_a_schema_or_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "a", "n": 1}\n')
+    (tmp_path / "b.jsonl").write_text('{"m": true, "text": "b", "n": 0.5}\n')
+    made = planned(tmp_path / "a.jsonl", tmp_path / "b.jsonl")
+    assert [(field.name, str(field.type)) for field in made.schema] == [
+        ("text", "string"), ("n", "double"), ("m", "bool")
+    ]  # fmt: skip
+    (tmp_path / "c.jsonl").write_text('{"text": "c", "m": "yes"}\n')
+    with pytest.raises(DataError, match=r"the column 'm' is bool in .*b.jsonl and string in .*c.jsonl"):
+        planned(tmp_path / "b.jsonl", tmp_path / "c.jsonl")
+
+
+def test_a_file_that_changes_meanwhile_is_noticed(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "x.csv", [("text",), ("a",), ("b",)])
+    made = planned(path)
+    write_csv(path, [("text",), ("a",), ("b",), ("c",)])
+    with pytest.raises(DataError, match="was changed while it was being scored"):
+        read(made)
+
+
+def test_reading_begins_at_the_shard(tmp_path: Path) -> None:
+    """Not at the beginning of the file: what stands before it may be anything."""
+    path = write_csv(tmp_path / "x.csv", [("text",), *[(f"row {n}",) for n in range(10)]])
+    made = planned(path, shard_rows=4)
+    start = made.shards[2].start
+    path.write_bytes(b"\xff" * start.offset + path.read_bytes()[start.offset :])
+    (block,) = csv_rows.read(Source(str(path), "csv"), made.inputs[0].schema, "text", start)
+    assert block.texts == ["row 8", "row 9"]
+    assert start.line == 10

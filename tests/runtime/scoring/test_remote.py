@@ -1,0 +1,107 @@
+"""Inputs and outputs in an object store: a real S3 server on loopback."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.fs
+import pytest
+from tests.runtime.scoring.conftest import Command
+
+from manylabel.errors import DataError, InputError, MissingDependency
+from manylabel.scoring import storage
+
+pytest.importorskip("moto")
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    """The URI of an empty bucket; the credentials and the server's address are in the environment."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    known = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**known, "AWS_ENDPOINT_URL": f"http://{host}:{port}"}.items():
+            patch.setenv(name, value)
+        system, _ = pyarrow.fs.FileSystem.from_uri("s3://bucket?allow_bucket_creation=true")
+        system.create_dir("bucket")
+        yield "s3://bucket"
+    server.stop()
+
+
+def put(uri: str, content: bytes) -> str:
+    storage.write_bytes(uri, content)
+    return uri
+
+
+def keys(uri: str) -> list[str]:
+    """What lies below, without the folders that pyarrow marks."""
+    system, path = pyarrow.fs.FileSystem.from_uri(uri)
+    found = system.get_file_info(pyarrow.fs.FileSelector(path, recursive=True))
+    return sorted(each.path.removeprefix(path + "/") for each in found if each.is_file)
+
+
+def test_a_bucket_is_scored_into_a_bucket_and_gone_on_with(bundle: Path, bucket: str, command: Command) -> None:
+    for name in ("a", "b"):
+        put(f"{bucket}/in/{name}.jsonl", b"".join(b'{"text": "late %d"}\n' % n for n in range(10)))
+    put(f"{bucket}/in/_SUCCESS", b"")
+    arguments = ("score", bundle, f"{bucket}/in", "-o", f"{bucket}/out", "--to", "jsonl", "--shard-rows", 4)
+    done = command(*arguments)
+    assert (done["rows"], done["parts"], done["rows_resumed"]) == (20, 6, 0)
+    parts = [f"part-{n:06d}" for n in range(6)]
+    assert keys(f"{bucket}/out") == [
+        "_manylabel/job.json", *(f"_manylabel/{part}.json" for part in parts), *(f"{part}.jsonl" for part in parts)
+    ]  # fmt: skip
+    before = storage.read_bytes(f"{bucket}/out/part-000002.jsonl")
+    storage.remove(f"{bucket}/out/_manylabel/part-000002.json")
+    assert command(*arguments)["rows_resumed"] == 18
+    assert storage.read_bytes(f"{bucket}/out/part-000002.jsonl") == before
+    assert "--shard-rows was 4 and is 5" in command(*arguments[:-1], 5, code=2)["said"]
+    merged = command("merge", f"{bucket}/out", "-o", f"{bucket}/merged.jsonl")
+    assert merged["rows"] == 20
+    whole = (storage.read_bytes(f"{bucket}/merged.jsonl") or b"").splitlines()
+    assert [json.loads(line)["text"] for line in whole] == [f"late {n}" for n in range(10)] * 2
+
+
+def test_a_glob_of_packed_objects_becomes_one_object(bundle: Path, bucket: str, command: Command) -> None:
+    import gzip
+
+    put(f"{bucket}/packed/x1.csv.gz", gzip.compress(b"text\nlate\ngood\n"))
+    put(f"{bucket}/packed/y1.csv.gz", b"not of the glob")
+    done = command("score", bundle, f"{bucket}/packed/x*.csv.gz", "-o", f"{bucket}/one.csv", "--shard-rows", 1)
+    assert (done["rows"], done["parts"]) == (2, 2)
+    assert (storage.read_bytes(f"{bucket}/one.csv") or b"").count(b"\n") == 3
+    assert not [key for key in keys(bucket) if ".parts" in key]
+
+
+def test_an_object_is_read_from_an_offset(bucket: str) -> None:
+    uri = put(f"{bucket}/offset.csv", b"text\n" + b"row\n" * 1000)
+    with storage.open_input(uri) as file:
+        file.seek(4001)
+        assert file.readline() == b"row\n"
+
+
+def test_what_is_not_in_the_store_is_a_sentence(bundle: Path, bucket: str, tmp_path: Path, command: Command) -> None:
+    for named in (f"{bucket}/none.csv", f"{bucket}/none", f"{bucket}/none/*.csv"):
+        with pytest.raises((DataError, InputError)):
+            storage.expand(named)
+    assert storage.status(f"{bucket}/none.csv") is None
+    said = command("score", bundle, "s3://no-such-bucket/x.csv", "-o", tmp_path / "out", code=2)["said"]
+    assert "s3://no-such-bucket/x.csv" in said
+    with pytest.raises(InputError, match=r"nosuchscheme://x cannot be reached"):
+        storage.status("nosuchscheme://x")
+
+
+def test_file_systems_that_pyarrow_lacks_come_from_fsspec(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `hf://` does; here one that is in memory."""
+    pytest.importorskip("fsspec")
+    uri = put("memory://folder/x.csv", b"text\nlate\n")
+    assert storage.read_bytes(uri) == b"text\nlate\n"
+    assert [each.rpartition("/")[2] for each in storage.expand("memory://folder")] == ["x.csv"]
+    monkeypatch.setitem(sys.modules, "fsspec", None)
+    with pytest.raises(MissingDependency, match="pip install fsspec"):
+        storage.status("memory://folder/x.csv")

@@ -1,0 +1,365 @@
+"""Files in, files out: every row once, with the answer that the library gives."""
+
+import bz2
+import csv
+import gzip
+import json
+import lzma
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from tests.runtime.conftest import Cli, Python, Resign
+from tests.runtime.scoring.conftest import Command, ScoreHere, read_jsonl, write_jsonl
+
+from manylabel import Classifier
+from manylabel.errors import DataError, InputError, JobChanged
+from manylabel.scoring import Job, merge
+from tiny import LABELS, TEXTS
+
+ROWS = [{"id": n, "text": text, "note": f"=note {n}"} for n, text in enumerate(TEXTS)]
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    return write_jsonl(tmp_path / "rows.jsonl", ROWS)
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+# Answers
+
+
+def test_a_row_has_the_librarys_answer_beside_its_own_columns(
+    rows: Path, tmp_path: Path, score_here: ScoreHere, classifier: Classifier
+) -> None:
+    score_here(rows, output=tmp_path / "out.parquet", shard_rows=7)
+    found = pq.read_table(tmp_path / "out.parquet")
+    names = ["id", "text", "note", "labels", *(f"p_{label}" for label in LABELS), "n_tokens", "truncated", "error"]
+    assert found.column_names == names
+    predictions = classifier.classify(TEXTS)
+    for row, given, prediction in zip(found.to_pylist(), ROWS, predictions, strict=True):
+        assert {name: row[name] for name in given} == given
+        assert row["labels"] == prediction.labels
+        assert {label: row[f"p_{label}"] for label in LABELS} == {label: prediction.scores[label] for label in LABELS}
+        assert (row["n_tokens"], row["truncated"], row["error"]) == (prediction.n_tokens, prediction.truncated, None)
+
+
+@pytest.mark.parametrize("shard_rows", [1, 7, 1000])
+def test_every_format_says_the_same(rows: Path, tmp_path: Path, score_here: ScoreHere, shard_rows: int) -> None:
+    for suffix in ("parquet", "jsonl", "csv"):
+        score_here(rows, output=tmp_path / f"out.{suffix}", shard_rows=shard_rows)
+    expected = pq.read_table(tmp_path / "out.parquet").to_pylist()
+    assert read_jsonl(tmp_path / "out.jsonl") == expected
+    for row, other in zip(read_csv(tmp_path / "out.csv"), expected, strict=True):
+        assert row["labels"] == "|".join(other["labels"])
+        assert (row["text"], row["id"], row["note"]) == (other["text"], str(other["id"]), other["note"])
+        assert [np.float32(row[f"p_{label}"]) for label in LABELS] == [other[f"p_{label}"] for label in LABELS]
+
+
+def test_probabilities_come_as_a_list_or_not_at_all(rows: Path, tmp_path: Path, score_here: ScoreHere) -> None:
+    for name, chosen in (("columns", "columns"), ("lists", "list"), ("bare", "none")):
+        score_here(rows, output=tmp_path / f"{name}.parquet", probabilities=chosen)
+    columns, lists, bare = (pq.read_table(tmp_path / f"{name}.parquet") for name in ("columns", "lists", "bare"))
+    assert lists.column("probabilities").to_pylist() == [
+        [row[f"p_{label}"] for label in LABELS] for row in columns.to_pylist()
+    ]
+    assert bare.column_names == ["id", "text", "note", "labels", "n_tokens", "truncated", "error"]
+    assert bare.column("labels") == columns.column("labels")
+
+
+def test_a_row_with_an_error_has_no_answer(tmp_path: Path, score_here: ScoreHere) -> None:
+    given: list[Any] = [{"text": "late"}, {"text": None}, {"text": "the parcel"}, {"other": 1}]
+    for chosen in ("columns", "list"):
+        for suffix in ("parquet", "jsonl", "csv"):
+            folder = tmp_path / f"{chosen}-{suffix}"
+            folder.mkdir()
+            (commit,) = score_here(
+                write_jsonl(folder / "rows.jsonl", given), output=folder / f"out.{suffix}", probabilities=chosen
+            )
+            assert (commit.rows, commit.errors) == (4, 2)
+        found = read_jsonl(tmp_path / f"{chosen}-jsonl" / "out.jsonl")
+        answer = [name for name in found[0] if name not in ("text", "other", "error")]
+        for row in (found[1], found[3]):
+            assert {row[name] for name in answer} == {None}
+            assert "no text" in row["error"]
+        for row in (found[0], found[2]):
+            assert None not in [row[name] for name in answer]
+            assert row["error"] is None
+
+
+def test_a_text_that_is_too_long_is_a_rows_error(own_bundle: Path, resign: Resign, tmp_path: Path, cli: Cli) -> None:
+    """Under the policy `"error"`; its neighbours are answered."""
+    resign(own_bundle, lambda manifest: manifest["long_text"].update(policy="error"))
+    given = write_jsonl(tmp_path / "rows.jsonl", [{"text": "late"}, {"text": "late " * 40}, {"text": "good"}])
+    result = cli("score", own_bundle, given, "-o", tmp_path / "out.jsonl", "--device", "cpu")
+    assert result.exit_code == 4
+    found = read_jsonl(tmp_path / "out.jsonl")
+    assert [row["error"] for row in found][::2] == [None, None]
+    assert found[1]["error"].startswith("TextTooLong: text 1 has 42 tokens, and this model reads 32.")
+
+
+def test_truncation_is_told(tmp_path: Path, score_here: ScoreHere) -> None:
+    given = write_jsonl(tmp_path / "rows.jsonl", [{"text": "late"}, {"text": "the parcel was late " * 5000}])
+    (commit,) = score_here(given, output=tmp_path / "out.jsonl")
+    assert commit.truncated == 1
+    assert [row["truncated"] for row in read_jsonl(tmp_path / "out.jsonl")] == [False, True]
+
+
+def test_long_and_short_rows_keep_their_answers(tmp_path: Path, score_here: ScoreHere, classifier: Classifier) -> None:
+    """Blocks of rows end by bytes and windows of texts by characters, and not at the same rows."""
+    texts = [("the parcel was late " * (90_000 if n % 7 == 0 else 3)) + TEXTS[n % 60] for n in range(60)]
+    given = write_jsonl(tmp_path / "rows.jsonl", [{"text": text} for text in texts])
+    score_here(given, output=tmp_path / "out.parquet", probabilities="list")
+    found = pq.read_table(tmp_path / "out.parquet")
+    np.testing.assert_array_equal(
+        np.array(found.column("probabilities").to_pylist(), dtype=np.float32), classifier.predict_proba(texts)
+    )
+
+
+# What stands in the input stays, or is refused
+
+
+def test_json_values_of_any_kind_stay(tmp_path: Path, score_here: ScoreHere) -> None:
+    given = [
+        {"text": "late", "mixed": 1, "object": {"a": [1, None, "x"]}, "big": 2**70, "float": 0.1, "flag": True},
+        {"text": "good", "mixed": "1", "object": None, "big": 1, "float": 3, "flag": None},
+    ]
+    score_here(write_jsonl(tmp_path / "rows.jsonl", given), output=tmp_path / "out.jsonl")
+    for row, expected in zip(read_jsonl(tmp_path / "out.jsonl"), given, strict=True):
+        assert {name: row[name] for name in expected} == expected
+
+
+def test_parquet_types_stay_in_parquet_and_are_written_in_csv(tmp_path: Path, score_here: ScoreHere) -> None:
+    from datetime import datetime
+
+    table = pa.table(
+        {
+            "text": ["late", "good"],
+            "when": pa.array([datetime(2026, 1, 2, 3), None], pa.timestamp("us")),
+            "nested": pa.array([{"a": 1}, None], pa.struct([("a", pa.int8())])),
+            "bytes": [b"\x00\xff", None],
+            "tags": [["a", "b"], []],
+        }
+    )
+    pq.write_table(table, tmp_path / "rows.parquet")
+    for suffix in ("parquet", "csv", "jsonl"):
+        score_here(tmp_path / "rows.parquet", output=tmp_path / f"out.{suffix}")
+    assert pq.read_table(tmp_path / "out.parquet").select(table.column_names).equals(table)
+    first, second = read_csv(tmp_path / "out.csv")
+    assert (first["nested"], first["tags"], first["when"]) == ('{"a": 1}', "a|b", "2026-01-02 03:00:00.000000")
+    assert (second["nested"], second["tags"]) == ("", "")
+    assert read_jsonl(tmp_path / "out.jsonl")[0]["when"] == "2026-01-02T03:00:00"
+
+
+def test_columns_of_the_answers_names_are_refused_or_set_apart(tmp_path: Path, score_here: ScoreHere) -> None:
+    given = write_jsonl(tmp_path / "rows.jsonl", [{"text": "late", "labels": ["price"], "error": "mine"}])
+    with pytest.raises(DataError, match=r"columns named 'error', 'labels', as the answer has.*--prefix"):
+        score_here(given, output=tmp_path / "out.jsonl")
+    score_here(given, output=tmp_path / "apart.jsonl", prefix="predicted_")
+    (row,) = read_jsonl(tmp_path / "apart.jsonl")
+    assert (row["labels"], row["error"], row["predicted_error"]) == (["price"], "mine", None)
+
+
+def test_cells_that_start_a_formula_are_escaped_on_request(tmp_path: Path, score_here: ScoreHere) -> None:
+    cells = ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(1)", "\t=1", "\uff1d1", "-2.5", "+49", "fine", "", "a=1"]
+    given = write_jsonl(tmp_path / "rows.jsonl", [{"text": "late", "=head": cell} for cell in cells])
+    score_here(given, output=tmp_path / "plain.csv")
+    score_here(given, output=tmp_path / "safe.csv", for_spreadsheet=True)
+    assert [row["=head"] for row in read_csv(tmp_path / "plain.csv")] == cells
+    safe = [row["'=head"] for row in read_csv(tmp_path / "safe.csv")]
+    assert safe == [*("'" + cell for cell in cells[:6]), *cells[6:]]
+
+
+def test_a_label_that_holds_the_separator_needs_another(rows: Path, tmp_path: Path, score_here: ScoreHere) -> None:
+    with pytest.raises(InputError, match=r"the label 'user experience' holds ' '.*--separator"):
+        score_here(rows, output=tmp_path / "out.csv", separator=" ")
+
+
+# Inputs
+
+
+@pytest.mark.parametrize(
+    ("suffix", "pack"),
+    [
+        ("", bytes),
+        (".gz", gzip.compress),
+        (".gz", lambda content: gzip.compress(content[:1000]) + gzip.compress(content[1000:])),
+        (".bz2", bz2.compress),
+        (".xz", lzma.compress),
+        (".zst", lambda content: pa.compress(content, codec="zstd", asbytes=True)),
+    ],
+)
+def test_compressed_files_are_read_from_any_shard(
+    rows: Path, tmp_path: Path, score_here: ScoreHere, suffix: str, pack: Callable[[bytes], bytes]
+) -> None:
+    packed = tmp_path / f"packed.jsonl{suffix}"
+    packed.write_bytes(pack(rows.read_bytes()))
+    score_here(packed, output=tmp_path / "out.jsonl", shard_rows=9)
+    score_here(rows, output=tmp_path / "plain.jsonl", shard_rows=9)
+    assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "plain.jsonl").read_bytes()
+
+
+def test_folders_globs_and_many_files_are_read_in_order(tmp_path: Path, score_here: ScoreHere) -> None:
+    folder = tmp_path / "in"
+    (folder / "sub").mkdir(parents=True)
+    for name, text in (("b.jsonl", "b"), ("a.jsonl", "a"), ("sub/c.jsonl", "c"), (".hidden.jsonl", "no"), ("_log", "")):
+        write_jsonl(folder / name, [{"text": text}])
+    (tmp_path / "z.csv").write_text("text\nz\n")
+    for inputs, expected in (
+        ([folder], "abc"),
+        ([folder / "*.jsonl"], "ab"),
+        ([tmp_path / "z.csv", folder / "**" / "*.jsonl"], "zabc"),
+    ):
+        output = tmp_path / f"out-{expected}.jsonl"
+        score_here(*inputs, output=output)
+        assert "".join(row["text"] for row in read_jsonl(output)) == expected
+    with pytest.raises(DataError, match=r"names no file"):
+        score_here(tmp_path / "*.tsv", output=tmp_path / "none.jsonl")
+
+
+def test_standard_input_is_read_when_its_format_is_said(bundle: Path, tmp_path: Path, command: Command) -> None:
+    output = tmp_path / "out"
+    done = command(
+        "score", bundle, "-", "--format", "csv", "-o", output, "--to", "csv", "--shard-rows", 2,
+        stdin=b"text\nlate\ngood\nthe parcel\n",
+    )  # fmt: skip
+    assert (done["rows"], done["parts"], done["errors"]) == (3, 2, 0)
+    assert sorted(path.name for path in output.glob("*.csv")) == ["part-000000.csv", "part-000001.csv"]
+    assert not (output / "_manylabel" / "stdin").exists()
+    said = command("score", bundle, "-", "-o", tmp_path / "other", stdin=b"", code=2)["said"]
+    assert "standard input has no suffix. Say what it holds with --format" in said
+
+
+def test_no_rows_make_an_empty_file(tmp_path: Path, score_here: ScoreHere) -> None:
+    (tmp_path / "x.csv").write_text("id,text\n")
+    for suffix in ("parquet", "csv", "jsonl"):
+        assert score_here(tmp_path / "x.csv", output=tmp_path / f"out.{suffix}") == []
+    assert pq.read_table(tmp_path / "out.parquet").num_rows == 0
+    assert read_csv(tmp_path / "out.csv") == []
+    assert (tmp_path / "out.csv").read_text().startswith('"id","text","labels"')
+
+
+# The command
+
+
+def test_the_command_scores_sums_up_and_tells_of_errors_by_its_exit_code(
+    bundle: Path, tmp_path: Path, command: Command
+) -> None:
+    given = write_jsonl(tmp_path / "rows.jsonl", [*ROWS, {"text": None}])
+    done = command("score", bundle, given, "-o", tmp_path / "out.parquet", "--threshold", "0", code=4)
+    assert {name: done[name] for name in ("rows", "errors", "quarantined", "rows_resumed", "precision")} == {
+        "rows": 61, "errors": 1, "quarantined": 0, "rows_resumed": 0, "precision": "int8",
+    }  # fmt: skip
+    found = pq.read_table(tmp_path / "out.parquet").to_pylist()
+    assert {len(row["labels"]) for row in found[:60]} == {4}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.parquet", "rows.jsonl"]
+    said = command("score", bundle, given, "-o", tmp_path / "out.parquet", code=2)["said"]
+    assert "OutputExists" in said
+    again = command("score", bundle, given, "-o", tmp_path / "out.parquet", "--force", "--max-errors", 1)
+    assert again["errors"] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["rows.jsonl", "-o", "no/such/out.csv"], "the folder .* does not exist"),
+        (["rows.jsonl", "-o", "rows.jsonl"], "rows.jsonl is there already"),
+        (["none.jsonl", "-o", "out"], "none.jsonl names no file"),
+        (["rows.jsonl", "-o", "out", "--text-column", "body"], "has no column 'body'"),
+        (["rows.jsonl", "-o", "out", "--for-spreadsheet"], "escapes the cells of a CSV"),
+        (["rows.jsonl", "-o", "out", "--shard", "3/2"], "--shard '3/2' is not I/N"),
+        (["rows.jsonl", "-o", "out.csv", "--shard", "1/2"], "manylabel merge FOLDER --output"),
+        (["rows.jsonl", "-o", "out", "--threshold", "prise=1"], "no label 'prise'"),
+        (["rows.jsonl", "-o", "full"], "full holds other files"),
+        (["rows.jsonl", "-o", "full/x"], "full/x is a file without"),
+    ],
+)
+def test_wrong_usage_is_a_sentence(
+    bundle: Path, rows: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch, arguments: Any, sentence: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x").touch()
+    done = cli("score", bundle, *arguments)
+    assert done.exit_code == 2
+    assert re.search(sentence, done.stderr), done.stderr
+    assert rows.exists()
+
+
+def test_without_pyarrow_the_command_says_what_to_install(bundle: Path, python: Python) -> None:
+    done = python(
+        "import sys\n"
+        "import importlib.util as util\n"
+        "find = util.find_spec\n"
+        "util.find_spec = lambda name, *more: None if name == 'pyarrow' else find(name, *more)\n"
+        "from manylabel.cli import main\n"
+        "main(['score', 'bundle', 'x.csv', '-o', 'out'])"
+    )
+    assert done.returncode == 2
+    assert 'pip install "manylabel[files' in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+# Shares and merging
+
+
+def test_shares_of_several_machines_are_merged(bundle: Path, rows: Path, tmp_path: Path, cli: Cli) -> None:
+    """Each with a disk of its own; one of them begins late."""
+    whole = cli("score", bundle, rows, "-o", tmp_path / "whole.jsonl", "--shard-rows", 7)
+    assert whole.exit_code == 0
+    folders = [tmp_path / f"machine{n}" for n in (1, 2, 3)]
+    for number, folder in enumerate(folders[:2], start=1):
+        options = ("--to", "jsonl", "--shard-rows", 7, "--shard", f"{number}/3")
+        assert cli("score", bundle, rows, "-o", folder, *options).exit_code == 0
+    merged = tmp_path / "merged.jsonl"
+    missing = cli("merge", *folders[:2], "-o", merged)
+    assert missing.exit_code == 2
+    assert "3 of 9 parts are missing, part-000002.jsonl (rows 14 to 20) the first" in missing.stderr
+    assert not merged.exists()
+    cli("score", bundle, rows, "-o", folders[2], "--to", "jsonl", "--shard-rows", 7, "--shard", "3/3")
+    done = cli("merge", *folders, "-o", merged)
+    assert json.loads(done.stdout)["rows"] == 60
+    assert merged.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+    assert "is there already" in cli("merge", *folders, "-o", merged).stderr
+    assert "name the output so" in cli("merge", *folders, "-o", tmp_path / "merged.csv").stderr
+
+
+def test_merging_checks_what_it_merges(rows: Path, tmp_path: Path, score_here: ScoreHere) -> None:
+    folder = tmp_path / "out"
+    score_here(rows, output=folder, shard_rows=20, format="csv")
+    other = tmp_path / "other"
+    score_here(rows, output=other, shard_rows=30, format="csv")
+    with pytest.raises(JobChanged, match="are of different runs"):
+        merge([str(folder), str(other)], str(tmp_path / "x.csv"))
+    part = folder / "part-000001.csv"
+    good = part.read_bytes()
+    part.write_bytes(good.replace(b"late", b"lame", 1))
+    with pytest.raises(DataError, match=r"part-000001\.csv was changed after it was committed"):
+        merge([str(folder)], str(tmp_path / "x.csv"))
+    part.write_bytes(good[:-1])
+    with pytest.raises(InputError, match=r"1 of 3 parts are missing, part-000001\.csv"):
+        merge([str(folder)], str(tmp_path / "x.csv"))
+    part.write_bytes(good)
+    record = folder / "_manylabel" / "part-000001.json"
+    record.write_text(record.read_text().replace('"rows": 20', '"rows": 19'))
+    with pytest.raises(DataError, match="holds 19 rows from 20, where 20 from 20 were planned"):
+        merge([str(folder)], str(tmp_path / "x.csv"))
+    with pytest.raises(InputError, match="holds no run"):
+        merge([str(tmp_path)], str(tmp_path / "x.csv"))
+
+
+def test_a_job_comes_back_from_its_record(rows: Path, tmp_path: Path, score_here: ScoreHere) -> None:
+    score_here(rows, output=tmp_path / "out", shard_rows=20)
+    job = Job.load(str(tmp_path / "out"))
+    assert Job.from_json(job.output, job.to_json()) == job
+    assert [shard.first for shard in job.plan.shards] == [0, 20, 40]
+    assert len(job.digest) == 64
