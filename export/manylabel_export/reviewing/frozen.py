@@ -18,8 +18,8 @@ Texts = tuple[str, ...]
 def embed(source: str, texts: Texts, max_length: int) -> NDArray[np.float32]:
     """The means of a middle and of the last layer over each text's first tokens.
 
-    The middle one knows words that the last one has merged into what the text is about: with it the first 200
-    suggestions on MAMS-ACSA were right 65 and 67 times of 100 in place of 59 and 64.
+    The middle one knows words that the last one has merged into what the text is about: with both, more of the first
+    suggestions of benchmarks/manylabel_bench/label_noise.py were right than with the last one alone.
 
     Args:
         source: A folder or hub name of an encoder.
