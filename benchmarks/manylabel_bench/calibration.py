@@ -20,11 +20,11 @@ from manylabel_export import checkpoint
 from manylabel_export.calibration import Method, fit_calibration, held_out, read_calibration
 from manylabel_export.calibration_error import calibration_errors
 from manylabel_export.choosing import Scored, choose_thresholds
-from manylabel_export.reading import read
 from manylabel_export.goals import Goal, Goals
 from manylabel_export.guarantees import fewest
 from manylabel_export.metrics import multilabel_metrics, per_label_metrics
 from manylabel_export.platt import log_loss, logits_of
+from manylabel_export.reading import read
 from manylabel_export.training import long_text_for, read_run
 
 METHODS: tuple[Method, ...] = ("none", "temperature", "platt")

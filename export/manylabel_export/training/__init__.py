@@ -215,7 +215,7 @@ def _judge(
     calibration: Method,
     details: dict[str, Any],
     memory: adding.Memory | None,
-) -> tuple[Run, dict[str, NDArray[np.float32]]]:
+) -> tuple[Run, Mapping[str, NDArray[np.float32]]]:
     """Calibrate and choose thresholds on validation alone, and measure on every split that was not trained on.
 
     Returns:
