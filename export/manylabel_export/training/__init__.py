@@ -6,7 +6,7 @@ Until it is whole its checkpoints lie under `.NAME.partial`, from where an inter
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
