@@ -65,18 +65,23 @@ def read(path: Path | str, columns: Columns = Columns(), *, labels: Sequence[str
         UnknownLabel: A row has a label that is not among `labels`.
     """
     path = Path(path)
-    rows = read_rows(path)
-    _check_columns(path, rows[0][1], columns)
-    texts = tuple(check_text(row.get(columns.text), where) for where, row in rows)
-    said = [_said_in(row, columns, where) for where, row in rows]
-    names = _label_set(labels, columns, [one.present for one in said])
-    split = tuple(split_name(row.get(columns.split), where) for where, row in rows)
-    warn_of_doubts(path, texts, names, [one.present for one in said], columns.separator)
-    return Dataset(texts, _indicators(rows, said, names), names, split)
+    data, present = _read(path, columns, labels)
+    warn_of_doubts(path, data.texts, data.labels, present, columns.separator)
+    return data
+
+
+def read_back(path: Path, labels: Sequence[str]) -> Dataset:
+    """Read what `write` has written: its labels in column order, and nothing in it doubted anew.
+
+    Raises:
+        DataError: The file is missing or damaged.
+        UnknownLabel: A row has a label that is not among `labels`.
+    """
+    return _read(path, Columns(), labels)[0]
 
 
 def write(path: Path, data: Dataset) -> None:
-    """Write a JSONL file from which `read` makes the same rows, their splits apart."""
+    """Write a JSONL file from which `read_back` makes the same rows, their splits apart."""
     with path.open("w", encoding="utf-8") as file:
         for text, row in zip(data.texts, data.targets, strict=True):
             said = dict(zip(data.labels, row.tolist(), strict=True))
@@ -84,6 +89,18 @@ def write(path: Path, data: Dataset) -> None:
             if np.isnan(row).any():
                 content["known"] = [label for label, value in said.items() if not np.isnan(value)]
             file.write(json.dumps(content) + "\n")
+
+
+def _read(path: Path, columns: Columns, labels: Sequence[str]) -> tuple[Dataset, list[list[str]]]:
+    """A file's rows, and the labels that each of them names."""
+    rows = read_rows(path)
+    _check_columns(path, rows[0][1], columns)
+    texts = tuple(check_text(row.get(columns.text), where) for where, row in rows)
+    said = [_said_in(row, columns, where) for where, row in rows]
+    present = [one.present for one in said]
+    names = _label_set(labels, columns, present)
+    split = tuple(split_name(row.get(columns.split), where) for where, row in rows)
+    return Dataset(texts, _indicators(rows, said, names), names, split), present
 
 
 def _check_columns(path: Path, first: Row, columns: Columns) -> None:

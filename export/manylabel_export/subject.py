@@ -16,7 +16,7 @@ from manylabel_export.aside import ASIDE, require_enough, set_aside
 from manylabel_export.dataset import Dataset
 from manylabel_export.goals import Goals, read_goals
 from manylabel_export.probes import PROBES
-from manylabel_export.reading import read
+from manylabel_export.reading import read_back
 from manylabel_export.report.evidence import SCORES_FILE, Scored, read_evidence
 from manylabel_export.training import ASIDE_FILE, RUN_FILE, VALIDATION_FILE, Run, long_text_for, read_run
 
@@ -147,7 +147,7 @@ def load_subject(
 
 def _rows_of(folder: Path, goals: Goals, labels: Sequence[str]) -> Dataset:
     """A run's validation texts, and where a goal is to be guaranteed those that it set aside."""
-    rows = read(folder / VALIDATION_FILE, labels=labels)
+    rows = read_back(folder / VALIDATION_FILE, labels)
     if not goals.guarantee:
         return rows
     if not (folder / ASIDE_FILE).exists():
@@ -155,7 +155,7 @@ def _rows_of(folder: Path, goals: Goals, labels: Sequence[str]) -> Dataset:
             f"{folder} set no texts aside, and its validation texts have chosen its best epoch: they can guarantee "
             "nothing. Name texts that its training has not seen with --validation DATA, or train with the guarantee."
         )
-    aside = read(folder / ASIDE_FILE, labels=labels)
+    aside = read_back(folder / ASIDE_FILE, labels)
     split = ("",) * len(rows) + (ASIDE,) * len(aside)
     return Dataset(rows.texts + aside.texts, np.concatenate([rows.targets, aside.targets]), rows.labels, split)
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from manylabel.errors import CheckpointError
 from manylabel_export.dataset import Dataset
-from manylabel_export.reading import read, write
+from manylabel_export.reading import read_back, write
 
 SCORES_FILE = "scores.npz"
 HELD_OUT = ("validation", "test")
@@ -84,7 +84,7 @@ def read_evidence(folder: Path, labels: tuple[str, ...]) -> tuple[Scored, ...]:
 
 
 def _of_split(folder: Path, split: str, scores: Scores, labels: tuple[str, ...]) -> Scored:
-    rows = read(folder / f"{split}.jsonl", labels=labels)
+    rows = read_back(folder / f"{split}.jsonl", labels)
     if scores.shape != rows.targets.shape:
         raise CheckpointError(
             f"{folder / SCORES_FILE} has scores of shape {scores.shape} for {split}, and {split}.jsonl says "

@@ -52,7 +52,6 @@ SPLITS = ("train", "validation", "test")
 PACKAGES = ("torch", "transformers", "tokenizers")
 
 
-@own_threads()
 def train(
     data: Dataset,
     output: Path | str,
@@ -119,7 +118,7 @@ def train(
     if recipe.lora:
         add_adapters(learner, recipe.lora)
     warn_of_empty_labels(adding.only_told(data) if add_labels else data, SPLITS)
-    with explained(output, recipe):
+    with own_threads(), explained(output, recipe):
         attempt = open_attempt(output, plan, force=force, resume=resume)
         log = _fit(learner, tokenizer, data, recipe, attempt, memory)
         if recipe.lora:
