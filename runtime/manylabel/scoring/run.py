@@ -88,7 +88,9 @@ def run(request: Request, progress: Progress | None = None) -> dict[str, Any]:
         _lock(stack, target.folder, request.share)
         if request.force:
             target.clear()
-        storage.remove_temporaries(target.folder)
+        if request.share[1] == 1:  # else other shares may be writing
+            for folder in (target.folder, storage.join(target.folder, RECORDS)):
+                storage.remove_temporaries(folder)
         sources = find_sources(request.inputs, format=request.input_format, spool=spool)
         job = _job(request, target, sources, progress)
         job.save()
