@@ -45,7 +45,7 @@ test-runtime: .venv-runtime/tested build/tiny-bundle ## the runtime's tests on t
 # The workbench, editable. Pinned, so that today's failure is today's change.
 .venv/ready: pyproject.toml constraints/optimum.txt
 	$(PYTHON) -m venv .venv
-	$(WORKBENCH) $(PIP) install -c constraints/optimum.txt -e '.[export,lora,bench,cpu,demo,dev]'
+	$(WORKBENCH) $(PIP) install -c constraints/optimum.txt -e '.[export,lora,search,bench,cpu,demo,dev]'
 	touch $@
 
 .venv-transformers5/ready: pyproject.toml constraints/transformers5.txt

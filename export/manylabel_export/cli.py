@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from manylabel.errors import MissingDependency
 from manylabel_export.goal_options import calibration_option, goal_options, goals_of
@@ -167,6 +168,12 @@ def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @calibration_option("none")
 @click.option("--seed", type=int, default=42, show_default=True, help="The same seed gives the same run.")
 @click.option("--drop-leaked", is_flag=True, help="Do not train on texts that validation or test have too, or nearly.")
+@click.option(
+    "--search",
+    metavar="N",
+    type=click.IntRange(min=2),
+    help="Try N recipes first, the default among them, and train by the best; each may take as long as a run.",
+)
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
 @click.option("--force", is_flag=True, help="Replace an existing output.")
 @interruptible
@@ -175,11 +182,13 @@ def train(**options: Any) -> None:
     """Fine-tune on DATA (CSV, TSV, JSONL or Parquet) a classifier that gives every label that applies."""
     from manylabel_export.goals import Goals
     from manylabel_export.training import train as run_training
+    from manylabel_export.training.trials import table
 
     if options["model"] and options["start_from"]:
         raise click.UsageError("--model and --from exclude each other: --from carries a head over, --model starts one.")
     if options["add_labels"] and not options["start_from"]:
         raise click.UsageError("--add-label adds to a multi-label classifier. Name it with --from.")
+    search = _search(options)
     recipe, goals = _recipe(options), goals_of(options) or Goals()  # before the data: their faults are quick to find
     run = run_training(
         read_data(options["data"], options),
@@ -193,8 +202,11 @@ def train(**options: Any) -> None:
         resume=options["resume"],
         force=options["force"],
         drop_leaked=options["drop_leaked"],
+        search=search,
     )
     _report_origin(run.details["origin"])
+    if "search" in run.details:
+        click.echo(table(run.details["search"]))
     if dropped := run.details["splits"]["dropped"]:
         click.echo(f"rows left out of training because validation or test have them too, or nearly: {dropped:,}")
     for split, figures in run.metrics.items():
@@ -282,6 +294,17 @@ def _recipe(options: dict[str, Any]) -> Any:
         pooling=options["pooling"],
         lora=options["lora"],
     )
+
+
+def _search(options: dict[str, Any]) -> Any:
+    """What to search over: all that the command line leaves open."""
+    from manylabel_export.training.search import Search
+    from manylabel_export.training.trials import VALUES
+
+    if not options["search"]:
+        return None
+    given = click.get_current_context().get_parameter_source
+    return Search(options["search"], tuple(name for name in VALUES if given(name) is ParameterSource.DEFAULT))
 
 
 def read_data(path: Path, options: dict[str, Any], *, labels: tuple[str, ...] = ()) -> Any:

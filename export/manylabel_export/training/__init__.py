@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from transformers import PreTrainedModel, PreTrainedTokenizerFast, set_seed
+from transformers import PreTrainedModel, PreTrainedTokenizerFast, TrainerCallback, set_seed
 
 from manylabel import __version__
 from manylabel.errors import InputError
@@ -30,7 +30,7 @@ from manylabel_export.remains import CHECKPOINTS
 from manylabel_export.report import keep_evidence
 from manylabel_export.splits import settle_splits
 from manylabel_export.training import adding
-from manylabel_export.training.attempt import open_attempt
+from manylabel_export.training.attempt import check_unbegun, open_attempt
 from manylabel_export.training.device import own_threads
 from manylabel_export.training.evidence import priors, settle, shown, warn_of_empty_labels
 from manylabel_export.training.judging import calibrate
@@ -40,10 +40,11 @@ from manylabel_export.training.model import carried_model, fit_biases, fresh_mod
 from manylabel_export.training.recipe import Recipe
 from manylabel_export.training.reporting import write_report
 from manylabel_export.training.run import ASIDE_FILE, RUN_FILE, VALIDATION_FILE, Run, long_text_for, read_run, write_run
+from manylabel_export.training.search import Search, require_no_resume, search_recipe
 from manylabel_export.training.shortage import explained
 from manylabel_export.training.windows import lean_attention
 
-__all__ = ["ASIDE_FILE", "RUN_FILE", "VALIDATION_FILE", "Recipe", "Run", "long_text_for", "read_run", "train"]
+__all__ = ["ASIDE_FILE", "RUN_FILE", "VALIDATION_FILE", "Recipe", "Run", "Search", "long_text_for", "read_run", "train"]
 
 Head = Literal["fresh", "carried", "grown"]
 """A new one, one carried over by label name, or one that keeps its rows as they are and gets more."""
@@ -65,6 +66,7 @@ def train(
     force: bool = False,
     resume: bool = False,
     drop_leaked: bool = False,
+    search: Search | None = None,
 ) -> Run:
     """Fine-tune a classifier that gives every label that applies.
 
@@ -80,6 +82,7 @@ def train(
         force: Replace an existing output, or an interrupted run's remains.
         resume: Go on with an interrupted run.
         drop_leaked: Leave rows out of training that say the same as a validation or test row, or nearly.
+        search: Try other recipes around this one first, and train by the best on validation.
 
     Raises:
         OutputExists: The output, or an interrupted run of it, is there already.
@@ -94,6 +97,9 @@ def train(
     if recipe.lora:
         require_peft()
     check_free(output, force=force)
+    if search:
+        require_no_resume(output, resume=resume)
+        check_unbegun(output, force=force)
     if start_from and recipe.pooling != "own":
         raise InputError(f"--from carries a head over with what it reads. Leave out --pooling {recipe.pooling}.")
     source = checkpoint.resolve(start_from or model)
@@ -105,26 +111,40 @@ def train(
     goals.of(data.labels)  # a name that is no label's is found before the training
     data = set_aside(data, goals)
     recipe = settle(recipe.complete(checkpoint.load_config(source), len(data.part("train"))), data)
+    tokenizer = checkpoint.load_tokenizer(source)
+    head: Head = "grown" if add_labels else "carried" if start_from else "fresh"
+
+    def begin() -> tuple[PreTrainedModel, dict[str, Any], adding.Memory | None]:
+        """The same model each time, to the bit."""
+        set_seed(recipe.seed)
+        learner, origin = _start(source, start_from or model, data, tokenizer, recipe, head)
+        memory = adding.remember(learner, _reader(tokenizer, recipe), data, source, add_labels) if add_labels else None
+        if recipe.lora:
+            add_adapters(learner, recipe.lora)
+        return learner, origin, memory
+
+    def attempt_at(candidate: Recipe, folder: Path, watcher: TrainerCallback) -> None:
+        learner, _, memory = begin()
+        _fit(learner, tokenizer, data, candidate, folder, memory, [watcher])
+
+    warn_of_empty_labels(adding.only_told(data) if add_labels else data, SPLITS)
+    tried: dict[str, Any] = {}
+    if search:
+        with own_threads():
+            recipe, tried["search"] = search_recipe(search, recipe, attempt_at, output)
     plan = _plan(data, source, start_from, recipe) | {
         "adds": [*add_labels],
         "goals": goals.as_dict(),
         "calibration": calibration,
     }
-    set_seed(recipe.seed)
-    tokenizer = checkpoint.load_tokenizer(source)
-    head: Head = "grown" if add_labels else "carried" if start_from else "fresh"
-    learner, origin = _start(source, start_from or model, data, tokenizer, recipe, head)
-    memory = adding.remember(learner, _reader(tokenizer, recipe), data, source, add_labels) if add_labels else None
-    if recipe.lora:
-        add_adapters(learner, recipe.lora)
-    warn_of_empty_labels(adding.only_told(data) if add_labels else data, SPLITS)
+    learner, origin, memory = begin()
     with own_threads(), explained(output, recipe):
         attempt = open_attempt(output, plan, force=force, resume=resume)
         log = _fit(learner, tokenizer, data, recipe, attempt, memory)
         if recipe.lora:
             merge_adapters(learner)
         details = {"origin": origin, "log": log, **{key: plan[key] for key in ("recipe", "data", "versions")}}
-        details["splits"] = splits
+        details |= {"splits": splits} | tried
         run, scores = _judge(learner, tokenizer, data, recipe, goals, calibration, details, memory)
         with new_folder(output, force=force) as folder:
             write_run(folder, run, learner, tokenizer, data.part("validation"), data.part(ASIDE))
@@ -186,6 +206,7 @@ def _fit(
     recipe: Recipe,
     attempt: Path,
     memory: adding.Memory | None,
+    watchers: Sequence[TrainerCallback] = (),
 ) -> list[dict[str, float]]:
     return fit(
         model,
@@ -196,6 +217,7 @@ def _fit(
         attempt / CHECKPOINTS,
         pad_token_id=tokenizer.pad_token_id or 0,
         soft=memory.train if memory else None,
+        watchers=watchers,
     )
 
 

@@ -35,14 +35,23 @@ def open_attempt(output: Path, plan: Mapping[str, Any], *, force: bool, resume: 
             if not is_whole(path):  # of no use to anybody, and in the way where the disk was full
                 shutil.rmtree(path)
         return folder
-    if begun and not force:
-        raise OutputExists(f"an interrupted run of {output} is there. {what_is_kept(output)}")
+    check_unbegun(output, force=force)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     unfinished = folder / f"{PLAN_FILE}.new"
     unfinished.write_text(json.dumps(plan, indent=2), encoding="utf-8")
     os.replace(unfinished, folder / PLAN_FILE)
     return folder
+
+
+def check_unbegun(output: Path, *, force: bool) -> None:
+    """Refuse to begin anew where there are remains.
+
+    Raises:
+        OutputExists: There are, and they are not to be thrown away.
+    """
+    if (remains_of(output) / PLAN_FILE).exists() and not force:
+        raise OutputExists(f"an interrupted run of {output} is there. {what_is_kept(output)}")
 
 
 def _require_same_plan(folder: Path, plan: Mapping[str, Any]) -> None:

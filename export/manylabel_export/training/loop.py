@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from transformers import EvalPrediction, PreTrainedModel, PrinterCallback, Trainer, TrainingArguments
+from transformers import EvalPrediction, PreTrainedModel, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from manylabel.errors import InputError
 from manylabel.tokenization import Tokenizer
@@ -45,6 +45,7 @@ def fit(
     *,
     pad_token_id: int,
     soft: NDArray[np.float32] | None = None,
+    watchers: Sequence[TrainerCallback] = (),
 ) -> list[dict[str, float]]:
     """Fine-tune in place; the model ends as the best checkpoint by `recipe.best_by`.
 
@@ -60,6 +61,7 @@ def fit(
         pad_token_id: What fills up a batch.
         soft: A former model's probabilities of the training texts, to be kept where nothing is known, shape
             `(n_rows, n_labels)`, NaN where it has none.
+        watchers: Callbacks of the Trainer that look on, and may end the training by an exception.
 
     Returns:
         The Trainer's log: losses and metrics by step.
@@ -82,7 +84,7 @@ def fit(
             eval_dataset=judged,
             data_collator=Collator(pad_token_id),
             compute_metrics=_Metrics(train.labels),
-            callbacks=[EarlyStopping(recipe), KeepLastAndBest(), progress],
+            callbacks=[EarlyStopping(recipe), KeepLastAndBest(), progress, *watchers],
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train(resume_from_checkpoint=str(last) if last else None)
