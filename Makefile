@@ -10,17 +10,18 @@ export HF_HUB_OFFLINE := 1
 WORKBENCH := .venv/bin/python
 TRANSFORMERS5 := .venv-transformers5/bin/python
 BARE := .venv-runtime/bin/python
+CLIENTS := .venv-clients/bin/python
 WHEEL := build/wheel/stamp
-SOURCES := pyproject.toml LICENSE README.md $(shell find runtime export benchmarks/manylabel_bench -name '*.py')
+SOURCES := pyproject.toml LICENSE README.md $(shell find runtime export benchmarks/manylabel_bench -name '*.py' -o -path '*/server/page/*')
 
-.PHONY: help demo test results-goemotions results-mobasa results-single-positive results-imbalance lint test-workbench test-transformers5 test-runtime clean
+.PHONY: help demo test results-goemotions results-mobasa results-single-positive results-imbalance lint test-workbench test-transformers5 test-runtime test-clients clean
 help: ## show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 24
 
 demo: .venv/ready .venv-runtime/ready ## train, export and answer on the example reviews (about 5 minutes)
 	examples/demo.sh
 
-test: lint test-workbench test-transformers5 test-runtime ## everything that CI runs
+test: lint test-workbench test-transformers5 test-runtime test-clients ## everything that CI runs
 
 lint: .venv/ready
 	$(WORKBENCH) -m ruff check
@@ -28,7 +29,7 @@ lint: .venv/ready
 	$(WORKBENCH) -m mypy
 
 # Tiny models gain nothing from threads, and on a busy machine two that wait for each other are far slower than one.
-test-workbench test-transformers5 test-runtime: export OMP_NUM_THREADS := 1
+test-workbench test-transformers5 test-runtime test-clients: export OMP_NUM_THREADS := 1
 
 test-workbench: .venv/ready ## all tests, with PyTorch and Optimum
 	$(WORKBENCH) -m pytest -m "not slow"
@@ -38,6 +39,9 @@ test-transformers5: .venv-transformers5/ready ## training and export with transf
 
 test-runtime: .venv-runtime/tested build/tiny-bundle ## the runtime's tests on the built wheel, in an environment without PyTorch
 	$(BARE) -m pytest -m "not slow" -p no:cacheprovider tests/runtime
+
+test-clients: .venv-clients/ready build/tiny-bundle ## the server with other people's clients, in a browser (Chromium, if there is one), and fuzzed
+	$(CLIENTS) -m pytest -m "not slow" -p no:cacheprovider tests/page
 
 # The workbench, editable. Pinned, so that today's failure is today's change.
 .venv/ready: pyproject.toml constraints/optimum.txt
@@ -61,6 +65,12 @@ $(WHEEL): .venv/ready $(SOURCES)
 	$(PYTHON) -m venv .venv-runtime
 	$(BARE) $(PIP) install -c constraints/optimum.txt "$$(ls build/wheel/*.whl)[cpu]"
 	$(BARE) tests/check_bare.py
+	touch $@
+
+# What clients of the server bring has no place beside the workbench: kserve alone asks for sixty packages.
+.venv-clients/ready: pyproject.toml constraints/clients.txt
+	$(PYTHON) -m venv .venv-clients
+	$(CLIENTS) $(PIP) install -c constraints/clients.txt -e '.[clients]'
 	touch $@
 
 .venv-runtime/tested: .venv-runtime/ready
@@ -103,4 +113,4 @@ results-imbalance: .venv/ready ## skewed labels: BCE, weighted BCE, focal and as
 	    --epochs 3 --title "Losses for skewed labels: 10,000 rows of GoEmotions with MiniLM-L6"
 
 clean: ## remove environments and everything built
-	rm -rf .venv .venv-transformers5 .venv-runtime build dist
+	rm -rf .venv .venv-transformers5 .venv-runtime .venv-clients build dist

@@ -41,8 +41,8 @@ def assets() -> dict[str, Asset]:
     """The page at `/` and its two files, by path."""
     names = {
         "/": ("index.html", "text/html; charset=utf-8"),
-        "/page.css": ("page.css", "text/css; charset=utf-8"),
-        "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+        "/page/page.css": ("page.css", "text/css; charset=utf-8"),
+        "/page/page.js": ("page.js", "text/javascript; charset=utf-8"),
     }
     folder = files("manylabel.server.page")
     return {path: Asset(folder.joinpath(name).read_bytes(), kind) for path, (name, kind) in names.items()}
