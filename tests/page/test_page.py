@@ -12,7 +12,7 @@ from serving import serving
 from tiny import LABELS
 
 TEXT = "the courier was late and the invoice is very bad"
-HOSTILE = '<img src=x onerror="window.owned=1"><script>window.owned=1</script> it\'s "dear" $(touch owned) `id` \\n 💥 <b>spät</b>'
+HOSTILE = '<img src=x onerror="window.owned=1"><script>window.owned=1</script> <b>spät</b> it\'s "dear" $(touch owned) `id` \\n 💥'
 LONG = " ".join(f"{('late', 'good', 'teuer')[n % 3]} parcel number {n}" for n in range(30))
 
 
