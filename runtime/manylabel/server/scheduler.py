@@ -173,15 +173,27 @@ class Scheduler(Generic[T]):
                 break
         return works
 
-    def finish(self, works: Sequence[Work[T]], seconds: float) -> None:
-        """Note that texts which were taken together are computed, in so many seconds of one worker."""
+    def finish(self, works: Sequence[Work[T]], seconds: float | None) -> list[Ticket[T]]:
+        """Note that texts which were taken together are done with.
+
+        Args:
+            works: What `take` gave.
+            seconds: Of one worker that they took; `None` where they were not computed after all.
+
+        Returns:
+            The requests that are answered by it.
+        """
         tokens = sum(work.cost for work in works)
         self.running_tokens -= tokens
-        self.token_seconds += SMOOTHING * (seconds / tokens - self.token_seconds)
-        for work in works:
-            work.ticket.done += 1
-            if work.ticket.outcome == "waiting" and work.ticket.done == len(work.ticket.costs):
-                work.ticket.outcome = "answered"
+        if seconds is not None:
+            self.token_seconds += SMOOTHING * (seconds / tokens - self.token_seconds)
+        answered = []
+        for ticket in (work.ticket for work in works):
+            ticket.done += 1
+            if ticket.outcome == "waiting" and ticket.done == len(ticket.costs):
+                ticket.outcome = "answered"
+                answered.append(ticket)
+        return answered
 
     def drop(self, ticket: Ticket[T], outcome: Literal["cancelled", "expired", "failed"]) -> bool:
         """Drop what waits of a request; `False` where its outcome stands already."""

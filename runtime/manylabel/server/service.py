@@ -1,13 +1,18 @@
 """What the routes share: settings, the model, and the one way from texts to answers."""
 
+import re
 from collections.abc import Sequence
+from math import ceil
 from typing import Literal
 
 from starlette.requests import Request
 
-from manylabel.errors import BundleError, InvalidText
-from manylabel.server.engine import Answered, Engine, Model
+from manylabel.errors import InvalidText, ManylabelError
+from manylabel.server.connection import while_connected
+from manylabel.server.engine import Answered, DeadlineExceeded, Engine
+from manylabel.server.model import Model
 from manylabel.server.refusals import Refusal
+from manylabel.server.scheduler import Full
 from manylabel.server.settings import Settings
 
 Phase = Literal["starting", "ready", "draining"]
@@ -45,14 +50,32 @@ class Service:
 
         Raises:
             Refusal: They are not answered.
+            ClientDisconnect: Nobody waits for them any more.
         """
         self._check(texts)
+        timeout = self._timeout(request)
         try:
-            return await self.engine.answer(texts)
+            return await while_connected(request, self.engine.answer(texts, timeout))
+        except Full as exc:
+            after = {"Retry-After": str(max(1, ceil(exc.retry_after)))}
+            queued, most = self.engine.queued_tokens, self.settings.max_queue_tokens
+            detail = f"the queue holds {queued:,} tokens of at most {most:,}; try again after {after['Retry-After']} s."
+            raise Refusal(429, "full", detail, after) from exc
+        except DeadlineExceeded as exc:
+            raise Refusal(504, "deadline", f"not answered within {timeout:g} s.") from exc
         except InvalidText as exc:
             raise Refusal(422, "text", str(exc)) from exc
-        except BundleError as exc:
+        except ManylabelError as exc:
             raise Refusal(500, "model", str(exc)) from exc
+
+    def _timeout(self, request: Request) -> float:
+        """Seconds that a request may take: what its client grants, within what the server does."""
+        given = request.headers.get("x-timeout-ms")
+        if given is None:
+            return self.settings.timeout
+        if not re.fullmatch("[1-9][0-9]{0,8}", given):
+            raise Refusal(422, "malformed", f"X-Timeout-Ms is {given[:20]!r}; expected milliseconds, 1 or more.")
+        return min(int(given) / 1000, self.settings.timeout)
 
     def _check(self, texts: Sequence[str]) -> None:
         if not self.ready:

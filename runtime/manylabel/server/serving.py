@@ -8,14 +8,23 @@ import uvicorn
 from manylabel.classifier import Classifier
 from manylabel.cores import available_cores
 from manylabel.server.app import App
-from manylabel.server.engine import Engine, Model
+from manylabel.server.engine import Engine
+from manylabel.server.model import Model
+from manylabel.server.scheduler import Policy
 from manylabel.server.service import Service
 from manylabel.server.settings import Settings
 
 
 def create(classifier: Classifier, settings: Settings, workers: int | None = None) -> tuple[App, Service]:
     """The application around a classifier, and what it shares."""
-    service = Service(settings, Engine(Model(settings.name, classifier), workers or available_cores()))
+    cuda = classifier.device == "cuda"
+    policy = Policy(
+        workers=1 if cuda else workers or available_cores(),
+        max_queue_tokens=settings.max_queue_tokens,
+        batch_tokens=settings.batch_tokens if cuda else 0,
+        batch_wait=settings.batch_wait if cuda else 0.0,
+    )
+    service = Service(settings, Engine(Model(settings.name, classifier), policy))
     return App(service), service
 
 

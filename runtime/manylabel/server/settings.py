@@ -14,6 +14,8 @@ class Settings:
         max_texts: Texts in one request.
         max_characters: Of one text.
         max_queue_tokens: Tokens that may wait, as estimated from the texts' characters.
+        batch_tokens: On CUDA, tokens that are computed together.
+        batch_wait: On CUDA, how long a text may wait for others to fill its batch.
         timeout: Until a request is answered; a client may ask for less with `X-Timeout-Ms`.
         body_timeout: Until a request's body has arrived.
         header_timeout: Until a request's headers have arrived.
@@ -27,6 +29,8 @@ class Settings:
     max_texts: int = 1_000
     max_characters: int = 200_000
     max_queue_tokens: int = 100_000
+    batch_tokens: int = 16_384
+    batch_wait: float = 0.001
     timeout: float = 10.0
     body_timeout: float = 10.0
     header_timeout: float = 5.0

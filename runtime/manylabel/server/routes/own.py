@@ -9,8 +9,8 @@ from starlette.routing import Route
 
 from manylabel.decisions import ranked, resolve_thresholds
 from manylabel.errors import InputError
-from manylabel.server.engine import Answer, Model
 from manylabel.server.exchange import decode, read_body, reply, timing_headers
+from manylabel.server.model import Answer, Model
 from manylabel.server.refusals import Refusal
 from manylabel.server.schemas import (
     ClassifyRequest,

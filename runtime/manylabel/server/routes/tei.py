@@ -11,8 +11,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from manylabel import __version__
-from manylabel.server.engine import Answer, Model
 from manylabel.server.exchange import decode, read_body, reply, timing_headers
+from manylabel.server.model import Answer, Model
 from manylabel.server.refusals import Refusal
 from manylabel.server.schemas import LabelScore, TeiClassifier, TeiInfo, TeiModelType, TeiPredictRequest
 from manylabel.server.service import Service
