@@ -12,7 +12,7 @@ from serving import serving
 from tiny import LABELS
 
 TEXT = "the courier was late and the invoice is very bad"
-HOSTILE = '<img src=x onerror="window.owned=1"><script>window.owned=1</script> <b>spät</b> it\'s "dear" $(touch owned) `id` \\n 💥'
+HOSTILE = '<img src=x onerror="window.owned=1"><script>window.owned=1</script> <b>ä</b> it\'s $(touch owned) `id` \\n 💥'
 LONG = " ".join(f"{('late', 'good', 'teuer')[n % 3]} parcel number {n}" for n in range(30))
 
 
@@ -178,12 +178,14 @@ def test_it_fits_the_screen(page: Any, width: int) -> None:
 
 
 CONTRAST = """
+const linear = (v) => (v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
 const luminance = (colour) => {
-  const [r, g, b] = colour.match(/[\\d.]+/g).map((v) => v / 255).map((v) => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
+  const [r, g, b] = colour.match(/[\\d.]+/g).map((v) => linear(v / 255));
   return .2126 * r + .7152 * g + .0722 * b;
 };
 const ground = (e) => {
-  for (; e; e = e.parentElement) if (!/, 0\\)|transparent/.test(getComputedStyle(e).backgroundColor)) return getComputedStyle(e).backgroundColor;
+  const colour = getComputedStyle(e).backgroundColor;
+  return /, 0\\)|transparent/.test(colour) ? ground(e.parentElement) : colour;
 };
 return [...document.querySelectorAll(arguments[0])].map((e) => {
   const [a, b] = [luminance(getComputedStyle(e).color), luminance(ground(e))].sort((x, y) => y - x);
