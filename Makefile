@@ -14,7 +14,7 @@ CLIENTS := .venv-clients/bin/python
 WHEEL := build/wheel/stamp
 SOURCES := pyproject.toml LICENSE README.md $(shell find runtime export benchmarks/manylabel_bench -name '*.py' -o -path '*/server/page/*')
 
-.PHONY: help demo test results-goemotions results-mobasa results-single-positive results-imbalance lint test-workbench test-transformers5 test-runtime test-clients clean
+.PHONY: help demo test results-goemotions results-mobasa results-single-positive results-imbalance results-server build-goemotions lint test-workbench test-transformers5 test-runtime test-clients clean
 help: ## show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 24
 
@@ -73,6 +73,12 @@ $(WHEEL): .venv/ready $(SOURCES)
 	$(CLIENTS) $(PIP) install -c constraints/clients.txt -e '.[clients]'
 	touch $@
 
+# infinity-emb holds numpy below 2.
+.venv-rivals/ready: constraints/rivals.txt
+	$(PYTHON) -m venv .venv-rivals
+	.venv-rivals/bin/python $(PIP) install -c constraints/rivals.txt "infinity-emb[torch,server]" transformers torch
+	touch $@
+
 .venv-runtime/tested: .venv-runtime/ready
 	$(BARE) $(PIP) install -c constraints/optimum.txt pytest pytest-timeout hypothesis
 	touch $@
@@ -87,9 +93,11 @@ DATA ?= ../shared/data
 E5 ?= ../shared/models/multilingual-e5-small-de-en
 MANYLABEL := .venv/bin/manylabel
 
-results-goemotions: .venv/ready ## English: MiniLM-L6 on GoEmotions, 28 labels
+build-goemotions: .venv/ready
 	$(MANYLABEL) train $(DATA)/goemotions/data.csv --output build/goemotions-run --force
 	$(MANYLABEL) export build/goemotions-run --output build/goemotions --force
+
+results-goemotions: build-goemotions ## English: MiniLM-L6 on GoEmotions, 28 labels
 	$(MANYLABEL) bench build/goemotions --checkpoint build/goemotions-run --data $(DATA)/goemotions/data.csv \
 	    --output benchmarks/results/goemotions-minilm --title "GoEmotions with MiniLM-L6"
 
@@ -112,5 +120,11 @@ results-imbalance: .venv/ready ## skewed labels: BCE, weighted BCE, focal and as
 	$(BENCH_LOSSES) imbalance --data $(DATA)/goemotions/data.csv --output benchmarks/results/imbalance-goemotions --cut 10000 \
 	    --epochs 3 --title "Losses for skewed labels: 10,000 rows of GoEmotions with MiniLM-L6"
 
+# The server beside others and under load, about 20 minutes; the model is trained first where results-goemotions has not.
+results-server: .venv/ready .venv-rivals/ready ## the server: speed beside FastAPI and infinity-emb, and how it holds its load
+	test -f build/goemotions/bundle.json || $(MAKE) build-goemotions
+	$(WORKBENCH) -m manylabel_bench.serving build/goemotions --checkpoint build/goemotions-run \
+	    --data $(DATA)/goemotions/data.csv --rivals .venv-rivals/bin/python --output benchmarks/results/server
+
 clean: ## remove environments and everything built
-	rm -rf .venv .venv-transformers5 .venv-runtime .venv-clients build dist
+	rm -rf .venv .venv-transformers5 .venv-runtime .venv-clients .venv-rivals build dist

@@ -12,7 +12,9 @@ from serving import serving
 from tiny import LABELS
 
 TEXT = "the courier was late and the invoice is very bad"
-HOSTILE = '<img src=x onerror="window.owned=1"><script>window.owned=1</script> <b>ä</b> it\'s $(touch owned) `id` \\n 💥'
+HOSTILE = (
+    '<img src=x onerror="window.owned=1"><script>window.owned=1</script> <b>ä</b> it\'s $(touch owned) `id` \\n 💥'
+)
 LONG = " ".join(f"{('late', 'good', 'teuer')[n % 3]} parcel number {n}" for n in range(30))
 
 
