@@ -8,8 +8,10 @@ from typing import Literal
 from starlette.requests import Request
 
 from manylabel.errors import InvalidText, ManylabelError
+from manylabel.server.bodies import Bodies
 from manylabel.server.connection import while_connected
 from manylabel.server.engine import Answered, DeadlineExceeded, Engine
+from manylabel.server.metrics import Metrics
 from manylabel.server.model import Model
 from manylabel.server.refusals import Refusal
 from manylabel.server.scheduler import Full
@@ -21,10 +23,16 @@ Phase = Literal["starting", "ready", "draining"]
 class Service:
     """A model being served."""
 
-    def __init__(self, settings: Settings, engine: Engine) -> None:
+    def __init__(self, settings: Settings, engine: Engine, metrics: Metrics) -> None:
         self.settings = settings
         self.engine = engine
+        self.metrics = metrics
+        self.bodies = Bodies(settings)
         self.phase: Phase = "starting"
+        metrics.describe(engine.model)
+        metrics.ready.set_function(lambda: self.ready)
+        metrics.queue_tokens.set_function(lambda: engine.queued_tokens)
+        metrics.queue_requests.set_function(lambda: engine.waiting)
 
     @property
     def model(self) -> Model:
@@ -35,6 +43,10 @@ class Service:
     def ready(self) -> bool:
         """Whether texts are taken."""
         return self.phase == "ready"
+
+    def expose_metrics(self) -> bytes:
+        """All figures in Prometheus' text format."""
+        return self.metrics.expose()
 
     def check_name(self, name: str | None, version: str | None = None) -> None:
         """Refuse a path that names another model or version than the one that is served; `None` names none."""
@@ -55,7 +67,7 @@ class Service:
         self._check(texts)
         timeout = self._timeout(request)
         try:
-            return await while_connected(request, self.engine.answer(texts, timeout))
+            answered = await while_connected(request, self.engine.answer(texts, timeout))
         except Full as exc:
             after = {"Retry-After": str(max(1, ceil(exc.retry_after)))}
             queued, most = self.engine.queued_tokens, self.settings.max_queue_tokens
@@ -67,6 +79,9 @@ class Service:
             raise Refusal(422, "text", str(exc)) from exc
         except ManylabelError as exc:
             raise Refusal(500, "model", str(exc)) from exc
+        request.scope["manylabel.timings"] = answered.timings
+        request.scope["manylabel.texts"] = len(texts)
+        return answered
 
     def _timeout(self, request: Request) -> float:
         """Seconds that a request may take: what its client grants, within what the server does."""

@@ -9,6 +9,8 @@ from manylabel.classifier import Classifier
 from manylabel.cores import available_cores
 from manylabel.server.app import App
 from manylabel.server.engine import Engine
+from manylabel.server.exchanges import log_access
+from manylabel.server.metrics import Metrics
 from manylabel.server.model import Model
 from manylabel.server.scheduler import Policy
 from manylabel.server.service import Service
@@ -24,8 +26,9 @@ def create(classifier: Classifier, settings: Settings, workers: int | None = Non
         batch_tokens=settings.batch_tokens if cuda else 0,
         batch_wait=settings.batch_wait if cuda else 0.0,
     )
-    service = Service(settings, Engine(Model(settings.name, classifier), policy))
-    return App(service), service
+    metrics = Metrics()
+    service = Service(settings, Engine(Model(settings.name, classifier), policy, metrics.computed), metrics)
+    return App(service, [metrics.finished, log_access]), service
 
 
 def serve(classifier: Classifier, settings: Settings, *, host: str, port: int, workers: int | None = None) -> None:

@@ -11,6 +11,7 @@ class Settings:
         name: The model's name in paths and answers.
         api_key: What requests must carry as `Authorization: Bearer`; empty where none is asked for.
         max_body_bytes: Of one request.
+        max_held_bytes: Of all requests' bodies together.
         max_texts: Texts in one request.
         max_characters: Of one text.
         max_queue_tokens: Tokens that may wait, as estimated from the texts' characters.
@@ -26,6 +27,7 @@ class Settings:
     name: str
     api_key: str = ""
     max_body_bytes: int = 2_000_000
+    max_held_bytes: int = 256_000_000
     max_texts: int = 1_000
     max_characters: int = 200_000
     max_queue_tokens: int = 100_000

@@ -5,7 +5,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from manylabel.server.exchange import decode, read_body, reply, timing_headers
+from manylabel.server.codec import decode, reply
 from manylabel.server.refusals import Refusal
 from manylabel.server.routes.tei import label_scores
 from manylabel.server.schemas import HfParameters, HfRequest
@@ -16,6 +16,8 @@ _DECODER = msgspec.json.Decoder(HfRequest)
 
 class HuggingFaceRoutes:
     """`POST /` and `POST /models/M`."""
+
+    protocol = "hf"
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -30,7 +32,7 @@ class HuggingFaceRoutes:
     async def classify(self, request: Request) -> Response:
         """A list of labels for every text."""
         self._service.check_name(request.path_params.get("model"))
-        asked = decode(await read_body(request, self._service.settings), _DECODER)
+        asked = decode(await self._service.bodies.read(request), _DECODER)
         parameters = asked.parameters or HfParameters()
         if parameters.function_to_apply in ("softmax", "none"):
             raise Refusal(
@@ -42,4 +44,4 @@ class HuggingFaceRoutes:
         texts = [asked.inputs] if isinstance(asked.inputs, str) else asked.inputs
         answered = await self._service.answer(request, texts)
         rows = [label_scores(answer, answered.model, parameters.top_k) for answer in answered.answers]
-        return reply(rows, timing_headers(answered.timings))
+        return reply(rows)

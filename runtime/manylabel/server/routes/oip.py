@@ -10,7 +10,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from manylabel import __version__
-from manylabel.server.exchange import BINARY_HEADER, decode, read_body, reply, timing_headers
+from manylabel.server.bodies import BINARY_HEADER
+from manylabel.server.codec import decode, reply
 from manylabel.server.refusals import Refusal
 from manylabel.server.routes.tensors import check_outputs, outputs_of, texts_of
 from manylabel.server.schemas import (
@@ -33,6 +34,8 @@ VERSION = MODEL + "/versions/{version}"
 
 class OipRoutes:
     """`/v2`."""
+
+    protocol = "oip"
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -58,7 +61,7 @@ class OipRoutes:
     async def infer(self, request: Request) -> Response:
         """Texts as a tensor in, probabilities as a tensor out."""
         self._check_path(request)
-        body = await read_body(request, self._service.settings)
+        body = await self._service.bodies.read(request)
         header, tail = _split(body, request.headers.get(BINARY_HEADER))
         asked = decode(header, _DECODER)
         check_outputs(asked)
@@ -70,9 +73,9 @@ class OipRoutes:
         if asked.id is not None:
             response.id = asked.id
         if not binary:
-            return reply(response, timing_headers(answered.timings))
+            return reply(response)
         encoded = msgspec.json.encode(response)
-        headers = {**timing_headers(answered.timings), BINARY_HEADER: str(len(encoded))}
+        headers = {BINARY_HEADER: str(len(encoded))}
         return Response(encoded + b"".join(binary), 200, headers, "application/octet-stream")
 
     async def server(self, request: Request) -> Response:

@@ -9,7 +9,7 @@ from starlette.routing import Route
 
 from manylabel.decisions import ranked, resolve_thresholds
 from manylabel.errors import InputError
-from manylabel.server.exchange import decode, read_body, reply, timing_headers
+from manylabel.server.codec import decode, reply
 from manylabel.server.model import Answer, Model
 from manylabel.server.refusals import Refusal
 from manylabel.server.schemas import (
@@ -28,6 +28,8 @@ _DECODER = msgspec.json.Decoder(ClassifyRequest)
 class OwnRoutes:
     """`/v1`."""
 
+    protocol = "own"
+
     def __init__(self, service: Service) -> None:
         self._service = service
 
@@ -40,7 +42,7 @@ class OwnRoutes:
 
     async def classify(self, request: Request) -> Response:
         """Labels and probabilities of texts."""
-        asked = decode(await read_body(request, self._service.settings), _DECODER)
+        asked = decode(await self._service.bodies.read(request), _DECODER)
         texts = [asked.inputs] if isinstance(asked.inputs, str) else asked.inputs
         thresholds = _thresholds(asked, self._service.model)
         answered = await self._service.answer(request, texts)
@@ -49,7 +51,7 @@ class OwnRoutes:
             thresholds = _thresholds(asked, model)
         predictions = [_prediction(answer, model, thresholds, asked) for answer in answered.answers]
         named = dict(zip(model.labels, thresholds.tolist(), strict=True))
-        return reply(ClassifyResponse(model.name, model.version, named, predictions), timing_headers(answered.timings))
+        return reply(ClassifyResponse(model.name, model.version, named, predictions))
 
     async def model(self, request: Request) -> Response:
         """The model that answers."""

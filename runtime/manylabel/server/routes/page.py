@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from manylabel.server.exchange import reply
+from manylabel.server.codec import reply
 from manylabel.server.openapi import document
 from manylabel.server.refusals import Refusal
 from manylabel.server.service import Service
@@ -24,6 +24,8 @@ HEADERS = {
 
 class PageRoutes:
     """`/` is `index.html`, `/docs` is `docs.html`, and `/page/NAME` is any file beside them."""
+
+    protocol = "page"
 
     def __init__(self, service: Service) -> None:
         self._service = service

@@ -6,12 +6,13 @@ Source: `router/src/http/{server,types}.rs` of huggingface/text-embeddings-infer
 from collections.abc import Sequence
 
 import msgspec
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from manylabel import __version__
-from manylabel.server.exchange import decode, read_body, reply, timing_headers
+from manylabel.server.codec import decode, reply
 from manylabel.server.model import Answer, Model
 from manylabel.server.refusals import Refusal
 from manylabel.server.schemas import LabelScore, TeiClassifier, TeiInfo, TeiModelType, TeiPredictRequest
@@ -21,7 +22,9 @@ _DECODER = msgspec.json.Decoder(TeiPredictRequest)
 
 
 class TeiRoutes:
-    """`/predict`, `/info`, `/health`."""
+    """`/predict`, `/info`, `/health`, `/metrics`."""
+
+    protocol = "tei"
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -32,18 +35,19 @@ class TeiRoutes:
             Route("/predict", self.predict, methods=["POST"]),
             Route("/info", self.info, methods=["GET"]),
             Route("/health", self.health, methods=["GET"]),
+            Route("/metrics", self.metrics, methods=["GET"]),
         ]
 
     async def predict(self, request: Request) -> Response:
         """Every label with its probability, the most probable first; a list of them for a batch."""
-        asked = decode(await read_body(request, self._service.settings), _DECODER)
+        asked = decode(await self._service.bodies.read(request), _DECODER)
         texts, batched = _texts(asked)
         _check_options(asked)
         answered = await self._service.answer(request, texts)
         if asked.truncate is False:
             _refuse_truncated(answered.answers)
         rows = [label_scores(answer, answered.model) for answer in answered.answers]
-        return reply(rows if batched else rows[0], timing_headers(answered.timings))
+        return reply(rows if batched else rows[0])
 
     async def info(self, request: Request) -> Response:
         """The model and the limits."""
@@ -54,6 +58,10 @@ class TeiRoutes:
         if not self._service.ready:
             raise Refusal(503, "draining", f"the server is {self._service.phase}.")
         return Response()
+
+    async def metrics(self, request: Request) -> Response:
+        """Figures for Prometheus."""
+        return Response(self._service.expose_metrics(), 200, None, CONTENT_TYPE_LATEST)
 
 
 def label_scores(answer: Answer, model: Model, top_k: int | None = None) -> list[LabelScore]:
