@@ -38,7 +38,8 @@ def against(reply: Reply, phases: list[tuple[float, float]], patience: float = 5
                     break
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
-        writer.close()
+        finally:
+            writer.close()
 
     async def run() -> list[Outcome]:
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
