@@ -41,7 +41,7 @@ test-runtime: .venv-runtime/tested build/tiny-bundle ## the runtime's tests on t
 	$(BARE) -m pytest -m "not slow" -p no:cacheprovider tests/runtime
 
 test-clients: .venv-clients/ready build/tiny-bundle ## the server with other people's clients, in a browser (Chromium, if there is one), and fuzzed
-	$(CLIENTS) -m pytest -m "not slow" -p no:cacheprovider tests/clients tests/page
+	$(CLIENTS) -m pytest -m "not slow" -p no:cacheprovider tests/clients tests/page tests/deploy
 
 # The workbench, editable. Pinned, so that today's failure is today's change.
 .venv/ready: pyproject.toml constraints/optimum.txt

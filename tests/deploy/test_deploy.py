@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,9 @@ def arguments() -> Iterator[tuple[str, list[str]]]:
     yield "manylabel.service", re.findall(r"^ExecStart=\S+ serve (.*)", unit, re.MULTILINE)[0].split()
 
 
-@pytest.mark.parametrize(("name", "given"), list(arguments()), ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    ("name", "given"), list(arguments()), ids=lambda value: value if isinstance(value, str) else ""
+)
 def test_the_server_takes_the_arguments_it_is_given(name: str, given: list[str], tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["serve", str(tmp_path / "none"), *given[1:]])
     assert f"there is no bundle at {tmp_path / 'none'}" in done.output  # all options were understood
@@ -126,7 +129,7 @@ def test_kubernetes_names_and_ports_belong_together() -> None:
 
 
 def test_the_dockerfile_passes_its_linter() -> None:
-    linter = shutil.which("hadolint") or str(Path(shutil.which("python") or "python").with_name("hadolint"))
+    linter = shutil.which("hadolint") or str(Path(sys.executable).with_name("hadolint"))
     if not Path(linter).exists():
         pytest.skip("needs hadolint")
     done = subprocess.run([linter, DEPLOY / "Dockerfile"], capture_output=True, text=True, timeout=60, check=False)
