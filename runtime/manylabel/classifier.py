@@ -236,6 +236,30 @@ class Classifier:
             threads=self._pool,
         )
 
+    def encode(self, texts: str | Iterable[str]) -> list[Encoding]:
+        """Texts as the model reads them, tokenised on the calling thread; `score_windows` takes what comes out.
+
+        Raises:
+            InvalidText: A text is not a string.
+            TextTooLong: A text exceeds `max_length` tokens under the policy `"error"`.
+        """
+        return self._tokenizer.encode(texts)
+
+    def score_windows(self, windows: Sequence[Ids]) -> Scores:
+        """Probabilities of windows of token ids, on the calling thread: for those who have threads of their own.
+
+        Args:
+            windows: Of any texts, each of shape `(n,)`.
+
+        Returns:
+            Shape `(len(windows), n_labels)`. A text's probabilities are the greatest of its windows'.
+
+        Raises:
+            ForkedProcess: The classifier was loaded before a fork.
+            BundleError: The graph fails.
+        """
+        return score([[window] for window in windows], self._session.run, n_labels=len(self.bundle.labels))
+
     def check_probes(self) -> None:
         """Answer the bundle's probes on this machine and hold the answers against PyTorch's.
 
