@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manylabel.answers import Answers
+from manylabel.batching import Ids, Scores, score
 from manylabel.bundle import TOKENIZER, Bundle, Variant
 from manylabel.cores import available_cores
 from manylabel.decisions import Prediction, Thresholds, decide, ranked, resolve_thresholds
 from manylabel.errors import BundleError, InputError, InvalidText
 from manylabel.session import Device, Session, resolve_device
 from manylabel.streaming import stream
-from manylabel.tokenization import Outcome, Tokenizer, as_texts
+from manylabel.tokenization import Encoding, Outcome, Tokenizer, as_texts
 from manylabel.variants import Precision, choose_variant
 
 PROBE_TOLERANCE = {"fp32": 1e-3, "fp16": 2e-2, "int8": 1e-1}

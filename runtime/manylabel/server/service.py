@@ -1,14 +1,17 @@
 """What the routes share: settings, the model, and the one way from texts to answers."""
 
+import asyncio
+import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import ceil
 from typing import Literal
 
 from starlette.requests import Request
 
+from manylabel.classifier import Classifier
 from manylabel.errors import InvalidText, ManylabelError
-from manylabel.server.bodies import Bodies
+from manylabel.server.bodies import CLOSE, Bodies
 from manylabel.server.connection import while_connected
 from manylabel.server.engine import Answered, DeadlineExceeded, Engine
 from manylabel.server.metrics import Metrics
@@ -18,13 +21,18 @@ from manylabel.server.scheduler import Full
 from manylabel.server.settings import Settings
 
 Phase = Literal["starting", "ready", "draining"]
+logger = logging.getLogger("manylabel.server")
 
 
 class Service:
     """A model being served."""
 
-    def __init__(self, settings: Settings, engine: Engine, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, engine: Engine, metrics: Metrics, load: Callable[[], Classifier]) -> None:
         self.settings = settings
+        self.active = 0  # requests whose texts are being answered
+        self._load = load
+        self._loading = asyncio.Lock()
+        self._idle = asyncio.Event()
         self.engine = engine
         self.metrics = metrics
         self.bodies = Bodies(settings)
@@ -66,6 +74,7 @@ class Service:
         """
         self._check(texts)
         timeout = self._timeout(request)
+        self.active += 1
         try:
             answered = await while_connected(request, self.engine.answer(texts, timeout))
         except Full as exc:
@@ -79,9 +88,44 @@ class Service:
             raise Refusal(422, "text", str(exc)) from exc
         except ManylabelError as exc:
             raise Refusal(500, "model", str(exc)) from exc
+        finally:
+            self.active -= 1
+            if not self.active:
+                self._idle.set()
         request.scope["manylabel.timings"] = answered.timings
         request.scope["manylabel.texts"] = len(texts)
         return answered
+
+    async def idle(self) -> None:
+        """Wait until no request's texts are being answered."""
+        while self.active:
+            self._idle.clear()
+            await self._idle.wait()
+
+    async def reload(self) -> bool:
+        """Load the bundle anew, while the one that was loaded answers, and let it answer what comes from then on.
+
+        Returns:
+            Whether it is another than before.
+
+        Raises:
+            Refusal: It cannot be loaded, or does not answer its probes; the one that was loaded goes on answering.
+        """
+        async with self._loading:
+            before = self.model
+            try:
+                model = Model(before.name, await asyncio.to_thread(self._load))
+            except ManylabelError as exc:
+                self.metrics.reloads.labels("failed").inc()
+                detail = f"the bundle cannot be loaded, {before.version} goes on answering: {exc}"
+                raise Refusal(422, "model", detail) from exc
+            changed = model.version != before.version
+            if changed:
+                self.engine.model = model
+                self.metrics.describe(model)
+            self.metrics.reloads.labels("switched" if changed else "unchanged").inc()
+            logger.info("reloaded: %s before, %s now", before.version, model.version)
+            return changed
 
     def _timeout(self, request: Request) -> float:
         """Seconds that a request may take: what its client grants, within what the server does."""
@@ -94,7 +138,9 @@ class Service:
 
     def _check(self, texts: Sequence[str]) -> None:
         if not self.ready:
-            raise Refusal(503, "draining", f"the server is {self.phase}; it takes no texts.", {"Retry-After": "1"})
+            raise Refusal(
+                503, "draining", f"the server is {self.phase}; it takes no texts.", {"Retry-After": "1", **CLOSE}
+            )
         if not texts:
             raise Refusal(422, "text", "there is no text; send 1 or more.")
         if len(texts) > self.settings.max_texts:

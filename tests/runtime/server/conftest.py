@@ -11,7 +11,7 @@ import pytest
 import uvicorn
 
 from manylabel import Classifier
-from manylabel.server.serving import create
+from manylabel.server.serving import create, uvicorn_config
 from manylabel.server.settings import Settings
 
 
@@ -31,9 +31,12 @@ class Running:
 @contextmanager
 def running(classifier: Classifier, **settings: Any) -> Iterator[Running]:
     """Run a server in a thread, on a free port, with the model called `tiny`."""
-    app, service = create(classifier, Settings(**{"name": "tiny", **settings}), workers=2)
+    chosen = Settings(**{"name": "tiny", **settings})
+    app, service = create(lambda: classifier, chosen, workers=2)
     service.phase = "ready"
-    server = uvicorn.Server(uvicorn.Config(app, port=0, lifespan="off", log_level="error"))
+    config = uvicorn_config(app, chosen)
+    config.port = 0
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()))
     thread.start()
     try:
@@ -44,6 +47,7 @@ def running(classifier: Classifier, **settings: Any) -> Iterator[Running]:
     finally:
         server.should_exit = True
         thread.join(10)
+        service.engine.close()
 
 
 @pytest.fixture(scope="session")

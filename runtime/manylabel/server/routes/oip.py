@@ -18,6 +18,7 @@ from manylabel.server.schemas import (
     OipInferRequest,
     OipInferResponse,
     OipLive,
+    OipLoaded,
     OipModelMetadata,
     OipModelReady,
     OipReady,
@@ -122,8 +123,12 @@ class OipRoutes:
         return reply([OipRepositoryEntry(model.name, model.version, state, reason)])
 
     async def load(self, request: Request) -> Response:
-        """Read the bundle anew."""
-        raise Refusal(503, "model", "hot reload is not built yet.")
+        """Read the bundle anew from the folder that the server was started with."""
+        self._service.check_name(request.path_params["model"])
+        if not self._service.settings.api_key:
+            raise Refusal(401, "key", "a reload needs a server that was started with a key; or send it SIGHUP.")
+        changed = await self._service.reload()
+        return reply(OipLoaded(self._service.model.name, self._service.model.version, changed))
 
     def _check_path(self, request: Request) -> None:
         self._service.check_name(request.path_params["model"], request.path_params.get("version"))
