@@ -261,6 +261,14 @@ class Classifier:
         """
         return score([[window] for window in windows], self._session.run, n_labels=len(self.bundle.labels))
 
+    def window_spans(self, text: str) -> list[tuple[int, int]]:
+        """Which part of a text each of its windows reads: start and end in characters, the end exclusive.
+
+        Raises:
+            InvalidText: It is not a string, or too long under the policy `"error"`.
+        """
+        return self._tokenizer.spans(text)
+
     def check_probes(self) -> None:
         """Answer the bundle's probes on this machine and hold the answers against PyTorch's.
 

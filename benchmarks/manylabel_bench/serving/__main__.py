@@ -17,7 +17,8 @@ from manylabel import Bundle
 from manylabel.cores import available_cores
 from manylabel_bench.machine import describe
 from manylabel_bench.serving import report, scenarios, servers, speed
-from manylabel_export.dataset import Dataset, read
+from manylabel_export.dataset import Dataset
+from manylabel_export.reading import read
 
 RIVALS = ("torch", "transformers", "fastapi", "uvicorn", "infinity-emb")
 VERSIONS = "import importlib.metadata as m, json, sys; print(json.dumps({n: m.version(n) for n in sys.argv[1:]}))"

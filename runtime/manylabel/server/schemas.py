@@ -30,13 +30,27 @@ class ClassifyRequest(Struct):
         inputs: One text or several; one text gives one prediction.
         thresholds: In place of the bundle's own: one for all labels, one a label in column order, or some by name.
         top_k: Probabilities to keep a text, the greatest first; all where it is absent.
-        windows: Also give the probabilities of every window that a long text was read in.
+        windows: Also give every window that a text was read in: which passage, and its probabilities.
     """
 
     inputs: str | list[str]
     thresholds: float | list[float] | dict[str, float] | None = None
     top_k: TopK | None = None
     windows: bool = False
+
+
+class Window(Struct):
+    """A passage that the model read at once.
+
+    Attributes:
+        start: Of the passage, in characters of the text (Unicode code points).
+        end: Behind its last character.
+        probabilities: By label, in column order.
+    """
+
+    start: int
+    end: int
+    probabilities: dict[str, float]
 
 
 class TextPrediction(Struct, omit_defaults=True):
@@ -48,7 +62,7 @@ class TextPrediction(Struct, omit_defaults=True):
         n_tokens: Tokens of the text, special ones included; where `truncated`, of the part that was read.
         truncated: Whether some of the text was not read.
         n_windows: Windows that the text was read in; each label's probability is the greatest of theirs.
-        windows: Where asked for: each window's probabilities by label, in column order, from the start of the text.
+        windows: Where asked for: every window, from the start of the text; one where it was read at once.
     """
 
     labels: list[str]
@@ -56,7 +70,7 @@ class TextPrediction(Struct, omit_defaults=True):
     n_tokens: int
     truncated: bool
     n_windows: int
-    windows: list[dict[str, float]] | UnsetType = UNSET
+    windows: list[Window] | UnsetType = UNSET
 
 
 class ClassifyResponse(Struct):

@@ -8,11 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-import uvicorn
 
 from manylabel import Classifier
-from manylabel.server.serving import create, uvicorn_config
-from manylabel.server.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -31,6 +28,11 @@ class Running:
 @contextmanager
 def running(classifier: Classifier, **settings: Any) -> Iterator[Running]:
     """Run a server in a thread, on a free port, with the model called `tiny`."""
+    import uvicorn  # here: the bare environment has no server, and its tests skip themselves
+
+    from manylabel.server.serving import create, uvicorn_config
+    from manylabel.server.settings import Settings
+
     chosen = Settings(**{"name": "tiny", **settings})
     app, service = create(lambda: classifier, chosen, workers=2)
     service.phase = "ready"

@@ -12,11 +12,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
+
+httpx = pytest.importorskip("httpx")
+pytest.importorskip("uvicorn")
 
 KEY = "0123456789abcdef0123456789abcdef"
 TEXT = "the parcel was late"
+MANY = ("--max-texts", "20000", "--max-queue-tokens", "1000000", "--timeout", "60", "--grace", "60", "--threads", "1")
+"""Options by which one request keeps the tiny model busy for seconds."""
 
 
 class Process:
@@ -49,7 +53,7 @@ class Process:
         self._process.send_signal(name)
 
     def ended(self) -> int:
-        return self._process.wait(20)
+        return self._process.wait(60)
 
     def kill(self) -> None:
         self._process.kill()
@@ -75,21 +79,34 @@ def start() -> Iterator[Start]:
         process.kill()
 
 
-def _ask(process: Process, texts: int = 1) -> httpx.Response:
+def _ask(process: Process, texts: int = 1) -> Any:
     headers = {"Authorization": f"Bearer {KEY}"}
-    return httpx.post(f"{process.url}/v1/classify", json={"inputs": [TEXT] * texts}, headers=headers, timeout=20)
+    return httpx.post(f"{process.url}/v1/classify", json={"inputs": [TEXT] * texts}, headers=headers, timeout=60)
+
+
+def _wait_until_asked(process: Process) -> None:
+    for _ in range(3000):
+        if "manylabel_queue_requests 1.0" in httpx.get(f"{process.url}/metrics").text:
+            return
+        time.sleep(0.01)
+    raise AssertionError("no request waits")
 
 
 def test_it_answers_what_it_took_and_ends_well(bundle: Path, start: Start) -> None:
-    process = start(bundle)
-    answers: list[httpx.Response] = []
-    client = threading.Thread(target=lambda: answers.append(_ask(process, 1000)))
+    process = start(bundle, *MANY)
+    answers: list[Any] = []
+    client = threading.Thread(target=lambda: answers.append(_ask(process, 20_000)))
     client.start()
-    time.sleep(0.05)
+    _wait_until_asked(process)
     process.send(signal.SIGTERM)
-    assert process.ended() == 0
+    process.wait_for("no new texts are taken, 1 requests")
+    assert httpx.get(f"{process.url}/health").status_code == 503
+    assert httpx.get(f"{process.url}/v2/health/ready").status_code == 503
+    assert _ask(process).status_code == 503
     client.join()
-    assert [answer.status_code for answer in answers] in ([200], [503])
+    assert [answer.status_code for answer in answers] == [200]
+    assert len(answers[0].json()["predictions"]) == 20_000
+    assert process.ended() == 0
     process.wait_for("ended")
     assert TEXT not in "".join(process.log)
 

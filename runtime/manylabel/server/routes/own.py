@@ -1,5 +1,8 @@
 """Our own routes: all that the model says of texts."""
 
+import asyncio
+from collections.abc import Sequence
+
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +22,7 @@ from manylabel.server.schemas import (
     Limits,
     ModelInfo,
     TextPrediction,
+    Window,
 )
 from manylabel.server.service import Service
 
@@ -50,6 +54,10 @@ class OwnRoutes:
         if model is not self._service.model:  # reloaded meanwhile: its thresholds are others
             thresholds = _thresholds(asked, model)
         predictions = [_prediction(answer, model, thresholds, asked) for answer in answered.answers]
+        if asked.windows:  # tokenises once more, so not on the event loop
+            passages = await asyncio.to_thread(_windows, answered.answers, texts, model)
+            for prediction, windows in zip(predictions, passages, strict=True):
+                prediction.windows = windows
         named = dict(zip(model.labels, thresholds.tolist(), strict=True))
         return reply(ClassifyResponse(model.name, model.version, named, predictions))
 
@@ -85,7 +93,15 @@ def _prediction(
     answer: Answer, model: Model, thresholds: NDArray[np.float32], asked: ClassifyRequest
 ) -> TextPrediction:
     labels, scores = ranked(answer.probabilities, thresholds, model.labels, asked.top_k)
-    prediction = TextPrediction(labels, scores, answer.n_tokens, answer.truncated, len(answer.windows))
-    if asked.windows:
-        prediction.windows = [dict(zip(model.labels, row, strict=True)) for row in answer.windows.tolist()]
-    return prediction
+    return TextPrediction(labels, scores, answer.n_tokens, answer.truncated, len(answer.windows))
+
+
+def _windows(answers: Sequence[Answer], texts: Sequence[str], model: Model) -> list[list[Window]]:
+    """The windows of each text."""
+    return [
+        [
+            Window(start, end, dict(zip(model.labels, row, strict=True)))
+            for (start, end), row in zip(model.classifier.window_spans(text), answer.windows.tolist(), strict=True)
+        ]
+        for answer, text in zip(answers, texts, strict=True)
+    ]

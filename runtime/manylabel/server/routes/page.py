@@ -1,6 +1,4 @@
-"""The page at `/`, the documentation at `/docs` and the document that it shows. Files of `page/`, read once."""
-
-from pathlib import Path
+"""The page at `/`, the documentation at `/docs` and the document that it shows, as routes."""
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -8,55 +6,39 @@ from starlette.routing import Route
 
 from manylabel.server.codec import reply
 from manylabel.server.openapi import document
-from manylabel.server.refusals import Refusal
+from manylabel.server.page import Asset, assets, docs_page
 from manylabel.server.service import Service
-
-FOLDER = Path(__file__).parent.parent / "page"
-TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
-HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-cache",
-}
 
 
 class PageRoutes:
-    """`/` is `index.html`, `/docs` is `docs.html`, and `/page/NAME` is any file beside them."""
+    """`/`, its files under `/page/`, `/docs` and `/openapi.json`."""
 
     protocol = "page"
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._files = {path.name: path.read_bytes() for path in FOLDER.glob("*") if path.suffix in TYPES}
+        self._assets = assets()
 
     def routes(self) -> list[Route]:
         """What to mount."""
         return [
-            Route("/", self.index, methods=["GET"]),
+            *(Route(path, self.asset, methods=["GET"]) for path in self._assets),
             Route("/docs", self.docs, methods=["GET"]),
-            Route("/page/{name}", self.file, methods=["GET"]),
             Route("/openapi.json", self.openapi, methods=["GET"]),
         ]
 
-    async def index(self, request: Request) -> Response:
-        """The page."""
-        return self._send("index.html")
+    async def asset(self, request: Request) -> Response:
+        """The page or a part of it."""
+        return _send(self._assets[request.url.path])
 
     async def docs(self, request: Request) -> Response:
         """The documentation of the routes."""
-        return self._send("docs.html")
-
-    async def file(self, request: Request) -> Response:
-        """A part of them."""
-        return self._send(request.path_params["name"])
+        return _send(docs_page(document(self._service.model.name)))
 
     async def openapi(self, request: Request) -> Response:
         """The document of the routes."""
         return reply(document(self._service.model.name))
 
-    def _send(self, name: str) -> Response:
-        if name not in self._files:
-            raise Refusal(404, "not_found", f"there is no file {name[:80]!r}.")
-        return Response(self._files[name], 200, HEADERS, TYPES[Path(name).suffix])
+
+def _send(asset: Asset) -> Response:
+    return Response(asset.body, 200, dict(asset.headers), asset.media_type)

@@ -12,8 +12,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from manylabel import __version__
+from manylabel.batching import BATCH_TOKENS
 from manylabel.server.codec import decode, reply
-from manylabel.server.model import Answer, Model
+from manylabel.server.model import SPECIAL_TOKENS, Answer, Model
 from manylabel.server.refusals import Refusal
 from manylabel.server.schemas import LabelScore, TeiClassifier, TeiInfo, TeiModelType, TeiPredictRequest
 from manylabel.server.service import Service
@@ -113,7 +114,7 @@ def _refuse_truncated(answers: Sequence[Answer]) -> None:
 
 
 def _info(service: Service) -> TeiInfo:
-    settings, model = service.settings, service.model
+    settings, model, workers = service.settings, service.model, service.engine.policy.workers
     manifest = model.classifier.bundle.manifest
     numbered = {str(column): label for column, label in enumerate(model.labels)}
     return TeiInfo(
@@ -122,12 +123,13 @@ def _info(service: Service) -> TeiInfo:
         model_dtype={"fp32": "float32", "fp16": "float16"}.get(model.classifier.precision, model.classifier.precision),
         served_model_name=model.name,
         model_type=TeiModelType(TeiClassifier(numbered, {label: int(column) for column, label in numbered.items()})),
-        max_concurrent_requests=settings.max_queue_tokens,
+        # The queue is bounded in tokens: as many fit as are estimated at least, besides those at work.
+        max_concurrent_requests=settings.max_queue_tokens // SPECIAL_TOKENS + workers,
         max_input_length=manifest.max_length,
-        max_batch_tokens=settings.max_queue_tokens,
+        max_batch_tokens=max(BATCH_TOKENS, manifest.max_length),  # of one run of the graph
         max_batch_requests=None,
         max_client_batch_size=settings.max_texts,
         auto_truncate=manifest.long_text.policy != "error",
-        tokenization_workers=1,
+        tokenization_workers=workers,  # a thread tokenises what it computes
         version=__version__,
     )
