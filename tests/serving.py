@@ -31,6 +31,9 @@ def serving(bundle: Path, *options: object, **environment: str) -> Iterator[str]
         if found := READY.search(line):
             url = found.group()
             break
+    if not url:  # it has ended
+        process.wait(30)
+        process.stderr.close()
     assert url, f"the server did not start: {''.join(said)}"
     drain = threading.Thread(target=said.extend, args=(process.stderr,), daemon=True)
     drain.start()

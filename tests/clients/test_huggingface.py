@@ -8,6 +8,7 @@ from manylabel import Classifier
 from serving import serving
 
 hub = pytest.importorskip("huggingface_hub")
+pytest.importorskip("uvicorn")
 TEXTS = ("the courier was late", "the parcel was late and the invoice is bad " * 20)
 
 

@@ -9,6 +9,7 @@ import pytest
 from manylabel import Classifier
 
 triton = pytest.importorskip("tritonclient.http")
+pytest.importorskip("uvicorn")
 TEXTS = ("the courier was late", "zu spät, 💥", "")
 
 

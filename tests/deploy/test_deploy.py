@@ -11,12 +11,11 @@ from typing import Any
 from urllib.request import Request, urlopen
 
 import pytest
-from click.testing import CliRunner
 
-from manylabel.cli import main
 from serving import serving
 
 yaml = pytest.importorskip("yaml")
+pytest.importorskip("uvicorn")
 ROOT = Path(__file__).parent.parent.parent
 DEPLOY = ROOT / "deploy"
 
@@ -41,8 +40,11 @@ def arguments() -> Iterator[tuple[str, list[str]]]:
     ("name", "given"), list(arguments()), ids=lambda value: value if isinstance(value, str) else ""
 )
 def test_the_server_takes_the_arguments_it_is_given(name: str, given: list[str], tmp_path: Path) -> None:
-    done = CliRunner().invoke(main, ["serve", str(tmp_path / "none"), *given[1:]])
-    assert f"there is no bundle at {tmp_path / 'none'}" in done.output  # all options were understood
+    rendered = [each.replace("{{.Name}}", "reviews") for each in given[1:]]  # as KServe does
+    command = [sys.executable, "-m", "manylabel", "serve", str(tmp_path / "none"), *rendered, "--port", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert f"there is no bundle at {tmp_path / 'none'}" in done.stderr  # all options were understood
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,6 @@ import pytest
 
 from serving import serving
 
-webdriver = pytest.importorskip("selenium.webdriver")
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
 
@@ -84,6 +83,7 @@ class Page:
 @pytest.fixture(scope="module")
 def url(bundle: Path) -> Iterator[str]:
     """A server of the tiny bundle."""
+    pytest.importorskip("uvicorn")
     with serving(bundle, "--name", "tiny") as started:
         yield started
 
@@ -93,6 +93,8 @@ def driver() -> Iterator[Any]:
     """Chromium without a window."""
     if not BROWSER or not DRIVER:
         pytest.skip("needs chromium and chromedriver")
+    from selenium import webdriver  # here: without it, the tests of this folder skip themselves
+
     options = webdriver.ChromeOptions()
     options.binary_location = BROWSER
     for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):

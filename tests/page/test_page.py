@@ -11,6 +11,10 @@ import pytest
 from serving import serving
 from tiny import LABELS
 
+pytest.importorskip("selenium")
+pytest.importorskip("uvicorn")
+
+KEY = "open-sesame-0123456789"
 TEXT = "the courier was late and the invoice is very bad"
 HOSTILE = (
     '<img src=x onerror="window.owned=1"><script>window.owned=1</script> <b>ä</b> it\'s $(touch owned) `id` \\n 💥'
@@ -210,13 +214,13 @@ def test_it_can_be_read_in_light_and_in_dark(page: Any, scheme: str) -> None:
 
 
 def test_a_server_that_wants_a_key_is_given_one(bundle: Path, open_page: Any) -> None:
-    with serving(bundle, MANYLABEL_API_KEY="open sesame") as url:
+    with serving(bundle, MANYLABEL_API_KEY=KEY) as url:
         page = open_page(url)
         assert "API key" in page.find("#alert").text
         page.find("#key").send_keys("wrong\ue007")
         page.until("return document.getElementById('form').ariaBusy === 'false'")
         page.find("#key").clear()
-        page.find("#key").send_keys("open sesame")
+        page.find("#key").send_keys(KEY)
         page.classify(TEXT)
         assert len(page.texts("#labels .name > span")) == len(LABELS)
         assert not page.find("#alert").is_displayed()

@@ -78,11 +78,11 @@ def serve(
     if serving.default_name(Path("/") / chosen.name) != chosen.name:
         raise InputError(f"--name {chosen.name!r} cannot be in a path; use letters, digits, '.', '_' and '-'.")
     serving.warn_if_open(host, chosen)
-    listener = serving.bind(host, port)
     load = partial(Classifier.load, bundle, device=device, precision=precision, threads=threads)
-    recorders = [tracing.exporting_to(otlp, chosen.name)] if otlp else []
-    app, service = serving.create(load, chosen, workers=threads, recorders=recorders)
-    serving.serve(app, service, listener)
+    with serving.bind(host, port) as listener:
+        recorders = [tracing.exporting_to(otlp, chosen.name)] if otlp else []
+        app, service = serving.create(load, chosen, workers=threads, recorders=recorders)
+        serving.serve(app, service, listener)
 
 
 def _usual_log() -> str:
