@@ -10,16 +10,18 @@ export HF_HUB_OFFLINE := 1
 WORKBENCH := .venv/bin/python
 TRANSFORMERS5 := .venv-transformers5/bin/python
 BARE := .venv-runtime/bin/python
+CLIENTS := .venv-clients/bin/python
 WHEEL := build/wheel/stamp
-SOURCES := pyproject.toml LICENSE README.md $(shell find runtime export benchmarks/manylabel_bench -name '*.py')
+SOURCES := pyproject.toml LICENSE README.md $(shell find runtime export benchmarks/manylabel_bench -name '*.py' -o -path '*/server/page/*')
 
-.PHONY: help demo test test-slow results-goemotions results-mobasa results-single-positive results-imbalance results-steam results-pooling results-add-label results-scoring results-label-noise lint test-workbench test-transformers5 test-runtime clean
+.PHONY: help demo test test-slow results-goemotions results-mobasa results-single-positive results-imbalance results-steam results-pooling results-add-label results-scoring results-label-noise results-server build-goemotions lint test-workbench test-transformers5 test-runtime test-clients clean
 help: ## show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 24
 
 demo: .venv/ready .venv-runtime/ready ## train, export and answer on the example reviews (about 5 minutes)
 	examples/demo.sh
 
+# Without test-clients, whose environment brings sixty packages and takes minutes to make: for changes to the server, and in CI a job of its own.
 test: lint test-workbench test-transformers5 test-runtime ## everything that CI runs
 
 lint: .venv/ready
@@ -28,7 +30,7 @@ lint: .venv/ready
 	$(WORKBENCH) -m mypy
 
 # Tiny models gain nothing from threads, and on a busy machine two that wait for each other are far slower than one.
-test-workbench test-transformers5 test-runtime test-slow: export OMP_NUM_THREADS := 1
+test-workbench test-transformers5 test-runtime test-slow test-clients: export OMP_NUM_THREADS := 1
 
 test-workbench: .venv/ready ## all tests, with PyTorch and Optimum; the report's in Chromium need chromium and chromedriver, or are skipped
 	$(WORKBENCH) -m pytest -m "not slow"
@@ -42,10 +44,13 @@ test-transformers5: .venv-transformers5/ready ## training and export with transf
 test-runtime: .venv-runtime/tested build/tiny-bundle ## the runtime's tests on the built wheel, in an environment without PyTorch
 	$(BARE) -m pytest -m "not slow" -p no:cacheprovider tests/runtime
 
+test-clients: .venv-clients/ready build/tiny-bundle ## the server with other people's clients, in a browser (Chromium, if there is one), and fuzzed
+	$(CLIENTS) -m pytest -m "not slow" -p no:cacheprovider tests/clients tests/page tests/deploy
+
 # The workbench, editable. Pinned, so that today's failure is today's change.
 .venv/ready: pyproject.toml constraints/optimum.txt
 	$(PYTHON) -m venv .venv
-	$(WORKBENCH) $(PIP) install -c constraints/optimum.txt -e '.[export,lora,search,bench,cpu,demo,dev]'
+	$(WORKBENCH) $(PIP) install -c constraints/optimum.txt -e '.[export,lora,search,bench,files,server,cpu,demo,dev]'
 	touch $@
 
 .venv-transformers5/ready: pyproject.toml constraints/transformers5.txt
@@ -66,6 +71,18 @@ $(WHEEL): .venv/ready $(SOURCES)
 	$(BARE) tests/check_bare.py
 	touch $@
 
+# What clients of the server bring has no place beside the workbench: kserve alone asks for sixty packages.
+.venv-clients/ready: pyproject.toml constraints/clients.txt
+	$(PYTHON) -m venv .venv-clients
+	$(CLIENTS) $(PIP) install -c constraints/clients.txt -e '.[clients]'
+	touch $@
+
+# infinity-emb holds numpy below 2.
+.venv-rivals/ready: constraints/rivals.txt
+	$(PYTHON) -m venv .venv-rivals
+	.venv-rivals/bin/python $(PIP) install -c constraints/rivals.txt "infinity-emb[torch,server]" transformers torch
+	touch $@
+
 .venv-runtime/tested: .venv-runtime/ready
 	$(BARE) $(PIP) install -c constraints/optimum.txt pytest pytest-timeout hypothesis
 	touch $@
@@ -81,9 +98,11 @@ DATA ?= ../shared/data
 E5 ?= ../shared/models/multilingual-e5-small-de-en
 MANYLABEL := .venv/bin/manylabel
 
-results-goemotions: .venv/ready ## English: MiniLM-L6 on GoEmotions, 28 labels
+build-goemotions: .venv/ready
 	$(MANYLABEL) train $(DATA)/goemotions/data.csv --output build/goemotions-run --force
 	$(MANYLABEL) export build/goemotions-run --output build/goemotions --force
+
+results-goemotions: build-goemotions ## English: MiniLM-L6 on GoEmotions, 28 labels
 	$(MANYLABEL) bench build/goemotions --checkpoint build/goemotions-run --data $(DATA)/goemotions/data.csv \
 	    --output benchmarks/results/goemotions-minilm --title "GoEmotions with MiniLM-L6"
 
@@ -131,5 +150,11 @@ results-scoring: .venv/ready build/tiny-bundle ## files: memory over 5 million r
 	$(WORKBENCH) -m manylabel_bench.scoring build/goemotions --data $(DATA)/goemotions/data.csv \
 	    --output benchmarks/results/scoring --name goemotions-minilm
 
+# The server beside others and under load, about 20 minutes; the model is trained first where results-goemotions has not.
+results-server: .venv/ready .venv-rivals/ready ## the server: speed beside FastAPI and infinity-emb, and how it holds its load
+	test -f build/goemotions/bundle.json || $(MAKE) build-goemotions
+	$(WORKBENCH) -m manylabel_bench.serving build/goemotions --checkpoint build/goemotions-run \
+	    --data $(DATA)/goemotions/data.csv --rivals .venv-rivals/bin/python --output benchmarks/results/server
+
 clean: ## remove environments and everything built
-	rm -rf .venv .venv-transformers5 .venv-runtime build dist
+	rm -rf .venv .venv-transformers5 .venv-runtime .venv-clients .venv-rivals build dist

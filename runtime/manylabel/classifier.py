@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manylabel.answers import Answers
+from manylabel.batching import Ids, Scores, score
 from manylabel.bundle import TOKENIZER, Bundle, Variant
 from manylabel.cores import available_cores
 from manylabel.decisions import Prediction, Thresholds, decide, ranked, resolve_thresholds
 from manylabel.errors import BundleError, InputError, InvalidText
 from manylabel.session import Device, Session, resolve_device
 from manylabel.streaming import stream
-from manylabel.tokenization import Outcome, Tokenizer, as_texts
+from manylabel.tokenization import Encoding, Outcome, Tokenizer, as_texts
 from manylabel.variants import Precision, choose_variant
 
 PROBE_TOLERANCE = {"fp32": 1e-3, "fp16": 2e-2, "int8": 1e-1}
@@ -235,6 +236,38 @@ class Classifier:
             n_labels=len(self.bundle.labels),
             threads=self._pool,
         )
+
+    def encode(self, texts: str | Iterable[str]) -> list[Encoding]:
+        """Texts as the model reads them, tokenised on the calling thread; `score_windows` takes what comes out.
+
+        Raises:
+            InvalidText: A text is not a string.
+            TextTooLong: A text exceeds `max_length` tokens under the policy `"error"`.
+        """
+        return self._tokenizer.encode(texts)
+
+    def score_windows(self, windows: Sequence[Ids]) -> Scores:
+        """Probabilities of windows of token ids, on the calling thread: for those who have threads of their own.
+
+        Args:
+            windows: Of any texts, each of shape `(n,)`.
+
+        Returns:
+            Shape `(len(windows), n_labels)`. A text's probabilities are the greatest of its windows'.
+
+        Raises:
+            ForkedProcess: The classifier was loaded before a fork.
+            BundleError: The graph fails.
+        """
+        return score([[window] for window in windows], self._session.run, n_labels=len(self.bundle.labels))
+
+    def window_spans(self, text: str) -> list[tuple[int, int]]:
+        """Which part of a text each of its windows reads: start and end in characters, the end exclusive.
+
+        Raises:
+            InvalidText: It is not a string, or too long under the policy `"error"`.
+        """
+        return self._tokenizer.spans(text)
 
     def check_probes(self) -> None:
         """Answer the bundle's probes on this machine and hold the answers against PyTorch's.

@@ -21,7 +21,8 @@ ManylabelError
 ├── ExportError             a checkpoint cannot be turned into a graph
 │   └── ParityError         a graph answers otherwise than PyTorch
 └── BundleError             a folder is no bundle, or a damaged one
-    └── BundleTooNew        it was written by a later version
+    ├── BundleTooNew        it was written by a later version
+    └── NonFiniteScore      its graph gave a score that is no number
 ```
 
 A message says what happened, what was expected, and the next step. The command line prints it as one
@@ -125,3 +126,7 @@ class BundleError(ManylabelError):
 
 class BundleTooNew(BundleError):
     """A bundle was written in a format that this version does not know."""
+
+
+class NonFiniteScore(BundleError):
+    """A graph gave a probability that is no number."""

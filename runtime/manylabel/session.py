@@ -13,7 +13,14 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from manylabel.errors import BundleError, DeviceUnavailable, ForkedProcess, ManylabelError, MissingDependency
+from manylabel.errors import (
+    BundleError,
+    DeviceUnavailable,
+    ForkedProcess,
+    ManylabelError,
+    MissingDependency,
+    NonFiniteScore,
+)
 
 # onnxruntime's Linux builds keep a device ID and a data base of events under ~/.cache/Microsoft (seen with 1.32), to
 # send to Microsoft (its Privacy.md). Off, unless the user says otherwise; it is heard before the first import only.
@@ -64,6 +71,7 @@ class Session:
         Raises:
             ForkedProcess: The session was made in another process.
             BundleError: The graph fails, or gives something else than probabilities.
+            NonFiniteScore: A probability is no number.
         """
         self.check_process()
         feeds = {"input_ids": input_ids}
@@ -75,10 +83,15 @@ class Session:
             (probabilities,) = self._session.run(["probabilities"], feeds)
         except Exception as exc:  # onnxruntime's exceptions share no base but Exception
             raise _fault(exc, f"the graph failed on a batch of shape {input_ids.shape}", self.device) from exc
-        if probabilities.shape != (len(input_ids), self.num_labels) or not np.isfinite(probabilities).all():
+        if probabilities.shape != (len(input_ids), self.num_labels):
             raise BundleError(
-                f"on a batch of shape {input_ids.shape} the graph gave shape {probabilities.shape}, or a probability "
-                f"that is no number; expected {(len(input_ids), self.num_labels)}. Export the checkpoint anew."
+                f"on a batch of shape {input_ids.shape} the graph gave shape {probabilities.shape}; expected "
+                f"{(len(input_ids), self.num_labels)}. Export the checkpoint anew."
+            )
+        if not np.isfinite(probabilities).all():
+            raise NonFiniteScore(
+                f"on a batch of shape {input_ids.shape} the graph gave a probability that is no number. "
+                "Export the checkpoint anew."
             )
         return np.asarray(probabilities, dtype=np.float32)
 

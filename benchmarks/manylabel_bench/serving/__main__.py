@@ -1,0 +1,105 @@
+"""`python -m manylabel_bench.serving BUNDLE --checkpoint RUN --data DATA.csv --rivals PYTHON --output FOLDER`."""
+
+import json
+import random
+import resource
+import shlex
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import click
+
+from manylabel import Bundle
+from manylabel.cores import available_cores
+from manylabel_bench.machine import describe
+from manylabel_bench.serving import report, scenarios, servers, speed
+from manylabel_export.dataset import Dataset
+from manylabel_export.reading import read
+
+RIVALS = ("torch", "transformers", "fastapi", "uvicorn", "infinity-emb")
+VERSIONS = "import importlib.metadata as m, json, sys; print(json.dumps({n: m.version(n) for n in sys.argv[1:]}))"
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--checkpoint", type=click.Path(path_type=Path), help="For the rivals.")
+@click.option("--data", type=click.Path(path_type=Path), required=True)
+@click.option("--rivals", type=click.Path(path_type=Path), help="The Python of the rivals' environment.")
+@click.option("--seconds", default=15.0, show_default=True, help="Of every phase.")
+@click.option("--rounds", default=3, show_default=True)
+@click.option("--texts", "limit", default=1000, show_default=True, help="Whose answers are judged.")
+@click.option("--output", "-o", type=click.Path(path_type=Path), required=True)
+def main(
+    bundle: Path,
+    checkpoint: Path | None,
+    data: Path,
+    rivals: Path | None,
+    seconds: float,
+    rounds: int,
+    limit: int,
+    output: Path,
+) -> None:
+    """Measure the server of BUNDLE: its speed beside others, and how it holds its load."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # overload is many connections at once
+    opened = Bundle.open(bundle)
+    labelled = read(data).part("test").reorder(opened.labels)
+    labelled = labelled.take(random.Random(0).sample(range(len(labelled)), min(limit, len(labelled))))  # noqa: S311
+    kinds = [servers.manylabel(bundle)]
+    if rivals and checkpoint:
+        kinds += [servers.fastapi(rivals, checkpoint), servers.infinity(rivals, checkpoint)]
+    with TemporaryDirectory() as scratch:
+        compared = _speed(opened, labelled, kinds, Path(scratch), seconds=seconds / 3, rounds=rounds)
+        plan = scenarios.Plan(seconds=seconds, recovery=seconds, rounds=rounds)
+        with servers.started(kinds[0], labelled.texts[0], Path(scratch) / "log") as server:
+            load = scenarios.run(server, labelled.texts, compared["one_text"]["in_process_ms"], plan)
+    result = {
+        "command": shlex.join(["python", "-m", "manylabel_bench.serving", *sys.argv[1:]]),
+        "machine": describe(),
+        "rivals": _versions(rivals) if rivals else {},
+        "speed": compared,
+        "load": load,
+    }
+    report.write(result, output)
+    click.echo((output / "README.md").read_text())
+
+
+def _speed(
+    bundle: Bundle, data: Dataset, kinds: list[servers.Kind], scratch: Path, *, seconds: float, rounds: int
+) -> dict[str, Any]:
+    """One text, the greatest rates and the accuracy, with all servers up and one asked at a time."""
+    (scratch / "texts.json").write_text(json.dumps(data.texts), encoding="utf-8")
+    spec = {"bundle": str(bundle.path), "checkpoint": None, "texts": str(scratch / "texts.json")}
+    precision = "int8" if "int8" in bundle.variants else "fp32"
+    with ExitStack() as stack:
+        up = [
+            stack.enter_context(servers.started(kind, data.texts[0], scratch / f"log{at}"))
+            for at, kind in enumerate(kinds)
+        ]
+        worker = {"name": f"manylabel {precision}", **spec, "threads": available_cores()}
+        turn, process = speed.in_process([sys.executable, "-m", "manylabel_bench.worker", json.dumps(worker)])
+        stack.callback(process.communicate)
+        stack.callback(process.kill)
+        return {
+            "precision": precision,
+            "one_text": speed.one_text(up[0], turn, data.texts[:300], rounds),
+            "rates": speed.greatest_rates(up, data.texts, seconds=seconds, rounds=rounds),
+            "accuracy": {
+                server.kind.name: speed.accuracy(server, bundle, data, precision if server is up[0] else "fp32")
+                for server in up
+            },
+        }
+
+
+def _versions(python: Path) -> dict[str, str]:
+    done = subprocess.run([str(python), "-c", VERSIONS, *RIVALS], capture_output=True, text=True, check=True)
+    found: dict[str, str] = json.loads(done.stdout)
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""The result as JSON for machines and as Markdown for people."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+
+def write(result: dict[str, Any], folder: Path) -> None:
+    """Write `result.json` and `README.md`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "result.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    (folder / "README.md").write_text("\n".join([*_lines(result), ""]), encoding="utf-8")
+
+
+def _lines(result: dict[str, Any]) -> Iterator[str]:
+    yield from ("# The server", "", f"`{result['command']}`", "")
+    yield (
+        "Server and load generator share the machine's cores. Requests hold one text of the test split each. "
+        "Open loop: the n-th request is due at n / rate, and its latency counts from then."
+    )
+    yield from _speed(result["speed"])
+    yield from _load(result["load"])
+    machine = result["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in (machine["versions"] | result["rivals"]).items())
+    yield ""
+    yield (
+        f"Machine: {machine['cpu']} ({', '.join(machine['flags'])}), {machine['cores']} cores, "
+        f"Python {machine['python']}, {versions}."
+    )
+
+
+def _speed(speed: dict[str, Any]) -> Iterator[str]:
+    one = speed["one_text"]
+    yield from ("", "## Speed", "")
+    yield (
+        f"One text over a kept connection: median {one['loopback_ms']:.2f} ms, in the process "
+        f"{one['in_process_ms']:.2f} ms: {one['added_ms']:+.2f} ms ({one['texts']:,} texts each, in turns)."
+    )
+    yield from ("", "The greatest rate at which the 99th percentile stays under 100 ms:", "")
+    rates = speed["rates"]
+    base = min(rates.values(), key=lambda each: each["requests_per_second"])["requests_per_second"]
+    rows = []
+    for name, each in rates.items():
+        best = sorted(each["rounds"], key=lambda one: one.get("rate", 0))[len(each["rounds"]) // 2]
+        scored = speed["accuracy"][name]
+        rows.append(
+            (
+                name,
+                f"{each['requests_per_second']:,.0f}",
+                f"{each['requests_per_second'] / base:.1f}x" if base else "none",
+                _ms(best.get("latency_ms", {}), "p50"),
+                _ms(best.get("latency_ms", {}), "p99"),
+                f"{scored['micro_f1']:.4f}",
+                f"{scored['macro_f1']:.4f}",
+            )
+        )
+    yield from _table(("", "requests/s", "", "p50 ms", "p99 ms", "micro-F1", "macro-F1"), rows)
+
+
+def _load(load: dict[str, Any]) -> Iterator[str]:
+    yield from ("", "## Load", "")
+    yield (
+        f"Capacity, 32 requests always under way: {load['capacity_per_second']:,.0f} requests/s. Every request "
+        f"has a deadline of {load['deadline_ms']:,.0f} ms. A tenfold spike is ten times the steady load."
+    )
+    rows = []
+    for name in ("steady", "overload", "spike"):
+        phase = load[name]
+        rows.append(
+            (
+                {"steady": "steady, 0.7 of capacity", "overload": "twice capacity", "spike": "tenfold spike"}[name],
+                f"{phase['sent_per_second']:,.0f}",
+                f"{phase['answered_per_second']:,.0f}",
+                f"{phase['refused']:,}",
+                f"{phase.get('lost_in_all', phase['lost']):,}",
+                _ms(phase["latency_ms"], "p50"),
+                _ms(phase["latency_ms"], "p99"),
+                _ms(phase["turned_away_ms"], "p99"),
+                _ms(phase.get("live_ms", {}), "max"),
+                _seconds(phase["normal_after_seconds"]) if "normal_after_seconds" in phase else "",
+                f"{phase['memory_mb']:,.0f}" if "memory_mb" in phase else "",
+            )
+        )
+    head = ("", "sent/s", "answered/s", "refused", "lost", "p50 ms", "p99 ms", "429 in, p99 ms", "live, max ms")
+    yield from ("", *_table((*head, "normal after s", "MB"), rows))
+    slow, memory = load["slow_sockets"], load["memory_mb"]
+    rise = f"{slow['rise']:+.0%} (medians of {len(slow['p99_ms']['with'])} rounds in turns); {slow['lost']} lost"
+    memory_mb = ", ".join(f"{memory[name]:,.0f} MB {name}" for name in ("before", "after", "peak"))
+    yield from (
+        "",
+        f"{slow['sockets']} sockets that send a byte a second change the p99 at half of capacity by {rise}.",
+    )
+    yield from ("", f"Memory: {memory_mb}.", "")
+    yield from (f"- [{'x' if held else ' '}] {promise}" for promise, held in load["held"].items())
+
+
+def _ms(latency: dict[str, float], name: str) -> str:
+    return f"{latency[name]:,.1f}" if name in latency else ""
+
+
+def _seconds(value: float | None) -> str:
+    return "not" if value is None else f"{value:.0f}"
+
+
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
+    return ["| " + " | ".join(row) + " |" for row in (head, ("---",) * len(head), *rows)]

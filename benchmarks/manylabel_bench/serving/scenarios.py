@@ -1,0 +1,181 @@
+"""Does the server hold its load? Steady, at twice what it can do, in a spike, and among clients that dawdle."""
+
+import asyncio
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from manylabel_bench.serving.openloop import (
+    ANSWERED,
+    REFUSED,
+    Outcome,
+    Target,
+    at_rate,
+    percentiles,
+    saturated,
+    summary,
+)
+from manylabel_bench.serving.servers import HOST, Server
+
+UNDER_WAY = 32
+"""Requests that are always under way while capacity is measured."""
+SLOW = 500
+LIVE = b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long things are measured, and the deadline of every request, in seconds."""
+
+    seconds: float = 15.0
+    recovery: float = 15.0
+    deadline: float = 1.0
+    rounds: int = 3
+
+
+def run(server: Server, texts: Sequence[str], service_ms: float, plan: Plan) -> dict[str, Any]:
+    """All scenarios on one server.
+
+    Args:
+        server: Freshly started.
+        texts: Sent in turn, one a request.
+        service_ms: What one text takes alone; overload may add it to the deadline.
+        plan: How long.
+    """
+    target = server.target(texts, **{"X-Timeout-Ms": str(round(plan.deadline * 1000))})
+    before = server.memory()[0]
+    capacity = asyncio.run(saturated(target, UNDER_WAY, plan.seconds))
+    steady = _phase(target, 0.7 * capacity, plan.seconds)
+    result = {
+        "capacity_per_second": capacity,
+        "deadline_ms": plan.deadline * 1000,
+        "one_text_ms": service_ms,
+        "steady": steady,
+        "overload": _surge(server, target, 2 * capacity, 0.7 * capacity, steady, plan),
+        "spike": _surge(server, target, 7 * capacity, 0.7 * capacity, steady, plan),
+        "slow_sockets": _among_slow(server, target, 0.5 * capacity, plan),
+        "memory_mb": dict(zip(("before", "after", "peak"), (before, *server.memory()), strict=True)),
+    }
+    return {**result, "held": _held(result)}
+
+
+def _phase(target: Target, rate: float, seconds: float) -> dict[str, Any]:
+    return summary(asyncio.run(at_rate(target, [(rate, seconds)])), seconds)
+
+
+def _surge(
+    server: Server, target: Target, rate: float, normal: float, steady: dict[str, Any], plan: Plan
+) -> dict[str, Any]:
+    """Normal load, a surge, normal load again, while someone keeps asking whether the server lives."""
+    calm = min(3.0, plan.seconds)
+    phases = [(normal, calm), (rate, plan.seconds), (normal, plan.recovery)]
+    outcomes, live = asyncio.run(_with_probe(server.port, target, phases))
+    end = calm + plan.seconds
+    surge = [each for each in outcomes if calm <= each.due < end]
+    after = [each for each in outcomes if each.due >= end]
+    return {
+        **summary(surge, plan.seconds),
+        "rate": rate,
+        "live_ms": percentiles(live),
+        "live_unanswered": sum(each == float("inf") for each in live),
+        "normal_after_seconds": _normal_after(after, end, 2 * steady["latency_ms"]["p99"] / 1000, plan.recovery),
+        "lost_in_all": sum(each.status not in (ANSWERED, *REFUSED) for each in outcomes),
+        "memory_mb": server.memory()[0],
+    }
+
+
+async def _with_probe(
+    port: int, target: Target, phases: Sequence[tuple[float, float]]
+) -> tuple[list[Outcome], list[float]]:
+    load = asyncio.create_task(at_rate(target, phases))
+    live: list[float] = []
+    while not load.done():
+        live.append(await _live(port))
+        await asyncio.sleep(0.1)
+    return load.result(), live
+
+
+async def _live(port: int) -> float:
+    """Seconds until the server said that it lives, over a connection of its own; infinite where it did not."""
+    begin = time.perf_counter()
+    try:
+        async with asyncio.timeout(10):
+            reader, writer = await asyncio.open_connection(HOST, port)
+            writer.write(LIVE)
+            status = await reader.readline()
+            writer.close()
+    except (OSError, TimeoutError):
+        return float("inf")
+    return time.perf_counter() - begin if b" 200 " in status else float("inf")
+
+
+def _normal_after(after: Sequence[Outcome], end: float, limit: float, seconds: float) -> float | None:
+    """Seconds from a surge's end until everything is answered, and its 99th percentile is below the limit, for good."""
+    bad = [
+        second
+        for second in range(int(seconds))
+        if not _is_normal([each for each in after if second <= each.due - end < second + 1], limit)
+    ]
+    back = max(bad) + 1.0 if bad else 0.0
+    return back if back < int(seconds) else None
+
+
+def _is_normal(outcomes: Sequence[Outcome], limit: float) -> bool:
+    answered = all(each.status == ANSWERED for each in outcomes)
+    return answered and (not outcomes or float(np.percentile([each.latency for each in outcomes], 99)) <= limit)
+
+
+def _among_slow(server: Server, target: Target, rate: float, plan: Plan) -> dict[str, Any]:
+    """The same load without and with sockets that send a byte a second, in turns."""
+    p99: dict[str, list[float]] = {"without": [], "with": []}
+    lost = 0
+    for _ in range(plan.rounds):
+        for name in p99:
+            with _slow_sockets(server.port, SLOW if name == "with" else 0):
+                found = _phase(target, rate, plan.seconds)
+            p99[name].append(found["latency_ms"]["p99"])
+            lost += found["lost"]
+    medians = {name: float(np.median(each)) for name, each in p99.items()}
+    return {"sockets": SLOW, "p99_ms": p99, "rise": medians["with"] / medians["without"] - 1, "lost": lost}
+
+
+@contextmanager
+def _slow_sockets(port: int, number: int) -> Iterator[None]:
+    command = [sys.executable, "-m", "manylabel_bench.serving.slow", str(port), str(number)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout
+        process.stdout.readline()  # all are connected
+        yield
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _held(result: dict[str, Any]) -> dict[str, bool]:
+    """What was promised, and whether it was held."""
+    overload, spike = result["overload"], result["spike"]
+    limit = result["deadline_ms"] + result["one_text_ms"]
+    return {
+        "steady: nothing refused or lost": result["steady"]["refused"] + result["steady"]["lost"] == 0,
+        "twice capacity: throughput at least 0.9 of it": overload["answered_per_second"]
+        >= 0.9 * result["capacity_per_second"],
+        "twice capacity: p99 of the answered within deadline and one text": overload["latency_ms"]["p99"] <= limit,
+        "twice capacity: turned away (429) in under 50 ms": overload["turned_away_ms"].get("p99", 0) < 50,
+        "twice capacity: nothing lost": overload["lost_in_all"] == 0,
+        "twice capacity: back to normal within 10 s": _within(overload["normal_after_seconds"]),
+        "tenfold: nothing lost": spike["lost_in_all"] == 0,
+        "tenfold: says within 1 s that it lives": spike["live_unanswered"] == 0 and spike["live_ms"]["max"] < 1000,
+        "tenfold: back to normal within 10 s": _within(spike["normal_after_seconds"]),
+        "500 slow sockets: p99 rises by less than 20 %": result["slow_sockets"]["rise"] < 0.2,
+    }
+
+
+def _within(seconds: float | None) -> bool:
+    return seconds is not None and seconds <= 10

@@ -1,0 +1,73 @@
+"""HTTP/1.1 on a connection: uvicorn's, with the deadline and the bound for headers that it lacks.
+
+Without them, a client that sends a byte a minute holds its connection for ever, and one that never ends its headers
+fills the memory.
+"""
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+MAX_HEADER_BYTES = 65_536
+
+
+class DeadlineProtocol(HttpToolsProtocol):
+    """A connection whose requests must send their headers in time.
+
+    The time runs from the connection's begin, and from the first byte of each later request; an idle connection between
+    requests is uvicorn's to close (`timeout_keep_alive`).
+    """
+
+    def __init__(self, *args: Any, header_timeout: float, **kwargs: Any) -> None:  # what uvicorn passes is its own
+        super().__init__(*args, **kwargs)
+        self._header_timeout = header_timeout
+        self._header_bytes = 0
+        self._timers: list[asyncio.TimerHandle] = []  # one at most
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        """A client came."""
+        super().connection_made(transport)
+        self._start()
+
+    def on_message_begin(self) -> None:
+        """A request's first byte."""
+        super().on_message_begin()
+        if not self._timers:
+            self._start()
+
+    def on_headers_complete(self) -> None:
+        """A request's headers are there."""
+        self._stop()
+        super().on_headers_complete()
+
+    def data_received(self, data: bytes) -> None:
+        """Some bytes."""
+        super().data_received(data)
+        if self._timers:  # all of it, as far as is known, was headers
+            self._header_bytes += len(data)
+            if self._header_bytes > MAX_HEADER_BYTES:
+                self._refuse(b"431 Request Header Fields Too Large")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client went."""
+        self._stop()
+        super().connection_lost(exc)
+
+    def _start(self) -> None:
+        self._header_bytes = 0
+        self._timers = [self.loop.call_later(self._header_timeout, self._refuse, b"408 Request Timeout")]
+
+    def _stop(self) -> None:
+        for timer in self._timers:
+            timer.cancel()
+        self._timers = []
+
+    def _refuse(self, status: bytes) -> None:
+        """Close the connection, with a word where a request had begun and none is being answered."""
+        self._stop()
+        if self.transport.is_closing():
+            return
+        if self._header_bytes and (self.cycle is None or self.cycle.response_complete):
+            self.transport.write(b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        self.transport.close()

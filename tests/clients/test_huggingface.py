@@ -1,0 +1,48 @@
+"""`huggingface_hub.InferenceClient` against a running server."""
+
+from pathlib import Path
+
+import pytest
+
+from manylabel import Classifier
+from serving import serving
+
+hub = pytest.importorskip("huggingface_hub")
+pytest.importorskip("uvicorn")
+TEXTS = ("the courier was late", "the parcel was late and the invoice is bad " * 20)
+
+
+@pytest.fixture
+def client(url: str, monkeypatch: pytest.MonkeyPatch) -> object:
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    return hub.InferenceClient(url)
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_text_classification_gives_every_label_with_its_own_probability(
+    client: object, classifier: Classifier, text: str
+) -> None:
+    (expected,) = classifier.classify(text)
+    found = client.text_classification(text)  # type: ignore[attr-defined]
+    assert {each.label: each.score for each in found} == expected.scores
+    assert [each.label for each in found] == list(expected.scores)  # the most probable first
+    assert sum(each.score for each in found) != pytest.approx(1)  # no softmax
+
+
+def test_top_k_keeps_the_greatest(client: object, classifier: Classifier) -> None:
+    found = client.text_classification(TEXTS[0], top_k=2)  # type: ignore[attr-defined]
+    assert [each.label for each in found] == list(classifier.classify(TEXTS[0])[0].scores)[:2]
+
+
+def test_softmax_is_refused_rather_than_given(client: object) -> None:
+    with pytest.raises(hub.errors.HfHubHTTPError) as caught:
+        client.text_classification(TEXTS[0], function_to_apply="softmax")  # type: ignore[attr-defined]
+    assert caught.value.response.status_code == 422
+
+
+def test_the_token_is_the_servers_key(bundle: Path) -> None:
+    with serving(bundle, MANYLABEL_API_KEY="secret") as url:
+        assert hub.InferenceClient(url, token="secret").text_classification(TEXTS[0])
+        with pytest.raises(hub.errors.HfHubHTTPError) as caught:
+            hub.InferenceClient(url, token="wrong").text_classification(TEXTS[0])
+        assert caught.value.response.status_code == 401

@@ -1,0 +1,114 @@
+"""The page at `/docs` and what goes with every file of the pages."""
+
+import re
+from html.parser import HTMLParser
+from typing import Any
+from urllib.request import urlopen
+
+import pytest
+
+from manylabel.server.page import assets, docs_page
+
+DOCUMENT: dict[str, Any] = {
+    "info": {"title": "A & B", "version": "1", "description": "First.\n\nSecond <script>."},
+    "paths": {
+        "/answer": {
+            "post": {
+                "summary": "Answers <b>",
+                "parameters": [{"name": "depth", "in": "query", "description": "How <deep>"}],
+                "requestBody": {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Ask"}}}},
+                "responses": {"200": {"description": "Fine"}, "422": {"description": "No <i>"}},
+            },
+        },
+    },
+    "components": {
+        "schemas": {
+            "Ask": {
+                "description": "What is asked.\n\n    Attributes:\n        text: The <text>,\n"
+                "            of two lines.\n        n: How many.",
+                "required": ["text"],
+                "properties": {
+                    "text": {"type": "string"},
+                    "n": {"anyOf": [{"type": "integer"}, {"type": "null"}]},
+                    "limits": {"type": "object", "additionalProperties": {"$ref": "#/components/schemas/Limit"}},
+                },
+            },
+            "Limit": {"enum": ["<low>", "high"]},
+        }
+    },
+}
+
+
+class Reader(HTMLParser):
+    """The tags of a page, and its text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self.tags.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.text += data + "\n"
+
+
+@pytest.fixture(scope="module")
+def page() -> Reader:
+    return Reader(docs_page(DOCUMENT).body.decode())
+
+
+def test_operations_and_schemas_are_told_with_their_fields(page: Reader) -> None:
+    lines = page.text.split("\n")
+    for line in ("A & B", "First.", "/answer", "POST", "depth", "422", "text", "n?", "How many.", "Limit"):
+        assert line in lines
+    assert "integer or null" in lines
+    assert "object of " in lines
+
+
+def test_a_fields_description_is_found_in_its_schemas(page: Reader) -> None:
+    assert "The <text>, of two lines." in page.text.split("\n")
+    assert "Attributes" not in page.text
+
+
+def test_the_documents_strings_are_text(page: Reader) -> None:
+    assert not {"script", "b", "i", "text", "deep", "low"} & set(page.tags)
+    for string in ("Second <script>.", "Answers <b>", "How <deep>", "No <i>", "'<low>' or 'high'"):
+        assert string in page.text
+
+
+def test_links_within_lead_somewhere() -> None:
+    page = docs_page(DOCUMENT).body.decode()
+    for name in re.findall(r'href="#([^"]+)"', page):
+        assert f'id="{name}"' in page
+    assert 'href="#schema-Ask"' in page
+
+
+def test_an_empty_document_is_a_page() -> None:
+    assert "<h2>Schemas</h2>" in docs_page({}).body.decode()
+
+
+@pytest.mark.parametrize("path", ["/", "/page/page.css", "/page/page.js", "/docs"])
+def test_every_file_is_served_with_a_policy_that_allows_nothing_from_elsewhere(url: str, path: str) -> None:
+    expected = assets().get(path)
+    with urlopen(url + path, timeout=30) as response:
+        body = response.read().decode()
+        assert response.status == 200
+        policy = response.headers["Content-Security-Policy"]
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+        assert response.headers.get_content_charset() == "utf-8"
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert expected is None or body.encode() == expected.body
+    outside = re.findall(r"""(?:src|href)=["'](?:https?:)?//|url\(|@import|\bimport\(""", body)
+    assert outside == []
+    assert " style=" not in body.replace("{ style =", "")
+
+
+def test_the_servers_own_routes_are_described(url: str) -> None:
+    with urlopen(f"{url}/docs", timeout=30) as response:
+        text = Reader(response.read().decode()).text
+    for each in ("/v1/classify", "/predict", "ClassifyRequest", "thresholds?"):
+        assert each in text

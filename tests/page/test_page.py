@@ -1,0 +1,237 @@
+"""The page at `/`, in a real browser, on a real server."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serving import serving
+from tiny import LABELS
+
+pytest.importorskip("selenium")
+pytest.importorskip("uvicorn")
+
+KEY = "open-sesame-0123456789"
+TEXT = "the courier was late and the invoice is very bad"
+HOSTILE = (
+    '<img src=x onerror="window.owned=1"><script>window.owned=1</script> <b>ä</b> it\'s $(touch owned) `id` \\n 💥'
+)
+LONG = " ".join(f"{('late', 'good', 'teuer')[n % 3]} parcel number {n}" for n in range(30))
+
+
+def probabilities(page: Any) -> dict[str, float]:
+    """What stands beside each bar, top to bottom."""
+    names, numbers = page.texts("#labels .name > span"), page.texts("#labels .probability")
+    return dict(zip(names, map(float, numbers), strict=True))
+
+
+def test_before_the_first_text_it_shows_the_model_and_its_thresholds(page: Any) -> None:
+    assert page.texts("#model strong") == ["tiny"]
+    assert page.texts("#labels .name > span") == list(LABELS)
+    assert all(limit.startswith("≥ ") for limit in page.texts("#labels .limit"))
+
+
+def test_a_text_gets_the_servers_labels_and_probabilities(page: Any, url: str, api: Any) -> None:
+    page.classify(TEXT)
+    (expected,) = api(url, TEXT)
+    assert page.labels() == expected["labels"]
+    assert probabilities(page) == {label: round(p, 2) for label, p in expected["probabilities"].items()}
+    assert list(probabilities(page)) == list(expected["probabilities"])  # the most probable first
+    assert page.texts("#labels li.applies .name > span") == expected["labels"]
+    assert f"{expected['n_tokens']} tokens" in page.find("#status").text
+
+
+def test_a_bar_is_as_long_as_its_probability(page: Any, url: str, api: Any) -> None:
+    page.classify(TEXT)
+    (expected,) = api(url, TEXT)
+    lengths = page.run("return [...document.querySelectorAll('.fill')].map((e) => e.style.getPropertyValue('--p'))")
+    assert lengths == [f"{100 * p:.2f}%" for p in expected["probabilities"].values()]
+
+
+def test_thresholds_move_by_keys_and_the_labels_follow(page: Any) -> None:
+    page.classify(TEXT)
+    before = page.labels()
+    for slider in page.driver.find_elements("css selector", "#labels input"):
+        slider.send_keys("\ue011")  # Home: 0
+    assert sorted(page.labels()) == sorted(LABELS)
+    first = page.find("#labels li input")
+    name = page.texts("#labels .name > span")[0]
+    first.send_keys("\ue010")  # End: 1
+    assert name not in page.labels()
+    assert first.get_attribute("aria-valuetext").startswith("1.00, probability 0.")
+    assert first.get_attribute("aria-valuetext").endswith("does not apply")
+    page.find("#reset").click()
+    assert page.labels() == before
+    assert not page.find("#reset").is_displayed()
+
+
+def test_a_threshold_moved_decides_as_the_server_would(page: Any, url: str, api: Any) -> None:
+    page.classify(TEXT)
+    for slider in page.driver.find_elements("css selector", "#labels input"):
+        slider.send_keys("\ue014" * 7)  # seven steps up
+    body = json.loads(page.find("#snippet").text.split(" -d '")[1].removesuffix("'"))
+    assert set(body["thresholds"]) == set(LABELS)
+    assert page.labels() == api(url, **body)[0]["labels"]
+
+
+def test_several_texts_are_listed_with_their_labels_and_opened_one_by_one(page: Any, url: str, api: Any) -> None:
+    texts = ["the parcel was late", "very good and cheap", "die rechnung war teuer"]
+    page.classify("\n".join(["", texts[0], "  ", *texts[1:], ""]), lines=True)
+    expected = api(url, texts)
+    assert page.texts("#list .text") == texts
+    for row, each in enumerate(expected):
+        assert page.texts(f"#list li:nth-child({row + 1}) .chip") == each["labels"]
+    page.run("document.querySelectorAll('#list button')[2].focus()")
+    page.press("\ue007")
+    assert probabilities(page) == {label: round(p, 2) for label, p in expected[2]["probabilities"].items()}
+    assert page.labels() == expected[2]["labels"]
+
+
+def test_a_text_is_never_more_than_text(page: Any) -> None:
+    page.classify(HOSTILE)
+    page.classify(f"{HOSTILE}\n{HOSTILE}", lines=True)
+    assert page.texts("#list .text") == [HOSTILE, HOSTILE]
+    assert page.run("return [window.owned, document.querySelectorAll('img, b').length]") == [None, 0]
+
+
+def test_html_is_refused_even_where_the_script_should_err(page: Any) -> None:
+    refused = "try { document.body.insertAdjacentHTML('beforeend', '<p>x</p>'); return false } catch { return true }"
+    assert page.run(refused)
+
+
+def test_a_long_text_shows_which_window_gave_each_maximum(page: Any, url: str, api: Any) -> None:
+    page.classify(LONG)
+    (expected,) = api(url, LONG, windows=True)
+    windows = expected["windows"]
+    assert len(windows) > 2
+    assert page.texts("#map button") == [str(at + 1) for at in range(len(windows))]
+    for label, shown in zip(page.texts("#labels .name > span"), page.texts("#labels .window"), strict=True):
+        best = windows[int(shown) - 1]["probabilities"][label]
+        assert best == max(each["probabilities"][label] for each in windows)
+    for at in (2, 0):
+        page.run("document.querySelectorAll('#map button')[arguments[0]].click()", at)
+        passage = page.run("return document.getElementById('excerpt').textContent")
+        assert passage == LONG[windows[at]["start"] : windows[at]["end"]]
+        assert passage
+
+
+def test_a_short_text_shows_no_windows(page: Any) -> None:
+    page.classify(LONG)
+    assert page.find("#windows").is_displayed()
+    page.classify(TEXT)
+    assert not page.find("#windows").is_displayed()
+    assert not page.find("#labels .window").is_displayed()
+
+
+@pytest.mark.parametrize("text", [TEXT, HOSTILE])
+def test_the_curl_line_gives_what_the_page_shows(page: Any, tmp_path: Path, text: str) -> None:
+    page.classify(text)
+    page.find("#labels li input").send_keys("\ue010")
+    line = page.run("return document.getElementById('snippet').textContent")
+    done = subprocess.run(["bash", "-c", line], capture_output=True, cwd=tmp_path, timeout=30, check=True)
+    assert json.loads(done.stdout)["predictions"][0]["labels"] == page.labels()
+    assert list(tmp_path.iterdir()) == []  # nothing in the text was run
+
+
+@pytest.mark.parametrize("text", [TEXT, HOSTILE])
+def test_the_python_lines_give_what_the_page_shows(page: Any, tmp_path: Path, text: str) -> None:
+    page.classify(text)
+    page.run("document.querySelector('input[value=python]').click()")
+    lines = page.run("return document.getElementById('snippet').textContent")
+    done = subprocess.run([sys.executable, "-c", lines], capture_output=True, cwd=tmp_path, timeout=30, check=True)
+    assert done.stdout.decode().startswith(str(page.labels()))
+
+
+def test_the_code_can_be_copied(page: Any) -> None:
+    grant = {"permissions": ["clipboardReadWrite"], "origin": page.url.rstrip("/")}
+    page.driver.execute_cdp_cmd("Browser.grantPermissions", grant)
+    page.classify(TEXT)
+    page.find("#copy").click()
+    page.until("return document.getElementById('copy').textContent === 'Copied'")
+    pasted = page.driver.execute_async_script("navigator.clipboard.readText().then(arguments[0])")
+    assert pasted == page.run("return document.getElementById('snippet').textContent")
+
+
+def test_everything_is_reached_by_tab(page: Any) -> None:
+    page.classify(LONG)
+    page.find("#texts").click()
+    reached = set()
+    for _ in range(40):
+        page.press("\ue004")
+        reached.add(page.run("const e = document.activeElement; return e.id || e.className || e.type"))
+    assert {"go", "range", "window", "excerpt", "snippet", "copy"} <= reached
+
+
+def test_nothing_comes_from_elsewhere_and_nothing_is_blocked(page: Any) -> None:
+    page.driver.get_log("browser")  # what other tests provoked
+    page.open()
+    page.classify(LONG)
+    fetched = page.run("return performance.getEntriesByType('resource').map((e) => e.name)")
+    assert len(fetched) >= 4
+    assert all(name.startswith((page.url, "data:")) for name in fetched)
+    assert page.driver.get_log("browser") == []
+
+
+@pytest.mark.parametrize("width", [320, 390, 768, 1280])
+def test_it_fits_the_screen(page: Any, width: int) -> None:
+    page.open(width=width, height=800)
+    for text, lines in ((LONG, False), (f"{HOSTILE}\n{'x' * 500}", True)):
+        page.classify(text, lines=lines)
+        assert page.run("return document.documentElement.scrollWidth") <= width
+
+
+CONTRAST = """
+const linear = (v) => (v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
+const luminance = (colour) => {
+  const [r, g, b] = colour.match(/[\\d.]+/g).map((v) => linear(v / 255));
+  return .2126 * r + .7152 * g + .0722 * b;
+};
+const ground = (e) => {
+  const colour = getComputedStyle(e).backgroundColor;
+  return /, 0\\)|transparent/.test(colour) ? ground(e.parentElement) : colour;
+};
+return [...document.querySelectorAll(arguments[0])].map((e) => {
+  const [a, b] = [luminance(getComputedStyle(e).color), luminance(ground(e))].sort((x, y) => y - x);
+  return (a + .05) / (b + .05);
+});
+"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_can_be_read_in_light_and_in_dark(page: Any, scheme: str) -> None:
+    """WCAG 2.2, 1.4.3: a contrast of 4.5 at least."""
+    page.open(scheme=scheme)
+    page.classify(LONG)
+    ground = page.run("return getComputedStyle(document.body).backgroundColor")
+    assert (int(ground.split("(")[1].split(",")[0]) > 128) == (scheme == "light")
+    selector = "h1, h2, .quiet, .chip, .name, .limit, .probability, #go, #texts, #snippet, #excerpt, .choice span, a"
+    contrasts = page.run(CONTRAST, selector)
+    assert len(contrasts) > 20
+    assert min(contrasts) >= 4.5
+
+
+def test_a_server_that_wants_a_key_is_given_one(bundle: Path, open_page: Any) -> None:
+    with serving(bundle, MANYLABEL_API_KEY=KEY) as url:
+        page = open_page(url)
+        assert "API key" in page.find("#alert").text
+        page.find("#key").send_keys("wrong\ue007")
+        page.until("return document.getElementById('form').ariaBusy === 'false'")
+        page.find("#key").clear()
+        page.find("#key").send_keys(KEY)
+        page.classify(TEXT)
+        assert len(page.texts("#labels .name > span")) == len(LABELS)
+        assert not page.find("#alert").is_displayed()
+        code = page.find("#snippet").text
+        assert "$MANYLABEL_API_KEY" in code
+        assert "sesame" not in code
+
+
+def test_a_server_that_is_gone_is_said_so(bundle: Path, open_page: Any) -> None:
+    with serving(bundle) as url:
+        page = open_page(url)
+        page.classify(TEXT)
+    page.classify(TEXT)
+    assert page.find("#alert").text == "The server does not answer. Is it still running?"

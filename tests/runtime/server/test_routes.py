@@ -1,0 +1,67 @@
+"""Our own routes and the pages, over HTTP."""
+
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from manylabel import Classifier
+
+httpx = pytest.importorskip("httpx")
+pytest.importorskip("uvicorn")
+
+LONG = "the parcel was late 😀 and the invoice is bad, " * 20
+
+
+def _classify(server: Any, **body: Any) -> list[dict[str, Any]]:
+    response = httpx.post(f"{server.url}/v1/classify", json=body)
+    assert response.status_code == 200, response.text
+    found: list[dict[str, Any]] = response.json()["predictions"]
+    return found
+
+
+def test_a_window_is_the_passage_that_was_read(server: Any, classifier: Classifier) -> None:
+    """The passage alone has the window's probabilities, and together they cover the text."""
+    (found,) = _classify(server, inputs=LONG, windows=True)
+    windows = found["windows"]
+    assert len(windows) == found["n_windows"] > 2
+    for window in windows:
+        alone = classifier.predict_proba(LONG[window["start"] : window["end"]])[0]
+        assert list(window["probabilities"].values()) == pytest.approx(alone.tolist(), abs=1e-6)
+    assert windows[0]["start"] == 0
+    assert windows[-1]["end"] == len(LONG.rstrip())
+    for one, next_ in pairwise(windows):
+        assert one["start"] < next_["start"] <= one["end"] < next_["end"]
+    for label, probability in found["probabilities"].items():
+        assert probability == max(window["probabilities"][label] for window in windows)
+
+
+def test_windows_come_for_every_text_and_only_where_asked_for(server: Any) -> None:
+    texts = ["good", "", "late 😀", LONG]
+    assert all("windows" not in each for each in _classify(server, inputs=texts))
+    spans = [
+        [(each["start"], each["end"]) for each in found["windows"]]
+        for found in _classify(server, inputs=texts, windows=True)
+    ]
+    assert spans[:2] == [[(0, 4)], [(0, 0)]]
+    assert [len(each) > 1 for each in spans] == [False, False, False, True]
+
+
+def test_the_pages_are_strict_in_what_they_load(server: Any) -> None:
+    for path in ("/", "/docs", "/page/page.css", "/page/page.js"):
+        response = httpx.get(server.url + path)
+        assert response.status_code == 200, path
+        assert "default-src 'none'" in response.headers["content-security-policy"]
+        assert "trusted-types 'none'" in response.headers["content-security-policy"]
+        assert response.headers["x-content-type-options"] == "nosniff"
+    assert "/v1/classify" in httpx.get(f"{server.url}/docs").text
+    assert httpx.get(f"{server.url}/page/../serving.py").status_code == 404
+    assert httpx.get(f"{server.url}/page/assets.py").status_code == 404
+
+
+def test_the_facts_are_those_of_the_server(server: Any, classifier: Classifier) -> None:
+    found = httpx.get(f"{server.url}/info").json()
+    assert found["tokenization_workers"] == 2
+    assert found["max_concurrent_requests"] == server.service.settings.max_queue_tokens // 2 + 2
+    assert found["max_batch_tokens"] == 512
+    assert found["max_input_length"] == classifier.bundle.manifest.max_length

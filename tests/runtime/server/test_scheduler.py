@@ -1,0 +1,266 @@
+"""The scheduler as a state machine, with a clock of the tests' own."""
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from manylabel.server.scheduler import Full, Policy, Scheduler, Ticket, Work
+
+
+def _names(works: list[Work[str]]) -> list[str]:
+    return [work.ticket.payload for work in works]
+
+
+def _drain(scheduler: Scheduler[str], now: float = 0.0, seconds: float = 0.001) -> list[str]:
+    """Whose texts are computed, in order, by one worker."""
+    order: list[str] = []
+    while works := scheduler.take(now):
+        scheduler.finish(works, seconds)
+        order += _names(works)
+    return order
+
+
+@pytest.fixture
+def scheduler() -> Scheduler[str]:
+    return Scheduler(Policy(workers=1, max_queue_tokens=1000))
+
+
+def test_the_earliest_deadline_goes_first(scheduler: Scheduler[str]) -> None:
+    for name, deadline in (("late", 9.0), ("soon", 3.0), ("sooner", 2.0), ("later", 10.0)):
+        scheduler.submit(name, [5], deadline=deadline, now=0.0)
+    assert _drain(scheduler) == ["sooner", "soon", "late", "later"]
+
+
+def test_equal_deadlines_go_in_the_order_of_arrival(scheduler: Scheduler[str]) -> None:
+    for name in "abcd":
+        scheduler.submit(name, [5], deadline=9.0, now=0.0)
+    assert _drain(scheduler) == ["a", "b", "c", "d"]
+
+
+def test_a_request_of_many_texts_does_not_starve_single_ones(scheduler: Scheduler[str]) -> None:
+    """However early its deadline is: once served, it is ahead of its share until the others had theirs."""
+    scheduler.submit("many", [5] * 50, deadline=1.0, now=0.0)
+    for name in "abc":
+        scheduler.submit(name, [5], deadline=9.0, now=0.0)
+    assert set(_drain(scheduler)[:7]) == {"many", "a", "b", "c"}
+
+
+def test_single_texts_do_not_keep_a_request_of_many_from_its_deadline() -> None:
+    """They keep coming, as many as are served, with earlier deadlines most of the time."""
+    scheduler: Scheduler[str] = Scheduler(Policy(workers=1, max_queue_tokens=10_000))
+    many = scheduler.submit("many", [5] * 20, deadline=3.0, now=0.0)
+    for step in range(300):
+        now = step * 0.01
+        scheduler.submit("single", [5], deadline=now + 1.0, now=now)
+        scheduler.finish(scheduler.take(now), 0.01)
+        if many.outcome == "answered":
+            break
+    assert many.outcome == "answered"
+
+
+def test_two_requests_of_many_texts_take_turns(scheduler: Scheduler[str]) -> None:
+    scheduler.submit("a", [5] * 10, deadline=1.0, now=0.0)
+    scheduler.submit("b", [5] * 10, deadline=9.0, now=0.0)
+    order = _drain(scheduler)
+    for end in range(1, 20):
+        assert abs(order[:end].count("a") - order[:end].count("b")) <= 2
+
+
+def test_a_request_that_came_too_late_costs_nothing(scheduler: Scheduler[str]) -> None:
+    late = scheduler.submit("late", [5], deadline=1.0, now=0.0)
+    scheduler.submit("in time", [5], deadline=3.0, now=0.0)
+    assert _names(scheduler.take(2.0)) == ["in time"]
+    assert late.outcome == "expired"
+
+
+def test_a_cancelled_request_costs_nothing(scheduler: Scheduler[str]) -> None:
+    gone = scheduler.submit("gone", [5, 5, 5], deadline=1.0, now=0.0)
+    scheduler.submit("here", [5], deadline=3.0, now=0.0)
+    assert scheduler.drop(gone, "cancelled")
+    assert not scheduler.drop(gone, "expired")
+    assert scheduler.queued_tokens == 5
+    assert _drain(scheduler) == ["here"]
+    assert gone.outcome == "cancelled"
+
+
+def test_a_full_queue_refuses_and_says_until_when(scheduler: Scheduler[str]) -> None:
+    scheduler.token_seconds = 0.001
+    scheduler.submit("a", [900], deadline=100.0, now=0.0)
+    with pytest.raises(Full) as refused:
+        scheduler.submit("b", [300], deadline=100.0, now=0.0)
+    assert refused.value.retry_after == pytest.approx(200 * 0.001)
+    scheduler.submit("c", [100], deadline=100.0, now=0.0)
+
+
+def test_a_request_that_would_be_too_late_is_refused_at_once(scheduler: Scheduler[str]) -> None:
+    scheduler.token_seconds = 0.01
+    for _ in range(8):
+        scheduler.submit("a", [100], deadline=100.0, now=0.0)  # 8 seconds of work
+    with pytest.raises(Full) as refused:
+        scheduler.submit("b", [10], deadline=5.0, now=0.0)
+    assert refused.value.retry_after == pytest.approx(8.1 - 0.8 * 5)
+
+
+def test_a_single_text_is_taken_while_a_request_of_many_fills_the_queue(scheduler: Scheduler[str]) -> None:
+    """It will not wait for all of them: its share is enough."""
+    scheduler.token_seconds = 0.01
+    scheduler.submit("many", [10] * 80, deadline=100.0, now=0.0)
+    single = scheduler.submit("single", [10], deadline=5.0, now=0.0)
+    assert scheduler.expected_seconds(10) < 1
+    scheduler.take(0.0)
+    scheduler.take(0.0)
+    assert single.queued == 0
+
+
+def test_batches_fill_up_to_the_tokens_and_wait_no_longer_than_they_may() -> None:
+    scheduler: Scheduler[str] = Scheduler(Policy(workers=1, max_queue_tokens=1000, batch_tokens=100, batch_wait=0.5))
+    scheduler.submit("a", [40], deadline=9.0, now=0.0)
+    assert scheduler.take(0.4) == []
+    assert scheduler.ready_at() == 0.5
+    scheduler.submit("b", [40], deadline=9.0, now=0.4)
+    scheduler.submit("c", [40], deadline=9.0, now=0.4)
+    assert _names(scheduler.take(0.4)) == ["a", "b"]
+    assert scheduler.take(0.8) == []
+    assert _names(scheduler.take(0.9)) == ["c"]
+    assert scheduler.ready_at() is None
+
+
+def test_a_text_longer_than_a_batch_goes_alone() -> None:
+    scheduler: Scheduler[str] = Scheduler(Policy(workers=1, max_queue_tokens=1000, batch_tokens=100))
+    scheduler.submit("a", [400], deadline=9.0, now=0.0)
+    scheduler.submit("b", [40], deadline=9.0, now=0.0)
+    assert _names(scheduler.take(0.0)) == ["a"]
+    assert _names(scheduler.take(0.0)) == ["b"]
+
+
+def test_what_was_dropped_does_not_fill_the_memory(scheduler: Scheduler[str]) -> None:
+    scheduler.submit("stays", [5], deadline=9.0, now=0.0)
+    for _ in range(1000):
+        scheduler.drop(scheduler.submit("gone", [5, 5], deadline=10.0, now=0.0), "cancelled")
+    assert len(scheduler._eligible) + len(scheduler._arrivals) < 200
+
+
+class Machine(RuleBasedStateMachine):
+    """Requests come, are computed by some workers, are cancelled, time passes."""
+
+    policy = Policy(workers=3, max_queue_tokens=200)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.scheduler: Scheduler[int] = Scheduler(self.policy, token_seconds=0.01)
+        self.tickets: list[Ticket[int]] = []
+        self.running: list[list[Work[int]]] = []
+        self.refused = 0
+        self.sent = 0
+        self.seen: set[tuple[int, int]] = set()
+
+    @rule(
+        costs=st.lists(st.integers(1, 30), min_size=1, max_size=6),
+        timeout=st.floats(0.01, 5.0, allow_nan=False),
+    )
+    def submit(self, costs: list[int], timeout: float) -> None:
+        self.sent += 1
+        before = self.scheduler.queued_tokens
+        try:
+            ticket = self.scheduler.submit(self.sent, costs, deadline=self.now + timeout, now=self.now)
+        except Full as refusal:
+            self.refused += 1
+            self.check_refusal(refusal, before)
+        else:
+            self.tickets.append(ticket)
+
+    def check_refusal(self, refusal: Full, before: int) -> None:
+        assert refusal.retry_after >= 0
+        assert self.scheduler.queued_tokens == before
+
+    @precondition(lambda self: len(self.running) < self.policy.workers)
+    @rule()
+    def take(self) -> None:
+        ready = self.scheduler.ready_at()
+        alive = [each for each in self.tickets if each.queued and each.deadline > self.now]
+        works = self.scheduler.take(self.now)
+        if works:
+            self.running.append(works)
+        elif alive:
+            assert ready is not None
+            assert ready > self.now, "a worker went away though a request could be computed"
+        for work in works:
+            assert work.ticket in alive, "what nobody waits for was computed"
+            assert (id(work.ticket), work.row) not in self.seen, "a text was computed twice"
+            self.seen.add((id(work.ticket), work.row))
+        self._check_order(works, alive)
+
+    def _check_order(self, works: list[Work[int]], alive: list[Ticket[int]]) -> None:
+        """Of two requests that had nothing yet and came at the same virtual time, the earlier deadline goes first."""
+        fresh = [each for each in alive if each.taken == 0]
+        for work in works:
+            if work.row == 0:
+                assert all(
+                    work.ticket.deadline <= other.deadline for other in fresh if other.start <= work.ticket.start
+                )
+
+    @precondition(lambda self: self.running)
+    @rule(data=st.data(), seconds=st.floats(0.0001, 1.0))
+    def finish(self, data: st.DataObject, seconds: float) -> None:
+        works = self.running.pop(data.draw(st.integers(0, len(self.running) - 1)))
+        self.scheduler.finish(works, seconds)
+
+    @precondition(lambda self: self.tickets)
+    @rule(data=st.data(), outcome=st.sampled_from(["cancelled", "expired", "failed"]))
+    def drop(self, data: st.DataObject, outcome: str) -> None:
+        ticket = data.draw(st.sampled_from(self.tickets))
+        stood = ticket.outcome
+        assert self.scheduler.drop(ticket, outcome) == (stood == "waiting")  # type: ignore[arg-type]
+        assert ticket.outcome == (outcome if stood == "waiting" else stood)
+
+    @rule(seconds=st.floats(0.0, 2.0))
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+
+    @invariant()
+    def nothing_is_lost(self) -> None:
+        outcomes = [ticket.outcome for ticket in self.tickets]
+        assert self.sent == self.refused + len(outcomes)
+        for ticket in self.tickets:
+            assert ticket.outcome != "answered" or ticket.done == ticket.taken == len(ticket.costs)
+            if ticket.outcome == "waiting":
+                held = sum(work.ticket is ticket for works in self.running for work in works)
+                assert ticket.done + held == ticket.taken
+                assert ticket.queued == sum(ticket.costs[ticket.taken :])
+
+    @invariant()
+    def tokens_add_up(self) -> None:
+        assert self.scheduler.queued_tokens == sum(ticket.queued for ticket in self.tickets)
+        assert self.scheduler.queued_tokens <= self.policy.max_queue_tokens
+        assert self.scheduler.running_tokens == sum(work.cost for works in self.running for work in works)
+        assert self.scheduler.waiting == sum(ticket.queued > 0 for ticket in self.tickets)
+
+    @invariant()
+    def nobody_is_ahead_of_the_share_by_more_than_a_text(self) -> None:
+        for ticket in self.tickets:
+            if ticket.queued and ticket.taken:
+                assert ticket.start <= self.scheduler._virtual + ticket.costs[ticket.taken - 1] + 1e-9
+
+    def teardown(self) -> None:
+        """What still waits is answered or too late, once workers go on."""
+        while self.running:
+            self.scheduler.finish(self.running.pop(), 0.01)
+        while works := self.scheduler.take(self.now):
+            self.scheduler.finish(works, 0.01)
+        assert all(ticket.outcome != "waiting" for ticket in self.tickets)
+        assert (self.scheduler.queued_tokens, self.scheduler.running_tokens) == (0, 0)
+
+
+class BatchMachine(Machine):
+    """The same with batches."""
+
+    policy = Policy(workers=1, max_queue_tokens=200, batch_tokens=40, batch_wait=0.3)
+
+    def teardown(self) -> None:
+        self.now += 1.0
+        super().teardown()
+
+
+TestMachine = Machine.TestCase
+TestBatchMachine = BatchMachine.TestCase
