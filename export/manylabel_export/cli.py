@@ -172,7 +172,7 @@ def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
     "--search",
     metavar="N",
     type=click.IntRange(min=2),
-    help="Try N recipes first, the default among them, and train by the best; each may take as long as a run.",
+    help="Try N recipes first, the default among them, and train by the best; each may take a run and a half.",
 )
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
 @click.option("--force", is_flag=True, help="Replace an existing output.")

@@ -1,5 +1,6 @@
 """A search tries recipes on validation alone, the default first, and trains by the best as if it had been typed."""
 
+import json
 import sys
 from dataclasses import replace
 from importlib.util import find_spec
@@ -13,7 +14,7 @@ import toy
 from manylabel.errors import InputError, MissingDependency, OutOfMemory, OutputExists
 from manylabel_export import cli
 from manylabel_export.training import Recipe, Search, read_run, train
-from manylabel_export.training.progress import evaluations
+from manylabel_export.training.progress import Progress, evaluations
 from manylabel_export.training.search import search_recipe
 from manylabel_export.training.trials import Watcher, table
 
@@ -141,12 +142,37 @@ def test_what_a_search_cannot_do_is_said_before_any_training(encoder: Path, tmp_
         Search(1)
     with pytest.raises(InputError, match="none left"):
         Search(2, ())
-    with pytest.raises(InputError, match="--search starts over"):
+    with pytest.raises(InputError, match="Leave --resume out"):
         train(toy.dataset(200), tmp_path / "run", model=str(encoder), search=Search(2), resume=True)
     (tmp_path / ".run.partial").mkdir()
     (tmp_path / ".run.partial" / "plan.json").write_text("{}")
     with pytest.raises(OutputExists, match="an interrupted run"):
         train(toy.dataset(200), tmp_path / "run", model=str(encoder), search=Search(2))
+
+
+@needs_optuna
+def test_an_interrupted_run_goes_on_by_the_values_that_were_found(
+    encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[None] = []
+
+    def die(*_: object, **__: object) -> None:
+        seen.append(None)
+        if len(seen) > 5:  # two trials of two epochs, and one epoch of the run
+            raise KeyboardInterrupt
+
+    data, search = toy.dataset(200), Search(2, ("learning_rate",))
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "on_evaluate", die)
+        with pytest.raises(KeyboardInterrupt):
+            train(data, tmp_path / "run", model=str(encoder), recipe=SHORT, search=search)
+    assert [path.name for path in tmp_path.iterdir()] == [".run.partial"]
+    with pytest.raises(InputError, match=r"as in .*plan\.json, or search anew with --force"):
+        train(data, tmp_path / "run", model=str(encoder), recipe=SHORT, search=search, resume=True)
+    kept = json.loads((tmp_path / ".run.partial" / "plan.json").read_text())["recipe"]
+    typed = replace(SHORT, learning_rate=kept["learning_rate"])
+    train(data, tmp_path / "run", model=str(encoder), recipe=typed, resume=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 @needs_optuna

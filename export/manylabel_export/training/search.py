@@ -77,12 +77,14 @@ def require_no_resume(output: Path, *, resume: bool) -> None:
     Raises:
         InputError: Both were asked for.
     """
-    if resume:
+    plan = remains_of(output) / PLAN_FILE
+    if resume and plan.exists():
         raise InputError(
-            f"--search starts over, so it cannot --resume. In its place give the values that it had found: "
-            f"--learning-rate, --epochs and --batch-size as in {remains_of(output) / PLAN_FILE}. "
-            "Or search anew with --force."
+            "--search starts over, so it cannot --resume. In its place give the values that the interrupted run has, "
+            f"--learning-rate, --epochs and --batch-size as in {plan}, or search anew with --force."
         )
+    if resume:
+        raise InputError("--search starts over, so it cannot --resume. Leave --resume out.")
 
 
 def search_recipe(search: Search, recipe: Recipe, train: Train, output: Path) -> tuple[Recipe, dict[str, Any]]:
