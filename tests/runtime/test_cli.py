@@ -214,7 +214,7 @@ def test_verify_says_what_it_checked(bundle: Path, cli: Cli) -> None:
     done = cli("verify", bundle, "--device", "cpu")
     assert done.exit_code == 0
     assert done.stdout.splitlines() == [
-        "8 files as bundled",
+        "9 files as bundled",
         "fp32 on cpu: 6 probes answered as expected",
         "int8 on cpu: 6 probes answered as expected",
         "fp16: not checked, it is not made for cpu",
