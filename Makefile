@@ -21,8 +21,8 @@ help: ## show this list
 demo: .venv/ready .venv-runtime/ready ## train, export and answer on the example reviews (about 5 minutes)
 	examples/demo.sh
 
-# Without test-clients, whose environment brings sixty packages and takes minutes to make: for changes to the server, and in CI a job of its own.
-test: lint test-workbench test-transformers5 test-runtime ## everything that CI runs
+# Without test-clients, whose environment brings some hundred packages: for changes to the server, to be called for itself.
+test: lint test-workbench test-transformers5 test-runtime ## every test but the long proofs and other people's clients
 
 lint: .venv/ready
 	$(WORKBENCH) -m ruff check

@@ -9,6 +9,7 @@ from serving import serving
 
 hub = pytest.importorskip("huggingface_hub")
 pytest.importorskip("uvicorn")
+KEY = "0123456789abcdef"
 TEXTS = ("the courier was late", "the parcel was late and the invoice is bad " * 20)
 
 
@@ -41,8 +42,8 @@ def test_softmax_is_refused_rather_than_given(client: object) -> None:
 
 
 def test_the_token_is_the_servers_key(bundle: Path) -> None:
-    with serving(bundle, MANYLABEL_API_KEY="secret") as url:
-        assert hub.InferenceClient(url, token="secret").text_classification(TEXTS[0])
+    with serving(bundle, MANYLABEL_API_KEY=KEY) as url:
+        assert hub.InferenceClient(url, token=KEY).text_classification(TEXTS[0])
         with pytest.raises(hub.errors.HfHubHTTPError) as caught:
             hub.InferenceClient(url, token="wrong").text_classification(TEXTS[0])
         assert caught.value.response.status_code == 401
