@@ -33,10 +33,10 @@ lint: .venv/ready
 test-workbench test-transformers5 test-runtime test-slow test-clients: export OMP_NUM_THREADS := 1
 
 test-workbench: .venv/ready ## all tests, with PyTorch and Optimum; the report's in Chromium need chromium and chromedriver, or are skipped
-	$(WORKBENCH) -m pytest -m "not slow"
+	$(WORKBENCH) -m pytest -m "not slow" --ignore=tests/clients
 
 test-slow: .venv/ready ## the long proofs, such as a hundred kills of a run over files
-	$(WORKBENCH) -m pytest -m slow
+	$(WORKBENCH) -m pytest -m slow --ignore=tests/clients
 
 test-transformers5: .venv-transformers5/ready ## training and export with transformers 5, without Optimum
 	$(TRANSFORMERS5) -m pytest -m "not slow" tests/export
@@ -45,7 +45,7 @@ test-runtime: .venv-runtime/tested build/tiny-bundle ## the runtime's tests on t
 	$(BARE) -m pytest -m "not slow" -p no:cacheprovider tests/runtime
 
 test-clients: .venv-clients/ready build/tiny-bundle ## the server with other people's clients, in a browser (Chromium, if there is one), and fuzzed
-	$(CLIENTS) -m pytest -m "not slow" -p no:cacheprovider tests/clients tests/page tests/deploy
+	env -u HF_HUB_OFFLINE $(CLIENTS) -m pytest -m "not slow" -p no:cacheprovider tests/clients tests/page tests/deploy
 
 # The workbench, editable. Pinned, so that today's failure is today's change.
 .venv/ready: pyproject.toml constraints/optimum.txt
