@@ -107,8 +107,7 @@ results-goemotions: build-goemotions ## English: MiniLM-L6 on GoEmotions, 28 lab
 	    --output benchmarks/results/goemotions-minilm --title "GoEmotions with MiniLM-L6"
 
 results-mobasa: .venv/ready ## German: multilingual-e5-small on MobASA, 17 labels
-	$(MANYLABEL) train $(DATA)/mobasa/data.csv --model $(E5) --output build/mobasa-run --force \
-	    --epochs 10 --patience 10 --best-by micro_f1
+	$(MANYLABEL) train $(DATA)/mobasa/data.csv --model $(E5) --output build/mobasa-run --force
 	$(MANYLABEL) export build/mobasa-run --output build/mobasa --force
 	$(MANYLABEL) bench build/mobasa --checkpoint build/mobasa-run --data $(DATA)/mobasa/data.csv \
 	    --output benchmarks/results/mobasa-e5 --title "MobASA with multilingual-e5-small"
