@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -13,6 +14,12 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 DATA = Path(os.environ.get("MANYLABEL_DATA", ROOT.parent / "shared" / "data"))
 PREBUILT = ROOT / "build" / "tiny-bundle"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _hear_interrupts() -> None:
+    """A shell has what it starts in the background ignore SIGINT, and all that this starts: the tests send it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,17 @@ from manylabel.errors import CheckpointError, MissingDependency
 from manylabel.tokenization import LongText, Tokenizer
 from manylabel_export.pooling import encoder_config
 
+VOCABULARIES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "spm.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+)
+"""One of these a folder with a tokenizer holds. Without any, transformers 5 makes up an empty one."""
+
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
 MULTI_LABEL = "multi_label_classification"
 LONGEST = 512
@@ -217,6 +228,9 @@ def _require_encoder(name: str, model: PreTrainedModel, missing: set[str]) -> No
 
 
 def _read_tokenizer(name: str) -> PreTrainedTokenizerFast:
+    folder = Path(name)
+    if folder.is_dir() and not any((folder / vocabulary).exists() for vocabulary in VOCABULARIES):
+        raise FileNotFoundError(f"it holds none of {', '.join(VOCABULARIES)}")
     try:
         return AutoTokenizer.from_pretrained(name, use_fast=True)
     except ValueError:  # transformers 4 does not know the classes that transformers 5 names
