@@ -5,21 +5,19 @@ knows all labels but the new one, the second half the new one alone. `result.jso
 after every training: what was interrupted goes on where it stood.
 """
 
-import json
-import os
-import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest.mock import patch
 
 import click
 import numpy as np
 from numpy.typing import NDArray
 
-from manylabel_bench.machine import describe
+from manylabel_bench import ledger
 from manylabel_export import checkpoint
 from manylabel_export.checkpoint import DEFAULT_MODEL
 from manylabel_export.dataset import Dataset
@@ -60,11 +58,8 @@ def without_answers() -> Iterator[None]:
         memory = remember(*given)
         return replace(memory, train=np.full_like(memory.train, np.nan))
 
-    adding.remember = forget  # type: ignore[assignment]
-    try:
+    with patch.object(adding, "remember", forget):
         yield
-    finally:
-        adding.remember = remember
 
 
 def measure(data: Dataset, label: str, seed: int, options: dict[str, Any], scratch: Path) -> Iterator[dict[str, Any]]:
@@ -108,7 +103,10 @@ def rows(runs: Sequence[dict[str, Any]]) -> Iterator[list[str]]:
         if of_way:
             yield [
                 way,
-                *(_spread([run[key] for run in of_way]) for key in ("old_macro_f1", "new_f1", "old_decisions_kept")),
+                *(
+                    ledger.spread([run[key] for run in of_way])
+                    for key in ("old_macro_f1", "new_f1", "old_decisions_kept")
+                ),
             ]
 
 
@@ -130,9 +128,7 @@ def markdown(result: dict[str, Any]) -> str:
             "",
             *("| " + " | ".join(row) + " |" for row in table),
             "",
-            f"Machine: {machine['cpu']} ({', '.join(machine['flags'])}), Python {machine['python']}, "
-            + ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
-            + ".",
+            ledger.machine_line(machine),
             "",
         ]
     )
@@ -151,7 +147,7 @@ def markdown(result: dict[str, Any]) -> str:
 def main(**options: Any) -> None:
     """Add a label to a model that was trained without it, in two ways, and measure both."""
     data = read(options["data"])
-    result = _begun(options, data)
+    result = ledger.begin(options, data, label=options["label"], labels=len(data.labels))
     for seed in options["seeds"]:
         if sum(run["seed"] == seed for run in result["runs"]) == len(WAYS):
             continue
@@ -159,50 +155,16 @@ def main(**options: Any) -> None:
         with TemporaryDirectory() as scratch:
             for run in measure(data, options["label"], seed, options, Path(scratch)):
                 result["runs"].append(run)
-                _write(result, options["output"])
+                ledger.write(result, options["output"], markdown(result))
                 click.echo(f"{run['way']}, seed {seed}: old {run['old_macro_f1']:.4f}, new {run['new_f1']}")
-    _write(result, options["output"])
-
-
-def _begun(options: dict[str, Any], data: Dataset) -> dict[str, Any]:
-    """What an interrupted measurement has, or nothing yet."""
-    path = options["output"] / "result.json"
-    runs = json.loads(path.read_text(encoding="utf-8"))["runs"] if path.exists() else []
-    return {
-        "title": options["title"],
-        "data": f"../shared/data/{options['data'].parent.name}/{options['data'].name}",
-        "label": options["label"],
-        "labels": len(data.labels),
-        "epochs": options["epochs"],
-        "texts": {name: len(data.part(name)) for name in ("train", "validation", "test")},
-        "machine": describe() | {"threads": os.environ.get("OMP_NUM_THREADS", "all")},
-        "runs": runs,
-    }
+    ledger.write(result, options["output"], markdown(result))
 
 
 def command(result: dict[str, Any]) -> str:
-    """What measures again all that has been measured, with data where the Makefile looks for it."""
+    """What measures again all that has been measured."""
     options = {"data": result["data"], "label": result["label"], "output": "FOLDER", "title": result["title"]}
     options |= {"epochs": result["epochs"]}
-    words = [word for name, value in options.items() if value for word in (f"--{name}", str(value))]
-    words += [word for seed in sorted({run["seed"] for run in result["runs"]}) for word in ("--seed", str(seed))]
-    return shlex.join(["python", "-m", "manylabel_bench.adding", *words])
-
-
-def _write(result: dict[str, Any], folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    unfinished = folder / "result.json.new"
-    unfinished.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    os.replace(unfinished, folder / "result.json")
-    (folder / "README.md").write_text(markdown(result), encoding="utf-8")
-
-
-def _spread(values: Sequence[float | None]) -> str:
-    known = [value for value in values if value is not None]
-    if not known:
-        return ""
-    mean = f"{np.mean(known):.4f}"
-    return f"{mean} ± {np.std(known, ddof=1):.4f}" if len(known) > 1 else mean
+    return ledger.command("adding", [], options, {"seed": sorted({run["seed"] for run in result["runs"]})})
 
 
 if __name__ == "__main__":

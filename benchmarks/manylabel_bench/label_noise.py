@@ -18,6 +18,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from manylabel_bench import ledger
 from manylabel_bench.machine import describe
 from manylabel_export import checkpoint
 from manylabel_export.dataset import Dataset
@@ -104,10 +105,7 @@ def markdown(result: dict[str, Any]) -> str:
             "| --- | ---: |" + " ---: |" * (len(FIRST) + 1),
             *rows,
             "",
-            f"Machine: {machine['cpu']} ({', '.join(machine['flags'])}), shared with other work, Python "
-            f"{machine['python']}, "
-            + ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
-            + ".",
+            ledger.machine_line(machine, note=", shared with other work"),
             "",
         ]
     )
@@ -138,24 +136,15 @@ def main(**options: Any) -> None:
         run = measure(data, options["share"], seed, model=options["model"], retrain=retrain)
         result["runs"].append(run)
         click.echo(json.dumps(run))
-        _write(result, options["output"])
+        ledger.write(result, options["output"], markdown(result))
 
 
 def _command(options: dict[str, Any]) -> str:
     """What measures this again, with data where the Makefile looks for it."""
-    data = f"../shared/data/{options['data'].parent.name}/{options['data'].name}"
-    words = [data, "--output", "FOLDER", "--title", options["title"]]
+    words = [ledger.data_path(options["data"]), "--output", "FOLDER", "--title", options["title"]]
     words += [word for name in ("share", "model", "epochs", "folds") for word in (f"--{name}", str(options[name]))]
     words += [word for seed in options["seeds"] for word in ("--seed", str(seed))]
     return shlex.join(["python", "-m", "manylabel_bench.label_noise", *words, *["--quick"] * options["quick"]])
-
-
-def _write(result: dict[str, Any], folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    unfinished = folder / "result.json.new"
-    unfinished.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    os.replace(unfinished, folder / "result.json")
-    (folder / "README.md").write_text(markdown(result), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -4,9 +4,6 @@
 writes `result.json` and `README.md` anew after every run: what was interrupted goes on where it stood.
 """
 
-import json
-import os
-import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,7 +12,7 @@ from typing import Any
 import click
 import numpy as np
 
-from manylabel_bench.machine import describe
+from manylabel_bench import ledger
 from manylabel_export.checkpoint import DEFAULT_MODEL
 from manylabel_export.dataset import Dataset
 from manylabel_export.reading import read
@@ -73,8 +70,8 @@ def rows(runs: Sequence[dict[str, Any]], losses: Sequence[str]) -> Iterator[list
     for loss in losses:
         of_loss = [run for run in runs if run["loss"] == loss]
         if of_loss:
-            tuned = [_spread([run["tuned"][name] for run in of_loss]) for name in SHOWN]
-            half = [_spread([run["at_half"][name] for run in of_loss]) for name in SHOWN[:2]]
+            tuned = [ledger.spread([run["tuned"][name] for run in of_loss]) for name in SHOWN]
+            half = [ledger.spread([run["at_half"][name] for run in of_loss]) for name in SHOWN[:2]]
             yield [loss, *tuned, *half, ", ".join(str(run["seed"]) for run in of_loss)]
 
 
@@ -96,10 +93,7 @@ def markdown(result: dict[str, Any]) -> str:
             *("| " + " | ".join(row) + " |" for row in table),
             "",
             *(line for said in _missing(result) for line in (said, "")),
-            f"Machine: {machine['cpu']} ({', '.join(machine['flags'])}), "
-            f"Python {machine['python']}, "
-            + ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
-            + ".",
+            ledger.machine_line(machine),
             "",
         ]
     )
@@ -121,7 +115,13 @@ def main(**options: Any) -> None:
     """Train and measure every loss of SETTING."""
     data = read(options["data"])
     data = cut(data, options["training_rows"]) if options["training_rows"] else data
-    result = _begun(options, data)
+    result = ledger.begin(
+        options,
+        data,
+        setting=options["setting"],
+        cut=options["training_rows"],
+        losses=list(SETTINGS[options["setting"]]),
+    )
     for seed in options["seeds"]:
         for loss in options["losses"] or SETTINGS[options["setting"]]:
             if (loss, seed) in {(run["loss"], run["seed"]) for run in result["runs"]}:
@@ -129,37 +129,19 @@ def main(**options: Any) -> None:
             single = options["setting"] == "single-positive"
             run = run_once(data, loss, seed, single=single, model=options["model"], epochs=options["epochs"])
             result["runs"].append(run)
-            _write(result, options["output"])
+            ledger.write(result, options["output"], markdown(result))
             click.echo(f"{loss}, seed {seed}: macro-F1 {run['tuned']['macro_f1']:.4f}")
-    _write(result, options["output"])
-
-
-def _begun(options: dict[str, Any], data: Dataset) -> dict[str, Any]:
-    """What an interrupted measurement has, or nothing yet."""
-    path = options["output"] / "result.json"
-    runs = json.loads(path.read_text(encoding="utf-8"))["runs"] if path.exists() else []
-    return {
-        "title": options["title"],
-        "setting": options["setting"],
-        "data": f"../shared/data/{options['data'].parent.name}/{options['data'].name}",
-        "cut": options["training_rows"],
-        "epochs": options["epochs"],
-        "losses": list(SETTINGS[options["setting"]]),
-        "texts": {name: len(data.part(name)) for name in ("train", "validation", "test")},
-        "machine": describe() | {"threads": os.environ.get("OMP_NUM_THREADS", "all")},
-        "runs": runs,
-    }
+    ledger.write(result, options["output"], markdown(result))
 
 
 def command(result: dict[str, Any]) -> str:
-    """What measures again all that has been measured, with data where the Makefile looks for it."""
+    """What measures again all that has been measured."""
     options = {"data": result["data"], "output": "FOLDER", "title": result["title"], "cut": result["cut"]}
     options |= {"epochs": result["epochs"]}
-    words = [word for name, value in options.items() if value for word in (f"--{name}", str(value))]
-    words += [word for seed in sorted({run["seed"] for run in result["runs"]}) for word in ("--seed", str(seed))]
     measured = [loss for loss in result["losses"] if loss in {run["loss"] for run in result["runs"]}]
-    words += [word for loss in measured for word in ("--loss", loss)] if measured != result["losses"] else []
-    return shlex.join(["python", "-m", "manylabel_bench.losses", result["setting"], *words])
+    several = {"seed": sorted({run["seed"] for run in result["runs"]})}
+    several |= {"loss": measured} if measured != result["losses"] else {}
+    return ledger.command("losses", [result["setting"]], options, several)
 
 
 def _missing(result: dict[str, Any]) -> Iterator[str]:
@@ -170,19 +152,6 @@ def _missing(result: dict[str, Any]) -> Iterator[str]:
         yield f"**Not measured yet: {', '.join(none)}.**"
     if any(0 < len(measured) < WANTED_SEEDS for measured in seeds.values()):
         yield f"**Fewer than {WANTED_SEEDS} seeds: differences of a point may be chance.**"
-
-
-def _write(result: dict[str, Any], folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    unfinished = folder / "result.json.new"
-    unfinished.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    os.replace(unfinished, folder / "result.json")
-    (folder / "README.md").write_text(markdown(result), encoding="utf-8")
-
-
-def _spread(values: Sequence[float]) -> str:
-    mean = f"{np.mean(values):.4f}"
-    return f"{mean} ± {np.std(values, ddof=1):.4f}" if len(values) > 1 else mean
 
 
 if __name__ == "__main__":

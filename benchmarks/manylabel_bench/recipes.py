@@ -5,9 +5,6 @@ writes `result.json` and `README.md` anew after every run: what was interrupted 
 figures of the validation split, by which one chooses, beside those of the test split.
 """
 
-import json
-import os
-import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +12,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
-import numpy as np
 
+from manylabel_bench import ledger
 from manylabel_bench.losses import cut
-from manylabel_bench.machine import describe
 from manylabel_export.checkpoint import DEFAULT_MODEL
 from manylabel_export.dataset import Dataset
 from manylabel_export.reading import read
@@ -55,7 +51,7 @@ def rows(runs: Sequence[dict[str, Any]], ways: Sequence[str]) -> Iterator[list[s
     for way in ways:
         of_way = [run for run in runs if run["way"] == way]
         if of_way:
-            values = [_spread([run[split][at][name] for run in of_way]) for _, split, at, name in COLUMNS]
+            values = [ledger.spread([run[split][at][name] for run in of_way]) for _, split, at, name in COLUMNS]
             yield [way, *values, ", ".join(str(run["seed"]) for run in of_way)]
 
 
@@ -77,10 +73,7 @@ def markdown(result: dict[str, Any]) -> str:
             *("| " + " | ".join(row) + " |" for row in table),
             "",
             *(line for said in _missing(result) for line in (said, "")),
-            f"Machine: {machine['cpu']} ({', '.join(machine['flags'])}), "
-            f"Python {machine['python']}, "
-            + ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
-            + ".",
+            ledger.machine_line(machine),
             "",
         ]
     )
@@ -102,7 +95,13 @@ def main(**options: Any) -> None:
     """Train and measure every way of SETTING."""
     data = read(options["data"])
     data = cut(data, options["training_rows"]) if options["training_rows"] else data
-    result = _begun(options, data)
+    result = ledger.begin(
+        options,
+        data,
+        setting=options["setting"],
+        cut=options["training_rows"],
+        ways=list(SETTINGS[options["setting"]]),
+    )
     for seed in options["seeds"]:
         for way in options["ways"] or SETTINGS[options["setting"]]:
             if (way, seed) in {(run["way"], run["seed"]) for run in result["runs"]}:
@@ -110,37 +109,19 @@ def main(**options: Any) -> None:
             recipe = replace(Recipe(seed=seed, epochs=options["epochs"]), **SETTINGS[options["setting"]][way])
             run = {"way": way, **run_once(data, recipe, options["model"])}
             result["runs"].append(run)
-            _write(result, options["output"])
+            ledger.write(result, options["output"], markdown(result))
             click.echo(f"{way}, seed {seed}: validation macro-F1 {run['validation']['tuned']['macro_f1']:.4f}")
-    _write(result, options["output"])
-
-
-def _begun(options: dict[str, Any], data: Dataset) -> dict[str, Any]:
-    """What an interrupted measurement has, or nothing yet."""
-    path = options["output"] / "result.json"
-    runs = json.loads(path.read_text(encoding="utf-8"))["runs"] if path.exists() else []
-    return {
-        "title": options["title"],
-        "setting": options["setting"],
-        "data": f"../shared/data/{options['data'].parent.name}/{options['data'].name}",
-        "cut": options["training_rows"],
-        "epochs": options["epochs"],
-        "ways": list(SETTINGS[options["setting"]]),
-        "texts": {name: len(data.part(name)) for name in ("train", "validation", "test")},
-        "machine": describe() | {"threads": os.environ.get("OMP_NUM_THREADS", "all")},
-        "runs": runs,
-    }
+    ledger.write(result, options["output"], markdown(result))
 
 
 def command(result: dict[str, Any]) -> str:
-    """What measures again all that has been measured, with data where the Makefile looks for it."""
+    """What measures again all that has been measured."""
     options = {"data": result["data"], "output": "FOLDER", "title": result["title"], "cut": result["cut"]}
     options |= {"epochs": result["epochs"]}
-    words = [word for name, value in options.items() if value for word in (f"--{name}", str(value))]
-    words += [word for seed in sorted({run["seed"] for run in result["runs"]}) for word in ("--seed", str(seed))]
     measured = [way for way in result["ways"] if way in {run["way"] for run in result["runs"]}]
-    words += [word for way in measured for word in ("--way", way)] if measured != result["ways"] else []
-    return shlex.join(["python", "-m", "manylabel_bench.recipes", result["setting"], *words])
+    several = {"seed": sorted({run["seed"] for run in result["runs"]})}
+    several |= {"way": measured} if measured != result["ways"] else {}
+    return ledger.command("recipes", [result["setting"]], options, several)
 
 
 def _missing(result: dict[str, Any]) -> Iterator[str]:
@@ -151,19 +132,6 @@ def _missing(result: dict[str, Any]) -> Iterator[str]:
         yield f"**Not measured yet: {'; '.join(none)}.**"
     if any(0 < len(measured) < WANTED_SEEDS for measured in seeds.values()):
         yield f"**Fewer than {WANTED_SEEDS} seeds: differences of a point may be chance.**"
-
-
-def _write(result: dict[str, Any], folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    unfinished = folder / "result.json.new"
-    unfinished.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    os.replace(unfinished, folder / "result.json")
-    (folder / "README.md").write_text(markdown(result), encoding="utf-8")
-
-
-def _spread(values: Sequence[float]) -> str:
-    mean = f"{np.mean(values):.4f}"
-    return f"{mean} ± {np.std(values, ddof=1):.4f}" if len(values) > 1 else mean
 
 
 if __name__ == "__main__":
