@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from manylabel.bundle import MANIFEST, Manifest, Variant
+from manylabel.bundle import FP32, MANIFEST, Manifest, Variant
 from manylabel_export.goals import Goal, Goals, read_goals
 
 MARKDOWN = ("\\", "|", "`", "*", "_", "<", "[", "]")
@@ -130,7 +130,17 @@ def _variants(manifest: Manifest) -> list[str]:
         f"on the {'validation' if manifest.thresholds_tuned else 'probe'} texts.",
         "",
         *_table(head, rows),
+        *_without_fp32(manifest),
     ]
+
+
+def _without_fp32(manifest: Manifest) -> Iterator[str]:
+    if FP32 not in (variant.file for variant in manifest.variants):
+        yield ""
+        yield (
+            f"The fp32 graph was proved equal to PyTorch on these texts. {_code(FP32)} is not in this bundle; readers "
+            "without ONNX Runtime's own operators (OpenVINO) and Optimum need one with it."
+        )
 
 
 def _variant_row(variant: Variant) -> list[str]:

@@ -238,7 +238,7 @@ def train(**options: Any) -> None:
     "precisions",
     type=click.Choice(["fp32", "int8", "fp16"]),
     multiple=True,
-    help="Variants to make, fp32 always among them; may be repeated.  [default: all]",
+    help="Variants to write; may be repeated. fp32 is made and proved in any case.  [default: all]",
 )
 @click.option(
     "--long-text",

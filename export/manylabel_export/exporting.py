@@ -78,7 +78,7 @@ def export(
         validation: Labelled texts that the model has not seen, for thresholds and parity; a run brings its own. Without
             them thresholds are 0.5, the bundle says so, and parity is proved on the probes.
         engine: What traces: `"optimum"`, `"torch"`, or `"auto"`: Optimum where it is installed.
-        precisions: The variants to make; fp32 is always made.
+        precisions: The variants to write. The fp32 graph is always made and proved, and written if it is among them.
         policy: What happens to texts beyond `max_length`; None for what the run was trained for, and `"window"` for
             other checkpoints.
         goals: What thresholds are chosen for. None: what the run's were; F1 without a run.
@@ -105,6 +105,7 @@ def export(
     thresholds = chosen.thresholds
     graphs = graph.build(subject.model, engine=engine, precisions=tuple(dict.fromkeys(("fp32", *precisions))))
     judged = [_judge(made, subject, encodings, expected, thresholds) for made in graphs.values()]
+    judged = [one for one in judged if one.made.precision in precisions]
     variants = [_variant(one, subject, expected, thresholds) for one in judged]
     manifest = _manifest(subject, variants, chosen, engine)
     return write_bundle(
@@ -113,7 +114,7 @@ def export(
         {one.file: one.content for one in judged},
         subject.model,
         subject.tokenizer,
-        report=bundle_report(Path(output).name, manifest, subject, expected),
+        report=bundle_report(Path(output).name, manifest, subject, expected, thresholds),
         force=force,
     )
 
