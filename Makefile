@@ -50,7 +50,7 @@ test-clients: .venv-clients/ready build/tiny-bundle ## the server with other peo
 # The workbench, editable. Pinned, so that today's failure is today's change.
 .venv/ready: pyproject.toml constraints/optimum.txt
 	$(PYTHON) -m venv .venv
-	$(WORKBENCH) $(PIP) install -c constraints/optimum.txt -e '.[export,lora,search,bench,files,server,cpu,demo,dev]'
+	$(WORKBENCH) $(PIP) install -c constraints/optimum.txt -e '.[export,lora,search,bench,files,server,sign,cpu,demo,dev]'
 	touch $@
 
 .venv-transformers5/ready: pyproject.toml constraints/transformers5.txt
