@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from manylabel_bench.reliability import corruption
+from manylabel import Bundle
+from manylabel_bench.reliability import corruption, texts
 
 
 @pytest.fixture
@@ -44,3 +45,21 @@ def test_the_page_has_the_figures_and_the_control(
     assert flips["control: found by names and sizes alone"].startswith("0 of ")
     page = (output / "README.md").read_text()
     assert "Control, ONNX Runtime alone on `model_int8.onnx` with one bit changed, 20 times" in page
+
+
+@pytest.mark.parametrize("kind", texts.UNITS)
+def test_a_text_of_every_kind_is_read_up_to_the_bound(bundle: Path, kind: str) -> None:
+    found = texts.read_once(str(bundle), kind, "100000", "ours")
+    manifest = Bundle.open(bundle).manifest
+    assert 2 <= found["tokens"] <= 16 * manifest.max_length * manifest.long_text.max_windows
+
+
+def test_the_page_compares_with_the_library(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = ("words", "lone surrogates")
+    monkeypatch.setattr(texts, "UNITS", {kind: texts.UNITS[kind] for kind in kinds})
+    done = CliRunner().invoke(texts.main, [str(bundle), "--size", "50000", "--output", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    rows = json.loads((tmp_path / "texts.json").read_text())["rows"]
+    assert [row["text"] for row in rows] == list(kinds)
+    assert rows[0]["control: ms"] != "fails"
+    assert rows[1]["control: ms"] == "fails"  # the library refuses what is no UTF-8
