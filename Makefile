@@ -14,7 +14,7 @@ CLIENTS := .venv-clients/bin/python
 WHEEL := build/wheel/stamp
 SOURCES := pyproject.toml LICENSE README.md $(shell find runtime export benchmarks/manylabel_bench -name '*.py' -o -path '*/server/page/*')
 
-.PHONY: help demo test test-slow results-goemotions results-mobasa results-single-positive results-imbalance results-steam results-pooling results-add-label results-scoring results-label-noise results-server build-goemotions lint test-workbench test-transformers5 test-runtime test-clients clean
+.PHONY: help demo test test-slow fuzz results-goemotions results-mobasa results-single-positive results-imbalance results-steam results-pooling results-add-label results-scoring results-label-noise results-server build-goemotions lint test-workbench test-transformers5 test-runtime test-clients clean
 help: ## show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 24
 
@@ -47,10 +47,16 @@ test-runtime: .venv-runtime/tested build/tiny-bundle ## the runtime's tests on t
 test-clients: .venv-clients/ready build/tiny-bundle ## the server with other people's clients, in a browser (Chromium, if there is one), and fuzzed
 	env -u HF_HUB_OFFLINE $(CLIENTS) -m pytest -m "not slow" -p no:cacheprovider tests/clients tests/page tests/deploy
 
+# Every reader of hostile bytes for FUZZ_SECONDS each: 60 in CI, an hour by hand before a release.
+FUZZ_SECONDS ?= 60
+fuzz: .venv/ready build/tiny-bundle ## search for bytes that a reader fails on: manifest, texts, requests, CSV, JSON lines
+	for target in manifest texts requests csv jsonl; do \
+	    $(WORKBENCH) tests/fuzz/run.py $$target --seconds $(FUZZ_SECONDS); done
+
 # The workbench, editable. Pinned, so that today's failure is today's change.
 .venv/ready: pyproject.toml constraints/optimum.txt
 	$(PYTHON) -m venv .venv
-	$(WORKBENCH) $(PIP) install -c constraints/optimum.txt -e '.[export,lora,search,bench,files,server,cpu,demo,dev]'
+	$(WORKBENCH) $(PIP) install -c constraints/optimum.txt -e '.[export,lora,search,bench,files,server,sign,cpu,demo,dev]'
 	touch $@
 
 .venv-transformers5/ready: pyproject.toml constraints/transformers5.txt

@@ -16,6 +16,7 @@ from manylabel.cores import available_cores
 from manylabel.decisions import Prediction, Thresholds, decide, ranked, resolve_thresholds
 from manylabel.errors import BundleError, InputError, InvalidText
 from manylabel.session import Device, Session, resolve_device
+from manylabel.signing import open_signed
 from manylabel.streaming import stream
 from manylabel.tokenization import Encoding, Outcome, Tokenizer, as_texts
 from manylabel.variants import Precision, choose_variant
@@ -34,6 +35,7 @@ class Options:
     device: Device
     precision: Precision
     threads: int | None
+    verify_key: Path | None = None
 
 
 class Classifier:
@@ -79,6 +81,7 @@ class Classifier:
         device: Device = "auto",
         precision: Precision = "auto",
         threads: int | None = None,
+        verify_key: Path | str | None = None,
     ) -> "Classifier":
         """Load a bundle.
 
@@ -89,8 +92,10 @@ class Classifier:
             device: `"cpu"`, `"cuda"`, or `"auto"`: CUDA where it is offered and there is a GPU, else the CPU.
             precision: A variant of the bundle; `"auto"` takes the fastest that is meant for the device.
             threads: Cores to use on the CPU; `None` takes all that this process may use.
+            verify_key: A public key, in PEM; only a bundle with a signature by it beside it, `PATH.sig`, is loaded.
 
         Raises:
+            SignatureInvalid: It is not signed by the key.
             BundleError: The bundle is damaged.
             DeviceUnavailable: The device was asked for and cannot run.
             InputError: There is no bundle, or no such variant in it.
@@ -98,9 +103,10 @@ class Classifier:
         """
         if threads is not None and threads < 1:
             raise InputError(f"threads is {threads}; it has to be 1 or more, or None for all cores.")
-        bundle = Bundle.open(path)
+        bundle = open_signed(path, verify_key)
         variant = choose_variant(bundle, resolve_device(device), precision)
-        return cls(bundle, variant, Options(device, precision, threads))
+        key = None if verify_key is None else Path(verify_key).absolute()  # for who loads it again elsewhere
+        return cls(bundle, variant, Options(device, precision, threads, key))
 
     def __reduce__(self) -> tuple[object, tuple[object, ...]]:
         return _reload, (self.bundle.path.absolute(), self.bundle.digest, self._options)
@@ -297,7 +303,7 @@ class Classifier:
 
 
 def _reload(path: Path, digest: str, options: Options) -> Classifier:
-    classifier = Classifier.load(path, device=options.device, precision=options.precision, threads=options.threads)
+    classifier = Classifier.load(path, **vars(options))
     if classifier.bundle.digest != digest:
         raise BundleError(f"{path} holds another bundle than the classifier that was pickled. Load it by its path.")
     return classifier
