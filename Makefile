@@ -14,7 +14,7 @@ CLIENTS := .venv-clients/bin/python
 WHEEL := build/wheel/stamp
 SOURCES := pyproject.toml LICENSE README.md $(shell find runtime export benchmarks/manylabel_bench -name '*.py' -o -path '*/server/page/*')
 
-.PHONY: help demo test test-slow results-goemotions results-mobasa results-single-positive results-imbalance results-steam results-pooling results-add-label results-scoring results-label-noise results-server build-goemotions lint test-workbench test-transformers5 test-runtime test-clients clean
+.PHONY: help demo test test-slow results-goemotions results-mobasa results-single-positive results-imbalance results-steam results-pooling results-add-label results-splits results-scoring results-label-noise results-server build-goemotions lint test-workbench test-transformers5 test-runtime test-clients clean
 help: ## show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 24
 
@@ -139,6 +139,10 @@ results-pooling: .venv/ready ## what the head reads: the checkpoint's own head, 
 results-add-label: .venv/ready ## what a model forgets when a label is added: MAMS-ACSA
 	$(WORKBENCH) -m manylabel_bench.adding --data $(DATA)/mams_acsa/data.csv --label service --epochs 4 \
 	    --output benchmarks/results/add-label --title "A label added to a model of seven: MAMS-ACSA with MiniLM-L6"
+
+results-splits: .venv/ready ## splits at random, by iterative-stratification and ours, on all sets: a minute, nothing is trained
+	$(WORKBENCH) -m manylabel_bench.splits $(patsubst %,--data $(DATA)/%/data.csv,goemotions mobasa mams_acsa steam_review_aspect) \
+	    --output benchmarks/results/splits
 
 results-label-noise: .venv/ready ## labels removed at random: how many of the first suggestions of review-labels are among them
 	$(WORKBENCH) -m manylabel_bench.label_noise $(DATA)/mams_acsa/data.csv --output benchmarks/results/label-noise \
