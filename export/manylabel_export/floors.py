@@ -74,4 +74,5 @@ def halfway(scores: NDArray[np.floating], decided: int | NDArray[np.intp]) -> ND
     ranked = -np.sort(-scores.astype(np.float64))
     above, below = ranked[np.asarray(decided) - 1], np.append(ranked, 0.0)[decided]
     middle = ((above + below) / 2).astype(np.float32)
-    return np.where(middle > below, middle, above)
+    thresholds: NDArray[np.float64] = np.where(middle > below, middle, above)
+    return thresholds

@@ -22,7 +22,7 @@ def test_deviations_sizes_and_copies_are_counted() -> None:
     found = judge(data, parts, find_copies(texts))
     assert found["validation"] == 4
     assert found["test"] == 1
-    assert found["rows"] == 2  # validation has four rows of the first label and three of the second; two and one are due
+    assert found["rows"] == 2  # validation is due two rows of the first label and one of the second; has four, three
     assert found["share"] == 2
     assert found["copies"] == 1  # the last two rows
 
