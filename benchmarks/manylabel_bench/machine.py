@@ -3,11 +3,11 @@
 import os
 import platform
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from manylabel.cores import available_cores
+from manylabel_export.versions import installed
 
 PACKAGES = (
     "manylabel",
@@ -33,12 +33,5 @@ def describe() -> dict[str, Any]:
         "cores": available_cores(),
         "load_1min": os.getloadavg()[0],
         "python": sys.version.split()[0],
-        "versions": {name: found for name in PACKAGES if (found := _version(name))},
+        "versions": installed(PACKAGES),
     }
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None

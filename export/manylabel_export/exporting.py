@@ -3,7 +3,6 @@
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from manylabel_export.subject import Subject, load_subject
 from manylabel_export.thresholds import matched_thresholds
 from manylabel_export.training import long_text_for
 from manylabel_export.training.judging import calibrate
+from manylabel_export.versions import installed
 
 HALF = 0.5
 PACKAGES = ("torch", "transformers", "optimum-onnx", "onnx", "onnxruntime")
@@ -218,7 +218,7 @@ def _manifest(subject: Subject, variants: Sequence[Variant], chosen: Chosen, eng
             **subject.source,
             **({} if subject.targets is None else {"thresholds": chosen.as_dict()}),
             "engine": graph.resolve_engine(engine),
-            "exported_with": {"manylabel": __version__, **{name: _version(name) for name in PACKAGES}},
+            "exported_with": {"manylabel": __version__, **installed(PACKAGES)},
             "machine": platform.machine(),
         },
         metrics=subject.metrics,
@@ -232,10 +232,3 @@ def _probes(subject: Subject) -> tuple[Probe, ...]:
     return tuple(
         Probe(text, dict(zip(subject.labels, row, strict=True))) for text, row in zip(subject.probes, rows, strict=True)
     )
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
