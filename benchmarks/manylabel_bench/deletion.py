@@ -106,18 +106,18 @@ def markdown(result: Mapping[str, Any]) -> str:
             f"`{result['command']}`",
             "",
             f"{result['texts']:,} texts of the test split, chosen at random (seed {result['seed']}) among those of "
-            f"{FEWEST} words or more that have a label; the most probable label is explained, by {result['precision']} on "
-            "the CPU. Words are taken out of the text and what is left is scored anew. Share of the score that is left, "
-            f"means over the texts (at random: over {RANDOM_ORDERS} orders of each), and the area under the curve, in "
-            "which less is faster:",
+            f"{FEWEST} words or more that have a label; the most probable label is explained, by "
+            f"{result['precision']} on the CPU. Words are taken out of the text and what is left is scored anew. Share "
+            f"of the score that is left, means over the texts (at random: of {RANDOM_ORDERS} orders of each), and the "
+            "area under the curve, in which less is faster:",
             "",
             "| words taken away | " + " | ".join(f"{share:.0%}" for share in SHARES) + " | area |",
             "| --- |" + " ---: |" * (len(SHARES) + 1),
             *rows,
             "",
             "Taking away by falling effect lies below taking away at random in "
-            f"{result['below_random']:.1%} of the texts, by rising effect above it in {result['above_random']:.1%}. All "
-            "three end with the score of an empty text.",
+            f"{result['below_random']:.1%} of the texts, by rising effect above it in {result['above_random']:.1%}. "
+            "All three end with the score of an empty text.",
             "",
             ledger.machine_line(result["machine"]),
             "",

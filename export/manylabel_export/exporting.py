@@ -25,6 +25,7 @@ from manylabel_export.choosing import Chosen, Scored, choose_thresholds, guarant
 from manylabel_export.dataset import Dataset
 from manylabel_export.goals import Goals
 from manylabel_export.metrics import multilabel_metrics
+from manylabel_export.score_reference import score_reference
 from manylabel_export.subject import Subject, load_subject
 from manylabel_export.thresholds import matched_thresholds
 from manylabel_export.training import long_text_for
@@ -110,7 +111,7 @@ def export(
     return write_bundle(
         Path(output),
         manifest,
-        {one.file: one.content for one in judged},
+        {**{one.file: one.content for one in judged}, **score_reference(subject, expected, thresholds)},
         subject.model,
         subject.tokenizer,
         report=bundle_report(Path(output).name, manifest, subject, expected),

@@ -45,11 +45,11 @@ def test_the_result_is_written_with_its_command(learned: Path, tmp_path: Path) -
         [row for row in range(len(rows)) if len(rows.texts[row].split()) >= FEWEST or rows.split[row] != "test"]
     )
     data = write_csv(tmp_path / "data.csv", long)
-    options = ["--data", data, "--output", tmp_path / "result", "--title", "Toy", "--texts", 10]
+    options = ["--data", data, "--output", tmp_path / "result", "--title", "Toy", "--texts", 5]
     done = CliRunner().invoke(main, [str(each) for each in (learned, *options)], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     result = json.loads((tmp_path / "result" / "result.json").read_text())
-    assert result["texts"] == 10
+    assert result["texts"] == 5
     assert result["areas"]["falls"] < result["areas"]["random"] < result["areas"]["rises"]
     assert all(len(curve) == len(SHARES) for curve in result["curves"].values())
     page = (tmp_path / "result" / "README.md").read_text()

@@ -111,7 +111,8 @@ def explain(
         score: From ids to the label's probability of each, shape `(n_windows,)`. Called once.
     """
     groups = list(_words(text, tokens))
-    without = score([np.delete(window, [first + place for place in places]) for _, places in groups]) if groups else []
+    shorter = [np.delete(window, [first + place for place in places]) for _, places in groups]
+    without = score(shorter).tolist() if shorter else []
     best = carried_by(passages)
     return Explanation(
         text=text,
@@ -121,7 +122,7 @@ def explain(
         passages=tuple(passages),
         carried_by=best,
         words=tuple(
-            Word(start, end, text[start:end], passages[best].score - float(left))
+            Word(start, end, text[start:end], passages[best].score - left)
             for ((start, end), _), left in zip(groups, without, strict=True)
         ),
     )
