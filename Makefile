@@ -160,6 +160,17 @@ results-scoring: .venv/ready build/tiny-bundle ## files: memory over 5 million r
 	$(WORKBENCH) -m manylabel_bench.scoring build/goemotions --data $(DATA)/goemotions/data.csv \
 	    --output benchmarks/results/scoring --name goemotions-minilm
 
+results-explanations: .venv/ready build/goemotions/bundle.json ## do explanations name the words that matter: deletion curves on GoEmotions
+	$(WORKBENCH) -m manylabel_bench.deletion build/goemotions --data $(DATA)/goemotions/data.csv \
+	    --output benchmarks/results/explanations --title "Deletion curves: MiniLM-L6 on GoEmotions"
+
+results-drift: .venv/ready build/goemotions/bundle.json ## drift: quiet on GoEmotions' test split, loud on German reviews
+	$(WORKBENCH) -m manylabel_bench.drift build/goemotions --data $(DATA)/goemotions/data.csv --other $(DATA)/mobasa/data.csv \
+	    --output benchmarks/results/drift --title "Drift: MiniLM-L6 on GoEmotions, and German reviews"
+
+build/goemotions/bundle.json:
+	$(MAKE) build-goemotions
+
 # The server beside others and under load, about 20 minutes; the model is trained first where results-goemotions has not.
 results-server: .venv/ready .venv-rivals/ready ## the server: speed beside FastAPI and infinity-emb, and how it holds its load
 	test -f build/goemotions/bundle.json || $(MAKE) build-goemotions

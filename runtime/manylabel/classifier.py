@@ -13,8 +13,9 @@ from manylabel.answers import Answers
 from manylabel.batching import Ids, Scores, score
 from manylabel.bundle import TOKENIZER, Bundle, Variant
 from manylabel.cores import available_cores
-from manylabel.decisions import Prediction, Thresholds, decide, ranked, resolve_thresholds
+from manylabel.decisions import Prediction, Thresholds, column_of, decide, ranked, resolve_thresholds
 from manylabel.errors import BundleError, InputError, InvalidText
+from manylabel.explaining import Explanation, Passage, carried_by, explain
 from manylabel.session import Device, Session, resolve_device
 from manylabel.signing import open_signed
 from manylabel.streaming import stream
@@ -274,6 +275,44 @@ class Classifier:
             InvalidText: It is not a string, or too long under the policy `"error"`.
         """
         return self._tokenizer.spans(text)
+
+    def explain(self, text: str, label: str | None = None) -> Explanation:
+        """Which words a label's score of a text hangs on, and which passage of a long text carried it.
+
+        The text is scored once more without the tokens of each of its words; of one that is read in several windows,
+        without those of the window with the greatest score, in that window alone.
+
+        Args:
+            text: One text.
+            label: Which label; None for the most probable.
+
+        Raises:
+            UnknownLabel: There is no such label.
+            InvalidText: It is not a string, or too long under the policy `"error"`.
+            ForkedProcess: The classifier was loaded before a fork.
+        """
+        (encoding,) = self.encode([text])
+        scores = self.score_windows(encoding.windows)
+        column = int(scores.max(axis=0).argmax()) if label is None else column_of(label, self.bundle.labels)
+        tokens = self._tokenizer.token_spans(text)
+        spans = self.window_spans(text)
+        passages = [Passage(*span, score) for span, score in zip(spans, scores[:, column].tolist(), strict=True)]
+        best = carried_by(passages)
+        return explain(
+            text,
+            self.bundle.labels[column],
+            float(self.thresholds_[column]),
+            passages,
+            window=encoding.windows[best],
+            tokens=tokens[best],
+            first=len(self.bundle.manifest.special_tokens.prefix),
+            score=lambda windows: score(
+                [[window] for window in windows],
+                self._session.run,
+                n_labels=len(self.bundle.labels),
+                map=self._pool.map,
+            )[:, column],
+        )
 
     def check_probes(self) -> None:
         """Answer the bundle's probes on this machine and hold the answers against PyTorch's.

@@ -157,13 +157,31 @@ class Tokenizer:
     def spans(self, text: str) -> list[tuple[int, int]]:
         """Where each of a text's windows begins and ends in it: offsets in characters, the end exclusive.
 
+        Args:
+            text: One that `encode` takes.
+
+        Returns:
+            A span for each window of the text's encoding, in order. A text without tokens has the one span `(0, 0)`.
+
+        Raises:
+            InvalidText: It is not a string, or too long under the policy `"error"`.
+            BundleError: The library refuses it.
+        """
+        return [
+            (min((begin for begin, _ in window), default=0), max((end for _, end in window), default=0))
+            for window in self.token_spans(text)
+        ]
+
+    def token_spans(self, text: str) -> list[list[tuple[int, int]]]:
+        """Where each token of each of a text's windows lies in it: offsets in characters, the end exclusive.
+
         Costs about what `encode` does, as the library finds offsets only when it is asked for them.
 
         Args:
             text: One that `encode` takes.
 
         Returns:
-            A span for each window of the text's encoding, in order. A text without tokens has the one span `(0, 0)`.
+            For each window of the text's encoding, in order, a span for each of its tokens, special ones left out.
 
         Raises:
             InvalidText: It is not a string, or too long under the policy `"error"`.
@@ -176,11 +194,7 @@ class Tokenizer:
             offsets = self._tokenizer.encode(bounded[0], add_special_tokens=False).offsets[: self.max_tokens]
         except Exception as exc:  # as in `_ids`
             raise BundleError(f"tokenizer.json cannot tokenise: {exc}. Export the checkpoint anew.") from exc
-        windows = [offsets[start : start + self._room] for start in self._starts(len(offsets))]
-        return [
-            (min((begin for begin, _ in window), default=0), max((end for _, end in window), default=0))
-            for window in windows
-        ]
+        return [offsets[start : start + self._room] for start in self._starts(len(offsets))]
 
     def _needed_ids(self, texts: list[str]) -> list[list[int] | BundleError]:
         """Token ids of each text, or of a beginning where that has all that is kept, whatever follows it."""
