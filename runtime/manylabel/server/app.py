@@ -6,6 +6,7 @@ import secrets
 import time
 from collections.abc import Sequence
 from http import HTTPStatus
+from itertools import count
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -27,6 +28,10 @@ from manylabel.server.service import Service
 
 SAFE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 """What a client's request id may be made of, so that it can be echoed and logged."""
+
+RUN = secrets.token_hex(4)
+_numbers = count(1)
+"""A request's id, where its client gives none: which run of the server, and which of its requests."""
 
 CLIENT_GONE = 499
 """In the records only, as nginx has it."""
@@ -80,7 +85,7 @@ class _Exchange:
         self._send = send
         self._headers = Headers(scope=scope)
         given = self._headers.get("x-request-id")
-        self._id = given if given and SAFE_ID.fullmatch(given) else secrets.token_hex(8)
+        self._id = given if given and SAFE_ID.fullmatch(given) else f"{RUN}-{next(_numbers):x}"
         self._epoch = time.time()
         self._start = time.perf_counter()
         self._status = 0
