@@ -145,6 +145,9 @@ class Engine:
                 self._scheduler.drop(ticket, "cancelled")
 
     def _work(self) -> None:
+        import os
+
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), int(os.environ.get("NICE", "0")))
         while works := self._take():
             self._compute(works)
 

@@ -71,17 +71,14 @@ class Service:
                 404, "not_found", f"there is no version {version[:80]!r}; {self.model.name} has {self.model.version!r}."
             )
 
-    async def read(self, request: Request) -> bytes:
-        """The body of a request with texts; not waited for where they would not be taken.
+    def crowded(self, timeout_ms: str | None) -> Refusal | None:
+        """Why a request would be refused whatever its texts are; `None` where they have to be looked at.
 
-        Raises:
-            Refusal: No texts are taken now, or the body is not.
-            ClientDisconnect: The client went away.
+        Args:
+            timeout_ms: Its `X-Timeout-Ms`, if it has one.
         """
-        self._check_ready()
-        if seconds := self.engine.crowded_for(self._timeout(request)):
-            raise self._full(seconds)
-        return await self.bodies.read(request)
+        seconds = self.engine.crowded_for(self._timeout(timeout_ms))
+        return self._full(seconds) if seconds else None
 
     async def answer(self, request: Request, texts: Sequence[str]) -> Answered:
         """Answer a request's texts.
@@ -90,9 +87,8 @@ class Service:
             Refusal: They are not answered.
             ClientDisconnect: Nobody waits for them any more.
         """
-        self._check_ready()  # once more: the body may have taken its time
         self._check(texts)
-        timeout = self._timeout(request)
+        timeout = self._timeout(request.headers.get("x-timeout-ms"))
         task = this_task()
         self._answering.add(task)
         try:
@@ -156,9 +152,8 @@ class Service:
             logger.info("reloaded: %s before, %s now", before.version, model.version)
             return changed
 
-    def _timeout(self, request: Request) -> float:
+    def _timeout(self, given: str | None) -> float:
         """Seconds that a request may take: what its client grants, within what the server does."""
-        given = request.headers.get("x-timeout-ms")
         if given is None:
             return self.settings.timeout
         if not re.fullmatch("[1-9][0-9]{0,8}", given):
@@ -171,13 +166,11 @@ class Service:
         detail = f"the queue holds {queued:,} tokens of at most {most:,}; try again after {after} s."
         return Refusal(429, "full", detail, {"Retry-After": after})
 
-    def _check_ready(self) -> None:
+    def _check(self, texts: Sequence[str]) -> None:
         if not self.ready:
             raise Refusal(
                 503, "draining", f"the server is {self.phase}; it takes no texts.", {"Retry-After": "1", **CLOSE}
             )
-
-    def _check(self, texts: Sequence[str]) -> None:
         if not texts:
             raise Refusal(422, "text", "there is no text; send 1 or more.")
         if len(texts) > self.settings.max_texts:

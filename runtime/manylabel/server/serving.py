@@ -22,6 +22,7 @@ from manylabel.errors import InputError
 from manylabel.server.app import App
 from manylabel.server.engine import Engine
 from manylabel.server.exchanges import Recorder, log_access
+from manylabel.server.gate import Gate
 from manylabel.server.metrics import Metrics
 from manylabel.server.model import Model
 from manylabel.server.protocol import DeadlineProtocol
@@ -92,11 +93,14 @@ def load_checked(load: Load) -> Classifier:
     return classifier
 
 
-def uvicorn_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
+def uvicorn_config(app: ASGIApp, service: Service) -> uvicorn.Config:
     """How uvicorn serves the application."""
+    settings = service.settings
     return uvicorn.Config(
         app,
-        http=partial(DeadlineProtocol, header_timeout=settings.header_timeout),  # type: ignore[arg-type]  # a type there
+        http=partial(  # type: ignore[arg-type]  # a type there
+            DeadlineProtocol, header_timeout=settings.header_timeout, refuse=Gate(service).refusal
+        ),
         ws="none",
         lifespan="off",
         log_config=None,
@@ -144,7 +148,7 @@ def serve(app: ASGIApp, service: Service, listener: socket.socket) -> None:
 
 
 async def _serve(app: ASGIApp, service: Service, listener: socket.socket) -> None:
-    server = _Server(uvicorn_config(app, service.settings))
+    server = _Server(uvicorn_config(app, service))
     loop = asyncio.get_running_loop()
     tasks: set[asyncio.Task[None]] = set()  # else the loop may forget them
 

@@ -36,7 +36,7 @@ def running(classifier: Classifier, **settings: Any) -> Iterator[Running]:
     chosen = Settings(**{"name": "tiny", **settings})
     app, service = create(lambda: classifier, chosen, workers=2)
     service.phase = "ready"
-    config = uvicorn_config(app, chosen)
+    config = uvicorn_config(app, service)
     config.port = 0
     server = uvicorn.Server(config)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()))

@@ -248,3 +248,30 @@ def test_a_score_that_is_no_number_is_an_error_of_its_request_alone(run: Any, ow
             assert "no number" in refused.body.decode()
             assert wire.answer().status == 200
         assert "manylabel_non_finite_total 3.0" in server.service.expose_metrics().decode()
+
+
+def test_a_crowded_server_turns_away_unread_and_keeps_the_connection(run: Any, classifier: Classifier) -> None:
+    """In the words of each protocol; what is no text is answered as ever."""
+    body = b'{"inputs": "' + b"late " * 20_000 + b'"}'
+    with run(classifier, max_queue_tokens=1_000) as server, connected(server.url) as wire:
+        engine = server.service.engine
+        engine._scheduler.queued_tokens = 960  # as if so many waited
+        for path, word in (("/v1/classify", "title"), ("/predict", "error_type"), ("/v2/models/tiny/infer", "error")):
+            wire.send(post(body, "X-Request-Id: mine", path=path))
+            answer = wire.answer()
+            assert (answer.status, word in json.loads(answer.body)) == (429, True)
+            assert "retry-after: 1" in answer.head
+            assert "x-request-id: mine" in answer.head
+        wire.send(b"GET /health HTTP/1.1\r\nHost: test\r\n\r\n")
+        assert wire.answer().status == 200
+        wire.send(post(chunk(b"{") + b"0\r\n\r\n", "Transfer-Encoding: chunked", length=False))
+        assert wire.answer().status == 429
+        engine._scheduler.queued_tokens = 0
+        wire.send(post(TEXT))
+        assert wire.answer().status == 200
+        told = server.service.expose_metrics().decode()
+        assert 'manylabel_refusals_total{reason="full"} 4.0' in told
+        assert 'manylabel_requests_total{route="unread",status="429"} 4.0' in told
+        wire.send(post(TEXT, "Connection: close"))
+        assert wire.answer().status == 200
+        assert wire.is_closed()

@@ -32,7 +32,7 @@ class HuggingFaceRoutes:
     async def classify(self, request: Request) -> Response:
         """A list of labels for every text."""
         self._service.check_name(request.path_params.get("model"))
-        asked = decode(await self._service.read(request), _DECODER)
+        asked = decode(await self._service.bodies.read(request), _DECODER)
         parameters = asked.parameters or HfParameters()
         if parameters.function_to_apply in ("softmax", "none"):
             raise Refusal(

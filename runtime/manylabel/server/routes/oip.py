@@ -62,7 +62,7 @@ class OipRoutes:
     async def infer(self, request: Request) -> Response:
         """Texts as a tensor in, probabilities as a tensor out."""
         self._check_path(request)
-        body = await self._service.read(request)
+        body = await self._service.bodies.read(request)
         header, tail = _split(body, request.headers.get(BINARY_HEADER))
         asked = decode(header, _DECODER)
         check_outputs(asked)

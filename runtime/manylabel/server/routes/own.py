@@ -46,7 +46,7 @@ class OwnRoutes:
 
     async def classify(self, request: Request) -> Response:
         """Labels and probabilities of texts."""
-        asked = decode(await self._service.read(request), _DECODER)
+        asked = decode(await self._service.bodies.read(request), _DECODER)
         texts = [asked.inputs] if isinstance(asked.inputs, str) else asked.inputs
         thresholds = _thresholds(asked, self._service.model)
         answered = await self._service.answer(request, texts)

@@ -41,7 +41,7 @@ class TeiRoutes:
 
     async def predict(self, request: Request) -> Response:
         """Every label with its probability, the most probable first; a list of them for a batch."""
-        asked = decode(await self._service.read(request), _DECODER)
+        asked = decode(await self._service.bodies.read(request), _DECODER)
         texts, batched = _texts(asked)
         _check_options(asked)
         answered = await self._service.answer(request, texts)
