@@ -31,6 +31,7 @@ class Metrics:
         self.requests = self._counter("requests", "Requests by route and HTTP status.", "route", "status")
         self.request_seconds = self._histogram("request_seconds", "From a request's headers to its answer.", "route")
         self.refusals = self._counter("refusals", "Requests that were not answered, by reason.", "reason")
+        self._unread, self._full = self.requests.labels("unread", 429), self.refusals.labels("full")
         self.queue_tokens = self._gauge("queue_tokens", "Tokens that wait, as estimated from characters.")
         self.queue_requests = self._gauge("queue_requests", "Requests that have texts in the queue.")
         self.queue_seconds = self._histogram("queue_seconds", "A text's time in the queue.")
@@ -70,6 +71,11 @@ class Metrics:
         self.request_seconds.labels(done.route).observe(done.seconds)
         if done.reason:
             self.refusals.labels(done.reason).inc()
+
+    def turned_away(self) -> None:
+        """Note a request that was refused before it was read."""
+        self._unread.inc()
+        self._full.inc()
 
     def computed(self, works: Sequence[Work[Job]], computed: Computed, start: float) -> None:
         """Note what was computed together; called on the thread that did it."""
