@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.runtime.conftest import Resign
+from tests.runtime.conftest import ROOT, Resign
 from tests.runtime.scoring.conftest import Command, ScoreHere, read_jsonl, write_jsonl
 
 from manylabel import Classifier
@@ -187,32 +187,11 @@ def test_a_classifier_of_another_bundle_does_not_score_a_jobs_shard(
 # Rows that end the process
 
 
-KILLER = """
-import os, signal
-try:
-    from manylabel.tokenization import Tokenizer
-except ImportError:
-    pass
-else:
-    try_encode = Tokenizer.try_encode
-    def hostile(self, texts, *, first_row=0):
-        for text in texts:
-            if isinstance(text, str) and "KILL" in text:
-                os.kill(os.getpid(), signal.SIGKILL)
-            if isinstance(text, str) and "RAISE" in text:
-                raise MemoryError("as if")
-        return try_encode(self, texts, first_row=first_row)
-    Tokenizer.try_encode = hostile
-"""
-
-
 @pytest.fixture
-def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def hostile(monkeypatch: pytest.MonkeyPatch) -> None:
     """From here on a worker dies of certain texts, as of a fault in a library's native code."""
-    (tmp_path / "site").mkdir()
-    (tmp_path / "site" / "sitecustomize.py").write_text(KILLER)
     inherited = filter(None, [os.environ.get("PYTHONPATH")])
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "site"), *inherited]))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "tests" / "hostile"), *inherited]))
 
 
 @pytest.mark.usefixtures("hostile")
