@@ -1,5 +1,6 @@
-"""Answers to JSON lines as their files arrive, by Spark Structured Streaming. Needs `pip install "manylabel[spark,cpu]"`,
-Java 17 or newer, and a bundle.
+"""Answers to JSON lines as their files arrive, by Spark Structured Streaming.
+
+Needs `pip install "manylabel[spark,cpu]"`, Java 17 or newer, and a bundle.
 
 PYSPARK_PYTHON=python python examples/spark_streaming.py BUNDLE FOLDER-OF-JSONL OUTPUT
 

@@ -25,7 +25,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster(hostile: Path) -> Iterator[None]:
-    os.environ["RAY_worker_niceness"] = "0"  # else its workers wait behind whatever else the machine does
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  # so that its workers need not wait for others
     ray.init(num_cpus=2, object_store_memory=100 << 20, include_dashboard=False, logging_level="WARNING")
     ray.data.DataContext.get_current().enable_progress_bars = False
     yield
@@ -84,7 +84,7 @@ def test_a_column_that_is_not_there_is_told_before_any_work(bundle: Path) -> Non
 
 
 def test_shards_are_committed_once_and_gone_on_with(bundle: Path, tmp_path: Path, hostile: Path) -> None:
-    """A shard whose process dies once is scored again; a row that always ends it is left out, as on the command line."""
+    """A shard whose process dies once is scored again; a row that always ends it is left out, as by the command."""
     from manylabel.engines.ray import score_files
 
     hostile.unlink(missing_ok=True)

@@ -48,23 +48,21 @@ def rows(spark: Any, given: list[dict[str, Any]]) -> Any:
     return spark.createDataFrame(given, "id long, text string").repartition(3)
 
 
-@pytest.mark.parametrize("form", [{}, {"probabilities": "list", "prefix": "x_", "thresholds": 0.3}])
-def test_a_data_frame_gets_the_command_lines_answers(
-    spark: Any, bundle: Path, tmp_path: Path, form: dict[str, Any]
-) -> None:
+def test_a_data_frame_gets_the_command_lines_answers(spark: Any, bundle: Path, expected: Any) -> None:
     from manylabel.engines.spark import score
 
-    options = [
-        word
-        for name, value in form.items()
-        for word in (f"--{name.removesuffix('s') if name == 'thresholds' else name}", value)
-    ]
-    found = score(rows(spark, ROWS), bundle, **form)
-    wanted = scored_by_command(bundle, tmp_path, *options)
-    if form:
-        wanted = wanted.rename_columns([name.replace("x_error", "error") for name in wanted.column_names])
-        found = found.withColumnRenamed("x_error", "error")
-    assert_same_answers(found.toArrow(), wanted)
+    assert_same_answers(score(rows(spark, ROWS), bundle).toArrow(), expected)
+
+
+def test_the_answers_form_is_chosen_as_on_the_command_line(spark: Any, bundle: Path, tmp_path: Path) -> None:
+    from manylabel.engines.spark import score
+
+    form = ("--probabilities", "list", "--prefix", "x_", "--threshold", "0.3")
+    wanted = scored_by_command(bundle, tmp_path, *form)
+    found = score(rows(spark, ROWS), bundle, probabilities="list", prefix="x_", thresholds=0.3).toArrow()
+    assert found.column_names == wanted.column_names
+    names = [name.removeprefix("x_") for name in wanted.column_names]
+    assert_same_answers(found.rename_columns(names), wanted.rename_columns(names))
 
 
 def test_a_task_whose_worker_dies_is_scored_again_and_shown_once(
@@ -87,7 +85,7 @@ def test_a_worker_loads_the_model_once_after_its_fork_on_the_tasks_cores(spark: 
 
     recipe = Recipe.of(bundle, device="cpu")
 
-    def look(partition: Any) -> Iterator[tuple[int, bool, int]]:
+    def look(partition: Any) -> Iterator[Any]:
         from pyspark import TaskContext
 
         before = "onnxruntime" in sys.modules

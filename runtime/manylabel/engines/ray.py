@@ -1,7 +1,7 @@
 """Ray: answers beside the columns of a dataset, and whole files by shards that commit; both on a pool of actors.
 
-Each actor loads the model once. Ray starts an actor that has died again, and gives up a batch or a shard that has
-failed `retries` times more than once: a text that ends the process never does so for ever, as Ray's own default lets it.
+Each actor loads the model once. Ray starts an actor that has died again, but gives up a batch or a shard after so many
+`retries`. Ray's own default would let a text that ends the process do so for ever.
 """
 
 import json
@@ -98,8 +98,8 @@ def score_files(
     """As `manylabel score`: files in, files out, each row once whatever dies; called once more, it goes on.
 
     The dataset is the list of shards. An actor scores a shard in a process that it watches, writes the part and commits
-    it. A shard that is scored twice, since its actor died on the way, is seen once; a row that ends the process is found
-    and left out.
+    it. A shard that is scored twice, since its actor died on the way, is seen once; a row that ends the process is
+    found and left out.
 
     Args:
         request: What is scored. Inputs, output and bundle are where every node finds them; `threads` are an actor's.
@@ -156,7 +156,7 @@ def _pool(actors: int | None, device: str, threads: int, retries: int) -> dict[s
 
 @contextmanager
 def _allowed() -> Iterator[None]:
-    """Ray warns of `max_restarts` and `max_task_retries`, which go with 2.64; so far nothing else bounds its retries."""
+    """Ray warns of `max_restarts` and `max_task_retries`, which go with 2.64; nothing else bounds its retries yet."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
         yield

@@ -20,9 +20,7 @@ from importlib.util import find_spec
 from manylabel.errors import MissingDependency
 
 if find_spec("pyarrow") is None:
-    raise MissingDependency(
-        'manylabel[files] is required to score files and frames. pip install "manylabel[files,cpu]"'
-    )
+    raise MissingDependency('manylabel[files] is required to score files or frames. pip install "manylabel[files,cpu]"')
 
 from manylabel.scoring.job import Job, Options
 from manylabel.scoring.merging import merge

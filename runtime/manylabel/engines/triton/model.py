@@ -1,4 +1,4 @@
-"""The Python backend's file in a Triton repository: requests to tensors. Needs `pip install manylabel` where Triton runs."""
+"""The Python backend's file in a Triton repository: requests to tensors. Triton's Python needs `manylabel`."""
 
 import json
 from collections.abc import Sequence

@@ -43,8 +43,8 @@ def write_repository(
     policy = long_text or manifest.long_text.policy
     if policy == "window":
         raise InputError(
-            f"{bundle.path} scores texts of more than {manifest.max_length} tokens in windows, and a Triton ensemble gives "
-            'a row a text. Choose --long-text error or --long-text truncate; "manylabel serve" has windows.'
+            f"{bundle.path} scores texts of more than {manifest.max_length} tokens in windows, and a Triton ensemble "
+            'gives a row a text. Choose --long-text error or --long-text truncate; "manylabel serve" has windows.'
         )
     graph = bundle.read(FP32)
     inputs = Session(graph, device="cpu").inputs

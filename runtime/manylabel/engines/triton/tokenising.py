@@ -22,7 +22,7 @@ class Settings:
         max_length: Tokens the graph reads at once.
         prefix: Ids before a text.
         suffix: Ids behind it.
-        long_text: What happens to longer texts: `"error"` or `"truncate"`; an ensemble gives a row a text, so it has no windows.
+        long_text: What happens to longer texts: `"error"` or `"truncate"`. An ensemble gives a row a text: no windows.
         pad_to: Lengths are rounded up to a multiple of it, so that requests of like length share a batch.
     """
 
@@ -46,8 +46,8 @@ class Settings:
     @classmethod
     def from_text(cls, text: str) -> "Settings":
         """The reverse of `to_text`."""
-        given = json.loads(text)
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
+        given: dict[str, Any] = json.loads(text)
+        return cls(**{**given, **{name: tuple(given[name]) for name in ("inputs", "prefix", "suffix")}})
 
 
 class Tokenising:
@@ -62,7 +62,7 @@ class Tokenising:
     """
 
     def __init__(self, serialized: bytes, settings: Settings) -> None:
-        policy = LongText(policy="truncate" if settings.long_text == "truncate" else "error")
+        policy = LongText("truncate" if settings.long_text == "truncate" else "error", overlap=0)
         self._settings = settings
         self._tokenizer = Tokenizer(
             serialized,
