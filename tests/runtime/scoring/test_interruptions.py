@@ -245,6 +245,32 @@ def test_a_worker_that_cannot_begin_says_why(own_bundle: Path, tmp_path: Path, c
     assert "was changed after the bundle was made" in said
 
 
+def test_a_worker_that_dies_while_it_loads_is_started_once_more(
+    bundle: Path, tmp_path: Path, score_here: ScoreHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from manylabel.scoring import watching
+
+    score_here(write_jsonl(tmp_path / "rows.jsonl", ROWS[:8]), output=tmp_path / "out")
+    job = Job.load(str(tmp_path / "out"))
+    ask, deaths = watching._Worker.ask, [1]
+
+    def dying(self: Any, command: Any, scored: Any) -> Any:
+        if "job" in command and deaths[0]:
+            deaths[0] -= 1
+            self._process.kill()
+        return ask(self, command, scored)
+
+    monkeypatch.setattr(watching._Worker, "ask", dying)
+    with Watch(job, Loading(str(bundle), "cpu", 1)) as watch:
+        assert watch.score(0, lambda rows: None).rows == 8
+    deaths[0] = 2
+    with (
+        Watch(job, Loading(str(bundle), "cpu", 1)) as watch,
+        pytest.raises(WorkerDied, match=r"ended 2 times before it scored anything \(SIGKILL\)"),
+    ):
+        watch.score(0, lambda rows: None)
+
+
 def test_a_worker_ends_when_who_started_it_is_gone(bundle: Path, tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "manylabel.scoring.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
