@@ -160,7 +160,8 @@ results-add-label: .venv/ready ## what a model forgets when a label is added: MA
 	    --output benchmarks/results/add-label --title "A label added to a model of seven: MAMS-ACSA with MiniLM-L6"
 
 results-splits: .venv/ready ## splits at random, by iterative-stratification and ours, on all sets: a minute, nothing is trained
-	$(WORKBENCH) -m manylabel_bench.splits $(patsubst %,--data $(DATA)/%/data.csv,goemotions mobasa mams_acsa steam_review_aspect) \
+	$(WORKBENCH) $(PIP) install --upgrade --no-deps --target build/iterative-stratification iterative-stratification==0.1.9
+	PYTHONPATH=build/iterative-stratification $(WORKBENCH) -m manylabel_bench.splits $(patsubst %,--data $(DATA)/%/data.csv,goemotions mobasa mams_acsa steam_review_aspect) \
 	    --output benchmarks/results/splits
 
 results-label-noise: .venv/ready ## labels removed at random: how many of the first suggestions of review-labels are among them
