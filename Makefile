@@ -131,6 +131,12 @@ results-mobasa: .venv/ready ## German: multilingual-e5-small on MobASA, 17 label
 	$(MANYLABEL) bench build/mobasa --checkpoint build/mobasa-run --data $(DATA)/mobasa/data.csv \
 	    --output benchmarks/results/mobasa-e5 --title "MobASA with multilingual-e5-small"
 
+results-calibration: .venv/ready ## calibration, floors and guarantees, of the runs that the two above leave
+	$(WORKBENCH) -m manylabel_bench.calibration build/goemotions-run --data $(DATA)/goemotions/data.csv \
+	    --output benchmarks/results/calibration-goemotions --title "Calibration and goals: GoEmotions with MiniLM-L6"
+	$(WORKBENCH) -m manylabel_bench.calibration build/mobasa-run --data $(DATA)/mobasa/data.csv \
+	    --output benchmarks/results/calibration-mobasa --title "Calibration and goals: MobASA with multilingual-e5-small"
+
 # Which loss: BENCH_LOSSES trains a model for every loss and seed, and goes on where it was interrupted.
 BENCH_LOSSES := $(WORKBENCH) -m manylabel_bench.losses
 
