@@ -15,7 +15,7 @@ ENGINES := .venv-engines/bin/python
 WHEEL := build/wheel/stamp
 SOURCES := pyproject.toml LICENSE README.md $(shell find runtime export benchmarks/manylabel_bench -name '*.py' -o -path '*/server/page/*')
 
-.PHONY: help demo test test-slow results-goemotions results-mobasa results-single-positive results-imbalance results-steam results-pooling results-add-label results-scoring results-label-noise results-server build-goemotions lint test-workbench test-transformers5 test-runtime test-clients test-engines clean
+.PHONY: help demo test test-slow results-goemotions results-mobasa results-single-positive results-imbalance results-steam results-pooling results-add-label results-scoring results-scaling results-kills results-label-noise results-server build-goemotions lint test-workbench test-transformers5 test-runtime test-clients test-engines clean
 help: ## show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 24
 
@@ -160,6 +160,15 @@ results-scoring: .venv/ready build/tiny-bundle ## files: memory over 5 million r
 	$(WORKBENCH) -m manylabel_bench.scoring build/tiny-bundle --rows 5000000 --output benchmarks/results/scoring --name short-rows
 	$(WORKBENCH) -m manylabel_bench.scoring build/goemotions --data $(DATA)/goemotions/data.csv \
 	    --output benchmarks/results/scoring --name goemotions-minilm
+
+results-scaling: .venv/ready ## what a core and what two score, and each step of scoring a file by itself (MiniLM)
+	test -f build/goemotions/bundle.json || $(MAKE) build-goemotions
+	$(WORKBENCH) -m manylabel_bench.scaling build/goemotions --data $(DATA)/goemotions/data.csv --output benchmarks/results/scaling
+
+# Needs no quiet machine: it counts rows.
+results-kills: .venv-engines/ready build/tiny-bundle ## a million rows with a process killed every ten seconds: the command, Ray, Spark
+	for engine in command ray spark; do \
+	    $(ENGINES) -m manylabel_bench.killing build/tiny-bundle --engine $$engine --output benchmarks/results/scoring; done
 
 # The server beside others and under load, about 20 minutes; the model is trained first where results-goemotions has not.
 results-server: .venv/ready .venv-rivals/ready ## the server: speed beside FastAPI and infinity-emb, and how it holds its load
