@@ -12,12 +12,13 @@ import pytest
 from manylabel_bench.killing import count
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_run_that_is_killed_loses_no_row(bundle: Path, tmp_path: Path) -> None:
     """So often that its worker and the whole run are hit before it has ended."""
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "manylabel_bench.killing", bundle, "--engine", "command", "--rows", "200000"),
+            *(sys.executable, "-m", "manylabel_bench.killing", bundle, "--engine", "command", "--rows", "400000"),
             *("--every", "5", "--output", tmp_path),
         ],
         capture_output=True,
@@ -27,7 +28,7 @@ def test_a_run_that_is_killed_loses_no_row(bundle: Path, tmp_path: Path) -> None
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "kills-command.json").read_text())
     assert json.loads(done.stdout) == found
-    assert (found["rows"], found["lost"], found["twice"], found["errors"]) == (200_000, 0, 0, 0)
+    assert (found["rows"], found["lost"], found["twice"], found["errors"]) == (400_000, 0, 0, 0)
     assert found["killed"]["worker"] >= 1
 
 
