@@ -190,9 +190,16 @@ results-drift: .venv/ready build/goemotions/bundle.json ## drift: quiet on GoEmo
 build/goemotions/bundle.json:
 	$(MAKE) build-goemotions
 
+results-scaling: .venv/ready build/goemotions/bundle.json ## what a core and what two score, and each step of scoring a file by itself (MiniLM)
+	$(WORKBENCH) -m manylabel_bench.scaling build/goemotions --data $(DATA)/goemotions/data.csv --output benchmarks/results/scaling
+
+# Needs no quiet machine: it counts rows.
+results-kills: .venv-engines/ready build/tiny-bundle ## a million rows with a process killed every ten seconds: the command, Ray, Spark
+	for engine in command ray spark; do \
+	    $(ENGINES) -m manylabel_bench.killing build/tiny-bundle --engine $$engine --output benchmarks/results/scoring; done
+
 # The server beside others and under load, about 20 minutes; the model is trained first where results-goemotions has not.
-results-server: .venv/ready .venv-rivals/ready ## the server: speed beside FastAPI and infinity-emb, and how it holds its load
-	test -f build/goemotions/bundle.json || $(MAKE) build-goemotions
+results-server: .venv/ready .venv-rivals/ready build/goemotions/bundle.json ## the server: speed beside FastAPI and infinity-emb, and how it holds its load
 	$(WORKBENCH) -m manylabel_bench.serving build/goemotions --checkpoint build/goemotions-run \
 	    --data $(DATA)/goemotions/data.csv --rivals .venv-rivals/bin/python --output benchmarks/results/server
 
