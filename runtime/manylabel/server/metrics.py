@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 from manylabel import __version__
 from manylabel.errors import NonFiniteScore
+from manylabel.server.drift import DriftGauges
 from manylabel.server.engine import Job
 from manylabel.server.exchanges import Finished
 from manylabel.server.model import Answer, Computed, Model
@@ -45,6 +46,7 @@ class Metrics:
         self.positives = self._counter("positives", "Texts that reached the bundle's threshold, by label.", "label")
         self.reloads = self._counter("reloads", "Hot reloads by outcome: switched, unchanged, failed.", "outcome")
         self.ready = self._gauge("ready", "1 while texts are taken.")
+        self.drift = DriftGauges(self.registry)
         self.model = Info("manylabel_model", "The model that answers.", registry=self.registry)
 
     def describe(self, model: Model) -> None:
@@ -59,6 +61,7 @@ class Metrics:
                 "manylabel": __version__,
             }
         )
+        self.drift.watch(model)
         for label in model.labels:
             self.positives.labels(label)
 
@@ -76,6 +79,7 @@ class Metrics:
 
     def computed(self, works: Sequence[Work[Job]], computed: Computed, start: float) -> None:
         """Note what was computed together; called on the thread that did it."""
+        self.drift.answered(works[0].ticket.payload.model, computed)
         self.tokenize_seconds.observe(computed.tokenize)
         self.inference_seconds.observe(computed.inference)
         self.batch_texts.observe(len(works))
