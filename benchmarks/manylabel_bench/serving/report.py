@@ -73,8 +73,8 @@ def _load(load: dict[str, Any]) -> Iterator[str]:
     yield from ("", "## Load", "")
     yield (
         f"Capacity, 32 requests always under way: {load['capacity_per_second']:,.0f} requests/s at first, "
-        f"{_around(load['overload'])} around the surge to twice of it, {_around(load['spike'])} around the spike of ten "
-        f"times the steady load. Every request has a deadline of {load['deadline_ms']:,.0f} ms. Before and after a "
+        f"{_around(load['overload'])} around the surge to twice of it, {_around(load['spike'])} around the spike of "
+        f"ten times the steady load. Every request has a deadline of {load['deadline_ms']:,.0f} ms. Before and after a "
         "surge runs half of capacity; it is normal again once everything is answered, and nine in ten of each second "
         "within twice the p99 from before."
     )
