@@ -98,6 +98,12 @@ def _load(load: dict[str, Any]) -> Iterator[str]:
         )
     head = ("", "sent/s", "answered/s", "refused", "lost", "p50 ms", "p99 ms", "429 in, p99 ms", "live, max ms")
     yield from ("", *_table((*head, "normal after s", "MB"), rows))
+    for name, of in (("overload", "At twice capacity"), ("spike", "In the spike")):
+        if cores := load[name]["cores"]:
+            yield from (
+                "",
+                f"{of}, the server keeps {cores['server']:.2f} cores busy, the load generator {cores['generator']:.2f}.",
+            )
     slow, memory = load["slow_sockets"], load["memory_mb"]
     rise = f"{slow['rise']:+.0%} (medians of {len(slow['p99_ms']['with'])} rounds in turns); {slow['lost']} lost"
     memory_mb = ", ".join(f"{memory[name]:,.0f} MB {name}" for name in ("before", "after", "peak"))

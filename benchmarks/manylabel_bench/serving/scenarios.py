@@ -32,6 +32,10 @@ SLOW = 500
 LIVE = b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
+Spent = tuple[float, float, float]
+"""A moment, and the processor seconds of the server and of the generator until then."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """How long things are measured, and the deadline of every request, in seconds."""
@@ -77,7 +81,7 @@ def _surge(server: Server, target: Target, share: float, plan: Plan) -> dict[str
     before = asyncio.run(saturated(target, UNDER_WAY, plan.seconds / 3))
     calm = min(3.0, plan.seconds)
     phases = [(NORMAL * before, calm), (share * before, plan.seconds), (NORMAL * before, plan.recovery)]
-    outcomes, live = asyncio.run(_with_probe(server.port, target, phases))
+    outcomes, live, spent = asyncio.run(_with_probe(server, target, phases))
     end = calm + plan.seconds
     first = [each for each in outcomes if each.due < calm]
     surge = [each for each in outcomes if calm <= each.due < end]
@@ -88,6 +92,7 @@ def _surge(server: Server, target: Target, share: float, plan: Plan) -> dict[str
         **summary(surge, plan.seconds),
         "rate": share * before,
         "capacity": {"before": before, "after": asyncio.run(saturated(target, UNDER_WAY, plan.seconds / 3))},
+        "cores": _cores([each for each in spent if calm <= each[0] < end]),
         "live_ms": percentiles(live),
         "live_unanswered": sum(each == float("inf") for each in live),
         "normal_after_seconds": _normal_after(after, end, 2 * usual, plan.recovery),
@@ -97,14 +102,23 @@ def _surge(server: Server, target: Target, share: float, plan: Plan) -> dict[str
 
 
 async def _with_probe(
-    port: int, target: Target, phases: Sequence[tuple[float, float]]
-) -> tuple[list[Outcome], list[float]]:
+    server: Server, target: Target, phases: Sequence[tuple[float, float]]
+) -> tuple[list[Outcome], list[float], list[Spent]]:
     load = asyncio.create_task(at_rate(target, phases))
+    begin = time.perf_counter()
     live: list[float] = []
+    spent: list[Spent] = []
     while not load.done():
-        live.append(await _live(port))
+        spent.append((time.perf_counter() - begin, server.cpu_seconds(), time.process_time()))
+        live.append(await _live(server.port))
         await asyncio.sleep(0.1)
-    return load.result(), live
+    return load.result(), live, spent
+
+
+def _cores(spent: Sequence[Spent]) -> dict[str, float]:
+    """Cores that the server and the generator kept busy between the first and the last."""
+    seconds, server, generator = (last - first for first, last in zip(spent[0], spent[-1], strict=True))
+    return {"server": server / seconds, "generator": generator / seconds} if seconds else {}
 
 
 async def _live(port: int) -> float:
