@@ -102,7 +102,7 @@ def _load(load: dict[str, Any]) -> Iterator[str]:
         if cores := load[name]["cores"]:
             yield from (
                 "",
-                f"{of}, the server keeps {cores['server']:.2f} cores busy, the load generator {cores['generator']:.2f}.",
+                f"{of}, the server keeps {cores['server']:.2f} cores busy, the generator {cores['generator']:.2f}.",
             )
     slow, memory = load["slow_sockets"], load["memory_mb"]
     rise = f"{slow['rise']:+.0%} (medians of {len(slow['p99_ms']['with'])} rounds in turns); {slow['lost']} lost"
