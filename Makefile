@@ -22,8 +22,8 @@ help: ## show this list
 demo: .venv/ready .venv-runtime/ready ## train, export and answer on the example reviews (about 5 minutes)
 	examples/demo.sh
 
-# Without test-clients and test-engines, whose environments bring some hundred packages and half a gigabyte: for changes to
-# the server and to the engines, to be called for themselves.
+# Without test-clients, which CI calls beside, and test-engines: their environments bring some hundred packages and half a
+# gigabyte, for changes to the server and to the engines.
 test: lint test-workbench test-transformers5 test-runtime ## every test but the long proofs, other people's clients and engines
 
 lint: .venv/ready
@@ -198,10 +198,13 @@ results-kills: .venv-engines/ready build/tiny-bundle ## a million rows with a pr
 	for engine in command ray spark; do \
 	    $(ENGINES) -m manylabel_bench.killing build/tiny-bundle --engine $$engine --output benchmarks/results/scoring; done
 
-# The server beside others and under load, about 20 minutes; the model is trained first where results-goemotions has not.
+# The server beside others and under load, about 5 minutes each.
+BENCH_SERVER := $(WORKBENCH) -m manylabel_bench.serving build/goemotions --checkpoint build/goemotions-run \
+    --data $(DATA)/goemotions/data.csv --rivals .venv-rivals/bin/python --output benchmarks/results/server
+
 results-server: .venv/ready .venv-rivals/ready build/goemotions/bundle.json ## the server: speed beside FastAPI and infinity-emb, and how it holds its load
-	$(WORKBENCH) -m manylabel_bench.serving build/goemotions --checkpoint build/goemotions-run \
-	    --data $(DATA)/goemotions/data.csv --rivals .venv-rivals/bin/python --output benchmarks/results/server
+	$(BENCH_SERVER) --part speed
+	$(BENCH_SERVER) --part load
 
 clean: ## remove environments and everything built
 	rm -rf .venv .venv-transformers5 .venv-runtime .venv-clients .venv-rivals .venv-engines build dist
