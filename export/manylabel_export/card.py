@@ -31,6 +31,7 @@ def model_card(manifest: Manifest, name: str) -> str:
             *_goals(manifest),
             *_variants(manifest),
             "",
+            *_vocabulary(manifest),
             *_metrics(manifest),
             *_calibration(manifest),
             *_use(name),
@@ -153,6 +154,27 @@ def _variant_row(variant: Variant) -> list[str]:
         f"{figures['mean_difference']:.1e}",
         f"{figures['flipped']} of {figures['texts'] * len(variant.thresholds):,}",
         *(f"{scores[name]:.4f}" if name in scores else "not measured" for name in ("micro_f1", "macro_f1")),
+    ]
+
+
+def _vocabulary(manifest: Manifest) -> Iterator[str]:
+    """What became of a trimmed vocabulary."""
+    said = manifest.source.get("vocabulary")
+    if not said:
+        return
+    fresh, share = said["judged_texts_not_in_corpus"], said["identical_not_in_corpus"]
+    yield from [
+        "## Vocabulary",
+        "",
+        f"Trimmed to what {said['corpus_texts']:,} texts use and single characters: {said['pieces']:,} of "
+        f"{said['pieces_before']:,} pieces. Those texts are tokenised as before; of texts like them "
+        f"{said['identical_left_out']:.1%} are expected to be: the share of them that use no piece which no other uses."
+        + (f" Of {fresh:,} judged texts that are not among them {share:.1%} are." if fresh else ""),
+        "",
+        f"Unknown pieces: {said['unknown']:.3%} of the judged texts', before {said['unknown_before']:.3%}. The figures "
+        "above compare with the whole PyTorch model where tokens are the same, elsewhere with the trimmed one; from "
+        f"the whole one to these answers probabilities differ by {said['mean_difference']:.1e} on average.",
+        "",
     ]
 
 

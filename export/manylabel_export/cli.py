@@ -245,6 +245,12 @@ def train(**options: Any) -> None:
     type=click.Choice(["window", "truncate", "error"]),
     help="What happens beyond max_length.  [default: what the run was trained for, else window]",
 )
+@click.option(
+    "--trim-vocabulary",
+    metavar="CORPUS",
+    type=click.Path(path_type=Path),
+    help="Keep the pieces that the texts of this file use, and single characters; a line a text (.txt), or a table.",
+)
 @goal_options
 @calibration_option("none")
 @click.option("--json", "as_json", is_flag=True, help="Print the parity figures as one JSON document.")
@@ -266,8 +272,10 @@ def export(**options: Any) -> None:
         policy=options["long_text"],
         goals=goals,
         calibration=options["calibrate"],
+        corpus=_corpus(options),
         force=options["force"],
     )
+    _report_vocabulary(bundle, as_json=options["as_json"])
     _report_parity(bundle, as_json=options["as_json"])
     if not bundle.manifest.thresholds_tuned:
         click.echo(
@@ -335,6 +343,14 @@ def _validation(options: dict[str, Any]) -> Any:
     return data.part("validation") if "validation" in data.split else data
 
 
+def _corpus(options: dict[str, Any]) -> Any:
+    """The texts that a vocabulary is trimmed to, if it is."""
+    from manylabel_export.trimming import read_corpus
+
+    path = options["trim_vocabulary"]
+    return read_corpus(path, options["text_column"]) if path else ()
+
+
 def _list(names: str | None) -> tuple[str, ...]:
     """The names in a line of CSV."""
     return tuple(name.strip() for name in next(csv.reader([names], skipinitialspace=True))) if names else ()
@@ -351,6 +367,15 @@ def _report_origin(origin: dict[str, Any]) -> None:
             click.echo(f"labels that {what}: {', '.join(origin[key])}")
     if "old_decisions_kept" in origin:
         click.echo(f"old labels decide as before in {origin['old_decisions_kept']:.2%} of validation decisions")
+
+
+def _report_vocabulary(bundle: Any, *, as_json: bool) -> None:
+    if found := bundle.manifest.source.get("vocabulary"):
+        click.echo(
+            f"vocabulary: {found['pieces']:,} of {found['pieces_before']:,} pieces; the corpus is tokenised as before, "
+            f"and so will be {found['identical_left_out']:.1%} of texts like it",
+            err=as_json,
+        )
 
 
 def _report_parity(bundle: Any, *, as_json: bool) -> None:

@@ -29,6 +29,7 @@ from manylabel_export.subject import Subject, load_subject
 from manylabel_export.thresholds import matched_thresholds
 from manylabel_export.training import long_text_for
 from manylabel_export.training.judging import calibrate
+from manylabel_export.trimming import trim
 
 HALF = 0.5
 PACKAGES = ("torch", "transformers", "optimum-onnx", "onnx", "onnxruntime")
@@ -68,6 +69,7 @@ def export(
     policy: Policy | None = None,
     goals: Goals | None = None,
     calibration: Method = "none",
+    corpus: Sequence[str] = (),
     force: bool = False,
 ) -> Bundle:
     """Turn a multi-label checkpoint into a bundle whose answers are proved equal to PyTorch's.
@@ -83,6 +85,7 @@ def export(
             other checkpoints.
         goals: What thresholds are chosen for. None: what the run's were; F1 without a run.
         calibration: For a checkpoint that was trained elsewhere; a run was calibrated when it was trained.
+        corpus: Texts whose pieces the vocabulary is trimmed to; empty leaves it whole.
         force: Replace an existing output.
 
     Raises:
@@ -98,9 +101,13 @@ def export(
     subject = load_subject(Path(folder), validation, policy, goals)
     if calibration != "none":
         subject = _calibrated(subject, calibration)
+    expected = None
+    if corpus:
+        subject, expected = trim(subject, corpus)
     encodings = subject.reader.encode(subject.texts)
     parity.require_same_tokens(subject.texts, subject.tokenizer, encodings)
-    expected = checkpoint.predict_proba(subject.model, subject.reader, subject.texts)
+    if expected is None:
+        expected = checkpoint.predict_proba(subject.model, subject.reader, subject.texts)
     chosen = _chosen(expected, subject)
     thresholds = chosen.thresholds
     graphs = graph.build(subject.model, engine=engine, precisions=tuple(dict.fromkeys(("fp32", *precisions))))
