@@ -26,12 +26,21 @@ TRAINED_ON = [
     "die Rechnung war falsch, das Paket kaputt; unglaublich langsame Lieferung",
     "good goods, goodness: slower slowest slow app apps application applications",
 ] * 5
+UNUSED = [f"[unused{i}]" for i in range(vocabulary.LOW)]
 SPECIAL = ["<s>", "<pad>", "</s>", "<unk>"]
 
 
 def wordpiece() -> Tokenizer:
     """With `##`, and words that stay unknown after their first pieces matched."""
-    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *"abcd", *(f"##{c}" for c in "abd")]
+    pieces = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        *(f"[unused{i}]" for i in range(vocabulary.LOW)),
+        *"abcd",
+        *(f"##{c}" for c in "abd"),
+    ]
     pieces += ["ab", "abc", "##bc", "##cd", "##bcd", "##da", "bad", "cab", "##ab"]
     tokenizer = Tokenizer(models.WordPiece({piece: at for at, piece in enumerate(pieces)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -94,10 +103,24 @@ def test_a_corpus_reads_as_before_whatever_its_texts(kind: str, data: st.DataObj
 
 
 def test_an_unknown_word_stays_unknown() -> None:
-    """`abce` fails after `abc`; without that piece it would read `ab ##c...` until another piece failed, or none."""
+    """`abcc` fails after `abc`; without that piece it would go on from `ab`."""
     whole = reader_of(wordpiece())
-    made = vocabulary.cut(whole.serialized, {1}, {"abce"})
+    assert whole.ids(["abcc"]) == [[whole.unknown]]
+    made = vocabulary.cut(whole.serialized, {1}, {"abcc"})
     assert "abc" in Tokenizer.from_str(made.serialized).get_vocab()
+    assert "abc" not in Tokenizer.from_str(vocabulary.cut(whole.serialized, {1}, ()).serialized).get_vocab()
+
+
+def test_what_an_unknown_character_costs_stays() -> None:
+    """Ten less than the least likely piece, `zz`. Without it `a` as unknown and `bc` would be likelier than `ab`, `c`."""
+    pieces = [("<unk>", 0.0), *((name, 0.0) for name in UNUSED)]
+    pieces += [("ab", -50.0), ("c", -30.0), ("bc", -1.0), ("zz", -100.0)]
+    tokenizer = Tokenizer(models.Unigram(pieces, 0, False))
+    corpus = ["abc", "bc"]
+    before = [one.ids for one in tokenizer.encode_batch(corpus)]
+    made = vocabulary.cut(tokenizer.to_str(), {at for ids in before for at in ids}, ())
+    after = [one.ids for one in Tokenizer.from_str(made.serialized).encode_batch(corpus)]
+    assert [made.kept[ids].tolist() for ids in after] == before
 
 
 @pytest.mark.parametrize("kind", TOKENIZERS)
