@@ -251,6 +251,11 @@ def train(**options: Any) -> None:
     type=click.Path(path_type=Path),
     help="Keep the pieces that the texts of this file use, and single characters; a line a text (.txt), or a table.",
 )
+@click.option(
+    "--single-file",
+    is_flag=True,
+    help="Also write text_to_labels.onnx: text in, labels out, in any ONNX Runtime. For tokenizers of BERT's kind.",
+)
 @goal_options
 @calibration_option("none")
 @click.option("--json", "as_json", is_flag=True, help="Print the parity figures as one JSON document.")
@@ -273,6 +278,7 @@ def export(**options: Any) -> None:
         goals=goals,
         calibration=options["calibrate"],
         corpus=_corpus(options),
+        single_file=options["single_file"],
         force=options["force"],
     )
     _report_vocabulary(bundle, as_json=options["as_json"])

@@ -25,6 +25,7 @@ from manylabel_export.choosing import Chosen, Scored, choose_thresholds, guarant
 from manylabel_export.dataset import Dataset
 from manylabel_export.goals import Goals
 from manylabel_export.metrics import multilabel_metrics
+from manylabel_export.single_file import SingleFile
 from manylabel_export.subject import Subject, load_subject
 from manylabel_export.thresholds import matched_thresholds
 from manylabel_export.training import long_text_for
@@ -70,6 +71,7 @@ def export(
     goals: Goals | None = None,
     calibration: Method = "none",
     corpus: Sequence[str] = (),
+    single_file: bool = False,
     force: bool = False,
 ) -> Bundle:
     """Turn a multi-label checkpoint into a bundle whose answers are proved equal to PyTorch's.
@@ -86,6 +88,7 @@ def export(
         goals: What thresholds are chosen for. None: what the run's were; F1 without a run.
         calibration: For a checkpoint that was trained elsewhere; a run was calibrated when it was trained.
         corpus: Texts whose pieces the vocabulary is trimmed to; empty leaves it whole.
+        single_file: Write a graph that takes text, too.
         force: Replace an existing output.
 
     Raises:
@@ -104,6 +107,7 @@ def export(
     expected = None
     if corpus:
         subject, expected = trim(subject, corpus)
+    whole = SingleFile.of(subject) if single_file else None
     encodings = subject.reader.encode(subject.texts)
     parity.require_same_tokens(subject.texts, subject.tokenizer, encodings)
     if expected is None:
@@ -112,13 +116,18 @@ def export(
     thresholds = chosen.thresholds
     graphs = graph.build(subject.model, engine=engine, precisions=tuple(dict.fromkeys(("fp32", *precisions))))
     judged = [_judge(made, subject, encodings, expected, thresholds) for made in graphs.values()]
+    files: dict[str, bytes] = {}
+    if whole:
+        best = next((one for one in judged if one.made.precision == "int8"), judged[0])
+        files, said = whole.make(best.made.proto, best.scores, best.thresholds, best.made.precision)
+        subject = replace(subject, source={**subject.source, "single_file": said})
     judged = [one for one in judged if one.made.precision in precisions]
     variants = [_variant(one, subject, expected, thresholds) for one in judged]
     manifest = _manifest(subject, variants, chosen, engine)
     return write_bundle(
         Path(output),
         manifest,
-        {one.file: one.content for one in judged},
+        files | {one.file: one.content for one in judged},
         subject.model,
         subject.tokenizer,
         report=bundle_report(Path(output).name, manifest, subject, expected, thresholds),

@@ -112,7 +112,7 @@ def test_an_unknown_word_stays_unknown() -> None:
 
 
 def test_what_an_unknown_character_costs_stays() -> None:
-    """Ten less than the least likely piece, `zz`. Without it `a` as unknown and `bc` would be likelier than `ab`, `c`."""
+    """Ten less than the least likely piece, `zz`. Without it, `a` unknown and `bc` would be likelier than `ab`, `c`."""
     pieces = [("<unk>", 0.0), *((name, 0.0) for name in UNUSED)]
     pieces += [("ab", -50.0), ("c", -30.0), ("bc", -1.0), ("zz", -100.0)]
     tokenizer = Tokenizer(models.Unigram(pieces, 0, False))
