@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from manylabel import __version__
 from manylabel.batching import score
-from manylabel.bundle import FORMAT_VERSION, FP32, Bundle, Manifest, Probe, SpecialTokens, Variant
+from manylabel.bundle import FORMAT_VERSION, FP32, WEIGHTS, Bundle, Manifest, Probe, SpecialTokens, Variant
 from manylabel.errors import InputError
 from manylabel.folders import check_free
 from manylabel.session import Session
@@ -44,20 +44,30 @@ class Judged:
 
     Attributes:
         made: The graph and what is known of it.
-        content: It, serialized.
+        content: It, serialized, with its weights apart where they are too large.
         scores: Its probabilities, shape `(n_texts, n_labels)`.
         thresholds: Shape `(n_labels,)`.
     """
 
     made: graph.Graph
-    content: bytes
+    content: graph.Packed
     scores: Scores
     thresholds: Scores
 
     @property
     def file(self) -> str:
         """Its file in the bundle."""
-        return FP32 if self.made.precision == "fp32" else f"model_{self.made.precision}.onnx"
+        return _file_of(self.made)
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        """Its files in the bundle by name."""
+        weights = {self.file + WEIGHTS: self.content.weights} if self.content.weights else {}
+        return {self.file: self.content.model, **weights}
+
+
+def _file_of(made: graph.Graph) -> str:
+    return FP32 if made.precision == "fp32" else f"model_{made.precision}.onnx"
 
 
 def export(
@@ -72,6 +82,7 @@ def export(
     calibration: Method = "none",
     corpus: Sequence[str] = (),
     single_file: bool = False,
+    limit: int = graph.MAX_BYTES,
     force: bool = False,
 ) -> Bundle:
     """Turn a multi-label checkpoint into a bundle whose answers are proved equal to PyTorch's.
@@ -89,6 +100,7 @@ def export(
         calibration: For a checkpoint that was trained elsewhere; a run was calibrated when it was trained.
         corpus: Texts whose pieces the vocabulary is trimmed to; empty leaves it whole.
         single_file: Write a graph that takes text, too.
+        limit: Bytes of weights that a graph may hold; beyond, a file beside it has them.
         force: Replace an existing output.
 
     Raises:
@@ -114,12 +126,14 @@ def export(
         expected = checkpoint.predict_proba(subject.model, subject.reader, subject.texts)
     chosen = _chosen(expected, subject)
     thresholds = chosen.thresholds
-    graphs = graph.build(subject.model, engine=engine, precisions=tuple(dict.fromkeys(("fp32", *precisions))))
-    judged = [_judge(made, subject, encodings, expected, thresholds) for made in graphs.values()]
+    graphs = graph.build(
+        subject.model, engine=engine, precisions=tuple(dict.fromkeys(("fp32", *precisions))), limit=limit
+    )
+    judged = [_judge(made, subject, encodings, expected, thresholds, limit) for made in graphs.values()]
     files: dict[str, bytes] = {}
     if whole:
         best = next((one for one in judged if one.made.precision == "int8"), judged[0])
-        files, said = whole.make(best.made.proto, best.scores, best.thresholds, best.made.precision)
+        files, said = whole.make(best.made.proto, best.scores, best.thresholds, best.made.precision, limit=limit)
         subject = replace(subject, source={**subject.source, "single_file": said})
     judged = [one for one in judged if one.made.precision in precisions]
     variants = [_variant(one, subject, expected, thresholds) for one in judged]
@@ -127,7 +141,7 @@ def export(
     return write_bundle(
         Path(output),
         manifest,
-        files | {one.file: one.content for one in judged},
+        files | {name: content for one in judged for name, content in one.files.items()},
         subject.model,
         subject.tokenizer,
         report=bundle_report(Path(output).name, manifest, subject, expected, thresholds),
@@ -136,11 +150,11 @@ def export(
 
 
 def _judge(
-    made: graph.Graph, subject: Subject, encodings: Sequence[Encoding], expected: Scores, thresholds: Scores
+    made: graph.Graph, subject: Subject, encodings: Sequence[Encoding], expected: Scores, thresholds: Scores, limit: int
 ) -> Judged:
     """Run a graph on the subject's texts. The fp32 graph has to answer as PyTorch and shares its thresholds."""
-    content = made.proto.SerializeToString()
-    found = _run(made.precision, content, encodings, len(subject.labels))
+    content = graph.pack(made.proto, _file_of(made) + WEIGHTS, limit=limit)
+    found = _run(made, content, encodings, len(subject.labels))
     if made.precision == "fp32":
         parity.require_equal(subject.texts, subject.labels, expected, found, thresholds)
     elif subject.targets is not None:
@@ -193,9 +207,10 @@ def _chosen(probabilities: Scores, subject: Subject) -> Chosen:
     return chosen
 
 
-def _run(precision: str, model: bytes, encodings: Sequence[Encoding], n_labels: int) -> Scores:
+def _run(made: graph.Graph, content: graph.Packed, encodings: Sequence[Encoding], n_labels: int) -> Scores:
     """A graph's probabilities on the CPU, along the way that the runtime goes."""
-    session = Session(model, device="cpu", optimized=precision != "fp32")
+    weights = {_file_of(made) + WEIGHTS: content.weights}
+    session = Session(content.model, device="cpu", optimized=made.precision != "fp32", weights=weights)
     return score([encoding.windows for encoding in encodings], session.run, n_labels=n_labels)
 
 

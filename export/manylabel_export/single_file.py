@@ -12,6 +12,7 @@ from manylabel.bundle import SpecialTokens
 from manylabel.errors import ExportError
 from manylabel.tokenization import CHARACTERS_PER_TOKEN
 from manylabel_export import checkpoint
+from manylabel_export.graph.weights import size_of
 from manylabel_export.subject import Subject
 from manylabel_export.text_graph import FILE, WordPiece, ids_graph, text_graph
 from manylabel_export.text_graph.proof import require_same_answers, require_same_ids
@@ -51,7 +52,13 @@ class SingleFile:
         return cls(subject, WordPiece.read(serialized), serialized)
 
     def make(
-        self, proto: onnx.ModelProto, scores: NDArray[np.float32], thresholds: NDArray[np.float32], precision: str
+        self,
+        proto: onnx.ModelProto,
+        scores: NDArray[np.float32],
+        thresholds: NDArray[np.float32],
+        precision: str,
+        *,
+        limit: int,
     ) -> tuple[dict[str, bytes], dict[str, Any]]:
         """Make the file and prove it.
 
@@ -60,13 +67,20 @@ class SingleFile:
             scores: Its probabilities of the subject's texts, shape `(n_texts, n_labels)`.
             thresholds: Shape `(n_labels,)`.
             precision: The graph's.
+            limit: Bytes of weights that it may hold.
 
         Returns:
             The file's bytes by its name, and what the manifest says of it.
 
         Raises:
             ParityError: It reads or answers a text otherwise than the bundle.
+            ExportError: The graph is too large for one file.
         """
+        if (size := size_of(proto)) > limit:
+            raise ExportError(
+                f"the {precision} graph has {size:,} bytes of weights, and one file holds {limit:,} at most. Choose "
+                "--precision int8 with --single-file, or leave --single-file out."
+            )
         subject = self.subject
         backend = Tokenizer.from_str(self.serialized)
         backend.no_padding()
