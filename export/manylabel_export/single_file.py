@@ -3,9 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import onnx
-from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from manylabel.bundle import SpecialTokens
@@ -13,6 +10,7 @@ from manylabel.errors import ExportError
 from manylabel.tokenization import CHARACTERS_PER_TOKEN
 from manylabel_export import checkpoint
 from manylabel_export.graph.weights import size_of
+from manylabel_export.judging import Judge, Judged, open_graph, scores_of
 from manylabel_export.subject import Subject
 from manylabel_export.text_graph import FILE, WordPiece, ids_graph, text_graph
 from manylabel_export.text_graph.proof import require_same_answers, require_same_ids
@@ -51,23 +49,12 @@ class SingleFile:
         serialized = subject.tokenizer.backend_tokenizer.to_str()
         return cls(subject, WordPiece.read(serialized), serialized)
 
-    def make(
-        self,
-        proto: onnx.ModelProto,
-        scores: NDArray[np.float32],
-        thresholds: NDArray[np.float32],
-        precision: str,
-        *,
-        limit: int,
-    ) -> tuple[dict[str, bytes], dict[str, Any]]:
+    def make(self, one: Judged, judge: Judge) -> tuple[dict[str, bytes], dict[str, Any]]:
         """Make the file and prove it.
 
         Args:
-            proto: The bundle's graph for the CPU.
-            scores: Its probabilities of the subject's texts, shape `(n_texts, n_labels)`.
-            thresholds: Shape `(n_labels,)`.
-            precision: The graph's.
-            limit: Bytes of weights that it may hold.
+            one: The bundle's graph for the CPU.
+            judge: The subject's texts.
 
         Returns:
             The file's bytes by its name, and what the manifest says of it.
@@ -76,37 +63,30 @@ class SingleFile:
             ParityError: It reads or answers a text otherwise than the bundle.
             ExportError: The graph is too large for one file.
         """
-        if (size := size_of(proto)) > limit:
+        subject, precision = self.subject, one.made.precision
+        if (size := size_of(one.made.proto)) > judge.limit:
             raise ExportError(
-                f"the {precision} graph has {size:,} bytes of weights, and one file holds {limit:,} at most. Choose "
-                "--precision int8 with --single-file, or leave --single-file out."
+                f"the {precision} graph has {size:,} bytes of weights, and one file holds {judge.limit:,} at most. "
+                "Choose --precision int8 with --single-file, or leave --single-file out."
             )
-        subject = self.subject
         backend = Tokenizer.from_str(self.serialized)
         backend.no_padding()
         backend.no_truncation()
         require_same_ids(ids_graph(self.tokenizer), backend, subject.texts)
         prefix, suffix = checkpoint.special_tokens(subject.tokenizer)
         whole = text_graph(
-            proto,
+            one.made.proto,
             self.tokenizer,
             special_tokens=SpecialTokens(tuple(prefix), tuple(suffix)),
             max_length=subject.reader.max_length,
             long_text=long_text_for(subject.reader.max_length, subject.policy),
             labels=subject.labels,
-            thresholds=thresholds,
+            thresholds=one.thresholds,
         )
         # the runtime bounds a text's characters before it is read, the graph does not
-        rows = [
-            at for at, text in enumerate(subject.texts) if len(text) <= subject.reader.max_tokens * CHARACTERS_PER_TOKEN
-        ]
-        rows = rows[:PROVED]
-        texts = [subject.texts[at] for at in rows]
-        require_same_answers(whole, texts, subject.labels, scores[rows], thresholds)
-        said = {
-            "file": FILE,
-            "precision": precision,
-            "texts_tokenised": len(subject.texts),
-            "texts_answered": len(rows),
-        }
-        return {FILE: whole.SerializeToString()}, said
+        longest = subject.reader.max_tokens * CHARACTERS_PER_TOKEN
+        rows = [at for at, text in enumerate(subject.texts) if len(text) <= longest][:PROVED]
+        scores = scores_of(open_graph(one.content, precision), [judge.encodings[at] for at in rows])
+        require_same_answers(whole, [subject.texts[at] for at in rows], subject.labels, scores, one.thresholds)
+        proved = {"texts_tokenised": len(subject.texts), "texts_answered": len(rows)}
+        return {FILE: whole.SerializeToString()}, {"file": FILE, "precision": precision, **proved}

@@ -8,7 +8,7 @@ import warnings
 from collections import Counter
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from manylabel.cells import listed
 from manylabel.errors import DataError, ExportError
+from manylabel.rows import read_rows
 from manylabel.tokenization import valid_unicode
 from manylabel_export import checkpoint
-from manylabel_export.dataset import listed
 from manylabel_export.pooling import encoder_config
-from manylabel_export.rows import read_rows
 from manylabel_export.subject import Subject
 from manylabel_export.vocabulary import Cut, cut
 
@@ -63,16 +63,26 @@ def read_corpus(path: Path, column: str) -> list[str]:
     return texts
 
 
-def trim(subject: Subject, corpus: Sequence[str]) -> tuple[Subject, Scores]:
+@dataclass(frozen=True)
+class Trimmed:
+    """A subject with fewer pieces, and what PyTorch says of its texts.
+
+    Attributes:
+        subject: With the trimmed model and tokenizer.
+        expected: Probabilities of its texts, shape `(n_texts, n_labels)`: the whole model's where a text's tokens stay,
+            so that the graph is held to it, and the trimmed one's elsewhere.
+    """
+
+    subject: Subject
+    expected: Scores
+
+
+def trim(subject: Subject, corpus: Sequence[str]) -> Trimmed:
     """Trim a subject's vocabulary, and say how PyTorch answers its texts.
 
     Args:
         subject: What is exported.
         corpus: Texts of the kind that will be answered; each is tokenised as before.
-
-    Returns:
-        The subject with the trimmed model and tokenizer, and probabilities of its texts, shape `(n_texts, n_labels)`:
-        the whole model's where a text's tokens stay, so that the graph is held to it, and the trimmed one's elsewhere.
 
     Raises:
         ExportError: The tokenizer cannot be cut, or too much of the judged texts would be unknown to it.
@@ -112,7 +122,7 @@ def trim(subject: Subject, corpus: Sequence[str]) -> tuple[Subject, Scores]:
         "mean_difference": float(np.abs(found - answers).mean()),
     }
     _guard(report)
-    return replace(trimmed, source={**subject.source, "vocabulary": report}), found
+    return Trimmed(replace(trimmed, source={**subject.source, "vocabulary": report}), found)
 
 
 class _Reader:

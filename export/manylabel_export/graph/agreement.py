@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from manylabel.errors import ExportError
 from manylabel_export.graph.maskless import FILLED
 from manylabel_export.graph.outputs import PROBABILITIES
-from manylabel_export.graph.weights import BESIDE, MAX_BYTES, pack
+from manylabel_export.graph.weights import MAX_BYTES, pack
 
 # Ids and mask, both int64 `(batch, sequence)`, to probabilities `(batch, num_labels)`.
 Answer = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float32]]
@@ -65,7 +65,8 @@ def answer_of(proto: onnx.ModelProto, *, limit: int = MAX_BYTES) -> Answer:
     options.log_severity_level = 4  # what goes wrong is raised
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     packed = pack(proto, limit=limit)
-    options.add_external_initializers_from_files_in_memory([BESIDE], [packed.weights], [len(packed.weights)])
+    names, contents = list(packed.beside), list(packed.beside.values())
+    options.add_external_initializers_from_files_in_memory(names, contents, [len(content) for content in contents])
     session = onnxruntime.InferenceSession(packed.model, options, ["CPUExecutionProvider"])
     names = [value.name for value in session.get_inputs()]
 

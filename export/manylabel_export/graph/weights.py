@@ -6,7 +6,7 @@ where in it a tensor lies. Every step that serialises a graph takes one of the t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -27,10 +27,15 @@ ALIGNED = 64  # bytes; what vector instructions like to find
 
 @dataclass(frozen=True)
 class Packed:
-    """A serialised graph, and the content of the file of weights that it names; empty where it holds them itself."""
+    """A serialised graph.
+
+    Attributes:
+        model: The graph.
+        beside: The file of weights that it names, with its content; empty where it holds them itself.
+    """
 
     model: bytes
-    weights: bytes
+    beside: Mapping[str, bytes]
 
 
 def size_of(proto: onnx.ModelProto) -> int:
@@ -47,7 +52,7 @@ def pack(proto: onnx.ModelProto, location: str = BESIDE, *, limit: int = MAX_BYT
         limit: Bytes of weights that a graph may hold.
     """
     if size_of(proto) <= limit:
-        return Packed(proto.SerializeToString(), b"")
+        return Packed(proto.SerializeToString(), {})
     with lifted(proto, limit=limit) as tensors:
         light = onnx.ModelProto()
         light.CopyFrom(proto)
@@ -62,7 +67,7 @@ def pack(proto: onnx.ModelProto, location: str = BESIDE, *, limit: int = MAX_BYT
         light.graph.initializer.append(entry)
         weights += content
     _drop_inputs(light, {tensor.name for tensor in tensors})
-    return Packed(light.SerializeToString(), bytes(weights))
+    return Packed(light.SerializeToString(), {location: bytes(weights)})
 
 
 @contextmanager
