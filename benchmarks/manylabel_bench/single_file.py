@@ -22,6 +22,7 @@ from tokenizers import Tokenizer
 
 from manylabel.bundle import TOKENIZER
 from manylabel.classifier import Classifier
+from manylabel.decisions import decide
 from manylabel_bench.ledger import command, data_path, machine_line, write
 from manylabel_bench.machine import describe
 from manylabel_export.text_graph import FILE, WordPiece, ids_graph
@@ -92,7 +93,9 @@ def answers(bundle: Path, texts: Sequence[str]) -> dict[str, Any]:
 
     given, rows = zip(*map(ask, texts), strict=True)
     expected = classifier.predict_proba(texts)
-    wanted = classifier.predict(texts)
+    limits = classifier.thresholds_
+    names = classifier.bundle.labels
+    wanted = [[names[column] for column in np.flatnonzero(row)] for row in decide(expected, limits)]
     return {
         "precision": precision,
         "texts": len(texts),

@@ -1,7 +1,7 @@
 """One file that takes text: the tokenizer, the windows and the thresholds in the graph, before and after the model.
 
 Made of operators that every build of ONNX Runtime has, with no library to register: the ready-made BERT tokenizer of
-`onnxruntime-extensions` reads other tokens wherever there is an emoji (docs/decisions/0016).
+`onnxruntime-extensions` reads other tokens wherever there is an emoji (docs/decisions/0021).
 
 In reading order: `characters` (what becomes of each, found by asking the tokenizer), `wordpiece` (text to ids),
 `windows` (ids to a batch), `labels` (probabilities to names); `proof` holds the file to the bundle that it comes from.
