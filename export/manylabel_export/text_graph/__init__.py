@@ -3,8 +3,9 @@
 Made of operators that every build of ONNX Runtime has, with no library to register: the ready-made BERT tokenizer of
 `onnxruntime-extensions` reads other tokens wherever there is an emoji (docs/decisions/0021).
 
-In reading order: `characters` (what becomes of each, found by asking the tokenizer), `wordpiece` (text to ids),
-`windows` (ids to a batch), `labels` (probabilities to names); `proof` holds the file to the bundle that it comes from.
+In reading order: `wordpiece` (what a tokenizer says, and `characters`, what it makes of each), `spelling` (text to
+characters), `pieces` (characters to ids), `windows` (ids to a batch), `labels` (probabilities to names); `strings` has
+their common operators, and `proof` holds the file to the bundle that it comes from.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ from manylabel_export.graph.editor import Editor, clone
 from manylabel_export.graph.int8 import OPSET, raise_opset
 from manylabel_export.graph.maskless import drop_mask
 from manylabel_export.text_graph.labels import add_labels
+from manylabel_export.text_graph.pieces import add_tokenizer
 from manylabel_export.text_graph.windows import add_windows
-from manylabel_export.text_graph.wordpiece import WordPiece, add_tokenizer
+from manylabel_export.text_graph.wordpiece import WordPiece
 
 __all__ = ["FILE", "WordPiece", "ids_graph", "text_graph"]
 
