@@ -136,6 +136,7 @@ def test_the_file_answers_as_the_bundle(elsewhere: Path, tmp_path: Path, precisi
     np.testing.assert_allclose(probabilities, classifier.predict_proba(TEXTS), atol=1e-6)
     assert labels == classifier.predict(TEXTS)
     assert any(labels)
+    assert "`text_to_labels.onnx` is the" in (bundle.path / "README.md").read_text(encoding="utf-8")
     said = bundle.manifest.source["single_file"]
     assert said == {"file": FILE, "precision": precision, "texts_tokenised": 60, "texts_answered": 60}
     bundle.verify()
