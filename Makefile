@@ -32,7 +32,7 @@ lint: .venv/ready
 	$(WORKBENCH) -m mypy
 
 # Tiny models gain nothing from threads, and on a busy machine two that wait for each other are far slower than one.
-test-workbench test-transformers5 test-runtime test-slow test-clients test-engines: export OMP_NUM_THREADS := 1
+test-workbench test-transformers5 test-runtime test-slow test-clients test-engines test-interop: export OMP_NUM_THREADS := 1
 
 test-workbench: .venv/ready ## all tests, with PyTorch and Optimum; the report's in Chromium need chromium and chromedriver, or are skipped
 	$(WORKBENCH) -m pytest -m "not slow" --ignore=tests/clients --ignore=tests/engines
@@ -59,10 +59,25 @@ test-engines: .venv-engines/ready build/tiny-bundle ## Ray, Spark, Triton's file
 	@java -version 2> /dev/null || { echo "Spark needs Java 17 or newer: apt-get install openjdk-17-jre-headless" >&2; exit 2; }
 	$(ENGINES) -m pytest -m "not slow" -p no:cacheprovider tests/engines
 
+test-interop: .venv/interop build/interop/ready ## bundles in Optimum, OpenVINO and, with Node, transformers.js and ONNX Runtime
+	$(WORKBENCH) -m pytest tests/interop
+
 # The workbench, editable. Pinned, so that today's failure is today's change.
 .venv/ready: pyproject.toml constraints/optimum.txt
 	$(PYTHON) -m venv .venv
 	$(WORKBENCH) $(PIP) install -c constraints/optimum.txt -e '.[export,lora,search,bench,files,server,sign,cpu,demo,dev]'
+	touch $@
+
+.venv/interop: .venv/ready
+	$(WORKBENCH) $(PIP) install -c constraints/optimum.txt -e '.[interop]'
+	touch $@
+
+# Node's packages bring their libraries with them; what their install scripts would fetch beside is for GPUs. Without npm the
+# tests that need them are skipped.
+build/interop/ready: tests/interop/package.json
+	mkdir -p $(@D)
+	cp $< $(@D)
+	! command -v npm > /dev/null || npm install --prefix $(@D) --ignore-scripts --no-audit --no-fund --no-package-lock
 	touch $@
 
 .venv-transformers5/ready: pyproject.toml constraints/transformers5.txt
@@ -173,6 +188,12 @@ results-splits: .venv/ready ## splits at random, by iterative-stratification and
 results-label-noise: .venv/ready ## labels removed at random: how many of the first suggestions of review-labels are among them
 	$(WORKBENCH) -m manylabel_bench.label_noise $(DATA)/mams_acsa/data.csv --output benchmarks/results/label-noise \
 	    --title "MAMS-ACSA with MiniLM-L6"
+
+results-single-file: .venv/ready ## the file that takes text: ids on all of GoEmotions and of Unicode, labels, time
+	test -f build/goemotions-run/run.json || $(MAKE) build-goemotions
+	$(MANYLABEL) export build/goemotions-run --output build/goemotions-single --precision int8 --single-file --force
+	$(WORKBENCH) -m manylabel_bench.single_file build/goemotions-single --data $(DATA)/goemotions/data.csv \
+	    --output benchmarks/results/single-file --title "The file that takes text: MiniLM-L6 on GoEmotions"
 
 results-scoring: .venv/ready build/tiny-bundle ## files: memory over 5 million rows (tiny model), speed beside the library's (MiniLM)
 	$(WORKBENCH) -m manylabel_bench.scoring build/tiny-bundle --rows 5000000 --output benchmarks/results/scoring --name short-rows

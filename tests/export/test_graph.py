@@ -217,12 +217,6 @@ def test_a_model_with_foreign_weights_is_refused() -> None:
         tracing.trace(model, engine="torch")
 
 
-def test_a_model_beyond_two_gigabytes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracing, "MAX_BYTES", 1000)
-    with pytest.raises(ExportError, match="beyond 2 GiB is not supported"):
-        tracing.trace(make("bert"))
-
-
 # Without the mask
 
 

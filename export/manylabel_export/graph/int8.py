@@ -28,6 +28,7 @@ from onnx import version_converter
 
 from manylabel_export.graph.editor import CONTRIB, Editor, attribute, clone
 from manylabel_export.graph.outputs import LOGITS
+from manylabel_export.graph.weights import MAX_BYTES, lifted, put_back
 
 OPSET = 21  # the first with a scale for every block in QuantizeLinear
 NOT_OF_THE_NAME = re.compile("^/(model/)*|/(MatMul|Gemm).*$")  # what tracing puts around a module's path
@@ -61,9 +62,12 @@ AFTER_GELU = Quantiser(zero=32, steps=223, least_peak=0.1701 / 32 * 223, signed=
 GELUS = ("Gelu", "BiasGelu", "FastGelu")
 
 
-def raise_opset(proto: onnx.ModelProto) -> onnx.ModelProto:
+def raise_opset(proto: onnx.ModelProto, *, limit: int = MAX_BYTES) -> onnx.ModelProto:
     """The same graph in the opset that `quantise` needs; for a graph that is still of standard operators."""
-    return version_converter.convert_version(proto, OPSET)
+    with lifted(proto, limit=limit) as tensors:
+        raised = version_converter.convert_version(proto, OPSET)
+    put_back(raised, tensors)
+    return raised
 
 
 def products_of(proto: onnx.ModelProto) -> dict[str, int]:
