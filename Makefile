@@ -11,6 +11,7 @@ WORKBENCH := .venv/bin/python
 TRANSFORMERS5 := .venv-transformers5/bin/python
 BARE := .venv-runtime/bin/python
 CLIENTS := .venv-clients/bin/python
+ENGINES := .venv-engines/bin/python
 WHEEL := build/wheel/stamp
 SOURCES := pyproject.toml LICENSE README.md $(shell find runtime export benchmarks/manylabel_bench -name '*.py' -o -path '*/server/page/*')
 
@@ -21,8 +22,9 @@ help: ## show this list
 demo: .venv/ready .venv-runtime/ready ## train, export and answer on the example reviews (about 5 minutes)
 	examples/demo.sh
 
-# Without test-clients, whose environment brings some hundred packages: for changes to the server, to be called for itself.
-test: lint test-workbench test-transformers5 test-runtime ## every test but the long proofs and other people's clients
+# Without test-clients, which CI calls beside, and test-engines: their environments bring some hundred packages and half a
+# gigabyte, for changes to the server and to the engines.
+test: lint test-workbench test-transformers5 test-runtime ## every test but the long proofs, other people's clients and engines
 
 lint: .venv/ready
 	$(WORKBENCH) -m ruff check
@@ -30,13 +32,13 @@ lint: .venv/ready
 	$(WORKBENCH) -m mypy
 
 # Tiny models gain nothing from threads, and on a busy machine two that wait for each other are far slower than one.
-test-workbench test-transformers5 test-runtime test-slow test-clients: export OMP_NUM_THREADS := 1
+test-workbench test-transformers5 test-runtime test-slow test-clients test-engines: export OMP_NUM_THREADS := 1
 
 test-workbench: .venv/ready ## all tests, with PyTorch and Optimum; the report's in Chromium need chromium and chromedriver, or are skipped
-	$(WORKBENCH) -m pytest -m "not slow" --ignore=tests/clients
+	$(WORKBENCH) -m pytest -m "not slow" --ignore=tests/clients --ignore=tests/engines
 
 test-slow: .venv/ready ## the long proofs, such as a hundred kills of a run over files
-	$(WORKBENCH) -m pytest -m slow --ignore=tests/clients
+	$(WORKBENCH) -m pytest -m slow --ignore=tests/clients --ignore=tests/engines
 
 test-transformers5: .venv-transformers5/ready ## training and export with transformers 5, without Optimum
 	$(TRANSFORMERS5) -m pytest -m "not slow" tests/export
@@ -52,6 +54,10 @@ FUZZ_SECONDS ?= 60
 fuzz: .venv/ready build/tiny-bundle ## search for bytes that a reader fails on: manifest, texts, requests, CSV, JSON lines
 	for target in manifest texts requests csv jsonl; do \
 	    $(WORKBENCH) tests/fuzz/run.py $$target --seconds $(FUZZ_SECONDS); done
+
+test-engines: .venv-engines/ready build/tiny-bundle ## Ray, Spark, Triton's files, pandas, polars, DuckDB: real ones, about 3 minutes; needs Java
+	@java -version 2> /dev/null || { echo "Spark needs Java 17 or newer: apt-get install openjdk-17-jre-headless" >&2; exit 2; }
+	$(ENGINES) -m pytest -m "not slow" -p no:cacheprovider tests/engines
 
 # The workbench, editable. Pinned, so that today's failure is today's change.
 .venv/ready: pyproject.toml constraints/optimum.txt
@@ -81,6 +87,12 @@ $(WHEEL): .venv/ready $(SOURCES)
 .venv-clients/ready: pyproject.toml constraints/clients.txt
 	$(PYTHON) -m venv .venv-clients
 	$(CLIENTS) $(PIP) install -c constraints/clients.txt -e '.[clients]'
+	touch $@
+
+# Ray, Spark and three libraries of frames: 1.6 GB on the disk.
+.venv-engines/ready: pyproject.toml constraints/engines.txt
+	$(PYTHON) -m venv .venv-engines
+	$(ENGINES) $(PIP) install -c constraints/engines.txt -e '.[engines]'
 	touch $@
 
 # infinity-emb holds numpy below 2.
@@ -119,6 +131,12 @@ results-mobasa: .venv/ready ## German: multilingual-e5-small on MobASA, 17 label
 	$(MANYLABEL) bench build/mobasa --checkpoint build/mobasa-run --data $(DATA)/mobasa/data.csv \
 	    --output benchmarks/results/mobasa-e5 --title "MobASA with multilingual-e5-small"
 
+results-calibration: .venv/ready ## calibration, floors and guarantees, of the runs that the two above leave
+	$(WORKBENCH) -m manylabel_bench.calibration build/goemotions-run --data $(DATA)/goemotions/data.csv \
+	    --output benchmarks/results/calibration-goemotions --title "Calibration and goals: GoEmotions with MiniLM-L6"
+	$(WORKBENCH) -m manylabel_bench.calibration build/mobasa-run --data $(DATA)/mobasa/data.csv \
+	    --output benchmarks/results/calibration-mobasa --title "Calibration and goals: MobASA with multilingual-e5-small"
+
 # Which loss: BENCH_LOSSES trains a model for every loss and seed, and goes on where it was interrupted.
 BENCH_LOSSES := $(WORKBENCH) -m manylabel_bench.losses
 
@@ -148,7 +166,8 @@ results-add-label: .venv/ready ## what a model forgets when a label is added: MA
 	    --output benchmarks/results/add-label --title "A label added to a model of seven: MAMS-ACSA with MiniLM-L6"
 
 results-splits: .venv/ready ## splits at random, by iterative-stratification and ours, on all sets: a minute, nothing is trained
-	$(WORKBENCH) -m manylabel_bench.splits $(patsubst %,--data $(DATA)/%/data.csv,goemotions mobasa mams_acsa steam_review_aspect) \
+	$(WORKBENCH) $(PIP) install --upgrade --no-deps --target build/iterative-stratification iterative-stratification==0.1.9
+	PYTHONPATH=build/iterative-stratification $(WORKBENCH) -m manylabel_bench.splits $(patsubst %,--data $(DATA)/%/data.csv,goemotions mobasa mams_acsa steam_review_aspect) \
 	    --output benchmarks/results/splits
 
 results-label-noise: .venv/ready ## labels removed at random: how many of the first suggestions of review-labels are among them
@@ -171,11 +190,21 @@ results-drift: .venv/ready build/goemotions/bundle.json ## drift: quiet on GoEmo
 build/goemotions/bundle.json:
 	$(MAKE) build-goemotions
 
-# The server beside others and under load, about 20 minutes; the model is trained first where results-goemotions has not.
-results-server: .venv/ready .venv-rivals/ready ## the server: speed beside FastAPI and infinity-emb, and how it holds its load
-	test -f build/goemotions/bundle.json || $(MAKE) build-goemotions
-	$(WORKBENCH) -m manylabel_bench.serving build/goemotions --checkpoint build/goemotions-run \
-	    --data $(DATA)/goemotions/data.csv --rivals .venv-rivals/bin/python --output benchmarks/results/server
+results-scaling: .venv/ready build/goemotions/bundle.json ## what a core and what two score, and each step of scoring a file by itself (MiniLM)
+	$(WORKBENCH) -m manylabel_bench.scaling build/goemotions --data $(DATA)/goemotions/data.csv --output benchmarks/results/scaling
+
+# Needs no quiet machine: it counts rows.
+results-kills: .venv-engines/ready build/tiny-bundle ## a million rows with a process killed every ten seconds: the command, Ray, Spark
+	for engine in command ray spark; do \
+	    $(ENGINES) -m manylabel_bench.killing build/tiny-bundle --engine $$engine --output benchmarks/results/scoring; done
+
+# The server beside others and under load, about 5 minutes each.
+BENCH_SERVER := $(WORKBENCH) -m manylabel_bench.serving build/goemotions --checkpoint build/goemotions-run \
+    --data $(DATA)/goemotions/data.csv --rivals .venv-rivals/bin/python --output benchmarks/results/server
+
+results-server: .venv/ready .venv-rivals/ready build/goemotions/bundle.json ## the server: speed beside FastAPI and infinity-emb, and how it holds its load
+	$(BENCH_SERVER) --part speed
+	$(BENCH_SERVER) --part load
 
 clean: ## remove environments and everything built
-	rm -rf .venv .venv-transformers5 .venv-runtime .venv-clients .venv-rivals build dist
+	rm -rf .venv .venv-transformers5 .venv-runtime .venv-clients .venv-rivals .venv-engines build dist

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -243,6 +244,39 @@ class Classifier:
             n_labels=len(self.bundle.labels),
             threads=self._pool,
         )
+
+    def predict_frame(
+        self,
+        frame: Any,
+        column: str = "text",
+        *,
+        thresholds: Thresholds | None = None,
+        probabilities: Literal["columns", "list", "none"] = "columns",
+        prefix: str = "",
+    ) -> Any:
+        """Answers beside a frame's own columns: those that `manylabel score` adds to a file.
+
+        Args:
+            frame: Of pandas, polars, DuckDB, pyarrow, or any other library whose frames speak Arrow.
+            column: Where the texts are.
+            thresholds: In place of the bundle's own: one for all, one a label, or some by name.
+            probabilities: One column a label, one list, or none.
+            prefix: Before the names of the answer's columns.
+
+        Returns:
+            A `pyarrow.Table` with the frame's rows in order: `labels`, a probability a label as `p_LABEL`, `n_tokens`,
+            `truncated`, and `error` for a text that is null or cannot be scored. `table.to_pandas()` has the index of
+            the pandas frame, `polars.from_arrow(table)` shares its memory, DuckDB reads it by its name.
+
+        Raises:
+            DataError: The frame cannot be read, or has no such column of strings.
+            MissingDependency: pyarrow is not installed.
+            UnknownLabel: A threshold is given for a label that is not there.
+            InputError: A threshold is not between 0 and 1.
+        """
+        from manylabel.scoring.tables import Form, answered_frame
+
+        return answered_frame(self, frame, Form(column, probabilities, prefix, thresholds))
 
     def encode(self, texts: str | Iterable[str]) -> list[Encoding]:
         """Texts as the model reads them, tokenised on the calling thread; `score_windows` takes what comes out.

@@ -4,7 +4,7 @@ import fcntl
 import os
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -70,8 +70,23 @@ class Progress:
         """So many more rows were scored."""
 
 
-def run(request: Request, progress: Progress | None = None) -> dict[str, Any]:
+Scoring = Callable[[Job, Request, Sequence[int], Callable[[int], object]], Iterable[Commit]]
+"""Scores shards of a job and commits them, in any order; tells the number of rows as they come."""
+
+
+def watched(job: Job, request: Request, shards: Sequence[int], scored: Callable[[int], object]) -> Iterator[Commit]:
+    """Score shards one after the other, in a worker that is watched."""
+    with Watch(job, Loading(str(request.bundle), request.device, request.threads)) as watch:
+        yield from (watch.score(number, scored) for number in shards)
+
+
+def run(request: Request, progress: Progress | None = None, scoring: Scoring = watched) -> dict[str, Any]:
     """Score files into files. Called once more after any interruption, it goes on where it was.
+
+    Args:
+        request: What was asked for.
+        progress: Told how the run comes on.
+        scoring: Who scores: a process beside this one, or an engine.
 
     Returns:
         The run's summary.
@@ -97,7 +112,7 @@ def run(request: Request, progress: Progress | None = None) -> dict[str, Any]:
         job = _job(request, target, sources, progress)
         job.save()
         mine = range(request.share[0] - 1, len(job.plan.shards), request.share[1])
-        commits, resumed = _score(job, request, mine, progress)
+        commits, resumed = _score(job, request, mine, progress, scoring)
         if target.file is not None:
             merge([target.folder], target.file)
             storage.remove(target.folder)
@@ -116,15 +131,15 @@ def run(request: Request, progress: Progress | None = None) -> dict[str, Any]:
     }
 
 
-def _score(job: Job, request: Request, mine: Sequence[int], progress: Progress) -> tuple[list[Commit], int]:
+def _score(
+    job: Job, request: Request, mine: Sequence[int], progress: Progress, scoring: Scoring
+) -> tuple[list[Commit], int]:
     """The commits of all my shards, and how many rows of them were done before."""
     done = {number: commit for number in mine if (commit := read_commit(job, number)) is not None}
     resumed = sum(commit.rows for commit in done.values())
     progress.started(sum(job.plan.shards[number].rows for number in mine), resumed)
-    loading = Loading(str(request.bundle), request.device, request.threads)
-    with Watch(job, loading) as watch:
-        commits = [done.get(number) or watch.score(number, progress.scored) for number in mine]
-    return commits, resumed
+    left = [number for number in mine if number not in done]
+    return [*done.values(), *(scoring(job, request, left, progress.scored) if left else ())], resumed
 
 
 def _job(request: Request, target: "_Target", sources: Sequence[Source], progress: Progress) -> Job:
