@@ -11,6 +11,7 @@ WORKBENCH := .venv/bin/python
 TRANSFORMERS5 := .venv-transformers5/bin/python
 BARE := .venv-runtime/bin/python
 CLIENTS := .venv-clients/bin/python
+RELEASE := .venv-release/bin/python
 ENGINES := .venv-engines/bin/python
 WHEEL := build/wheel/stamp
 SOURCES := pyproject.toml LICENSE README.md $(shell find runtime export benchmarks/manylabel_bench -name '*.py' -o -path '*/server/page/*')
@@ -120,6 +121,28 @@ $(WHEEL): .venv/ready $(SOURCES)
 	$(BARE) $(PIP) install -c constraints/optimum.txt pytest pytest-timeout hypothesis
 	touch $@
 
+# Where a release is built and checked; twine brings two dozen packages of its own.
+.venv-release/ready: constraints/release.txt
+	$(PYTHON) -m venv .venv-release
+	$(RELEASE) $(PIP) install -c constraints/release.txt build hatchling twine
+	touch $@
+
+# The bytes depend on the commit alone: its time is that of every file in them.
+release: .venv-release/ready build/tiny-bundle ## wheel and sdist in dist/: the same bytes twice, checked, each installed alone and tested
+	rm -rf dist build/again
+	for folder in dist build/again; do \
+	    SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(RELEASE) -m build --no-isolation --outdir $$folder > /dev/null; done
+	(cd dist && sha256sum *) | tee build/SHA256SUMS
+	(cd build/again && sha256sum --check --strict ../SHA256SUMS)
+	$(RELEASE) -m twine check --strict dist/*
+	for file in dist/*; do \
+	    rm -rf build/alone && $(PYTHON) -m venv build/alone && \
+	    build/alone/bin/python $(PIP) install -c constraints/optimum.txt "$$file[cpu]" && \
+	    build/alone/bin/python tests/check_bare.py && \
+	    build/alone/bin/manylabel doctor && \
+	    build/alone/bin/python $(PIP) install -c constraints/optimum.txt pytest pytest-timeout hypothesis && \
+	    OMP_NUM_THREADS=1 build/alone/bin/python -m pytest -m "not slow" -p no:cacheprovider tests/runtime || exit 1; done
+
 build/tiny-bundle: .venv/ready tests/tiny.py
 	rm -rf $@
 	$(WORKBENCH) tests/tiny.py $@
@@ -228,4 +251,4 @@ results-server: .venv/ready .venv-rivals/ready build/goemotions/bundle.json ## t
 	$(BENCH_SERVER) --part load
 
 clean: ## remove environments and everything built
-	rm -rf .venv .venv-transformers5 .venv-runtime .venv-clients .venv-rivals .venv-engines build dist
+	rm -rf .venv .venv-transformers5 .venv-runtime .venv-clients .venv-rivals .venv-engines .venv-release build dist
