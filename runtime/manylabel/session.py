@@ -136,7 +136,7 @@ def resolve_device(device: Device) -> Literal["cpu", "cuda"]:
     if device != "auto":
         raise DeviceUnavailable(f"there is no device {device!r}. Choose auto, cpu or cuda.")
     offered = load_onnxruntime().get_available_providers()
-    return "cuda" if PROVIDERS["cuda"] in offered and _has_gpu() else "cpu"
+    return "cuda" if PROVIDERS["cuda"] in offered and has_gpu() else "cpu"
 
 
 def load_onnxruntime() -> ModuleType:
@@ -202,7 +202,8 @@ def _open(ort: ModuleType, model: bytes, device: Literal["cpu", "cuda"], *, opti
     return session
 
 
-def _has_gpu() -> bool:
+def has_gpu() -> bool:
+    """Whether the driver of an NVIDIA GPU is here."""
     return os.path.exists("/dev/nvidiactl") or os.path.exists("/dev/dxg")  # native, or under WSL
 
 

@@ -5,27 +5,38 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from manylabel_bench.serving.promises import judged
 
-def write(result: dict[str, Any], folder: Path) -> None:
-    """Write `result.json` and `README.md`."""
+
+def add(measured: dict[str, Any], folder: Path) -> None:
+    """Write `result.json` and `README.md`: parts that were measured now, beside others that are there."""
     folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "result.json"
+    result = {**(json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}), **measured}
+    result["promises"] = judged(result)
     (folder / "result.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     (folder / "README.md").write_text("\n".join([*_lines(result), ""]), encoding="utf-8")
 
 
 def _lines(result: dict[str, Any]) -> Iterator[str]:
-    yield from ("# The server", "", f"`{result['command']}`", "")
+    yield from ("# The server", "")
     yield (
         "Server and load generator share the machine's cores. Requests hold one text of the test split each. "
         "Open loop: the n-th request is due at n / rate, and its latency counts from then."
     )
-    yield from _speed(result["speed"])
-    yield from _load(result["load"])
-    machine = result["machine"]
-    versions = ", ".join(f"{name} {version}" for name, version in (machine["versions"] | result["rivals"]).items())
-    yield ""
-    yield (
-        f"Machine: {machine['cpu']} ({', '.join(machine['flags'])}), {machine['cores']} cores, "
+    yield from ("", "## What was promised", "")
+    for each in judged(result):
+        yield f"- [{'x' if each['held'] else ' '}] {each['promise']}: {each['found']}"
+    for name, lines in (("speed", _speed), ("load", _load)):
+        if name in result:
+            yield from lines(result[name])
+            yield from ("", f"`{result[name]['command']}` on {_machine(result[name]['machine'])}")
+
+
+def _machine(machine: dict[str, Any]) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    return (
+        f"{machine['cpu']} ({', '.join(machine['flags'])}), {machine['cores']} cores, "
         f"Python {machine['python']}, {versions}."
     )
 
@@ -61,8 +72,11 @@ def _speed(speed: dict[str, Any]) -> Iterator[str]:
 def _load(load: dict[str, Any]) -> Iterator[str]:
     yield from ("", "## Load", "")
     yield (
-        f"Capacity, 32 requests always under way: {load['capacity_per_second']:,.0f} requests/s. Every request "
-        f"has a deadline of {load['deadline_ms']:,.0f} ms. A tenfold spike is ten times the steady load."
+        f"Capacity, 32 requests always under way: {load['capacity_per_second']:,.0f} requests/s at first, "
+        f"{_around(load['overload'])} around the surge to twice of it, {_around(load['spike'])} around the spike of "
+        f"ten times the steady load. Every request has a deadline of {load['deadline_ms']:,.0f} ms. Before and after a "
+        "surge runs half of capacity; it is normal again once everything is answered, and nine in ten of each second "
+        "within twice the p99 from before."
     )
     rows = []
     for name in ("steady", "overload", "spike"):
@@ -84,6 +98,12 @@ def _load(load: dict[str, Any]) -> Iterator[str]:
         )
     head = ("", "sent/s", "answered/s", "refused", "lost", "p50 ms", "p99 ms", "429 in, p99 ms", "live, max ms")
     yield from ("", *_table((*head, "normal after s", "MB"), rows))
+    for name, of in (("overload", "At twice capacity"), ("spike", "In the spike")):
+        if cores := load[name]["cores"]:
+            yield from (
+                "",
+                f"{of}, the server keeps {cores['server']:.2f} cores busy, the generator {cores['generator']:.2f}.",
+            )
     slow, memory = load["slow_sockets"], load["memory_mb"]
     rise = f"{slow['rise']:+.0%} (medians of {len(slow['p99_ms']['with'])} rounds in turns); {slow['lost']} lost"
     memory_mb = ", ".join(f"{memory[name]:,.0f} MB {name}" for name in ("before", "after", "peak"))
@@ -91,8 +111,11 @@ def _load(load: dict[str, Any]) -> Iterator[str]:
         "",
         f"{slow['sockets']} sockets that send a byte a second change the p99 at half of capacity by {rise}.",
     )
-    yield from ("", f"Memory: {memory_mb}.", "")
-    yield from (f"- [{'x' if held else ' '}] {promise}" for promise, held in load["held"].items())
+    yield from ("", f"Memory: {memory_mb}.")
+
+
+def _around(surge: dict[str, Any]) -> str:
+    return f"{surge['capacity']['before']:,.0f} and {surge['capacity']['after']:,.0f}"
 
 
 def _ms(latency: dict[str, float], name: str) -> str:

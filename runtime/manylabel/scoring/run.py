@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from manylabel.bundle import Bundle
 from manylabel.errors import InputError, OutputExists
 from manylabel.scoring import storage
 from manylabel.scoring.inputs import SPOOL, STANDARD_INPUT, Format, Source, find_sources
@@ -21,6 +20,7 @@ from manylabel.scoring.planning import Plan, plan
 from manylabel.scoring.shard import Commit, read_commit
 from manylabel.scoring.watching import Loading, Watch
 from manylabel.session import Device, resolve_device
+from manylabel.signing import open_signed
 from manylabel.variants import Precision, choose_variant
 
 OUTPUT_SUFFIXES: dict[str, OutputFormat] = {".parquet": "parquet", ".csv": "csv", ".jsonl": "jsonl"}
@@ -39,6 +39,7 @@ class Request:
         device: Where.
         precision: By which variant.
         threads: Cores to use; None for all.
+        verify_key: A public key by which the bundle has to be signed; None to trust the folder.
         share: Which shards are for this machine: `(1, 3)` are the first, the fourth, and so on.
         force: Whether an output that is there is replaced.
     """
@@ -51,6 +52,7 @@ class Request:
     device: Device = "auto"
     precision: Precision = "auto"
     threads: int | None = None
+    verify_key: Path | None = None
     share: tuple[int, int] = (1, 1)
     force: bool = False
 
@@ -141,7 +143,7 @@ def _score(
 
 
 def _job(request: Request, target: "_Target", sources: Sequence[Source], progress: Progress) -> Job:
-    bundle = Bundle.open(request.bundle)
+    bundle = open_signed(request.bundle, request.verify_key)  # the worker holds what it loads to the digest
     variant = choose_variant(bundle, resolve_device(request.device), request.precision)
     options = replace(request.options, format=target.format)
     planned = _known_plan(target.folder, sources, options) or plan(
