@@ -34,10 +34,11 @@ from manylabel_export.graph.editor import Editor, clone
 from manylabel_export.graph.first_token import cut_to_first_token
 from manylabel_export.graph.fp16 import halve
 from manylabel_export.graph.fusion import CPU, CUDA, EXPECTED, count_fusions, fuse
-from manylabel_export.graph.int8 import OPSET, quantise, quantise_weight
+from manylabel_export.graph.int8 import OPSET, quantise
 from manylabel_export.graph.intervals import Interval, analyse
 from manylabel_export.graph.maskless import drop_mask
 from manylabel_export.graph.outputs import append_sigmoid
+from manylabel_export.graph.weights import round_weight
 
 ENGINES = ("optimum", "torch") if tracing.resolve_engine("auto") == "optimum" else ("torch",)
 ARCHITECTURES = tuple(CONFIGURATIONS)
@@ -501,7 +502,7 @@ def test_int8_keeps_what_is_negative_after_a_gelu(activation: str) -> None:
 
 @given(arrays.arrays(np.float32, (5, 3), elements=st.floats(-1e4, 1e4, width=32)))
 def test_weights_are_rounded_by_half_a_step_at_most(weight: NDArray[np.float32]) -> None:
-    values, scale = quantise_weight(weight)
+    values, scale = round_weight(weight)
     assert values.min() >= -127
     assert (np.abs(values * scale - weight) <= 0.5001 * scale + 1e-30).all()
 
