@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -88,7 +89,7 @@ def compare(bundle: Bundle, data: Dataset, checkpoint: Path | None, *, threads: 
         "bundle": {
             "digest": bundle.digest,
             "labels": len(bundle.labels),
-            "parity": {variant.precision: variant.parity for variant in bundle.manifest.variants},
+            "parity": {name: asdict(parity) for name, parity in bundle.manifest.certificate.parity.items()},
         },
         "same_alone_and_in_company": alone,
         "contenders": [

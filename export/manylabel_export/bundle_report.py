@@ -33,5 +33,6 @@ def bundle_report(
             splits=(*validation, *tested),
             details=subject.details,
             variants=manifest.variants,
+            certificate=manifest.certificate,
         )
     )

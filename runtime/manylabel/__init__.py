@@ -7,6 +7,7 @@ from manylabel.bundle import Bundle
 from manylabel.classifier import Classifier
 from manylabel.decisions import Prediction
 from manylabel.errors import (
+    BudgetExceeded,
     BundleError,
     BundleTooNew,
     CannotWrite,
@@ -34,6 +35,7 @@ from manylabel.errors import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "BudgetExceeded",
     "Bundle",
     "BundleError",
     "BundleTooNew",

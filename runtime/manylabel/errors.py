@@ -18,6 +18,7 @@ ManylabelError
 ├── Interrupted             a signal told a command to stop
 ├── CannotWrite             the disk is full, or the place cannot be written to
 ├── OutOfMemory             memory ran out
+├── BudgetExceeded          a variant differs more from its reference than was allowed
 ├── ExportError             a checkpoint cannot be turned into a graph
 │   └── ParityError         a graph answers otherwise than PyTorch
 └── BundleError             a folder is no bundle, or a damaged one
@@ -26,8 +27,8 @@ ManylabelError
 ```
 
 A message says what happened, what was expected, and the next step. The command line prints it as one
-line and exits with `exit_code`: 2 for wrong usage or input, 3 for a bundle that fails verification, 128 and the
-signal's number for a command that was told to stop.
+line and exits with `exit_code`: 2 for wrong usage or input, 3 for a bundle that fails verification or a variant beyond
+its budget, 128 and the signal's number for a command that was told to stop.
 """
 
 
@@ -108,6 +109,12 @@ class CannotWrite(ManylabelError):
 
 class OutOfMemory(ManylabelError):
     """Memory ran out."""
+
+
+class BudgetExceeded(ManylabelError):
+    """A variant's answers differ more from its reference's than was allowed."""
+
+    exit_code = 3
 
 
 class ExportError(ManylabelError):

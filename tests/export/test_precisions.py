@@ -53,6 +53,6 @@ def test_fp32_is_proved_where_it_is_not_written(
     other, _ = checkpoint.load_model(str(elsewhere))
     other.classifier.bias.data[1] += 0.01
     made = graph.build(other, precisions=["fp32", "int8"])
-    monkeypatch.setattr(graph, "build", lambda *_, **__: made)
+    monkeypatch.setattr(graph, "build_each", lambda *_, **__: made.values())
     with pytest.raises(ParityError, match="the fp32 graph does not answer as PyTorch"):
         export(elsewhere, tmp_path / "bundle", validation=VALIDATION, precisions=["int8"])
