@@ -21,6 +21,7 @@ from manylabel.errors import (
     MissingDependency,
     NonFiniteScore,
 )
+from manylabel.saturation import saturates
 
 # onnxruntime's Linux builds keep a device ID and a data base of events under ~/.cache/Microsoft (seen with 1.32), to
 # send to Microsoft (its Privacy.md). Off, unless the user says otherwise; it is heard before the first import only.
@@ -187,6 +188,9 @@ def _open(ort: ModuleType, model: bytes, device: Literal["cpu", "cuda"], *, opti
     options.log_severity_level = 3
     if optimized:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        if device == "cpu" and saturates(ort):  # what makes int8 exact is one of the extended optimisations
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+            options.add_session_config_entry("session.x64quantprecision", "1")
     providers = list(dict.fromkeys((PROVIDERS[device], PROVIDERS["cpu"])))  # what CUDA lacks runs on the CPU
     try:
         # enable_fallback: else a CUDA fault is printed, and the session goes on on the CPU.

@@ -6,7 +6,7 @@ Two ways, both `q = round(x / s) + zero` with q uint8:
 - `Fixed`: one scale for all rows, found on real texts, after every channel was divided by a constant that
   makes channels equally wide (SmoothQuant, Xiao et al. 2023, eq. 4). Half the passes over memory, and finer steps
   for a row in which one channel dominates, as one does in the rows of [CLS] and [SEP]. Beyond the range of those
-  texts it saturates, so it is for what a normalisation or an average bounds.
+  texts it saturates, so it is for what a normalisation bounds.
 """
 
 from __future__ import annotations

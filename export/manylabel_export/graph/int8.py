@@ -10,7 +10,7 @@ for which ONNX Runtime uses the processor's dot products of bytes (VNNI).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -34,6 +34,7 @@ from manylabel_export.graph.products import (
 from manylabel_export.graph.weights import Rounded, round_for, round_weight
 
 OPSET = 21  # the first with a scale for every block in QuantizeLinear
+PICKERS = ("Slice", "Gather", "Squeeze", "Unsqueeze", "Reshape", "Identity")
 
 
 def raise_opset(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -41,30 +42,71 @@ def raise_opset(proto: onnx.ModelProto) -> onnx.ModelProto:
     return version_converter.convert_version(proto, OPSET)
 
 
-def quantise(
-    proto: onnx.ModelProto, *, keep: Collection[str] = (), moments: Mapping[str, Moments] | None = None
-) -> onnx.ModelProto:
-    """Replaces every product with a constant matrix by its int8 form; the classifier stays in fp32.
+# The operators that made an activation, what is known of it, and the weights that read it `(width, outputs)`.
+Choice = Callable[[set[str], Moments | None, NDArray[np.float32]], Quantiser]
+
+
+def fixed_if_bounded(made_by: set[str], moments: Moments | None, weights: NDArray[np.float32]) -> Quantiser:
+    """A fixed scale after a normalisation, which bounds what can come; else a scale for every row."""
+    if moments is not None and made_by == {"LayerNormalization"}:
+        return Fixed.for_texts(moments, weights)
+    return row_wise(made_by, moments, weights)
+
+
+def row_wise(made_by: set[str], moments: Moments | None, weights: NDArray[np.float32]) -> Quantiser:
+    """A scale for every row."""
+    return AFTER_GELU if made_by <= set(GELUS) else SYMMETRIC
+
+
+class Quantisation:
+    """How a graph becomes int8: found once, for any choice of products that stay in fp32.
 
     Args:
         proto: A fused graph for CPU, without a mask, of opset `OPSET`.
-        keep: Names of products that stay in fp32, see `products_of`.
         moments: What real texts do to its activations, see `measure`. Without them every row has a scale of its own
             and weights are rounded to the nearest byte.
-
-    Returns:
-        A new model with the same inputs and outputs. For equal inputs its outputs are the same bits whatever
-        else is in the batch, as long as texts have the same number of tokens.
+        choose: How an activation becomes bytes.
     """
-    editor = Editor(clone(proto))
-    split_gemms(editor)
-    chosen = {node.output[0]: node for node in products(editor) if product_name(node) not in keep}
-    for node in linear_layers(editor):
-        if node.output[0] not in chosen:
-            sum_in_fixed_order(editor, node)
-    for family in _families(list(chosen.values())):
-        _quantise_family(editor, family, moments or {})
-    return editor.finish()
+
+    def __init__(
+        self, proto: onnx.ModelProto, moments: Mapping[str, Moments] | None = None, choose: Choice = fixed_if_bounded
+    ) -> None:
+        editor = Editor(clone(proto))
+        split_gemms(editor)
+        self._proto = editor.finish()
+        self._weights: dict[str, tuple[Quantiser, Rounded]] = {}
+        for family in _families(products(editor)):
+            self._weights |= _quantised(editor, family, moments or {}, choose)
+
+    def graph(self, keep: Collection[str] = ()) -> onnx.ModelProto:
+        """A model that has every product with a constant matrix in its int8 form; the classifier stays in fp32.
+
+        Args:
+            keep: Names of products that stay in fp32, see `products_of`.
+
+        Returns:
+            A new model with the same inputs and outputs. For equal inputs its outputs are the same bits whatever
+            else is in the batch, as long as texts have the same number of tokens.
+        """
+        editor = Editor(clone(self._proto))
+        quantised = {node.output[0] for node in products(editor) if product_name(node) not in keep}
+        rows: dict[str, Bytes] = {}
+        for node in linear_layers(editor):
+            if node.output[0] not in quantised:
+                sum_in_fixed_order(editor, node)
+                continue
+            form, rounded = self._weights[node.input[1]]
+            if node.input[0] not in rows:  # query, key and value share theirs
+                rows[node.input[0]] = form.quantise(editor, node.input[0], len(weight_of(editor, node)))
+            _quantise_product(editor, node, rows[node.input[0]], rounded)
+        return editor.finish()
+
+
+def quantise(
+    proto: onnx.ModelProto, *, keep: Collection[str] = (), moments: Mapping[str, Moments] | None = None
+) -> onnx.ModelProto:
+    """One `Quantisation`, used once."""
+    return Quantisation(proto, moments).graph(keep)
 
 
 @dataclass
@@ -97,25 +139,27 @@ def _families(nodes: list[onnx.NodeProto]) -> list[Family]:
     return families
 
 
-def _quantise_family(editor: Editor, family: Family, known: Mapping[str, Moments]) -> None:
+def _quantised(
+    editor: Editor, family: Family, known: Mapping[str, Moments], choose: Choice
+) -> dict[str, tuple[Quantiser, Rounded]]:
+    """How the activations of a family become bytes, and its weights, by the names of the weights."""
     found = [known[name] for name in family.activations if name in known]
     moments = reduce(add, found) if found else None
     weights = {node.input[1]: weight_of(editor, node) for node in family.nodes}
     beside = np.concatenate(list(weights.values()), axis=1)
-    form = _form(editor, family, moments, beside)
+    form = choose({_maker(editor, name) for name in family.activations}, moments, beside)
     values, scales = _round(beside, form, moments)
     ends = np.cumsum([weight.shape[1] for weight in weights.values()])[:-1]
-    rounded = dict(zip(weights, zip(np.split(values, ends, axis=1), np.split(scales, ends), strict=True), strict=True))
-    quantised = {name: form.quantise(editor, name, len(beside)) for name in family.activations}
-    for node in family.nodes:
-        _quantise_product(editor, node, quantised[node.input[0]], rounded[node.input[1]])
+    parts = zip(np.split(values, ends, axis=1), np.split(scales, ends), strict=True)
+    return {name: (form, part) for name, part in zip(weights, parts, strict=True)}
 
 
-def _form(editor: Editor, family: Family, moments: Moments | None, weights: NDArray[np.float32]) -> Quantiser:
-    producers = [editor.producer(name) for name in family.activations]
-    if all(producer is not None and producer.op_type in GELUS for producer in producers):
-        return AFTER_GELU
-    return SYMMETRIC if moments is None else Fixed.for_texts(moments, weights)
+def _maker(editor: Editor, name: str) -> str:
+    """The operator that computed the values of a tensor, before some of them were picked."""
+    producer = editor.producer(name)
+    while producer is not None and producer.op_type in PICKERS:
+        producer = editor.producer(producer.input[0])
+    return "" if producer is None else producer.op_type
 
 
 def _round(weights: NDArray[np.float32], form: Quantiser, moments: Moments | None) -> Rounded:

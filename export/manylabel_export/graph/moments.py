@@ -11,10 +11,12 @@ import numpy as np
 import onnx
 import onnxruntime
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
 
 from manylabel_export.graph.editor import Editor, clone
+from manylabel_export.graph.outputs import LOGITS, PROBABILITIES
 from manylabel_export.graph.products import products, split_gemms
+
+OUTPUTS = (PROBABILITIES, LOGITS)
 
 
 @dataclass(frozen=True)
@@ -64,14 +66,19 @@ def measure(proto: onnx.ModelProto, batches: Iterable[NDArray[np.int64]]) -> dic
     editor = Editor(clone(proto))
     split_gemms(editor)
     names = list(dict.fromkeys(node.input[0] for node in products(editor)))
-    watched = clone(proto)
-    watched.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what goes wrong is raised
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(watched.SerializeToString(), options, ["CPUExecutionProvider"])
+    session = watch(proto, names)
     found: dict[str, list[Moments]] = {}
     for ids in batches:
         for name, activation in zip(names, session.run(names, {"input_ids": ids}), strict=True):
             found[name] = [reduce(add, [*found.get(name, ()), Moments.of(activation)])]
     return {name: moments for name, (moments,) in found.items()}
+
+
+def watch(proto: onnx.ModelProto, names: Iterable[str]) -> onnxruntime.InferenceSession:
+    """A session that tells what some tensors inside a graph are."""
+    watched = clone(proto)
+    watched.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in OUTPUTS)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what goes wrong is raised
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return onnxruntime.InferenceSession(watched.SerializeToString(), options, ["CPUExecutionProvider"])
