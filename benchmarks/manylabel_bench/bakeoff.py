@@ -209,8 +209,8 @@ def markdown(result: dict[str, Any]) -> str:
     lines = [
         "# Forms of int8",
         "",
-        "Probabilities and decisions on the test split against fp32, at the run's thresholds. Texts a second on one core, "
-        f"with the speed as a multiple of `{REFERENCE}`, which took turns with each; batches of 512 tokens, "
+        "Probabilities and decisions on the test split against fp32, at the run's thresholds. Texts a second on one "
+        f"core, with the speed as a multiple of `{REFERENCE}`, which took turns with each; batches of 512 tokens, "
         "but for `dynamic`: it takes one text a call, as its answer depends on neighbours. `make results-bakeoff`.",
         "",
         *(f"- `{name}`: {form.says}" for name, form in FORMS.items()),

@@ -13,10 +13,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from manylabel_export.graph.editor import Editor, clone
-from manylabel_export.graph.outputs import LOGITS, PROBABILITIES
 from manylabel_export.graph.products import products, split_gemms
-
-OUTPUTS = (PROBABILITIES, LOGITS)
 
 
 @dataclass(frozen=True)
@@ -77,7 +74,8 @@ def measure(proto: onnx.ModelProto, batches: Iterable[NDArray[np.int64]]) -> dic
 def watch(proto: onnx.ModelProto, names: Iterable[str]) -> onnxruntime.InferenceSession:
     """A session that tells what some tensors inside a graph are."""
     watched = clone(proto)
-    watched.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in OUTPUTS)
+    already = {value.name for value in watched.graph.output}
+    watched.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in already)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what goes wrong is raised
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
