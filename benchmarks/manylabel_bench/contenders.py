@@ -39,6 +39,8 @@ class Pipeline:
         import torch
         from transformers import pipeline
 
+        import manylabel_export.pooling  # noqa: F401 - makes known the model type of runs with another pooling
+
         torch.set_num_threads(threads)
         self._pipeline = pipeline(
             "text-classification", model=str(checkpoint), device="cpu", top_k=None, function_to_apply="sigmoid"
@@ -61,6 +63,8 @@ class PyTorch:
     def __init__(self, checkpoint: Path, threads: int) -> None:
         import torch
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+        import manylabel_export.pooling  # noqa: F401 - as above
 
         torch.set_num_threads(threads)
         self._torch = torch

@@ -22,6 +22,7 @@ from manylabel_export.choosing import Chosen, choose_thresholds, warn_of_unmet
 from manylabel_export.dataset import Dataset
 from manylabel_export.goals import Goals
 from manylabel_export.judging import Judge, scored
+from manylabel_export.score_reference import score_reference
 from manylabel_export.subject import Subject, load_subject
 from manylabel_export.training import long_text_for
 from manylabel_export.training.judging import calibrate
@@ -89,7 +90,7 @@ def export(
     return write_bundle(
         Path(output),
         manifest,
-        made.files,
+        {**made.files, **score_reference(subject, probabilities, chosen.thresholds)},
         subject.model,
         subject.tokenizer,
         report=bundle_report(Path(output).name, manifest, subject, probabilities, chosen.thresholds),

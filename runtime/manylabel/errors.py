@@ -23,6 +23,7 @@ ManylabelError
 │   └── ParityError         a graph answers otherwise than PyTorch
 └── BundleError             a folder is no bundle, or a damaged one
     ├── BundleTooNew        it was written by a later version
+    ├── SignatureInvalid    it is not signed by the key that was asked for
     └── NonFiniteScore      its graph gave a score that is no number
 ```
 
@@ -133,6 +134,10 @@ class BundleError(ManylabelError):
 
 class BundleTooNew(BundleError):
     """A bundle was written in a format that this version does not know."""
+
+
+class SignatureInvalid(BundleError):
+    """A bundle is not signed, not by the key that was asked for, or was changed after it was signed."""
 
 
 class NonFiniteScore(BundleError):

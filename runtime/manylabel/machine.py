@@ -13,6 +13,7 @@ PACKAGES = (
     "manylabel",
     "onnxruntime",
     "onnxruntime-gpu",
+    "onnxruntime-extensions",
     "tokenizers",
     "numpy",
     "torch",

@@ -55,14 +55,19 @@ def json_line(text: str, prediction: Prediction) -> str:
 
 def table(text: str, prediction: Prediction) -> str:
     """A text and its prediction for a reader. Nothing in a text can steer the terminal."""
-    shown = text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
-    lines = ["".join(mark if mark.isprintable() else "�" for mark in shown)]
+    lines = [printable(text, SHOWN)]
     for label, probability in prediction.scores.items():
         bar = "█" * round(probability * 20)
         lines.append(f"  {'✓' if label in prediction.labels else ' '} {probability:6.3f} {bar:<20} {label}")
     if prediction.truncated:
         lines.append("  the end of the text was not read")
     return "\n".join(lines) + "\n"
+
+
+def printable(text: str, most: int) -> str:
+    """The beginning of a text, in which nothing can steer the terminal."""
+    shown = text if len(text) <= most else text[: most - 1] + "…"
+    return "".join(mark if mark.isprintable() else "�" for mark in shown)
 
 
 def describe(bundle: Bundle) -> Iterator[str]:

@@ -27,7 +27,7 @@ def one_text(server: Server, in_process: Turn, texts: Sequence[str], rounds: int
     over: list[float] = []
     within: list[float] = []
     for number in range(rounds + 1):
-        measured = _sequential(server, texts), in_process.ask(f"single {len(texts)}")["seconds"]
+        measured = sequential(server, texts), in_process.ask(f"single {len(texts)}")["seconds"]
         if number:  # the first round warms up
             over += measured[0]
             within += measured[1]
@@ -35,7 +35,7 @@ def one_text(server: Server, in_process: Turn, texts: Sequence[str], rounds: int
     return {**medians, "added_ms": medians["loopback_ms"] - medians["in_process_ms"], "texts": len(texts) * rounds}
 
 
-def _sequential(server: Server, texts: Sequence[str]) -> list[float]:
+def sequential(server: Server, texts: Sequence[str]) -> list[float]:
     """Seconds of each request, one after the other, over one connection."""
     seconds = []
     with socket.create_connection((HOST, server.port)) as connection:

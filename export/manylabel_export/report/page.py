@@ -87,8 +87,8 @@ def render(material: Material) -> str:
         review=material.review[:REVIEWED],
         reviewed=len(material.review),
         variants=material.variants,
+        made=_made(material.details),
         certificate=material.certificate,
-        made={key: value for key, value in material.details.items() if key not in ("log", "data", "splits")},
         leaks=material.details.get("splits", {}).get("leaks", {}),
         splits_made=material.details.get("splits", {}).get("made"),
         digest=material.details.get("data", {}).get("sha256"),
@@ -182,6 +182,18 @@ def _crossed(labels: Sequence[str], scored: Scored, decided: Any, ranked: Sequen
 def _origin(details: Mapping[str, Any]) -> str:
     origin = details.get("origin", {})
     return str(origin.get("carried_from") or origin.get("model") or "")
+
+
+def _made(details: Mapping[str, Any]) -> dict[str, Any]:
+    """What else there is to say of a run's making: what has a section of its own is left out, and figures a label."""
+    made = {key: value for key, value in details.items() if key not in ("log", "data", "splits")}
+    if "calibration" in made:
+        kept = {key: value for key, value in made["calibration"].items() if key not in ("labels", "error")}
+        errors = made["calibration"].get("error", {}).items()
+        made["calibration"] = kept | {
+            f"error, {split}": {when: found["mean"] for when, found in both.items()} for split, both in errors
+        }
+    return made
 
 
 def _draw_learning(learning: Learning) -> list[tuple[str, list[tuple[str, str]], Markup]]:
