@@ -35,7 +35,7 @@ from manylabel_export.graph.editor import Editor
 from manylabel_export.graph.embedding import quantise_embeddings
 from manylabel_export.graph.fusion import CPU
 from manylabel_export.graph.int8 import OPSET, quantise
-from manylabel_export.graph.moments import Moments
+from manylabel_export.graph.moments import Moments, watch
 from manylabel_export.graph.weights import round_for, round_weight
 
 FITTED = (ids_of(24, 12, seed=9), ids_of(8, LONGEST, seed=10))  # what int8 is fitted to; no test is on these
@@ -89,6 +89,19 @@ def test_a_real_model_scores_a_text_the_same_alone_and_in_a_batch(minilm: PreTra
     texts = [np.random.default_rng(0).integers(1000, minilm.config.vocab_size, (8, 32))]
     session = session_of(graph.build(minilm, precisions=["int8"], batches=texts)["int8"].proto)
     assert_neighbours_do_not_matter(session, (3, 17, 64), (1, 2, 4, 7, 16), minilm.config.vocab_size)
+
+
+def test_products_of_a_real_model_would_saturate_before_vnni(minilm: PreTrainedModel) -> None:
+    """Pairs along the depth are added in 16 bits there: why the runtime asks the processor."""
+    texts = [np.random.default_rng(0).integers(1000, minilm.config.vocab_size, (8, 32))]
+    proto = graph.build(minilm, precisions=["int8"], batches=texts)["int8"].proto
+    editor = Editor(proto)
+    products = [node for node in editor.nodes if node.op_type == "MatMulIntegerToFloat"]
+    rows = watch(proto, [node.input[0] for node in products]).run([products[0].input[0]], {"input_ids": texts[0][:1]})
+    pairs = rows[0][0].astype(np.int32)[:, :, None] * editor.constant(products[0].input[1]).astype(np.int32)[None]
+    sums = pairs.reshape(len(pairs), -1, 2, pairs.shape[-1]).sum(axis=2)
+    assert (sums > 2**15 - 1).any()
+    assert (sums < -(2**15)).any()
 
 
 @each_architecture
