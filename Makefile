@@ -218,6 +218,21 @@ results-single-file: .venv/ready ## the file that takes text: ids on all of GoEm
 	$(WORKBENCH) -m manylabel_bench.single_file build/goemotions-single --data $(DATA)/goemotions/data.csv \
 	    --output benchmarks/results/single-file --title "The file that takes text: MiniLM-L6 on GoEmotions"
 
+# Accuracy may be measured beside other work, speed not; both go on where they were interrupted.
+BENCH_BAKEOFF := $(WORKBENCH) -m manylabel_bench.bakeoff
+BAKEOFF_OUTPUT := --output benchmarks/results/bakeoff
+
+results-bakeoff: .venv/ready ## forms of int8: accuracy, speed and size of each, on MiniLM, e5 and a random 12x768
+	test -f build/goemotions-run/run.json || $(MAKE) build-goemotions
+	test -f build/mobasa-run/run.json || $(MAKE) results-mobasa
+	test -f build/steam-run/run.json || $(MANYLABEL) train $(DATA)/steam_review_aspect/data.csv --epochs 8 --output build/steam-run
+	for what in accuracy speed; do \
+	    $(BENCH_BAKEOFF) $$what "MiniLM-L6, GoEmotions" --run build/goemotions-run --data $(DATA)/goemotions/data.csv $(BAKEOFF_OUTPUT) && \
+	    $(BENCH_BAKEOFF) $$what "MiniLM-L6, Steam" --run build/steam-run --data $(DATA)/steam_review_aspect/data.csv $(BAKEOFF_OUTPUT) && \
+	    $(BENCH_BAKEOFF) $$what "e5-small, MobASA" --run build/mobasa-run --data $(DATA)/mobasa/data.csv $(BAKEOFF_OUTPUT) || exit 1; \
+	done
+	$(BENCH_BAKEOFF) speed "random 12x768" $(BAKEOFF_OUTPUT)
+
 results-scoring: .venv/ready build/tiny-bundle ## files: memory over 5 million rows (tiny model), speed beside the library's (MiniLM)
 	$(WORKBENCH) -m manylabel_bench.scoring build/tiny-bundle --rows 5000000 --output benchmarks/results/scoring --name short-rows
 	$(WORKBENCH) -m manylabel_bench.scoring build/goemotions --data $(DATA)/goemotions/data.csv \

@@ -9,7 +9,7 @@ from manylabel.bundle import SpecialTokens
 from manylabel.errors import ExportError
 from manylabel.tokenization import CHARACTERS_PER_TOKEN
 from manylabel_export import checkpoint
-from manylabel_export.graph.weights import size_of
+from manylabel_export.graph.packing import size_of
 from manylabel_export.judging import Judge, Judged, open_graph, scores_of
 from manylabel_export.subject import Subject
 from manylabel_export.text_graph import FILE, WordPiece, ids_graph, text_graph

@@ -4,6 +4,9 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from manylabel.batching import Ids, batches
 from manylabel.bundle import Variant
 from manylabel.certificate import Budget, Certificate, Parity
 from manylabel.errors import BudgetExceeded
@@ -12,6 +15,9 @@ from manylabel_export import graph
 from manylabel_export.choosing import warn_of_unmet
 from manylabel_export.judging import Judge, Judged
 from manylabel_export.rescue import within_budget
+
+FITTED_TOKENS = 8192
+"""int8 is fitted to validation texts of so many tokens in all."""
 
 logger = logging.getLogger("manylabel.export")
 
@@ -52,7 +58,9 @@ def make_variants(judge: Judge, engine: str, precisions: Sequence[str], budget: 
     refused: dict[str, str] = {}
     best: Judged | None = None
     asked = tuple(dict.fromkeys(("fp32", *precisions)))
-    for made in graph.build_each(judge.subject.model, engine=engine, precisions=asked, limit=judge.limit):
+    texts = _to_fit(judge)
+    model, limit = judge.subject.model, judge.limit
+    for made in graph.build_each(model, engine=engine, precisions=asked, batches=texts, limit=limit):
         try:
             one = judge.judge(made) if made.precision == "fp32" else within_budget(made, judge, budget)
         except BudgetExceeded as exc:
@@ -68,6 +76,19 @@ def make_variants(judge: Judge, engine: str, precisions: Sequence[str], budget: 
     if not variants or best is None:
         raise BudgetExceeded(f"nothing is left to write. {'. '.join(refused.values())}")
     return Made(tuple(variants), files, best, _certificate(judge, found, budget, refused))
+
+
+def _to_fit(judge: Judge) -> list[Ids]:
+    """Token ids of validation texts that int8 is fitted to; none where there are only probes.
+
+    Texts set aside to prove guarantees by are left out: nothing may be chosen by them.
+    """
+    if judge.subject.targets is None:
+        return []
+    rows = np.random.default_rng(0).permutation(np.flatnonzero(~judge.subject.aside))
+    windows = [window for row in rows for window in judge.encodings[row].windows]
+    enough = int((np.cumsum([len(window) for window in windows]) <= FITTED_TOKENS).sum())
+    return [ids for _, ids in batches(windows[: max(enough, 1)])]
 
 
 def _certificate(

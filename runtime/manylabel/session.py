@@ -22,6 +22,7 @@ from manylabel.errors import (
     MissingDependency,
     NonFiniteScore,
 )
+from manylabel.saturation import saturates
 
 # onnxruntime's Linux builds keep a device ID and a data base of events under ~/.cache/Microsoft (seen with 1.32), to
 # send to Microsoft (its Privacy.md). Off, unless the user says otherwise; it is heard before the first import only.
@@ -203,6 +204,9 @@ def _open(
     options.log_severity_level = 3
     if optimized:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        if device == "cpu" and saturates(ort):  # what makes int8 exact is one of the extended optimisations
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+            options.add_session_config_entry("session.x64quantprecision", "1")
     # With a table, if an empty one, onnxruntime looks for a graph's external data there and nowhere else.
     names, contents = zip(*(weights or {"": b""}).items(), strict=True)
     options.add_external_initializers_from_files_in_memory(names, contents, [len(content) for content in contents])

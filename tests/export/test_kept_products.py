@@ -18,9 +18,10 @@ from manylabel_export.graph import build, tracing
 from manylabel_export.graph.cleaning import clean
 from manylabel_export.graph.first_token import cut_to_first_token
 from manylabel_export.graph.fusion import CPU, fuse
-from manylabel_export.graph.int8 import products_of, quantise, raise_opset
+from manylabel_export.graph.int8 import quantise, raise_opset
 from manylabel_export.graph.maskless import drop_mask
 from manylabel_export.graph.outputs import append_sigmoid
+from manylabel_export.graph.products import products_of
 
 ENGINES = ("optimum", "torch") if tracing.resolve_engine("auto") == "optimum" else ("torch",)
 each_architecture = pytest.mark.parametrize("architecture", CONFIGURATIONS)

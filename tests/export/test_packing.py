@@ -16,7 +16,7 @@ from manylabel.errors import BundleError, ExportError
 from manylabel.session import Session
 from manylabel_export import graph
 from manylabel_export.exporting import export
-from manylabel_export.graph.weights import lifted, pack, size_of
+from manylabel_export.graph.packing import lifted, pack, size_of
 
 LIMIT = 5_000
 TEXTS = [text for text, _ in toy.examples(20, seed=9)]
