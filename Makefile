@@ -14,7 +14,7 @@ CLIENTS := .venv-clients/bin/python
 WHEEL := build/wheel/stamp
 SOURCES := pyproject.toml LICENSE README.md $(shell find runtime export benchmarks/manylabel_bench -name '*.py' -o -path '*/server/page/*')
 
-.PHONY: help demo test test-slow results-goemotions results-mobasa results-single-positive results-imbalance results-steam results-pooling results-add-label results-scoring results-label-noise results-server build-goemotions lint test-workbench test-transformers5 test-runtime test-clients clean
+.PHONY: help demo test test-slow results-goemotions results-mobasa results-single-positive results-imbalance results-steam results-pooling results-add-label results-scoring results-label-noise results-server build-goemotions readme lint test-workbench test-transformers5 test-runtime test-clients clean
 help: ## show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 24
 
@@ -111,6 +111,9 @@ results-mobasa: .venv/ready ## German: multilingual-e5-small on MobASA, 17 label
 	$(MANYLABEL) export build/mobasa-run --output build/mobasa --force
 	$(MANYLABEL) bench build/mobasa --checkpoint build/mobasa-run --data $(DATA)/mobasa/data.csv \
 	    --output benchmarks/results/mobasa-e5 --title "MobASA with multilingual-e5-small"
+
+readme: .venv/ready ## draw the README's tables from the committed results
+	$(WORKBENCH) -m manylabel_bench.readme README.md
 
 # Which loss: BENCH_LOSSES trains a model for every loss and seed, and goes on where it was interrupted.
 BENCH_LOSSES := $(WORKBENCH) -m manylabel_bench.losses

@@ -93,6 +93,12 @@ class Plot:
             self._add('<circle class="dot {}" cx="{}" cy="{}" r="{}"/>', kind, x, y, radius)
         return self
 
+    def note(self, x: float, y: float, text: str, kind: str = "") -> "Plot":
+        """A word to the right of a point."""
+        across, down = map(float, self.place(x, y))
+        self._add('<text class="note {}" x="{}" y="{}">{}</text>', kind, _short(across + 9), _short(down + 4), text)
+        return self
+
     def upright(self, x: float, kind: str) -> "Plot":
         """A line across the whole height."""
         return self.line([(x, self._y[0]), (x, self._y[1])], kind)
