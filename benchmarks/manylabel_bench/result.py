@@ -56,7 +56,10 @@ def added(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
             before = [] if kind in LATEST else known["samples"].get(kind, [])
             known["samples"][kind] = [*before, *samples]
     skipped = {name: why for name, why in {**old["skipped"], **new["skipped"]}.items() if name not in contenders}
-    return with_figures({**new, "pieces": [*old["pieces"], *new["pieces"]], "skipped": skipped}, contenders)
+    head = {**new, "pieces": [*old["pieces"], *new["pieces"]], "skipped": skipped}
+    return with_figures(
+        {**head, "peak": {key: max(old["peak"][key], most) for key, most in new["peak"].items()}}, contenders
+    )
 
 
 def check_same(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:

@@ -41,7 +41,7 @@ def _cell(read: Callable[[One, Mapping[str, Any]], str], one: One, result: Mappi
     """What a column says of a contender, or None where its scenario was not measured."""
     try:
         return read(one, result)
-    except (KeyError, TypeError, StopIteration):  # no such figure, or none
+    except (KeyError, TypeError, StopIteration, ValueError):  # no such figure, or none to hold it against
         return None
 
 
