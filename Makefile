@@ -14,7 +14,7 @@ CLIENTS := .venv-clients/bin/python
 WHEEL := build/wheel/stamp
 SOURCES := pyproject.toml LICENSE README.md $(shell find runtime export benchmarks/manylabel_bench -name '*.py' -o -path '*/server/page/*')
 
-.PHONY: help demo test test-slow results-goemotions results-mobasa results-single-positive results-imbalance results-steam results-pooling results-add-label results-scoring results-label-noise results-server build-goemotions readme lint test-workbench test-transformers5 test-runtime test-clients clean
+.PHONY: help demo test test-slow results-goemotions results-mobasa results-single-positive results-imbalance results-steam results-pooling results-add-label results-scoring results-label-noise results-server build-goemotions results-mix readme lint test-workbench test-transformers5 test-runtime test-clients clean
 help: ## show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 24
 
@@ -102,9 +102,23 @@ build-goemotions: .venv/ready
 	$(MANYLABEL) train $(DATA)/goemotions/data.csv --output build/goemotions-run --force
 	$(MANYLABEL) export build/goemotions-run --output build/goemotions --force
 
-results-goemotions: build-goemotions ## English: MiniLM-L6 on GoEmotions, 28 labels
-	$(MANYLABEL) bench build/goemotions --checkpoint build/goemotions-run --data $(DATA)/goemotions/data.csv \
-	    --output benchmarks/results/goemotions-minilm --title "GoEmotions with MiniLM-L6"
+# Who else is measured: OpenVINO, NNCF, sentence-transformers.
+.venv/rivals: .venv/ready
+	$(WORKBENCH) $(PIP) install -c constraints/optimum.txt -e '.[rivals]'
+	touch $@
+
+build/goemotions/bundle.json:
+	$(MAKE) build-goemotions
+
+EVERY := $(addprefix --scenario ,bulk single cold memory size scaling server)
+BENCH_GOEMOTIONS := $(MANYLABEL) bench build/goemotions --checkpoint build/goemotions-run --data $(DATA)/goemotions/data.csv
+
+results-goemotions: .venv/rivals build/goemotions/bundle.json ## English: MiniLM-L6 on GoEmotions, 28 labels, beside everyone
+	$(BENCH_GOEMOTIONS) $(EVERY) --output benchmarks/results/goemotions-minilm --title "GoEmotions with MiniLM-L6"
+
+results-mix: .venv/rivals build/goemotions/bundle.json ## short and long texts: 1,000 of GoEmotions and 200 game reviews
+	$(BENCH_GOEMOTIONS) --unlabelled $(DATA)/steam_review_aspect/data.csv --limit 1000 --scenario bulk --scenario memory \
+	    --output benchmarks/results/mix-minilm --title "Short and long texts with MiniLM-L6"
 
 results-mobasa: .venv/ready ## German: multilingual-e5-small on MobASA, 17 labels
 	$(MANYLABEL) train $(DATA)/mobasa/data.csv --model $(E5) --output build/mobasa-run --force

@@ -39,8 +39,8 @@ class Session:
     leaves no pool that spins while idle.
 
     Args:
-        model: The serialized graph. Of its inputs it is fed what it declares: `input_ids`, `attention_mask`,
-            `token_type_ids`.
+        model: The serialized graph, or a path to it, which takes less memory. Of its inputs it is fed what it declares:
+            `input_ids`, `attention_mask`, `token_type_ids`.
         device: `"cpu"` or `"cuda"`. What was asked for is what runs.
         optimized: The graph comes fused; load it as it is. onnxruntime would fuse on CPU what is faster apart.
 
@@ -50,7 +50,7 @@ class Session:
         BundleError: onnxruntime does not load the graph, or it is none that gives probabilities.
     """
 
-    def __init__(self, model: bytes, *, device: Literal["cpu", "cuda"], optimized: bool = False) -> None:
+    def __init__(self, model: bytes | str, *, device: Literal["cpu", "cuda"], optimized: bool = False) -> None:
         ort = load_onnxruntime()
         check_device(ort, device)
         self._session = _open(ort, model, device, optimized=optimized)
@@ -179,7 +179,7 @@ def check_device(ort: ModuleType, device: Literal["cpu", "cuda"]) -> None:
             ort.preload_dlls()  # finds CUDA and cuDNN where pip put them
 
 
-def _open(ort: ModuleType, model: bytes, device: Literal["cpu", "cuda"], *, optimized: bool) -> Any:
+def _open(ort: ModuleType, model: bytes | str, device: Literal["cpu", "cuda"], *, optimized: bool) -> Any:
     """An InferenceSession that runs where it was asked to, or an error."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1

@@ -1,0 +1,58 @@
+"""A sealed copy is what was hashed, and stays so."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from manylabel import Bundle, BundleError, Classifier
+from manylabel import bundle as bundle_module
+from manylabel.sealed import is_possible, sealed
+
+pytestmark = pytest.mark.skipif(not is_possible(), reason="needs memfd_create and /proc")
+
+
+def test_a_copy_has_the_bytes_and_the_digest_of_the_file(tmp_path: Path) -> None:
+    content = os.urandom(3_000_001)  # more than a chunk, and no multiple of one
+    (tmp_path / "file").write_bytes(content)
+    with (tmp_path / "file").open("rb") as file, sealed(file.fileno()) as copy:
+        assert Path(copy.path).read_bytes() == content
+        assert (copy.bytes, copy.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+
+
+def test_nobody_can_change_a_copy(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"as it was")
+    with (tmp_path / "file").open("rb") as file, sealed(file.fileno()) as copy:
+        (tmp_path / "file").write_bytes(b"something else")
+        with pytest.raises(PermissionError), open(copy.path, "r+b", buffering=0) as writer:
+            writer.write(b"b")
+        with pytest.raises(PermissionError):
+            os.truncate(copy.path, 0)
+        assert Path(copy.path).read_bytes() == b"as it was"
+
+
+def test_nothing_is_left_open(own_bundle: Path) -> None:
+    def listed() -> list[str]:
+        files = [Path(f"/proc/self/fd/{each}") for each in os.listdir("/proc/self/fd")]
+        links = [str(each.readlink()) for each in files if each.is_symlink()]  # less the listing's own, closed by now
+        return [link for link in links if "memfd:manylabel" in link]
+
+    Classifier.load(own_bundle, device="cpu")
+    assert listed() == []
+    model = own_bundle / "model.onnx"
+    model.write_bytes(bytes([model.read_bytes()[0] ^ 1]) + model.read_bytes()[1:])
+    with pytest.raises(BundleError, match="was changed"), Bundle.open(own_bundle).loadable("model.onnx"):
+        pytest.fail("a changed file was given out")
+    assert listed() == []
+
+
+def test_without_sealed_memory_the_bytes_are_loaded(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_memory = Classifier.load(bundle, device="cpu").predict_proba("the parcel was late")
+    monkeypatch.setattr(bundle_module, "is_possible", lambda: False)
+    with Bundle.open(bundle).loadable("model.onnx") as content:
+        assert isinstance(content, bytes)
+    np.testing.assert_array_equal(
+        Classifier.load(bundle, device="cpu").predict_proba("the parcel was late"), with_memory
+    )
