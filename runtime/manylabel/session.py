@@ -20,7 +20,9 @@ from manylabel.errors import (
     ManylabelError,
     MissingDependency,
     NonFiniteScore,
+    OutOfMemory,
 )
+from manylabel.halving import in_halves
 
 # onnxruntime's Linux builds keep a device ID and a data base of events under ~/.cache/Microsoft (seen with 1.32), to
 # send to Microsoft (its Privacy.md). Off, unless the user says otherwise; it is heard before the first import only.
@@ -29,6 +31,8 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 Device = Literal["auto", "cpu", "cuda"]
 PROVIDERS: dict[str, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+NO_MEMORY = ("failed to allocate memory", "out of memory", "bad_alloc", "bad allocation")
+"""What onnxruntime's arena, CUDA and the C++ library say."""
 INSTALL_GPU = 'pip uninstall onnxruntime && pip install "manylabel[gpu]"'
 
 
@@ -72,8 +76,12 @@ class Session:
             ForkedProcess: The session was made in another process.
             BundleError: The graph fails, or gives something else than probabilities.
             NonFiniteScore: A probability is no number.
+            OutOfMemory: The batch does not fit into the device's memory, not even in small parts.
         """
         self.check_process()
+        return in_halves(self._run, input_ids)
+
+    def _run(self, input_ids: NDArray[np.int64]) -> NDArray[np.float32]:
         feeds = {"input_ids": input_ids}
         if "attention_mask" in self._inputs:
             feeds["attention_mask"] = np.ones_like(input_ids)
@@ -222,7 +230,9 @@ def _broken(why: str) -> MissingDependency:
 
 
 def _fault(exc: Exception, what: str, device: str) -> ManylabelError:
-    """The device's fault where CUDA is named, else the bundle's: onnxruntime has no kinds of exceptions to tell by."""
+    """The memory's fault, the device's, or else the bundle's: onnxruntime has no kinds of exceptions to tell by."""
+    if any(words in str(exc).lower() for words in NO_MEMORY):
+        return OutOfMemory(f"{what}: {_first_line(exc)}. Free memory of the {device.upper()}, or send shorter batches.")
     if device == "cuda" and "CUDA" in str(exc):
         return DeviceUnavailable(f'{what}: {_first_line(exc)}. Check nvidia-smi, or choose device="cpu".')
     return BundleError(f"{what}: {_first_line(exc)}")
