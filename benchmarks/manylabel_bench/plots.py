@@ -21,9 +21,10 @@ text{fill:#5c6570;font:12px system-ui,sans-serif}
 .line.b{stroke:#c64600}
 .line.c{stroke:#9aa3ad}
 .note{fill:#1b1f24}
+.lead{stroke:#9aa3ad}
 """
 SIZE = (760, 430)
-MARGINS = (56, 18, 150, 42)
+MARGINS = (56, 44, 150, 42)
 
 
 def pictures(result: Mapping[str, Any]) -> dict[str, str]:
@@ -84,10 +85,10 @@ def _scatter(points: Mapping[str, tuple[float, float]], said: str, below: str, b
     xs, ys = zip(*points.values(), strict=True)
     x, y = Axis.over(xs, log=True), Axis.over(ys, log=log_y)
     plot = _plot(said + _words(points), x, y, below, beside)
-    for name, (across, up) in points.items():
-        at = (x.at(across), y.at(up))
-        plot.dots([at], _kind(name), 6).note(*at, name, _kind(name))
-    return _file(plot)
+    placed = {name: (x.at(across), y.at(up)) for name, (across, up) in points.items()}
+    for name, at in placed.items():
+        plot.dots([at], _kind(name), 6)
+    return _file(plot.notes(placed))
 
 
 def _lines(series: Mapping[str, Sequence[tuple[float, float]]], said: str, below: str, beside: str) -> str:
@@ -100,8 +101,8 @@ def _lines(series: Mapping[str, Sequence[tuple[float, float]]], said: str, below
     plot = _plot(said + _words(ends), x, y, below, beside)
     for name, points in series.items():
         placed = [(x.at(across), y.at(up)) for across, up in points]
-        plot.line(placed, _kind(name)).dots(placed, _kind(name), 3).note(*placed[-1], name, _kind(name))
-    return _file(plot)
+        plot.line(placed, _kind(name)).dots(placed, _kind(name), 3)
+    return _file(plot.notes({name: (x.at(across), y.at(up)) for name, (across, up) in ends.items()}))
 
 
 class Axis:
