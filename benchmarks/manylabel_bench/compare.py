@@ -163,9 +163,12 @@ def _accuracies(bundle: Bundle, field: Field) -> dict[str, dict[str, Any]]:
 def _accuracy(
     bundle: Bundle, name: str, workload: Workload, scores: NDArray[np.float32], reference: NDArray[np.float32] | None
 ) -> dict[str, Any]:
-    """A variant decides by its own thresholds, everyone else by those of fp32, tuned on PyTorch's probabilities."""
-    precision = name.removeprefix("manylabel ") if name.startswith("manylabel ") else "fp32"
-    thresholds, fp32 = (np.array(bundle.variants[each].thresholds, dtype=np.float32) for each in (precision, "fp32"))
+    """A variant decides by its own thresholds, everyone else by those of the most exact one: PyTorch's, with fp32."""
+    exact = next(iter(bundle.variants))
+    precision = name.removeprefix("manylabel ") if name.startswith("manylabel ") else exact
+    thresholds, of_pytorch = (
+        np.array(bundle.variants[each].thresholds, dtype=np.float32) for each in (precision, exact)
+    )
     figures: dict[str, Any] = {
         **multilabel_metrics(scores, workload.data.targets, thresholds),
         "at_half": multilabel_metrics(scores, workload.data.targets),
@@ -175,7 +178,7 @@ def _accuracy(
         figures |= {
             "max_difference": float(difference.max()),
             "mean_difference": float(difference.mean()),
-            "decisions_as_pytorch": float(((scores >= thresholds) == (reference >= fp32)).mean()),
+            "decisions_as_pytorch": float(((scores >= thresholds) == (reference >= of_pytorch)).mean()),
         }
     return figures
 

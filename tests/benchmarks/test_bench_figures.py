@@ -100,6 +100,8 @@ def test_who_lacks_something_says_what(tmp_path: Path) -> None:
     assert kind_of("pipeline").missing(setting) == "no --checkpoint"
     absent = Kind("x", "x", "", ("no_such_module", "json"), (), "", needs_checkpoint=False)
     assert absent.missing(setting) == "no_such_module not installed"
+    assert kind_of("onnxruntime").missing(setting) == "no model.onnx in the bundle"
+    (tmp_path / "model.onnx").touch()
     assert kind_of("onnxruntime").missing(setting) is None
     assert len({kind.name for kind in RIVALS}) == len(RIVALS)
 

@@ -91,6 +91,7 @@ class Kind:
         operands: Of its matrix products, where the machine's peak was measured for them: `"fp32"`, `"int8"` or `""`.
         needs_checkpoint: Whether the bundle alone will not do.
         prepares: Whether the family makes files first.
+        files: Of the bundle, without which it is skipped.
     """
 
     name: str
@@ -101,13 +102,17 @@ class Kind:
     operands: str
     needs_checkpoint: bool = True
     prepares: bool = False
+    files: tuple[str, ...] = ()
 
     def missing(self, setting: Setting) -> str | None:
         """Why it cannot be measured here, in a few words."""
         absent = [name for name in self.imports if find_spec(name) is None]
         if absent:
             return f"{', '.join(absent)} not installed"
-        return "no --checkpoint" if self.needs_checkpoint and setting.checkpoint is None else None
+        if self.needs_checkpoint and setting.checkpoint is None:
+            return "no --checkpoint"
+        absent = [name for name in self.files if not (Path(setting.bundle) / name).is_file()]
+        return f"no {', '.join(absent)} in the bundle" if absent else None
 
     def module(self) -> ModuleType:
         """The family's module."""
@@ -128,6 +133,7 @@ def bundled(precision: str) -> Kind:
 
 _TORCH, _OPTIMUM = ("torch", "transformers"), ("torch", "transformers", "optimum.onnxruntime")
 _OPENVINO, _NNCF = ("torch", "transformers", "openvino"), ("torch", "transformers", "openvino", "nncf")
+_PLAIN = ("onnxruntime", "tokenizers")
 _ANSWERS_OPENVINO = ("openvino", "tokenizers")
 
 RIVALS = (
@@ -138,7 +144,16 @@ RIVALS = (
     Kind("pytorch bf16 compile", "pytorch", "bf16 compile", _TORCH, _TORCH, ""),
     Kind("optimum fp32", "optimum", "fp32", _OPTIMUM, ("optimum-onnx", "onnxruntime"), "fp32", prepares=True),
     Kind("optimum int8", "optimum", "int8", _OPTIMUM, ("optimum-onnx", "onnxruntime"), "int8", prepares=True),
-    Kind("onnxruntime", "onnxruntime", "", ("onnxruntime",), ("onnxruntime", "tokenizers"), "fp32", False),
+    Kind(
+        "onnxruntime",
+        "onnxruntime",
+        "",
+        ("onnxruntime",),
+        ("onnxruntime", "tokenizers"),
+        "fp32",
+        False,
+        files=("model.onnx",),
+    ),
     Kind("openvino fp32", "openvino", "fp32", _OPENVINO, _ANSWERS_OPENVINO, "fp32", prepares=True),
     Kind("openvino bf16", "openvino", "bf16", _OPENVINO, _ANSWERS_OPENVINO, "", prepares=True),
     Kind("openvino int8", "openvino", "int8", _NNCF, _ANSWERS_OPENVINO, "int8", prepares=True),
