@@ -98,8 +98,8 @@ def test_operations_of_minilm(tmp_path: Path) -> None:
 def test_who_lacks_something_says_what(tmp_path: Path) -> None:
     setting = Setting(str(tmp_path), None, str(tmp_path), 1, 32)
     assert kind_of("pipeline").missing(setting) == "no --checkpoint"
-    absent = Kind("x", "x", "", ("no_such_module", "json"), (), "", needs_checkpoint=False)
-    assert absent.missing(setting) == "no_such_module not installed"
+    absent = Kind("x", "x", "", ("no_such_module.part", "json"), (), "", needs_checkpoint=False)
+    assert absent.missing(setting) == "no_such_module.part not installed"
     assert kind_of("onnxruntime").missing(setting) == "no model.onnx in the bundle"
     (tmp_path / "model.onnx").touch()
     assert kind_of("onnxruntime").missing(setting) is None

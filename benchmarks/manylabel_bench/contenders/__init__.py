@@ -106,9 +106,8 @@ class Kind:
 
     def missing(self, setting: Setting) -> str | None:
         """Why it cannot be measured here, in a few words."""
-        absent = [name for name in self.imports if find_spec(name) is None]
-        if absent:
-            return f"{', '.join(absent)} not installed"
+        if uninstalled := [name for name in self.imports if not _is_installed(name)]:
+            return f"{', '.join(uninstalled)} not installed"
         if self.needs_checkpoint and setting.checkpoint is None:
             return "no --checkpoint"
         absent = [name for name in self.files if not (Path(setting.bundle) / name).is_file()]
@@ -134,7 +133,10 @@ def bundled(precision: str) -> Kind:
 _TORCH, _OPTIMUM = ("torch", "transformers"), ("torch", "transformers", "optimum.onnxruntime")
 _OPENVINO, _NNCF = ("torch", "transformers", "openvino"), ("torch", "transformers", "openvino", "nncf")
 _PLAIN = ("onnxruntime", "tokenizers")
+_CROSS = ("sentence_transformers", "optimum.onnxruntime")
+_ANSWERS_OPTIMUM = ("optimum-onnx", "onnxruntime")
 _ANSWERS_OPENVINO = ("openvino", "tokenizers")
+_ANSWERS_CROSS = ("sentence-transformers", *_ANSWERS_OPTIMUM)
 
 RIVALS = (
     Kind("pipeline", "pipeline", "", _TORCH, _TORCH, "fp32"),
@@ -142,31 +144,21 @@ RIVALS = (
     Kind("pytorch bf16", "pytorch", "bf16", _TORCH, _TORCH, ""),
     Kind("pytorch compile", "pytorch", "compile", _TORCH, _TORCH, "fp32"),
     Kind("pytorch bf16 compile", "pytorch", "bf16 compile", _TORCH, _TORCH, ""),
-    Kind("optimum fp32", "optimum", "fp32", _OPTIMUM, ("optimum-onnx", "onnxruntime"), "fp32", prepares=True),
-    Kind("optimum int8", "optimum", "int8", _OPTIMUM, ("optimum-onnx", "onnxruntime"), "int8", prepares=True),
-    Kind(
-        "onnxruntime",
-        "onnxruntime",
-        "",
-        ("onnxruntime",),
-        ("onnxruntime", "tokenizers"),
-        "fp32",
-        False,
-        files=("model.onnx",),
-    ),
+    Kind("optimum fp32", "optimum", "fp32", _OPTIMUM, _ANSWERS_OPTIMUM, "fp32", prepares=True),
+    Kind("optimum int8", "optimum", "int8", _OPTIMUM, _ANSWERS_OPTIMUM, "int8", prepares=True),
+    Kind("onnxruntime", "onnxruntime", "", _PLAIN, _PLAIN, "fp32", needs_checkpoint=False, files=("model.onnx",)),
     Kind("openvino fp32", "openvino", "fp32", _OPENVINO, _ANSWERS_OPENVINO, "fp32", prepares=True),
     Kind("openvino bf16", "openvino", "bf16", _OPENVINO, _ANSWERS_OPENVINO, "", prepares=True),
     Kind("openvino int8", "openvino", "int8", _NNCF, _ANSWERS_OPENVINO, "int8", prepares=True),
-    Kind(
-        "cross-encoder",
-        "crossencoder",
-        "",
-        ("sentence_transformers", "optimum.onnxruntime"),
-        ("sentence-transformers", "optimum-onnx", "onnxruntime"),
-        "fp32",
-        prepares=True,
-    ),
+    Kind("cross-encoder", "crossencoder", "", _CROSS, _ANSWERS_CROSS, "fp32", prepares=True),
 )
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # the package that the module would be in
+        return False
 
 
 def kind_of(name: str) -> Kind:
