@@ -11,7 +11,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,7 +29,7 @@ from manylabel.manifest import (
     Variant,
     read_manifest,
 )
-from manylabel.sealed import is_possible, sealed
+from manylabel.sealed import sealed
 
 __all__ = [
     "CARD",
@@ -115,12 +115,16 @@ class Bundle:
             BundleError: It is not what was bundled.
         """
         self._check_listed(name)
-        if not is_possible():
-            yield self.read(name)
-            return
-        with _open_regular(self.path / name) as descriptor, sealed(descriptor) as copy:
-            self._check_content(name, copy.bytes, copy.sha256)
-            yield copy.path
+        with ExitStack() as stack:
+            descriptor = stack.enter_context(_open_regular(self.path / name))
+            try:
+                copy = stack.enter_context(sealed(descriptor))
+            except OSError:
+                content: bytes | str = self.read(name)
+            else:
+                self._check_content(name, copy.bytes, copy.sha256)
+                content = copy.path
+            yield content
 
     def verify(self) -> None:
         """Hash every file.

@@ -5,6 +5,7 @@ from bytes held 216 MB at most and 172 MB afterwards, from a path 155 and 122 MB
 A path in the bundle's folder will not do: the file could change between the hash and the load.
 """
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -31,18 +32,16 @@ class Sealed:
     sha256: str
 
 
-def is_possible() -> bool:
-    """Whether this system has memory that can be sealed, under a path: Linux, with /proc."""
-    return hasattr(os, "memfd_create") and os.path.isdir("/proc/self/fd")
-
-
 @contextmanager
 def sealed(descriptor: int) -> Iterator[Sealed]:
     """A sealed copy of what an open file still has to be read, until the block ends.
 
     Raises:
-        OSError: The file cannot be read, or the system grants no such memory.
+        OSError: The file cannot be read, or the system grants no such memory: it is none with Linux' /proc, or a limit
+            on the size of files is set, which counts here too.
     """
+    if not hasattr(os, "memfd_create") or not os.path.isdir("/proc/self/fd"):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
     memory = os.memfd_create("manylabel", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         digest, size = hashlib.sha256(), 0
