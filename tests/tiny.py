@@ -64,7 +64,8 @@ def write_bundle(output: Path, folder: Path) -> Path:
     from manylabel_export.exporting import export
 
     targets = np.random.default_rng(0).integers(0, 2, (len(TEXTS), len(LABELS)))
-    export(write_checkpoint(folder), output, validation=Dataset.from_matrix(TEXTS, targets, LABELS), force=True)
+    validation = Dataset.from_matrix(TEXTS, targets, LABELS)
+    export(write_checkpoint(folder), output, validation=validation, budget=None, force=True)  # its weights are random
     return output
 
 

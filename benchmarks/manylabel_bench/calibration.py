@@ -11,26 +11,23 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
-from numpy.typing import NDArray
 
 from manylabel.errors import ManylabelError
+from manylabel_bench.floors import DRAWS, FLOORS, GUARANTEES, chance, floor_kept, guarantee_kept
 from manylabel_bench.machine import describe
 from manylabel_export import checkpoint
 from manylabel_export.calibration import Method, fit_calibration, held_out, read_calibration
 from manylabel_export.calibration_error import calibration_errors
 from manylabel_export.choosing import Scored, choose_thresholds
-from manylabel_export.goals import Goal, Goals
-from manylabel_export.guarantees import fewest
-from manylabel_export.metrics import multilabel_metrics, per_label_metrics
+from manylabel_export.goals import Goals
+from manylabel_export.metrics import multilabel_metrics
 from manylabel_export.platt import log_loss, logits_of
 from manylabel_export.reading import read
 from manylabel_export.training import long_text_for, read_run
 
 METHODS: tuple[Method, ...] = ("none", "temperature", "platt")
-FLOORS = (Goal("precision", 0.9), Goal("recall", 0.9), Goal("precision", 0.8, 0.95), Goal("recall", 0.9, 0.95))
-HALVINGS = 20
-REACHED = ("held", "mean", "other")
+KEPT = ("held", "mean", "other")
+GIVEN = ("given", "broken", "most", "short_elsewhere", "mean", "other")
 COLUMNS = (
     "calibration",
     "labels changed",
@@ -80,42 +77,6 @@ def compare(labels: tuple[str, ...], validation: Scored, test: Scored) -> list[d
     return rows
 
 
-def reach(labels: tuple[str, ...], validation: Scored, test: Scored, goal: Goal) -> dict[str, Any]:
-    """How a floor for every label comes out on test texts, over random halves of the test split.
-
-    A floor is chosen on the validation split. A guarantee is proved on one half of the test split, for the labels that
-    have texts enough there, since the validation split has chosen the run's epoch. Both are measured on the other half.
-    """
-    needed, outcomes = fewest(goal.value, goal.confidence) if goal.confidence else 1, []
-    for seed in range(HALVINGS):
-        proof, judged = _halves(test, seed)
-        enough = (proof.targets == 1).sum(axis=0) >= needed
-        named = {label: goal for label, has in zip(labels, enough, strict=True) if has}
-        chosen = choose_thresholds(validation, labels, Goals(named=named), aside=proof)
-        found = per_label_metrics(judged.probabilities, judged.targets, labels, chosen.thresholds)
-        given = [label for label in named if label not in chosen.unmet and found[label]["support"]]
-        outcomes.append([(found[label][goal.figure], found[label][_other(goal)]) for label in given])
-    every = np.array([pair for one in outcomes for pair in one]).reshape(-1, 2)
-    return {
-        "goal": str(goal),
-        "labels": float(np.mean([len(one) for one in outcomes])),
-        "held": float((every[:, 0] >= goal.value).mean()) if len(every) else None,
-        "mean": float(every[:, 0].mean()) if len(every) else None,
-        "other": float(every[:, 1].mean()) if len(every) else None,
-    }
-
-
-def _halves(test: Scored, seed: int) -> tuple[Scored, Scored]:
-    order = np.random.default_rng(seed).permutation(len(test.targets))
-    parts: list[NDArray[np.intp]] = np.array_split(order, 2)
-    one, other = (Scored(test.probabilities[rows], test.targets[rows]) for rows in parts)
-    return one, other
-
-
-def _other(goal: Goal) -> str:
-    return "recall" if goal.figure == "precision" else "precision"
-
-
 def markdown(result: dict[str, Any]) -> str:
     """The tables with what they were measured on and by."""
     machine = result["machine"]
@@ -128,10 +89,6 @@ def markdown(result: dict[str, Any]) -> str:
             *(f"{row[at][name]:.4f}" for at in ("at_half", "tuned") for name in ("micro_f1", "macro_f1")),
         ]
         for row in result["methods"]
-    ]
-    goals = [
-        [row["goal"], f"{row['labels']:.1f}", *("-" if row[name] is None else f"{row[name]:.3f}" for name in REACHED)]
-        for row in result["goals"]
     ]
     return "\n".join(
         [
@@ -148,12 +105,33 @@ def markdown(result: dict[str, Any]) -> str:
                 methods,
             ),
             "",
-            f"Goals for every label, on {HALVINGS} random halves of the test split. A floor without a confidence is "
-            "chosen on the validation split; one with a confidence is proved on the other half of the test split (the "
-            "validation split has chosen the epoch), for labels with texts enough and where the proof succeeds. A "
-            "share held below the confidence is no breach by itself: the half it is measured on has noise of its own.",
+            "Floors for every label, chosen on the validation split, as they come out on the test split:",
             "",
-            *_table(["goal", "labels", "share held", "mean of the figure", "mean of the other"], goals),
+            *_table(
+                ["floor", "labels", "share held", "mean of the figure", "mean of the other"],
+                _goals(result["floors"], KEPT),
+            ),
+            "",
+            f"Guarantees: {DRAWS:,} times half as many texts as the test split has are drawn from it, with "
+            "replacement, and guarantees proved on them, for the labels with texts enough. The test split is then all "
+            "texts of their kind, and has the figure. What the confidence bounds is the share of all draws in which a "
+            "guarantee is given and broken; a label for which that were 0.05 would exceed "
+            f"{chance(GUARANTEES[0]):.3f} once in a thousand times. Of those given, the share short of the floor on "
+            "another draw of as many texts is higher: these few have noise of their own.",
+            "",
+            *_table(
+                [
+                    "guarantee",
+                    "labels",
+                    "given",
+                    "given and broken",
+                    "the same, of the label with most",
+                    "of those given, short on other texts",
+                    "mean of the figure",
+                    "mean of the other",
+                ],
+                _goals(result["guarantees"], GIVEN),
+            ),
             "",
             f"Machine: {machine['cpu']}, Python {machine['python']}, "
             + ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
@@ -161,6 +139,14 @@ def markdown(result: dict[str, Any]) -> str:
             "",
         ]
     )
+
+
+def _goals(found: list[dict[str, Any]], columns: tuple[str, ...]) -> list[list[str]]:
+    figures = ([row[name] for name in columns] for row in found)
+    return [
+        [row["goal"], str(row["labels"]), *("-" if value is None else f"{value:.3f}" for value in values)]
+        for row, values in zip(found, figures, strict=True)
+    ]
 
 
 def _table(head: list[str], body: list[list[str]]) -> list[str]:
@@ -185,7 +171,8 @@ def main(run: Path, data: Path, output: Path, title: str) -> None:
         "labels": len(labels),
         "texts": {"validation": len(validation.targets), "test": len(test.targets)},
         "methods": compare(labels, validation, test),
-        "goals": [reach(labels, validation, test, goal) for goal in FLOORS],
+        "floors": [floor_kept(labels, validation, test, goal) for goal in FLOORS],
+        "guarantees": [guarantee_kept(labels, validation, test, goal) for goal in GUARANTEES],
         "machine": describe() | {"threads": os.environ.get("OMP_NUM_THREADS", "all")},
     }
     output.mkdir(parents=True, exist_ok=True)

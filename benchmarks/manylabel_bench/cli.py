@@ -5,6 +5,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -104,7 +105,7 @@ def bench(**options: Any) -> None:
         "bundle": {
             "digest": bundle.digest,
             "labels": len(bundle.labels),
-            "parity": {variant.precision: variant.parity for variant in bundle.manifest.variants},
+            "parity": {name: asdict(parity) for name, parity in bundle.manifest.certificate.parity.items()},
         },
         "workload": workload.describe(),
         "same_alone_and_in_company": compare.alone_and_in_company(bundle, workload.data.texts[: compare.COMPANY]),

@@ -1,61 +1,40 @@
 """What a result was measured on."""
 
 import os
-import platform
 import re
-import sys
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
-from manylabel.cores import available_cores
+from manylabel.machine import CPUINFO, this_machine
 
-PACKAGES = (
-    "manylabel",
-    "onnxruntime",
-    "onnxruntime-gpu",
-    "tokenizers",
-    "numpy",
-    "torch",
-    "transformers",
-    "optimum-onnx",
-    "openvino",
-    "nncf",
-    "sentence-transformers",
-)
-FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8")
-CPUINFO = Path("/proc/cpuinfo")
+RIVALS = ("openvino", "nncf", "sentence-transformers")
 
 
 def describe() -> dict[str, Any]:
-    """The CPU with the instruction sets that matter here, cores, clock, load and versions."""
-    return {
-        "cpu": _field("model name") or platform.processor(),
-        "flags": [flag for flag in FLAGS if has_flag(flag)],
-        "cores": available_cores(),
-        "mhz": [round(float(each)) for each in re.findall(r"^cpu MHz\s*: (.*)$", _cpuinfo(), re.MULTILINE)],
+    """The machine with its load and clock, and what else is measured on it."""
+    found = asdict(this_machine())
+    return found | {
+        "flags": list(found["flags"]),
+        "mhz": _clocks(),
         "load_1min": os.getloadavg()[0],
-        "python": sys.version.split()[0],
-        "versions": {name: found for name in PACKAGES if (found := _version(name))},
+        "versions": {**found["versions"], **{name: its for name in RIVALS if (its := _version(name))}},
     }
 
 
 def has_flag(name: str) -> bool:
     """Whether the CPU has an instruction set, by Linux' name for it."""
-    return name in _field("flags").split()
+    return name in this_machine().flags
 
 
-def _field(name: str) -> str:
-    found = re.search(rf"^{name}\s*: (.*)$", _cpuinfo(), re.MULTILINE)
-    return found[1] if found else ""
+def _clocks() -> list[int]:
+    """MHz of each core at this moment, where the system tells."""
+    text = CPUINFO.read_text(encoding="utf-8", errors="replace") if CPUINFO.exists() else ""
+    return [round(float(each)) for each in re.findall(r"^cpu MHz\s*: (.*)$", text, re.MULTILINE)]
 
 
-def _cpuinfo() -> str:
-    return CPUINFO.read_text() if CPUINFO.exists() else ""
-
-
-def _version(name: str) -> str | None:
+def _version(name: str) -> str:
     try:
         return version(name)
     except PackageNotFoundError:
-        return None
+        return ""

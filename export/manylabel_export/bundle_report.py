@@ -11,7 +11,9 @@ from manylabel_export.report import Material, Scored, render
 from manylabel_export.subject import Subject
 
 
-def bundle_report(name: str, manifest: Manifest, subject: Subject, scores: NDArray[np.float32]) -> str:
+def bundle_report(
+    name: str, manifest: Manifest, subject: Subject, scores: NDArray[np.float32], thresholds: NDArray[np.float32]
+) -> str:
     """Draw the page for a bundle.
 
     Args:
@@ -19,6 +21,7 @@ def bundle_report(name: str, manifest: Manifest, subject: Subject, scores: NDArr
         manifest: All but the list of files.
         subject: What is exported; where it brings a test split with its scores, that is drawn.
         scores: PyTorch's probabilities of the subject's texts, shape `(n_texts, n_labels)`.
+        thresholds: What these are decided by, shape `(n_labels,)`.
     """
     validation = [] if subject.targets is None else [Scored("validation", scores, subject.targets)]
     tested = [each.without_texts() for each in subject.evidence if each.split == "test"]
@@ -26,9 +29,10 @@ def bundle_report(name: str, manifest: Manifest, subject: Subject, scores: NDArr
         Material(
             title=name,
             labels=manifest.labels,
-            thresholds=manifest.variants[0].thresholds,
+            thresholds=tuple(thresholds.tolist()),
             splits=(*validation, *tested),
             details=subject.details,
             variants=manifest.variants,
+            certificate=manifest.certificate,
         )
     )

@@ -4,7 +4,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from manylabel.bundle import MANIFEST, Manifest, Variant
+from manylabel.bundle import FP32, MANIFEST, Manifest, Rescue
+from manylabel.certificate import Estimate
 from manylabel_export.goals import Goal, Goals, read_goals
 
 MARKDOWN = ("\\", "|", "`", "*", "_", "<", "[", "]")
@@ -31,6 +32,7 @@ def model_card(manifest: Manifest, name: str) -> str:
             *_goals(manifest),
             *_variants(manifest),
             "",
+            *_flips(manifest),
             *_metrics(manifest),
             *_calibration(manifest),
             *_use(name),
@@ -111,39 +113,91 @@ def _labels(manifest: Manifest) -> list[str]:
     return ["## Labels", "", *_table(["label", *head], rows)]
 
 
-def _variants(manifest: Manifest) -> list[str]:
-    rows = [_variant_row(variant) for variant in manifest.variants]
+def _variants(manifest: Manifest) -> Iterator[str]:
+    certificate = manifest.certificate
     head = [
-        "variant",
-        "for",
-        "texts",
-        "greatest difference",
-        "mean difference",
-        "decisions flipped",
-        "micro-F1",
-        "macro-F1",
+        *("variant", "for", "greatest difference", "99.9th percentile", "mean difference"),
+        *("texts with other labels", "ties", "same bits alone", "micro-F1", "macro-F1"),
     ]
-    return [
+    yield from [
         "## Variants against PyTorch",
         "",
-        "Differences of probabilities and flipped decisions against the PyTorch checkpoint in fp32, and F1, "
-        f"on the {'validation' if manifest.thresholds_tuned else 'probe'} texts.",
+        f"Against {certificate.reference} on {certificate.texts:,} {certificate.data} texts: differences of "
+        "probabilities; texts that get other labels, of those that get any; decisions that differ by rounding alone "
+        "(ties); texts that score the same bits alone as among the others; F1 with its 95 % interval, and its change.",
         "",
-        *_table(head, rows),
+        *_table(head, [_variant_row(manifest, precision) for precision in certificate.parity]),
+        "",
+        f"Measured on {certificate.device}: {certificate.machine}.",
     ]
+    for variant in manifest.variants:
+        if variant.rescue:
+            yield ""
+            yield _rescue(variant.precision, variant.rescue)
+    for precision, reason in certificate.refused.items():
+        yield ""
+        yield f"{precision} was refused: {reason}"
+    yield from _without_fp32(manifest)
 
 
-def _variant_row(variant: Variant) -> list[str]:
-    figures, scores = variant.parity, variant.parity.get("validation", {})
+def _variant_row(manifest: Manifest, precision: str) -> list[str]:
+    parity, written = manifest.certificate.parity[precision], {one.precision: one for one in manifest.variants}
+    providers = written[precision].providers if precision in written else ()
+    quality = parity.quality
     return [
-        variant.precision,
-        ", ".join(provider.removesuffix("ExecutionProvider") for provider in variant.providers),
-        f"{figures['texts']:,}",
-        f"{figures['max_difference']:.1e}",
-        f"{figures['mean_difference']:.1e}",
-        f"{figures['flipped']} of {figures['texts'] * len(variant.thresholds):,}",
-        *(f"{scores[name]:.4f}" if name in scores else "not measured" for name in ("micro_f1", "macro_f1")),
+        precision,
+        ", ".join(name.removesuffix("ExecutionProvider") for name in providers) or "not written",
+        *(f"{figure:.1e}" for figure in (parity.max_difference, parity.p999_difference, parity.mean_difference)),
+        f"{parity.texts_flipped:,} of {parity.texts_labelled:,} ({parity.flips:.2%})",
+        f"{parity.ties:,}",
+        f"{parity.alone.same} of {parity.alone.tried}",
+        _f1(quality.micro_f1, quality.micro_f1_change) if quality else "not measured",
+        _f1(quality.macro_f1, quality.macro_f1_change) if quality else "not measured",
     ]
+
+
+def _f1(figure: Estimate, change: Estimate) -> str:
+    return (
+        f"{figure.value:.4f} ({figure.low:.3f} to {figure.high:.3f}), change {change.value:+.4f} "
+        f"({change.low:+.4f} to {change.high:+.4f})"
+    )
+
+
+def _rescue(precision: str, rescue: Rescue) -> str:
+    return (
+        f"{precision} was beyond its budget: {rescue.reason}. {len(rescue.kept)} of {rescue.products} products stay in "
+        f"fp32 for that, and it takes {rescue.slowdown:.2f} times as long: {', '.join(map(_code, rescue.kept))}."
+    )
+
+
+def _without_fp32(manifest: Manifest) -> Iterator[str]:
+    if FP32 not in (variant.file for variant in manifest.variants):
+        yield ""
+        yield (
+            f"The fp32 graph was proved equal to PyTorch on these texts. {_code(FP32)} is not in this bundle; readers "
+            "without ONNX Runtime's own operators (OpenVINO) and Optimum need one with it."
+        )
+
+
+def _flips(manifest: Manifest) -> Iterator[str]:
+    """Labels that some variant gives to other texts than PyTorch does."""
+    found = manifest.certificate.parity
+    by_label = {label: [parity.labels[label] for parity in found.values()] for label in manifest.labels}
+    rows = [
+        [label, f"{sides[0].given:,}", *(f"+{side.gained} -{side.lost}" for side in sides)]
+        for label, sides in by_label.items()
+        if any(side.gained or side.lost for side in sides)
+    ]
+    if rows:
+        yield from [
+            "## Decisions that differ, by label",
+            "",
+            "Texts that a label is given to by PyTorch, by the variant alone (+) and by PyTorch alone (-); labels with "
+            "none of these are left out.",
+            "",
+            *_table(["label", "PyTorch", *found], rows),
+            "",
+        ]
 
 
 def _metrics(manifest: Manifest) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from manylabel.errors import MissingDependency
+from manylabel.errors import BudgetExceeded, MissingDependency
 from manylabel_export.goal_options import calibration_option, goal_options, goals_of
 from manylabel_export.interruption import interruptible
 
@@ -238,7 +239,7 @@ def train(**options: Any) -> None:
     "precisions",
     type=click.Choice(["fp32", "int8", "fp16"]),
     multiple=True,
-    help="Variants to make, fp32 always among them; may be repeated.  [default: all]",
+    help="Variants to write; may be repeated. fp32 is made and proved in any case.  [default: all]",
 )
 @click.option(
     "--long-text",
@@ -247,33 +248,58 @@ def train(**options: Any) -> None:
 )
 @goal_options
 @calibration_option("none")
-@click.option("--json", "as_json", is_flag=True, help="Print the parity figures as one JSON document.")
+@click.option(
+    "--max-f1-drop",
+    type=click.FloatRange(0, 1),
+    default=0.005,
+    show_default=True,
+    help="Of micro- and of macro-F1, from PyTorch to a variant on the validation texts.",
+)
+@click.option(
+    "--max-flips",
+    type=click.FloatRange(0, 1),
+    default=0.02,
+    show_default=True,
+    help="Of the texts that get a label, the share that may get other labels than from PyTorch.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the certificate as one JSON document.")
 @click.option("--force", is_flag=True, help="Replace an existing output.")
 @needs_workbench
 def export(**options: Any) -> None:
-    """Turn RUN, or any multi-label checkpoint of Hugging Face, into a bundle with proved answers."""
+    """Turn RUN, or any multi-label checkpoint of Hugging Face, into a bundle with proved answers.
+
+    A variant beyond --max-f1-drop or --max-flips keeps in fp32 what does most harm; where that is not enough, it is
+    left out, and the exit code is 3.
+    """
     from manylabel.folders import check_free
     from manylabel_export.exporting import export as run_export
 
     goals = goals_of(options)
     check_free(options["output"], force=options["force"])
-    bundle = run_export(
-        options["run"],
-        options["output"],
-        validation=_validation(options),
-        engine=options["engine"],
-        precisions=options["precisions"] or ("fp32", "int8", "fp16"),
-        policy=options["long_text"],
-        goals=goals,
-        calibration=options["calibrate"],
-        force=options["force"],
-    )
-    _report_parity(bundle, as_json=options["as_json"])
+    with _told():
+        bundle = run_export(
+            options["run"],
+            options["output"],
+            validation=_validation(options),
+            engine=options["engine"],
+            precisions=options["precisions"] or ("fp32", "int8", "fp16"),
+            policy=options["long_text"],
+            goals=goals,
+            calibration=options["calibrate"],
+            budget=_budget(options),
+            force=options["force"],
+        )
+    _report_certificate(bundle, as_json=options["as_json"])
     if not bundle.manifest.thresholds_tuned:
         click.echo(
             "No validation texts were given: every threshold is 0.5. Tune them with --validation DATA.", err=True
         )
     click.echo(f'{bundle.path} is ready: manylabel predict {bundle.path} "a text"', err=options["as_json"])
+    if refused := bundle.manifest.certificate.refused:
+        raise BudgetExceeded(
+            f"{bundle.path} is written without {' and '.join(refused)}, which would be beyond the budget. Allow more "
+            "with --max-f1-drop or --max-flips, or name what you need with --precision."
+        )
 
 
 def _recipe(options: dict[str, Any]) -> Any:
@@ -353,17 +379,37 @@ def _report_origin(origin: dict[str, Any]) -> None:
         click.echo(f"old labels decide as before in {origin['old_decisions_kept']:.2%} of validation decisions")
 
 
-def _report_parity(bundle: Any, *, as_json: bool) -> None:
-    figures = {variant.precision: dict(variant.parity) for variant in bundle.manifest.variants}
+def _budget(options: dict[str, Any]) -> Any:
+    from manylabel.certificate import Budget
+
+    return Budget(options["max_f1_drop"], options["max_flips"])
+
+
+def _report_certificate(bundle: Any, *, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from manylabel.terminal import describe_certificate
+
     if as_json:
-        click.echo(json.dumps(figures, indent=2))
+        click.echo(json.dumps(asdict(bundle.manifest.certificate), indent=2, ensure_ascii=False))
         return
-    for precision, found in figures.items():
-        click.echo(
-            f"{precision}: greatest difference from PyTorch {found['max_difference']:.1e}, "
-            f"mean {found['mean_difference']:.1e}; {found['flipped']} of {found['texts'] * len(bundle.labels):,} "
-            f"decisions flipped on {found['texts']:,} texts"
-        )
+    for line in describe_certificate(bundle.manifest.certificate):
+        click.echo(line)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """What an export says of its work, line by line on standard error."""
+    handler = logging.StreamHandler()
+    logger = logging.getLogger("manylabel.export")
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 def _f1(figures: dict[str, float]) -> str:

@@ -5,7 +5,6 @@
 
 import hashlib
 import json
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,19 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from manylabel.cells import check_labels, check_text, listed, split_name
 from manylabel.errors import DataError, LabelMismatch
-
-SPLITS = {
-    "train": "train",
-    "dev": "validation",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "test",
-}
-"""The names that splits go by, and what they are called here."""
-
-NAMES_SHOWN = 30
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,39 +118,6 @@ def _matrix(targets: Any) -> NDArray[np.float32]:
         raise DataError(f"the indicator matrix is no matrix of 0 and 1: {exc}.") from exc
 
 
-def check_text(text: object, where: str) -> str:
-    """The text, if it is one that is not blank; `where` says where it stood."""
-    if not isinstance(text, str) or not text.strip():
-        found = "an empty text" if isinstance(text, str) else f"{text!r} for a text"
-        raise DataError(f"{where} has {found}. Fill it in or remove the row.")
-    return str(text)
-
-
-def split_name(value: object, where: str) -> str:
-    """`"train"`, `"validation"` or `"test"` by any of its names, `""` for nothing; `where` says where it stood."""
-    if value is None or value == "":
-        return ""
-    name = SPLITS.get(str(value).strip().lower())
-    if name is None:
-        raise DataError(f"{where}: split {value!r} is none of {', '.join(SPLITS)}.")
-    return name
-
-
-def check_labels(labels: Sequence[str]) -> None:
-    """Refuse labels that are no names, or that come twice."""
-    twice = sorted({label for label in labels if labels.count(label) > 1})
-    if twice:
-        raise DataError(f"the label {listed(twice)} comes more than once. Every label needs a name of its own.")
-    for label in labels:
-        if not isinstance(label, str) or not label.strip() or _has_control(label):
-            raise DataError(f"{label!r} is no label's name: it has to be a string, not blank, on one line.")
-
-
-def _has_control(label: str) -> bool:
-    """Whether a name would break a line, a file or a terminal; lone surrogates are no text at all."""
-    return any(unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"} for character in label)
-
-
 def _check_shapes(data: Dataset) -> None:
     if data.targets.shape != (len(data.texts), len(data.labels)):
         raise DataError(
@@ -173,9 +128,3 @@ def _check_shapes(data: Dataset) -> None:
         raise DataError(f"there are {len(data.split)} split names for {len(data.texts)} texts.")
     if not (np.isin(data.targets, (0, 1)) | np.isnan(data.targets)).all():
         raise DataError("the indicator matrix holds values other than 0 and 1, and NaN for what is not known.")
-
-
-def listed(names: Sequence[str]) -> str:
-    """The names in quotes, thirty of them at most."""
-    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
-    return ", ".join(repr(name) for name in names[:NAMES_SHOWN]) + more

@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from manylabel_export.dataset import listed
+from manylabel.cells import listed
 
 EMPTY_CELLS = {"nan", "none", "null", "n/a", "#n/a", "<na>"}
 """What pandas, databases and spreadsheets write for an empty cell."""

@@ -44,7 +44,7 @@ def floor_threshold(
     wanted, other = (precision, recall) if figure == "precision" else (recall, precision)
     reached = wanted >= floor
     by_merit = np.lexsort((wanted, other, reached) if reached.any() else (other, wanted))  # the last key goes first
-    return measured(scores, truth, halfway(scores, int(decided[by_merit[-1]])))
+    return measured(scores, truth, float(halfway(scores, decided[by_merit[-1]])))
 
 
 def measured(scores: NDArray[np.floating], truth: NDArray[np.bool_], threshold: float) -> Reached:
@@ -61,14 +61,18 @@ def measured(scores: NDArray[np.floating], truth: NDArray[np.bool_], threshold: 
     return Reached(float(kept), hits / max(int(decided.sum()), 1), hits / max(int(truth.sum()), 1))
 
 
-def halfway(scores: NDArray[np.floating], decided: int) -> float:
-    """The threshold that the highest `decided` scores reach and no other, halfway between two as far as float32 goes.
+def halfway(scores: NDArray[np.floating], decided: int | NDArray[np.intp]) -> NDArray[np.float64]:
+    """Thresholds that the highest `decided` scores reach and no other, halfway between two as far as float32 goes.
 
     Args:
         scores: Probabilities of one label, shape `(n,)`.
-        decided: From 1 to `n`; the score after it is another.
+        decided: From 1 to `n`, of any shape; the score after it is another.
+
+    Returns:
+        Of the shape of `decided`.
     """
     ranked = -np.sort(-scores.astype(np.float64))
-    below = ranked[decided] if decided < len(ranked) else 0.0
-    middle = np.float32((ranked[decided - 1] + below) / 2)
-    return float(middle if middle > below else ranked[decided - 1])
+    above, below = ranked[np.asarray(decided) - 1], np.append(ranked, 0.0)[decided]
+    middle = ((above + below) / 2).astype(np.float32)
+    thresholds: NDArray[np.float64] = np.where(middle > below, middle, above)
+    return thresholds

@@ -29,6 +29,7 @@ from manylabel_export.floors import LEAST, halfway
 
 Numbers = NDArray[np.floating]
 Truth = NDArray[np.bool_]
+Counts = NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def recall_guaranteed(scores: Numbers, truth: Truth, floor: float, confidence: f
     positives = np.sort(scores[truth])
     chances = binom.cdf(np.arange(len(positives)), len(positives), 1 - floor)
     missed = max(int((chances <= 1 - confidence).sum()) - 1, 0)
-    threshold = max(halfway(scores, int((scores >= positives[missed]).sum())), LEAST)
+    threshold = max(float(halfway(scores, int((scores >= positives[missed]).sum()))), LEAST)
     hits = int((positives >= np.float32(threshold)).sum())
     return Proved(threshold, lower_bound(hits, len(positives), confidence))
 
@@ -81,10 +82,10 @@ def precision_guaranteed(
         confidence: Above 0 and below 1.
     """
     candidates = _in_order(*learned, floor)
-    counts = [_counted(scores, truth, threshold) for threshold in candidates]
-    passed = [binom.sf(hits - 1, decided, floor) <= 1 - confidence for hits, decided in counts]
-    last = max(passed.index(False) - 1 if False in passed else len(passed) - 1, 0)
-    return Proved(candidates[last], lower_bound(*counts[last], confidence))
+    hits, decided = _counted(scores, truth, candidates)
+    failed = np.flatnonzero(binom.sf(hits - 1, decided, floor) > 1 - confidence)
+    last = max(int(failed[0] if len(failed) else len(candidates)) - 1, 0)
+    return Proved(float(candidates[last]), lower_bound(int(hits[last]), int(decided[last]), confidence))
 
 
 def lower_bound(hits: int, of: int, confidence: float) -> float:
@@ -92,15 +93,17 @@ def lower_bound(hits: int, of: int, confidence: float) -> float:
     return float(beta.ppf(1 - confidence, hits, of - hits + 1)) if hits else 0.0
 
 
-def _in_order(scores: Numbers, truth: Truth, floor: float) -> list[float]:
+def _in_order(scores: Numbers, truth: Truth, floor: float) -> NDArray[np.float64]:
     """Thresholds right below positives, from that of the least p-value downward."""
-    ranks = [int((scores >= score).sum()) for score in np.unique(scores[truth])[::-1]]
-    thresholds = [max(halfway(scores, rank), LEAST) for rank in ranks]
-    counts = [_counted(scores, truth, threshold) for threshold in thresholds]
-    return thresholds[int(np.argmin([binom.sf(hits - 1, decided, floor) for hits, decided in counts])) :]
+    positives = np.unique(scores[truth])[::-1]
+    ranks = len(scores) - np.searchsorted(np.sort(scores), positives)
+    thresholds = np.maximum(halfway(scores, ranks), LEAST)
+    hits, decided = _counted(scores, truth, thresholds)
+    return thresholds[int(np.argmin(binom.sf(hits - 1, decided, floor))) :]
 
 
-def _counted(scores: Numbers, truth: Truth, threshold: float) -> tuple[int, int]:
-    """Texts that have the label among those that get it, and how many get it."""
-    decided = scores >= np.float32(threshold)
-    return int((decided & truth).sum()), int(decided.sum())
+def _counted(scores: Numbers, truth: Truth, thresholds: NDArray[np.float64]) -> tuple[Counts, Counts]:
+    """Texts that have the label among those that get it at each threshold, and how many get it."""
+    order = np.argsort(scores)
+    below = np.searchsorted(scores[order], thresholds.astype(np.float32))
+    return truth.sum() - np.append(0, np.cumsum(truth[order]))[below], len(scores) - below

@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn import metrics as sk
 
+from manylabel.certifying.f1 import f1
+
 METRICS = (
     "micro_f1",
     "macro_f1",
@@ -43,10 +45,10 @@ def multilabel_metrics(
     """
     known, truth = ~np.isnan(targets), targets > 0.5
     decided = _decided(probabilities, thresholds) & known  # an unknown entry: not decided for, not true, in no count
-    per_label, support = _f1(truth, decided, axis=0), truth.sum(axis=0)
+    per_label, support = f1(truth, decided, axis=0), truth.sum(axis=0)
     texts = known.any(axis=1)
     values = (
-        _f1(truth, decided, axis=None),
+        f1(truth, decided, axis=None),
         per_label.mean(),
         per_label @ support / max(support.sum(), 1),
         _samples_f1(truth[texts], decided[texts]) if texts.any() else 0.0,
@@ -76,7 +78,7 @@ def per_label_metrics(
     decided, truth = _decided(probabilities, thresholds) & ~np.isnan(targets), targets > 0.5
     hits = (decided & truth).sum(axis=0)
     precision, recall = hits / np.maximum(decided.sum(axis=0), 1), hits / np.maximum(truth.sum(axis=0), 1)
-    columns = (precision, recall, _f1(truth, decided, axis=0), truth.sum(axis=0))
+    columns = (precision, recall, f1(truth, decided, axis=0), truth.sum(axis=0))
     return {
         label: {"precision": float(p), "recall": float(r), "f1": float(f), "support": int(n)}
         for label, p, r, f, n in zip(labels, *columns, strict=True)
@@ -87,19 +89,10 @@ def _decided(probabilities: NDArray[np.float32], thresholds: ArrayLike) -> NDArr
     return np.asarray(probabilities >= np.asarray(thresholds, dtype=probabilities.dtype))
 
 
-def _f1(truth: NDArray[np.bool_], decided: NDArray[np.bool_], *, axis: int | None) -> NDArray[np.float64]:
-    """F1 along an axis (`None`: of all decisions), 0 where nothing is there and nothing was predicted.
-
-    Counted here, because scikit-learn takes a matrix of one column for a binary problem with two classes.
-    """
-    hits, total = (truth & decided).sum(axis=axis), truth.sum(axis=axis) + decided.sum(axis=axis)
-    return np.asarray(2 * hits / np.maximum(total, 1))
-
-
 def _samples_f1(truth: NDArray[np.bool_], decided: NDArray[np.bool_]) -> float:
     """Mean over texts of a text's F1. scikit-learn would score a text that rightly gets no label as 0."""
     nothing = ~truth.any(axis=1) & ~decided.any(axis=1)
-    return float(np.where(nothing, 1.0, _f1(truth, decided, axis=1)).mean())
+    return float(np.where(nothing, 1.0, f1(truth, decided, axis=1)).mean())
 
 
 def _ranking(truth: NDArray[np.bool_], scores: NDArray[np.float32]) -> float:

@@ -1,15 +1,13 @@
-"""PyTorch against every variant, on real texts: how far probabilities differ, and whether decisions do."""
+"""What an export is held to: token ids of the runtime as transformers', answers of the fp32 graph as PyTorch's."""
 
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
-from manylabel.decisions import decide
+from manylabel.certifying.comparing import Answers, flips_and_ties
 from manylabel.errors import ParityError
 from manylabel.tokenization import Encoding
 
@@ -19,75 +17,6 @@ FP32_TOLERANCE = 1e-4
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 Scores = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Parity:
-    """How a variant's probabilities and decisions compare with PyTorch's fp32 ones.
-
-    Attributes:
-        texts: How many texts were compared.
-        max_difference: Of probabilities.
-        mean_difference: Of probabilities.
-        p999_difference: The 99.9th percentile of the differences.
-        flipped: Decisions that differ, of `texts` x labels, ties left out; each side with its own thresholds.
-        ties: Decisions that differ where both probabilities lie within 1e-4 of their thresholds.
-        texts_flipped: Texts with at least one flipped decision.
-    """
-
-    texts: int
-    max_difference: float
-    mean_difference: float
-    p999_difference: float
-    flipped: int
-    ties: int
-    texts_flipped: int
-
-    def as_dict(self) -> dict[str, Any]:
-        """As JSON holds it."""
-        return asdict(self)
-
-
-def compare(
-    expected: Scores,
-    found: Scores,
-    *,
-    expected_thresholds: NDArray[np.float32],
-    found_thresholds: NDArray[np.float32],
-) -> Parity:
-    """Compare a variant with PyTorch.
-
-    Args:
-        expected: PyTorch's probabilities, shape `(n_texts, n_labels)`.
-        found: The variant's, same shape.
-        expected_thresholds: What PyTorch's probabilities are decided by, shape `(n_labels,)`.
-        found_thresholds: What the variant's are decided by.
-    """
-    difference = np.abs(expected.astype(np.float64) - found)
-    flips, ties = flips_and_ties(expected, found, expected_thresholds, found_thresholds)
-    return Parity(
-        texts=len(expected),
-        max_difference=float(difference.max()),
-        mean_difference=float(difference.mean()),
-        p999_difference=float(np.quantile(difference, 0.999)),
-        flipped=int(flips.sum()),
-        ties=int(ties.sum()),
-        texts_flipped=int(flips.any(axis=1).sum()),
-    )
-
-
-def flips_and_ties(
-    expected: Scores,
-    found: Scores,
-    expected_thresholds: NDArray[np.float32],
-    found_thresholds: NDArray[np.float32],
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Where decisions differ beyond rounding, and where within it; both of shape `(n_texts, n_labels)`."""
-    differs = decide(expected, expected_thresholds) != decide(found, found_thresholds)
-    near = (np.abs(expected - expected_thresholds) <= FP32_TOLERANCE) & (
-        np.abs(found - found_thresholds) <= FP32_TOLERANCE
-    )
-    return differs & ~near, differs & near
 
 
 def require_equal(
@@ -103,7 +32,7 @@ def require_equal(
         ParityError: With the text that shows it.
     """
     difference = np.abs(expected - found)
-    flips, _ = flips_and_ties(expected, found, thresholds, thresholds)
+    flips, _ = flips_and_ties(Answers(expected, thresholds), Answers(found, thresholds))
     wrong = ~(difference <= FP32_TOLERANCE) | flips  # so that NaN counts as wrong
     if not wrong.any():
         return

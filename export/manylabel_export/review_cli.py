@@ -38,7 +38,8 @@ TABLE = "review.csv"
 def review_labels(**options: Any) -> None:
     """List the rows of DATA of which labels are likely missing or wrong, the likeliest first; a person decides.
 
-    RUN is what manylabel train made of DATA. No row is judged by a model that has learnt from it.
+    RUN is what manylabel train made of DATA. No row is judged by a model that has learnt from it. The confidence puts
+    rows in order; as a probability it is rough.
     """
     from manylabel_export import reviewing
     from manylabel_export.report.evidence import SCORES_FILE

@@ -7,6 +7,7 @@ from manylabel.bundle import Bundle
 from manylabel.classifier import Classifier
 from manylabel.decisions import Prediction
 from manylabel.errors import (
+    BudgetExceeded,
     BundleError,
     BundleTooNew,
     CannotWrite,
@@ -26,6 +27,7 @@ from manylabel.errors import (
     OutOfMemory,
     OutputExists,
     ParityError,
+    SignatureInvalid,
     TextTooLong,
     UnknownLabel,
     WorkerDied,
@@ -34,6 +36,7 @@ from manylabel.errors import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "BudgetExceeded",
     "Bundle",
     "BundleError",
     "BundleTooNew",
@@ -56,6 +59,7 @@ __all__ = [
     "OutputExists",
     "ParityError",
     "Prediction",
+    "SignatureInvalid",
     "TextTooLong",
     "UnknownLabel",
     "WorkerDied",

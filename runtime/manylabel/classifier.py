@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +14,11 @@ from manylabel.answers import Answers
 from manylabel.batching import Ids, Scores, score
 from manylabel.bundle import TOKENIZER, Bundle, Variant
 from manylabel.cores import available_cores
-from manylabel.decisions import Prediction, Thresholds, decide, ranked, resolve_thresholds
+from manylabel.decisions import Prediction, Thresholds, column_of, decide, ranked, resolve_thresholds
 from manylabel.errors import BundleError, InputError, InvalidText
+from manylabel.explaining import Explanation, Passage, carried_by, explain
 from manylabel.session import Device, Session, resolve_device
+from manylabel.signing import open_signed
 from manylabel.streaming import stream
 from manylabel.tokenization import Encoding, Outcome, Tokenizer, as_texts
 from manylabel.variants import Precision, choose_variant
@@ -34,6 +37,7 @@ class Options:
     device: Device
     precision: Precision
     threads: int | None
+    verify_key: Path | None = None
 
 
 class Classifier:
@@ -80,6 +84,7 @@ class Classifier:
         device: Device = "auto",
         precision: Precision = "auto",
         threads: int | None = None,
+        verify_key: Path | str | None = None,
     ) -> "Classifier":
         """Load a bundle.
 
@@ -90,8 +95,10 @@ class Classifier:
             device: `"cpu"`, `"cuda"`, or `"auto"`: CUDA where it is offered and there is a GPU, else the CPU.
             precision: A variant of the bundle; `"auto"` takes the fastest that is meant for the device.
             threads: Cores to use on the CPU; `None` takes all that this process may use.
+            verify_key: A public key, in PEM; only a bundle with a signature by it beside it, `PATH.sig`, is loaded.
 
         Raises:
+            SignatureInvalid: It is not signed by the key.
             BundleError: The bundle is damaged.
             DeviceUnavailable: The device was asked for and cannot run.
             InputError: There is no bundle, or no such variant in it.
@@ -99,9 +106,10 @@ class Classifier:
         """
         if threads is not None and threads < 1:
             raise InputError(f"threads is {threads}; it has to be 1 or more, or None for all cores.")
-        bundle = Bundle.open(path)
+        bundle = open_signed(path, verify_key)
         variant = choose_variant(bundle, resolve_device(device), precision)
-        return cls(bundle, variant, Options(device, precision, threads))
+        key = None if verify_key is None else Path(verify_key).absolute()  # for who loads it again elsewhere
+        return cls(bundle, variant, Options(device, precision, threads, key))
 
     def __reduce__(self) -> tuple[object, tuple[object, ...]]:
         return _reload, (self.bundle.path.absolute(), self.bundle.digest, self._options)
@@ -238,6 +246,39 @@ class Classifier:
             threads=self._pool,
         )
 
+    def predict_frame(
+        self,
+        frame: Any,
+        column: str = "text",
+        *,
+        thresholds: Thresholds | None = None,
+        probabilities: Literal["columns", "list", "none"] = "columns",
+        prefix: str = "",
+    ) -> Any:
+        """Answers beside a frame's own columns: those that `manylabel score` adds to a file.
+
+        Args:
+            frame: Of pandas, polars, DuckDB, pyarrow, or any other library whose frames speak Arrow.
+            column: Where the texts are.
+            thresholds: In place of the bundle's own: one for all, one a label, or some by name.
+            probabilities: One column a label, one list, or none.
+            prefix: Before the names of the answer's columns.
+
+        Returns:
+            A `pyarrow.Table` with the frame's rows in order: `labels`, a probability a label as `p_LABEL`, `n_tokens`,
+            `truncated`, and `error` for a text that is null or cannot be scored. `table.to_pandas()` has the index of
+            the pandas frame, `polars.from_arrow(table)` shares its memory, DuckDB reads it by its name.
+
+        Raises:
+            DataError: The frame cannot be read, or has no such column of strings.
+            MissingDependency: pyarrow is not installed.
+            UnknownLabel: A threshold is given for a label that is not there.
+            InputError: A threshold is not between 0 and 1.
+        """
+        from manylabel.scoring.tables import Form, answered_frame
+
+        return answered_frame(self, frame, Form(column, probabilities, prefix, thresholds))
+
     def encode(self, texts: str | Iterable[str]) -> list[Encoding]:
         """Texts as the model reads them, tokenised on the calling thread; `score_windows` takes what comes out.
 
@@ -270,6 +311,44 @@ class Classifier:
         """
         return self._tokenizer.spans(text)
 
+    def explain(self, text: str, label: str | None = None) -> Explanation:
+        """Which words a label's score of a text hangs on, and which passage of a long text carried it.
+
+        The text is scored once more without the tokens of each of its words; of one that is read in several windows,
+        without those of the window with the greatest score, in that window alone.
+
+        Args:
+            text: One text.
+            label: Which label; None for the most probable.
+
+        Raises:
+            UnknownLabel: There is no such label.
+            InvalidText: It is not a string, or too long under the policy `"error"`.
+            ForkedProcess: The classifier was loaded before a fork.
+        """
+        (encoding,) = self.encode([text])
+        scores = self.score_windows(encoding.windows)
+        column = int(scores.max(axis=0).argmax()) if label is None else column_of(label, self.bundle.labels)
+        tokens = self._tokenizer.token_spans(text)
+        spans = self.window_spans(text)
+        passages = [Passage(*span, score) for span, score in zip(spans, scores[:, column].tolist(), strict=True)]
+        best = carried_by(passages)
+        return explain(
+            text,
+            self.bundle.labels[column],
+            float(self.thresholds_[column]),
+            passages,
+            window=encoding.windows[best],
+            tokens=tokens[best],
+            first=len(self.bundle.manifest.special_tokens.prefix),
+            score=lambda windows: score(
+                [[window] for window in windows],
+                self._session.run,
+                n_labels=len(self.bundle.labels),
+                map=self._pool.map,
+            )[:, column],
+        )
+
     def check_probes(self) -> None:
         """Answer the bundle's probes on this machine and hold the answers against PyTorch's.
 
@@ -298,7 +377,7 @@ class Classifier:
 
 
 def _reload(path: Path, digest: str, options: Options) -> Classifier:
-    classifier = Classifier.load(path, device=options.device, precision=options.precision, threads=options.threads)
+    classifier = Classifier.load(path, **vars(options))
     if classifier.bundle.digest != digest:
         raise BundleError(f"{path} holds another bundle than the classifier that was pickled. Load it by its path.")
     return classifier

@@ -16,6 +16,8 @@ from manylabel.classifier import Classifier
 from manylabel.decisions import column_of
 from manylabel.errors import InputError, InvalidText, ManylabelError, MissingDependency
 from manylabel.session import Device, resolve_device
+from manylabel.signing import open_signed
+from manylabel.signing import sign as write_signature
 from manylabel.terminal import describe, json_line, read_arguments, read_lines, table, write_utf8
 from manylabel.variants import Precision, choose_variant, variants_for
 
@@ -86,6 +88,11 @@ def loading_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options of every command that loads a bundle."""
     precisions, devices = click.Choice(["auto", "fp32", "int8", "fp16"]), click.Choice(["auto", "cpu", "cuda"])
     for option in (
+        click.option(
+            "--verify-key",
+            type=click.Path(path_type=Path),
+            help="A public key: load a bundle only with a signature by it (the extra sign).",
+        ),
         click.option("--threads", type=click.IntRange(min=1), help="Cores to use.  [default: all that are granted]"),
         click.option("--precision", type=precisions, default="auto", show_default=True),
         click.option("--device", type=devices, default="auto", show_default=True),
@@ -121,9 +128,10 @@ def predict(
     device: Device,
     precision: Precision,
     threads: int | None,
+    verify_key: Path | None,
 ) -> None:
     """Give the labels of TEXTS, or of standard input, one text a line."""
-    classifier = Classifier.load(bundle, device=device, precision=precision, threads=threads)
+    classifier = Classifier.load(bundle, device=device, precision=precision, threads=threads, verify_key=verify_key)
     limits = read_thresholds(thresholds, classifier.bundle.labels)
     show = json_line if (not sys.stdout.isatty() if as_json is None else as_json) else table
     write_utf8()
@@ -154,11 +162,12 @@ def inspect(bundle: Path, as_json: bool) -> None:
 @main.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
 @loading_options
-def verify(bundle: Path, device: Device, precision: Precision, threads: int | None) -> None:
-    """Check BUNDLE's files, shapes and probes on this machine."""
-    opened = Bundle.open(bundle)
+def verify(bundle: Path, device: Device, precision: Precision, threads: int | None, verify_key: Path | None) -> None:
+    """Check BUNDLE's files, shapes and probes on this machine, and its signature where a key is given."""
+    opened = open_signed(bundle, verify_key)
     opened.verify()
-    click.echo(f"{len(opened.manifest.files)} files as bundled")
+    signed = "" if verify_key is None else f", signed by the key of {verify_key}"
+    click.echo(f"{len(opened.manifest.files)} files as bundled{signed}")
     resolved = resolve_device(device)
     choose_variant(opened, resolved, precision)  # so that it fails where nothing would be checked
     meant = {variant.precision for variant in variants_for(opened, resolved)}
@@ -169,6 +178,15 @@ def verify(bundle: Path, device: Device, precision: Precision, threads: int | No
         classifier = Classifier.load(bundle, device=resolved, precision=name, threads=threads)  # type: ignore[arg-type]  # a precision
         classifier.check_probes()
         click.echo(f"{name} on {resolved}: {len(opened.manifest.probes)} probes answered as expected")
+
+
+@main.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--key", type=click.Path(path_type=Path), required=True, help="A private elliptic key, in PEM.")
+@click.option("--password", envvar="MANYLABEL_KEY_PASSWORD", help="Of the key.  [env: MANYLABEL_KEY_PASSWORD]")
+def sign(bundle: Path, key: Path, password: str | None) -> None:
+    """Sign BUNDLE by OpenSSF model signing, into BUNDLE.sig beside it."""
+    click.echo(f"signed: {write_signature(Bundle.open(bundle), key, password=password)}")
 
 
 def read_thresholds(given: Sequence[str], labels: Sequence[str]) -> dict[str, float]:

@@ -15,9 +15,23 @@ def available_cores(cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP) -> i
         cgroups: Where control groups are mounted, version 2 or 1.
         membership: Names the groups that the process is in.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quotas = [quota for group in _groups(cgroups, membership) if (quota := _quota(group)) is not None]
-    return max(1, min([cores, *(int(quota + 0.5) for quota in quotas)]))
+    quota = cpu_quota(cgroups, membership)
+    return affinity() if quota is None else max(1, min(affinity(), int(quota + 0.5)))
+
+
+def affinity() -> int:
+    """Cores that this process may run on, whatever its quota."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cpu_quota(cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP) -> float | None:
+    """Cores' worth of time that this process's control groups grant, the least of them; None where there is no limit.
+
+    Args:
+        cgroups: Where control groups are mounted, version 2 or 1.
+        membership: Names the groups that the process is in.
+    """
+    return min((quota for group in _groups(cgroups, membership) if (quota := _quota(group)) is not None), default=None)
 
 
 def _groups(cgroups: Path, membership: Path) -> Iterator[Path]:

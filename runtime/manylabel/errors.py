@@ -18,16 +18,18 @@ ManylabelError
 ├── Interrupted             a signal told a command to stop
 ├── CannotWrite             the disk is full, or the place cannot be written to
 ├── OutOfMemory             memory ran out
+├── BudgetExceeded          a variant differs more from its reference than was allowed
 ├── ExportError             a checkpoint cannot be turned into a graph
 │   └── ParityError         a graph answers otherwise than PyTorch
 └── BundleError             a folder is no bundle, or a damaged one
     ├── BundleTooNew        it was written by a later version
+    ├── SignatureInvalid    it is not signed by the key that was asked for
     └── NonFiniteScore      its graph gave a score that is no number
 ```
 
 A message says what happened, what was expected, and the next step. The command line prints it as one
-line and exits with `exit_code`: 2 for wrong usage or input, 3 for a bundle that fails verification, 128 and the
-signal's number for a command that was told to stop.
+line and exits with `exit_code`: 2 for wrong usage or input, 3 for a bundle that fails verification or a variant beyond
+its budget, 128 and the signal's number for a command that was told to stop.
 """
 
 
@@ -110,6 +112,12 @@ class OutOfMemory(ManylabelError):
     """Memory ran out."""
 
 
+class BudgetExceeded(ManylabelError):
+    """A variant's answers differ more from its reference's than was allowed."""
+
+    exit_code = 3
+
+
 class ExportError(ManylabelError):
     """A checkpoint cannot be turned into a graph."""
 
@@ -126,6 +134,10 @@ class BundleError(ManylabelError):
 
 class BundleTooNew(BundleError):
     """A bundle was written in a format that this version does not know."""
+
+
+class SignatureInvalid(BundleError):
+    """A bundle is not signed, not by the key that was asked for, or was changed after it was signed."""
 
 
 class NonFiniteScore(BundleError):

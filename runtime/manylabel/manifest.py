@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from manylabel.certificate import Certificate
 from manylabel.errors import BundleError, BundleTooNew
 from manylabel.schema import parse
 from manylabel.tokenization import LongText
@@ -30,6 +31,23 @@ class FileRecord:
 
 
 @dataclass(frozen=True)
+class Rescue:
+    """How a variant was brought within its budget.
+
+    Attributes:
+        reason: What was beyond it.
+        kept: The products that were left in fp32, the most harmful first.
+        products: How many there are.
+        slowdown: How many times as long it takes for it, measured on a few of the texts.
+    """
+
+    reason: str
+    kept: tuple[str, ...]
+    products: int
+    slowdown: float
+
+
+@dataclass(frozen=True)
 class Variant:
     """One graph of the model.
 
@@ -38,18 +56,18 @@ class Variant:
         file: Its file in the bundle.
         providers: ONNX Runtime's execution providers it is meant for.
         thresholds: Per label, tuned on this variant's own probabilities.
-        parity: Figures against PyTorch; see `manylabel_export.parity`.
         fusions: Fused operators in the graph and how many; empty where none were fused.
         note: What a reader should know of this graph.
+        rescue: None where it is within its budget as it is.
     """
 
     precision: str
     file: str
     providers: tuple[str, ...]
     thresholds: tuple[float, ...]
-    parity: Mapping[str, Any]
     fusions: Mapping[str, int] = field(default_factory=dict)
     note: str = ""
+    rescue: Rescue | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +101,7 @@ class Manifest:
         thresholds_tuned: Whether thresholds come from validation data; else they are 0.5.
         source: Checkpoint, versions and data that the bundle was made from.
         metrics: By split, as training measured them.
+        certificate: How the graphs compare with PyTorch.
         files: Every file of the bundle but the manifest.
     """
 
@@ -96,6 +115,7 @@ class Manifest:
     thresholds_tuned: bool
     source: Mapping[str, Any]
     metrics: Mapping[str, Any]
+    certificate: Certificate
     files: Mapping[str, FileRecord]
 
     def to_bytes(self) -> bytes:
@@ -165,6 +185,11 @@ def _contradictions(manifest: Manifest) -> Iterator[str]:
             yield f"no file is listed as {name}"
     for variant in manifest.variants:
         yield from _contradictions_of(variant, len(manifest.labels))
+        if variant.precision not in manifest.certificate.parity:
+            yield f"the certificate does not speak of {variant.precision}"
+    for precision, parity in manifest.certificate.parity.items():
+        if precision not in PRECISIONS or set(parity.labels) != set(manifest.labels):
+            yield f"the certificate of {precision} is not of this bundle: its precision or its labels are others"
 
 
 def _contradictions_of(variant: Variant, n_labels: int) -> Iterator[str]:

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Mapping
+from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from manylabel.errors import BundleError
@@ -14,8 +15,8 @@ def parse(cls: type[T], content: object, *, where: str) -> T:
     """Build a dataclass from parsed JSON.
 
     Args:
-        cls: A dataclass of `int`, `float`, `bool`, `str`, `Literal`, `Any`, `tuple[..., ...]`, `Mapping[str, ...]` and
-            other such dataclasses.
+        cls: A dataclass of `int`, `float`, `bool`, `str`, `Literal`, `Any`, `tuple[..., ...]`, `Mapping[str, ...]`,
+            other such dataclasses, and any of these `| None`.
         content: What `json.loads` gave.
         where: Names the place in messages.
 
@@ -37,6 +38,8 @@ def _value(hint: Any, value: object, where: str) -> Any:
     origin, arguments = get_origin(hint), get_args(hint)
     if hint is Any:
         return value
+    if origin is UnionType and NoneType in arguments:
+        return None if value is None else _value(arguments[0], value, where)
     if dataclasses.is_dataclass(hint):
         return parse(hint, value, where=where)  # type: ignore[arg-type]  # a dataclass type
     if origin is Literal and value in arguments:

@@ -58,7 +58,7 @@ class Session:
         ort = load_onnxruntime()
         check_device(ort, device)
         self._session = _open(ort, model, device, optimized=optimized)
-        self._inputs = [argument.name for argument in self._session.get_inputs()]
+        self.inputs = [argument.name for argument in self._session.get_inputs()]
         self._pid = os.getpid()
         self.num_labels = self._check_graph()
         self.device = device
@@ -83,9 +83,9 @@ class Session:
 
     def _run(self, input_ids: NDArray[np.int64]) -> NDArray[np.float32]:
         feeds = {"input_ids": input_ids}
-        if "attention_mask" in self._inputs:
+        if "attention_mask" in self.inputs:
             feeds["attention_mask"] = np.ones_like(input_ids)
-        if "token_type_ids" in self._inputs:
+        if "token_type_ids" in self.inputs:
             feeds["token_type_ids"] = np.zeros_like(input_ids)
         try:
             (probabilities,) = self._session.run(["probabilities"], feeds)
@@ -117,9 +117,9 @@ class Session:
 
     def _check_graph(self) -> int:
         """The number of columns of `probabilities`, once the graph is found to be one that we can feed."""
-        if "input_ids" not in self._inputs or set(self._inputs) - set(INPUTS):
+        if "input_ids" not in self.inputs or set(self.inputs) - set(INPUTS):
             raise BundleError(
-                f"the graph takes {', '.join(self._inputs)}; expected input_ids and at most attention_mask and "
+                f"the graph takes {', '.join(self.inputs)}; expected input_ids and at most attention_mask and "
                 "token_type_ids. Make the bundle with manylabel export."
             )
         shapes = {output.name: output.shape for output in self._session.get_outputs()}
@@ -144,7 +144,7 @@ def resolve_device(device: Device) -> Literal["cpu", "cuda"]:
     if device != "auto":
         raise DeviceUnavailable(f"there is no device {device!r}. Choose auto, cpu or cuda.")
     offered = load_onnxruntime().get_available_providers()
-    return "cuda" if PROVIDERS["cuda"] in offered and _has_gpu() else "cpu"
+    return "cuda" if PROVIDERS["cuda"] in offered and has_gpu() else "cpu"
 
 
 def load_onnxruntime() -> ModuleType:
@@ -210,7 +210,8 @@ def _open(ort: ModuleType, model: bytes | str, device: Literal["cpu", "cuda"], *
     return session
 
 
-def _has_gpu() -> bool:
+def has_gpu() -> bool:
+    """Whether the driver of an NVIDIA GPU is here."""
     return os.path.exists("/dev/nvidiactl") or os.path.exists("/dev/dxg")  # native, or under WSL
 
 

@@ -8,12 +8,17 @@ from dataclasses import asdict
 from typing import Any
 
 from manylabel.bundle import Bundle
+from manylabel.certificate import Certificate, Estimate, Parity
 from manylabel.decisions import Prediction
 from manylabel.errors import InputError
+from manylabel.manifest import PRECISIONS
 from manylabel.tokenization import valid_unicode
 
 SHOWN = 100
 """Characters of a text in a table."""
+
+FLIPPED_SHOWN = 5
+"""Labels named for their flipped decisions."""
 
 
 def read_arguments(texts: Sequence[str]) -> list[str]:
@@ -50,14 +55,19 @@ def json_line(text: str, prediction: Prediction) -> str:
 
 def table(text: str, prediction: Prediction) -> str:
     """A text and its prediction for a reader. Nothing in a text can steer the terminal."""
-    shown = text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
-    lines = ["".join(mark if mark.isprintable() else "�" for mark in shown)]
+    lines = [printable(text, SHOWN)]
     for label, probability in prediction.scores.items():
         bar = "█" * round(probability * 20)
         lines.append(f"  {'✓' if label in prediction.labels else ' '} {probability:6.3f} {bar:<20} {label}")
     if prediction.truncated:
         lines.append("  the end of the text was not read")
     return "\n".join(lines) + "\n"
+
+
+def printable(text: str, most: int) -> str:
+    """The beginning of a text, in which nothing can steer the terminal."""
+    shown = text if len(text) <= most else text[: most - 1] + "…"
+    return "".join(mark if mark.isprintable() else "�" for mark in shown)
 
 
 def describe(bundle: Bundle) -> Iterator[str]:
@@ -76,9 +86,48 @@ def describe(bundle: Bundle) -> Iterator[str]:
     for variant in manifest.variants:
         size = manifest.files[variant.file].bytes / 1e6
         yield f"{variant.precision}: {variant.file}, {size:.1f} MB, for {', '.join(variant.providers)}. {variant.note}"
-        yield from _figures("against PyTorch", variant.parity)
+        if variant.rescue:
+            kept, all_, slowdown = variant.rescue.kept, variant.rescue.products, variant.rescue.slowdown
+            yield f"  {len(kept)} of {all_} products stay in fp32 ({slowdown:.2f} times as long): {', '.join(kept)}"
+    yield ""
+    yield from describe_certificate(manifest.certificate)
+    yield ""
     for split, figures in manifest.metrics.items():
         yield from _figures(f"{split}, PyTorch", figures)
+
+
+def describe_certificate(certificate: Certificate) -> Iterator[str]:
+    """What a certificate says, line by line."""
+    yield f"compared with {certificate.reference} on {certificate.texts:,} texts ({certificate.data})"
+    for precision, parity in sorted(certificate.parity.items(), key=lambda pair: PRECISIONS.index(pair[0])):
+        yield from _parity(precision, parity)
+    for precision, reason in certificate.refused.items():
+        yield f"{precision}: refused. {reason}"
+    yield f"measured on {certificate.device}: {certificate.machine}"
+
+
+def _parity(precision: str, parity: Parity) -> Iterator[str]:
+    yield (
+        f"{precision}: probabilities differ by {parity.mean_difference:.1e} in the mean, {parity.p999_difference:.1e} "
+        f"at the 99.9th percentile, {parity.max_difference:.1e} at most"
+    )
+    yield (
+        f"  {parity.flipped:,} decisions flipped, so that {parity.texts_flipped:,} of {parity.texts_labelled:,} texts "
+        f"with a label get other labels ({parity.flips:.2%}); {parity.ties:,} ties"
+    )
+    flipped = [(label, one) for label, one in parity.labels.items() if one.gained or one.lost]
+    most = sorted(flipped, key=lambda pair: -(pair[1].gained + pair[1].lost))[:FLIPPED_SHOWN]
+    if most:
+        yield f"  flipped most: {', '.join(f'{label} +{one.gained} -{one.lost} of {one.given}' for label, one in most)}"
+    if parity.quality:
+        quality = parity.quality
+        yield f"  micro-F1 {_estimate(quality.micro_f1)}, change {_estimate(quality.micro_f1_change, '+')}"
+        yield f"  macro-F1 {_estimate(quality.macro_f1)}, change {_estimate(quality.macro_f1_change, '+')}"
+    yield f"  {parity.alone.same} of {parity.alone.tried} texts score the same bits alone as among the others"
+
+
+def _estimate(figure: Estimate, sign: str = "") -> str:
+    return f"{figure.value:{sign}.4f} [{figure.low:{sign}.4f}, {figure.high:{sign}.4f}]"
 
 
 def _figures(name: str, figures: Any) -> Iterator[str]:

@@ -31,8 +31,11 @@ CHARACTERS_PER_TOKEN = 16
 and German run at 4 to 5. The tokens that are kept are those of the whole text (tests/runtime/test_tokenization.py, for
 WordPiece, byte-level BPE and Unigram); only where no blank is near the cut may the last word read otherwise."""
 
+FIRST_CHARACTERS_PER_TOKEN = 6
+"""As many are read first; that the rest is read, too, is rare, since it takes a text of longer words than most have."""
+
 WORD = 200
-"""Characters of a word at most, to look back for a blank where a text is cut."""
+"""Characters of a word at most, to look back for a blank where a text is cut, and so tokens that a cut may change."""
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -145,7 +148,7 @@ class Tokenizer:
             For each text its encoding, or why there is none, in order.
         """
         bounded = [self._bound(text, row) for row, text in zip(count(first_row), texts, strict=False)]
-        found = iter(self._ids([each[0] for each in bounded if isinstance(each, tuple)]))
+        found = iter(self._needed_ids([each[0] for each in bounded if isinstance(each, tuple)]))
         return [
             self._windows(next(found), row, unread=each[1]) if isinstance(each, tuple) else each
             for row, each in zip(count(first_row), bounded, strict=False)
@@ -154,13 +157,31 @@ class Tokenizer:
     def spans(self, text: str) -> list[tuple[int, int]]:
         """Where each of a text's windows begins and ends in it: offsets in characters, the end exclusive.
 
+        Args:
+            text: One that `encode` takes.
+
+        Returns:
+            A span for each window of the text's encoding, in order. A text without tokens has the one span `(0, 0)`.
+
+        Raises:
+            InvalidText: It is not a string, or too long under the policy `"error"`.
+            BundleError: The library refuses it.
+        """
+        return [
+            (min((begin for begin, _ in window), default=0), max((end for _, end in window), default=0))
+            for window in self.token_spans(text)
+        ]
+
+    def token_spans(self, text: str) -> list[list[tuple[int, int]]]:
+        """Where each token of each of a text's windows lies in it: offsets in characters, the end exclusive.
+
         Costs about what `encode` does, as the library finds offsets only when it is asked for them.
 
         Args:
             text: One that `encode` takes.
 
         Returns:
-            A span for each window of the text's encoding, in order. A text without tokens has the one span `(0, 0)`.
+            For each window of the text's encoding, in order, a span for each of its tokens, special ones left out.
 
         Raises:
             InvalidText: It is not a string, or too long under the policy `"error"`.
@@ -173,11 +194,22 @@ class Tokenizer:
             offsets = self._tokenizer.encode(bounded[0], add_special_tokens=False).offsets[: self.max_tokens]
         except Exception as exc:  # as in `_ids`
             raise BundleError(f"tokenizer.json cannot tokenise: {exc}. Export the checkpoint anew.") from exc
-        windows = [offsets[start : start + self._room] for start in self._starts(len(offsets))]
-        return [
-            (min((begin for begin, _ in window), default=0), max((end for _, end in window), default=0))
-            for window in windows
+        return [offsets[start : start + self._room] for start in self._starts(len(offsets))]
+
+    def _needed_ids(self, texts: list[str]) -> list[list[int] | BundleError]:
+        """Token ids of each text, or of a beginning where that has all that is kept, whatever follows it."""
+        if self.long_text.policy == "error":  # whose message counts the tokens
+            return self._ids(texts)
+        limit = self.max_tokens * FIRST_CHARACTERS_PER_TOKEN
+        found = self._ids([text if len(text) <= limit else _cut_between_words(text, limit) for text in texts])
+        short = [
+            place
+            for place, (text, ids) in enumerate(zip(texts, found, strict=True))
+            if len(text) > limit and (isinstance(ids, BundleError) or len(ids) < self.max_tokens + WORD)
         ]
+        for place, ids in zip(short, self._ids([texts[place] for place in short]), strict=True):
+            found[place] = ids
+        return found
 
     def _ids(self, texts: list[str]) -> list[list[int] | BundleError]:
         """Token ids of each text. Where the library refuses the lot, one text after the other is asked for."""

@@ -14,6 +14,9 @@ from click.testing import Result as Outcome
 from manylabel import Bundle, Classifier
 from manylabel.cli import main
 from manylabel_bench.machine import describe
+from manylabel_export.checkpoint import load_model
+from manylabel_export.exporting import export
+from manylabel_export.pooling import with_pooling
 from tiny import LABELS, TEXTS, write_checkpoint
 
 CONTENDERS = ("manylabel fp32", "manylabel int8", "pipeline", "pytorch", "onnxruntime")
@@ -228,6 +231,18 @@ def test_the_machine_is_described() -> None:
 def test_the_labels_of_the_tiny_bundle_are_in_its_columns(bundle: Path) -> None:
     assert Bundle.open(bundle).labels == LABELS
     assert np.array_equal(Classifier.load(bundle).classes_, LABELS)
+
+
+def test_a_run_whose_head_reads_the_mean_is_measured_like_any_other(data: Path, tmp_path: Path) -> None:
+    """Its model type is one that transformers knows from us alone."""
+    plain, _ = load_model(str(write_checkpoint(tmp_path / "run")))
+    with_pooling(plain, "mean").save_pretrained(tmp_path / "run")
+    export(tmp_path / "run", tmp_path / "bundle", precisions=["fp32"])
+    names = [word for name in ("manylabel fp32", "pytorch", "pipeline") for word in ("--contender", name)]
+    run = ("--data", data, "--checkpoint", tmp_path / "run", "--rounds", 1, "--scenario", "bulk")
+    found = by_name(measured(tmp_path / "bundle", *run, *names))
+    assert len(found) == 3
+    assert all(one["max_difference"] < 1e-5 for one in found.values())
 
 
 def test_labels_that_are_not_listed_may_be_unknown(bundle: Path, data: Path) -> None:

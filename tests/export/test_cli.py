@@ -53,7 +53,7 @@ def test_train_then_export(manylabel, encoder: Path, tmp_path: Path) -> None:  #
     assert "{" not in trained.output  # none of transformers' dictionaries
     exported = manylabel("export", tmp_path / "run", "-o", tmp_path / "bundle", "--json")
     assert exported.exit_code == 0, exported.output
-    assert json.loads(exported.stdout)["fp32"]["texts"] == 60
+    assert json.loads(exported.stdout)["texts"] == 60
     Bundle.open(tmp_path / "bundle").verify()
 
 
@@ -145,7 +145,7 @@ def test_of_a_file_with_splits_only_validation_rows_tune(manylabel, elsewhere: P
     done = manylabel(
         "export", elsewhere, "-o", tmp_path / "bundle", "--validation", data, "--precision", "fp32", "--json"
     )
-    assert json.loads(done.stdout)["fp32"]["texts"] == 30
+    assert json.loads(done.stdout)["texts"] == 30
 
 
 def test_without_validation_the_export_says_what_that_means(manylabel, elsewhere: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -196,9 +196,11 @@ def test_a_run_keeps_the_texts_set_aside_and_the_bundle_has_its_guarantees(
     card = (bundle.path / "README.md").read_text()
     assert "exchangeable" in card
     assert f"at least {said['bounds']['price']:.3f}" in card
-    figures = bundle.variants["fp32"].parity
-    assert figures["texts"] == 240
-    assert figures["validation"]["macro_f1"] == pytest.approx(run.metrics["validation"]["tuned"]["macro_f1"], abs=1e-6)
+    certificate = bundle.manifest.certificate
+    assert certificate.texts == 240
+    assert certificate.parity["fp32"].quality.macro_f1.value == pytest.approx(
+        run.metrics["validation"]["tuned"]["macro_f1"], abs=1e-6
+    )
 
 
 def test_a_run_that_set_nothing_aside_can_guarantee_nothing(run: Path, tmp_path: Path) -> None:

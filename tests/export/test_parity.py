@@ -1,10 +1,10 @@
-"""What counts as the same answer, and what a difference says."""
+"""What an export is held to."""
 
 import numpy as np
 import pytest
 
 from manylabel.errors import ParityError
-from manylabel_export.parity import compare, flips_and_ties, require_equal
+from manylabel_export.parity import require_equal
 
 TEXTS, LABELS = ("first", "the second text"), ("a", "b c")
 HALF = np.array([0.5, 0.5], dtype=np.float32)
@@ -36,26 +36,6 @@ def test_the_worst_of_several_is_shown() -> None:
         require_equal(TEXTS, LABELS, EXPECTED, found, HALF)
 
 
-def test_a_decision_within_rounding_of_its_threshold_is_a_tie_and_one_beyond_is_a_flip() -> None:
-    expected = np.array([[0.50004, 0.7]], dtype=np.float32)
-    found = np.array([[0.49996, 0.3]], dtype=np.float32)
-    flips, ties = flips_and_ties(expected, found, HALF, HALF)
-    assert flips.tolist() == [[False, True]]
-    assert ties.tolist() == [[True, False]]
-    require_equal(TEXTS[:1], LABELS[:1], expected[:, :1], found[:, :1], HALF[:1])
-
-
-def test_each_side_decides_by_its_own_thresholds() -> None:
-    found = EXPECTED - np.float32(0.1)
-    shifted = compare(EXPECTED, found, expected_thresholds=HALF, found_thresholds=HALF - np.float32(0.1))
-    assert shifted.flipped == 0
-    assert compare(EXPECTED, found, expected_thresholds=HALF, found_thresholds=HALF + np.float32(0.05)).flipped == 1
-
-
-def test_figures_of_a_comparison() -> None:
-    found = compare(EXPECTED, moved(0, 1, 0.3), expected_thresholds=HALF, found_thresholds=HALF).as_dict()
-    assert found["texts"] == 2
-    assert found["max_difference"] == pytest.approx(0.6)
-    assert found["mean_difference"] == pytest.approx(0.15)
-    assert 0.59 < found["p999_difference"] <= found["max_difference"]
-    assert (found["flipped"], found["ties"], found["texts_flipped"]) == (1, 0, 1)
+def test_a_decision_that_differs_within_rounding_is_let_pass() -> None:
+    expected, found = np.float32([[0.50004]]), np.float32([[0.49996]])
+    require_equal(TEXTS[:1], LABELS[:1], expected, found, HALF[:1])

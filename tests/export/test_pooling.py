@@ -197,7 +197,7 @@ def test_it_learns_and_its_bundle_answers_as_pytorch(pooled_run: Path, tmp_path:
     for precision in ("fp32", "int8"):
         found = Classifier.load(bundle.path, device="cpu", precision=precision)  # type: ignore[arg-type]  # one of them
         found.check_probes()
-        assert bundle.variants[precision].parity["validation"]["macro_f1"] == pytest.approx(
+        assert bundle.manifest.certificate.parity[precision].quality.macro_f1.value == pytest.approx(
             run.metrics["validation"]["tuned"]["macro_f1"], abs=0.03
         )
 

@@ -230,6 +230,9 @@ def test_a_run_brings_its_report(run: Path) -> None:
     figures = read_run(run).metrics["test"]
     for name in ("micro_f1", "macro_f1", "ranking_average_precision"):
         assert f"<td>{figures['tuned'][name]:.4f}</td>" in page
+    made = page[page.index('id="made"') :]
+    assert "error, test" in made
+    assert not re.search(r"\d\.\d{6}|price", made)  # no float in full, and no label's own figures
     for scores in figures["per_label"].values():
         assert f"<b>{scores['f1']:.2f}</b>" in page
     assert [each.split for each in read_evidence(run, read_run(run).labels)] == ["validation", "test"]

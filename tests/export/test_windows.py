@@ -168,8 +168,8 @@ def test_evaluations_while_training_answer_as_the_run_and_its_bundle_do(
     assert run.metrics["validation"]["at_half"]["macro_f1"] == pytest.approx(best, abs=1e-6)
     bundle = export(tmp_path / "run", tmp_path / "bundle", precisions=["fp32"])
     assert bundle.manifest.long_text.policy == policy
-    figures = bundle.variants["fp32"].parity["validation"]
-    assert figures["macro_f1"] == pytest.approx(run.metrics["validation"]["tuned"]["macro_f1"], abs=1e-6)
+    quality = bundle.manifest.certificate.parity["fp32"].quality
+    assert quality.macro_f1.value == pytest.approx(run.metrics["validation"]["tuned"]["macro_f1"], abs=1e-6)
     (found,) = Classifier.load(bundle.path, device="cpu").classify(data.texts[0])
     assert found.truncated == (policy == "truncate")
 

@@ -21,6 +21,7 @@ settings.register_profile("runtime", deadline=None, max_examples=60)
 settings.load_profile("runtime")
 
 ROOT = Path(__file__).parent.parent.parent
+MAIN = "import sys; from manylabel.cli import main; main(sys.argv[1:], prog_name='manylabel')"
 
 
 @pytest.fixture(scope="session")
@@ -79,6 +80,11 @@ def _resign(folder: Path, edit: Callable[[dict[str, Any]], object] = lambda mani
 
 def _canonical(content: object) -> bytes:
     return (json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def one_line(text: str) -> str:
+    (line,) = text.splitlines()
+    return line
 
 
 class Cli(Protocol):

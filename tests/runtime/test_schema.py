@@ -26,6 +26,7 @@ class Outer:
     inner: tuple[Inner, ...]
     by_name: Mapping[str, float]
     free: Mapping[str, Any]
+    perhaps: Inner | None
 
 
 GOOD: dict[str, Any] = {
@@ -35,11 +36,12 @@ GOOD: dict[str, Any] = {
     "inner": [{"name": "x", "weight": 1}, {"name": "y", "weight": 0.5}],
     "by_name": {"one": 1, "half": 0.5},
     "free": {"anything": [1, None, {"x": "y"}]},
+    "perhaps": None,
 }
 
 
 def test_json_becomes_a_dataclass() -> None:
-    expected = Outer(3, True, "a", (Inner("x", 1.0), Inner("y", 0.5)), {"one": 1.0, "half": 0.5}, GOOD["free"])
+    expected = Outer(3, True, "a", (Inner("x", 1.0), Inner("y", 0.5)), {"one": 1.0, "half": 0.5}, GOOD["free"], None)
     assert parse(Outer, GOOD, where="here") == expected
     assert asdict(expected) == {**GOOD, "inner": tuple(GOOD["inner"])}
 
@@ -60,6 +62,8 @@ def test_json_becomes_a_dataclass() -> None:
         ({"by_name": {"one": float("nan")}}, "here: by_name.one: found float 'nan'"),
         ({"by_name": {"one": float("inf")}}, "here: by_name.one: found float 'inf'"),
         ({"by_name": []}, "here: by_name: found list"),
+        ({"perhaps": {"name": "x"}}, "here: perhaps: field weight is missing"),
+        ({"perhaps": 0}, "here: perhaps: expected an object, found int"),
         ({"more": 1, "again": 2}, "here: unknown field again, more"),
     ],
 )
@@ -67,6 +71,10 @@ def test_what_does_not_fit_is_named_with_its_place(change: dict[str, Any], sente
     with pytest.raises(BundleError) as caught:
         parse(Outer, GOOD | change, where="here")
     assert sentence in str(caught.value)
+
+
+def test_what_may_be_absent_is_read_where_it_is_there() -> None:
+    assert parse(Outer, GOOD | {"perhaps": {"name": "x", "weight": 2}}, where="here").perhaps == Inner("x", 2.0)
 
 
 def test_missing_fields_are_named() -> None:

@@ -158,7 +158,7 @@ class Cuda:
 
 def use(monkeypatch: pytest.MonkeyPatch, cuda: Cuda, *, gpu: bool = True) -> Cuda:
     monkeypatch.setattr(session_module, "load_onnxruntime", lambda: cuda)
-    monkeypatch.setattr(session_module, "_has_gpu", lambda: gpu)
+    monkeypatch.setattr(session_module, "has_gpu", lambda: gpu)
     return cuda
 
 

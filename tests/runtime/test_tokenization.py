@@ -14,7 +14,7 @@ from tests.runtime.conftest import MakeTokenizer
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from manylabel import BundleError, InvalidText, TextTooLong
-from manylabel.tokenization import CHARACTERS_PER_TOKEN, Encoding, as_texts
+from manylabel.tokenization import CHARACTERS_PER_TOKEN, FIRST_CHARACTERS_PER_TOKEN, Encoding, as_texts
 
 CLS, SEP = 2, 3
 POSITIONS = 3000
@@ -232,6 +232,35 @@ def test_bounding_the_characters_leaves_the_kept_tokens_as_they_are(
     if len(text) <= 10 * CHARACTERS_PER_TOKEN:
         assert kept == whole[:10]
     assert encoding.truncated == (len(kept) < len(whole) or len(text) > 10 * CHARACTERS_PER_TOKEN)
+
+
+@pytest.mark.parametrize("kind", [wordpiece, byte_level_bpe, unigram])
+@given(
+    words=st.lists(st.tuples(WORDS.map(lambda parts: "".join(parts)[:150]), BLANKS), min_size=1, max_size=20),
+    times=st.integers(1, 200),
+)
+def test_reading_a_beginning_first_leaves_the_kept_tokens_as_they_are(
+    tokenizer: MakeTokenizer, kind: Callable[[], tokenizers.Tokenizer], words: list[tuple[str, str]], times: int
+) -> None:
+    """Whether a beginning has all that is kept, or the rest has to be read, too."""
+    text = "".join(word + blank for word, blank in words) * times
+    whole: list[int] = kind().encode(text[: 98 * CHARACTERS_PER_TOKEN], add_special_tokens=False).ids
+    made = tokenizer(str(kind().to_str()).encode(), max_length=100, policy="truncate")
+    (encoding,) = made.encode(text)
+    (kept,) = inner(encoding)
+    assert kept == whole[: len(kept)]
+    if len(text) <= 98 * CHARACTERS_PER_TOKEN:
+        assert kept == whole[:98]
+        assert encoding.truncated == (len(whole) > 98)
+
+
+def test_of_a_long_text_no_more_than_a_beginning_is_read(tokenizer: MakeTokenizer) -> None:
+    made = tokenizer(max_length=400, policy="truncate")
+    (short,) = made.encode("a b " * 600)
+    (long,) = made.encode("a b " * 600_000)
+    assert inner(short) == inner(long)
+    assert long.n_tokens == short.n_tokens == 2 + 398 * FIRST_CHARACTERS_PER_TOKEN // 2
+    assert long.truncated
 
 
 def test_usual_texts_lose_no_token_by_bounding(tokenizer: MakeTokenizer) -> None:

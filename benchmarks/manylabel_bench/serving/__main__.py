@@ -24,6 +24,7 @@ from manylabel_export.dataset import Dataset
 from manylabel_export.reading import read
 
 RIVALS = ("torch", "transformers", "fastapi", "uvicorn", "infinity-emb")
+PARTS = ("speed", "load")
 VERSIONS = "import importlib.metadata as m, json, sys; print(json.dumps({n: m.version(n) for n in sys.argv[1:]}))"
 
 
@@ -35,6 +36,15 @@ VERSIONS = "import importlib.metadata as m, json, sys; print(json.dumps({n: m.ve
 @click.option("--seconds", default=15.0, show_default=True, help="Of every phase.")
 @click.option("--rounds", default=3, show_default=True)
 @click.option("--texts", "limit", default=1000, show_default=True, help="Whose answers are judged.")
+@click.option(
+    "--part",
+    "parts",
+    type=click.Choice(PARTS),
+    multiple=True,
+    default=PARTS,
+    show_default=True,
+    help="What to measure; the output keeps what it has of the other.",
+)
 @click.option("--output", "-o", type=click.Path(path_type=Path), required=True)
 def main(
     bundle: Path,
@@ -44,6 +54,7 @@ def main(
     seconds: float,
     rounds: int,
     limit: int,
+    parts: tuple[str, ...],
     output: Path,
 ) -> None:
     """Measure the server of BUNDLE: its speed beside others, and how it holds its load."""
@@ -55,20 +66,26 @@ def main(
     kinds = [servers.manylabel(bundle)]
     if rivals and checkpoint:
         kinds += [servers.fastapi(rivals, checkpoint), servers.infinity(rivals, checkpoint)]
+    measured = {}
     with TemporaryDirectory() as scratch:
-        compared = _speed(opened, labelled, kinds, Path(scratch), seconds=seconds / 3, rounds=rounds)
-        plan = scenarios.Plan(seconds=seconds, recovery=seconds, rounds=rounds)
-        with servers.started(kinds[0], labelled.texts[0], Path(scratch) / "log") as server:
-            load = scenarios.run(server, labelled.texts, compared["one_text"]["in_process_ms"], plan)
-    result = {
-        "command": shlex.join(["python", "-m", "manylabel_bench.serving", *sys.argv[1:]]),
-        "machine": describe(),
-        "rivals": _versions(rivals) if rivals else {},
-        "speed": compared,
-        "load": load,
-    }
-    report.write(result, output)
+        if "speed" in parts:
+            about = _about(_versions(rivals) if rivals else {})
+            compared = _speed(opened, labelled, kinds, Path(scratch), seconds=seconds / 3, rounds=rounds)
+            measured["speed"] = {**about, **compared}
+        if "load" in parts:
+            about = _about({})
+            plan = scenarios.Plan(seconds=seconds, recovery=seconds, rounds=rounds)
+            with servers.started(kinds[0], labelled.texts[0], Path(scratch) / "log") as server:
+                measured["load"] = {**about, **scenarios.run(server, labelled.texts, plan)}
+    report.add(measured, output)
     click.echo((output / "README.md").read_text())
+
+
+def _about(versions: dict[str, str]) -> dict[str, Any]:
+    """How and on what a part is measured."""
+    machine = describe()
+    machine["versions"] |= versions
+    return {"command": shlex.join(["python", "-m", "manylabel_bench.serving", *sys.argv[1:]]), "machine": machine}
 
 
 def _speed(

@@ -5,27 +5,38 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from manylabel_bench.serving.promises import judged
 
-def write(result: dict[str, Any], folder: Path) -> None:
-    """Write `result.json` and `README.md`."""
+
+def add(measured: dict[str, Any], folder: Path) -> None:
+    """Write `result.json` and `README.md`: parts that were measured now, beside others that are there."""
     folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "result.json"
+    result = {**(json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}), **measured}
+    result["promises"] = judged(result)
     (folder / "result.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     (folder / "README.md").write_text("\n".join([*_lines(result), ""]), encoding="utf-8")
 
 
 def _lines(result: dict[str, Any]) -> Iterator[str]:
-    yield from ("# The server", "", f"`{result['command']}`", "")
+    yield from ("# The server", "")
     yield (
         "Server and load generator share the machine's cores. Requests hold one text of the test split each. "
         "Open loop: the n-th request is due at n / rate, and its latency counts from then."
     )
-    yield from _speed(result["speed"])
-    yield from _load(result["load"])
-    machine = result["machine"]
-    versions = ", ".join(f"{name} {version}" for name, version in (machine["versions"] | result["rivals"]).items())
-    yield ""
-    yield (
-        f"Machine: {machine['cpu']} ({', '.join(machine['flags'])}), {machine['cores']} cores, "
+    yield from ("", "## What was promised", "")
+    for each in judged(result):
+        yield f"- [{'x' if each['held'] else ' '}] {each['promise']}: {each['found']}"
+    for name, lines in (("speed", _speed), ("load", _load)):
+        if name in result:
+            yield from lines(result[name])
+            yield from ("", f"`{result[name]['command']}` on {_machine(result[name]['machine'])}")
+
+
+def _machine(machine: dict[str, Any]) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    return (
+        f"{machine['cpu']} ({', '.join(machine['flags'])}), {machine['cores']} cores, "
         f"Python {machine['python']}, {versions}."
     )
 
@@ -91,8 +102,7 @@ def _load(load: dict[str, Any]) -> Iterator[str]:
         "",
         f"{slow['sockets']} sockets that send a byte a second change the p99 at half of capacity by {rise}.",
     )
-    yield from ("", f"Memory: {memory_mb}.", "")
-    yield from (f"- [{'x' if held else ' '}] {promise}" for promise, held in load["held"].items())
+    yield from ("", f"Memory: {memory_mb}.")
 
 
 def _ms(latency: dict[str, float], name: str) -> str:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from manylabel.errors import ManylabelError
 from manylabel_bench.serving.openloop import Target
+from manylabel_bench.serving.promises import INFINITY, OURS, PIPELINE
 
 HOST = "127.0.0.1"
 RIVAL = Path(__file__).with_name("rival.py")
@@ -47,7 +48,7 @@ class Kind:
 def manylabel(bundle: Path, *options: str) -> Kind:
     """The server of this package."""
     return Kind(
-        "manylabel serve",
+        OURS,
         lambda port: [sys.executable, "-m", "manylabel", "serve", str(bundle), "--port", str(port), *options],
         "/v1/classify",
         lambda text: {"inputs": text},
@@ -58,7 +59,7 @@ def manylabel(bundle: Path, *options: str) -> Kind:
 def fastapi(python: Path, checkpoint: Path) -> Kind:
     """`transformers.pipeline` behind FastAPI."""
     return Kind(
-        "FastAPI + transformers.pipeline",
+        PIPELINE,
         lambda port: [str(python), str(RIVAL), str(checkpoint), str(port)],
         "/classify",
         lambda text: {"text": text},
@@ -71,7 +72,7 @@ def infinity(python: Path, checkpoint: Path) -> Kind:
     options = ["--engine", "torch", "--device", "cpu", "--no-bettertransformer", "--host", HOST, "--log-level", "error"]
     program = str(python.with_name("infinity_emb"))
     return Kind(
-        "infinity-emb",
+        INFINITY,
         lambda port: [
             program,
             "v2",

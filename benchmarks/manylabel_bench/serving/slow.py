@@ -8,6 +8,9 @@ import asyncio
 import sys
 
 HOST = "127.0.0.1"
+SPREAD = 5.0
+"""Seconds over which they come, as strangers do: else a server's deadline meets all of them at one moment."""
+
 HEADERS = b"POST /v1/classify HTTP/1.1\r\nHost: localhost\r\nX-Slow: "
 BODY = (
     b"POST /v1/classify HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9999\r\n\r\n"
@@ -17,14 +20,18 @@ BODY = (
 async def main(port: int, number: int) -> None:
     """Dawdle until killed."""
     connected = asyncio.Semaphore(0)
-    tasks = [asyncio.create_task(_dawdle(port, BODY if at % 2 else HEADERS, connected)) for at in range(number)]
+    tasks = [
+        asyncio.create_task(_dawdle(port, BODY if at % 2 else HEADERS, SPREAD * at / number, connected))
+        for at in range(number)
+    ]
     for _ in tasks:
         await connected.acquire()
     print("connected", flush=True)
     await asyncio.gather(*tasks)
 
 
-async def _dawdle(port: int, beginning: bytes, connected: asyncio.Semaphore) -> None:
+async def _dawdle(port: int, beginning: bytes, wait: float, connected: asyncio.Semaphore) -> None:
+    await asyncio.sleep(wait)
     while True:
         try:
             _, writer = await asyncio.open_connection(HOST, port)

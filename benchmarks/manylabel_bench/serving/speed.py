@@ -26,7 +26,7 @@ def one_text(server: Server, in_process: Turn, file: Path, texts: Sequence[str],
     over: list[float] = []
     within: list[float] = []
     for number in range(rounds + 1):
-        measured = _sequential(server, texts), in_process.ask("single", file, 0, len(texts))["seconds"]
+        measured = sequential(server, texts), in_process.ask("single", file, 0, len(texts))["seconds"]
         if number:  # the first round warms up
             over += measured[0]
             within += measured[1]
@@ -34,7 +34,7 @@ def one_text(server: Server, in_process: Turn, file: Path, texts: Sequence[str],
     return {**medians, "added_ms": medians["loopback_ms"] - medians["in_process_ms"], "texts": len(texts) * rounds}
 
 
-def _sequential(server: Server, texts: Sequence[str]) -> list[float]:
+def sequential(server: Server, texts: Sequence[str]) -> list[float]:
     """Seconds of each request, one after the other, over one connection."""
     seconds = []
     with socket.create_connection((HOST, server.port)) as connection:

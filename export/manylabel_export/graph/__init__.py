@@ -11,8 +11,9 @@ operators), `first_token` (the last layer for one token), `int8`, `fp16`; `edito
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import onnx
 from transformers import PreTrainedModel
@@ -23,13 +24,13 @@ from manylabel_export.graph.cleaning import clean
 from manylabel_export.graph.first_token import cut_to_first_token
 from manylabel_export.graph.fp16 import halve
 from manylabel_export.graph.fusion import CPU, CUDA, check_counts, count_fusions, fuse
-from manylabel_export.graph.int8 import quantise, raise_opset
+from manylabel_export.graph.int8 import products_of, quantise, raise_opset
 from manylabel_export.graph.maskless import drop_mask
 from manylabel_export.graph.outputs import append_sigmoid
 from manylabel_export.graph.tracing import pytorch_answer, resolve_engine, trace
 from manylabel_export.pooling import PooledConfig, encoder_config
 
-__all__ = ["PRECISIONS", "Graph", "build", "resolve_engine"]
+__all__ = ["PRECISIONS", "Graph", "build", "build_each", "resolve_engine"]
 
 PRECISIONS = ("fp32", "int8", "fp16")
 
@@ -48,6 +49,7 @@ class Graph:
         fusions: How often each fused operator occurs, counted before the last layer was cut.
         first_token: Whether the last layer is computed for the first token only.
         note: What could not be done, as a sentence, or "".
+        products: Those that can be left in fp32, by name, and how many weights each has; empty where none can.
     """
 
     precision: str
@@ -56,18 +58,32 @@ class Graph:
     fusions: Mapping[str, int]
     first_token: bool = False
     note: str = ""
+    products: Mapping[str, int] = field(default_factory=dict)
+    _made: Callable[..., onnx.ModelProto] | None = field(default=None, repr=False)
+
+    def keeping(self, names: Collection[str]) -> Graph:
+        """The same variant with some of its `products` left in fp32."""
+        assert self._made is not None
+        return replace(self, proto=self._made(keep=names))
 
 
 def build(model: PreTrainedModel, *, engine: str = "auto", precisions: Sequence[str] = PRECISIONS) -> dict[str, Graph]:
-    """Exports a sequence classifier.
+    """All variants that are asked for, by precision; see `build_each`."""
+    return {made.precision: made for made in build_each(model, engine=engine, precisions=precisions)}
+
+
+def build_each(
+    model: PreTrainedModel, *, engine: str = "auto", precisions: Sequence[str] = PRECISIONS
+) -> Iterator[Graph]:
+    """Exports a sequence classifier, one variant after another, so that memory need not hold all.
 
     Args:
         model: A loaded multi-label `...ForSequenceClassification`. It ends in eval mode and is otherwise untouched.
         engine: `"optimum"`, `"torch"` or `"auto"`, see `tracing.trace`.
         precisions: Which variants to make.
 
-    Returns:
-        The variants by precision, in the order asked for.
+    Yields:
+        The variants in the order asked for.
 
     Raises:
         ExportError: The architecture cannot be traced, or is fused otherwise than it should be.
@@ -79,7 +95,8 @@ def build(model: PreTrainedModel, *, engine: str = "auto", precisions: Sequence[
     vocabulary = encoder_config(model.config).vocab_size
     assert_agreement(pytorch_answer(model), base, vocabulary=vocabulary, padding=True, step="Tracing")
     makers = {"fp32": _fp32, "int8": _int8, "fp16": _fp16}
-    return {precision: makers[precision](base, model) for precision in precisions}
+    for precision in precisions:
+        yield makers[precision](base, model)
 
 
 def _fp32(base: onnx.ModelProto, model: PreTrainedModel) -> Graph:
@@ -88,12 +105,13 @@ def _fp32(base: onnx.ModelProto, model: PreTrainedModel) -> Graph:
 
 def _int8(base: onnx.ModelProto, model: PreTrainedModel) -> Graph:
     fused = _fused(raise_opset(base), model, CPU)
-    return Graph("int8", quantise(fused.proto), CPU, fused.fusions, fused.first_token, fused.note)
+    made = partial(quantise, fused.proto)
+    return replace(fused, precision="int8", proto=made(), products=products_of(fused.proto), _made=made)
 
 
 def _fp16(base: onnx.ModelProto, model: PreTrainedModel) -> Graph:
     fused = _fused(base, model, CUDA)
-    return Graph("fp16", halve(fused.proto), CUDA, fused.fusions, fused.first_token, fused.note)
+    return replace(fused, precision="fp16", proto=halve(fused.proto))
 
 
 def _fused(base: onnx.ModelProto, model: PreTrainedModel, provider: str) -> Graph:

@@ -114,7 +114,7 @@ class _Cut:
 
     def _rebuilt(self, node: onnx.NodeProto, inputs: list[str]) -> str:
         attributes = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
-        return self.editor.add(node.op_type, inputs, "cut_" + node.op_type, domain=node.domain, **attributes)
+        return self.editor.add(node.op_type, inputs, f"{node.name}/cut", domain=node.domain, **attributes)
 
     def _cut_attention(self, node: onnx.NodeProto) -> str:
         is_packed = node.op_type == "Attention"

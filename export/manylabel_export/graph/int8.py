@@ -16,7 +16,9 @@ and 15 against 27 us for 384 (one core of Zen 5, ONNX Runtime 1.32); a whole run
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +30,7 @@ from manylabel_export.graph.editor import CONTRIB, Editor, attribute, clone
 from manylabel_export.graph.outputs import LOGITS
 
 OPSET = 21  # the first with a scale for every block in QuantizeLinear
+NOT_OF_THE_NAME = re.compile("^/(model/)*|/(MatMul|Gemm).*$")  # what tracing puts around a module's path
 
 
 @dataclass(frozen=True)
@@ -63,11 +66,22 @@ def raise_opset(proto: onnx.ModelProto) -> onnx.ModelProto:
     return version_converter.convert_version(proto, OPSET)
 
 
-def quantise(proto: onnx.ModelProto) -> onnx.ModelProto:
+def products_of(proto: onnx.ModelProto) -> dict[str, int]:
+    """What `quantise` quantises: the products by name, and how many weights each has.
+
+    Names are the modules' paths, such as `bert/encoder/layer.0/output/dense`, whatever traced them.
+    """
+    editor = Editor(clone(proto))
+    _split_gemms(editor)
+    return {product_name(node): _weight(editor, node).size for node in editor.nodes if _is_product(editor, node)}
+
+
+def quantise(proto: onnx.ModelProto, *, keep: Collection[str] = ()) -> onnx.ModelProto:
     """Replaces every product with a constant matrix by its int8 form; the classifier stays in fp32.
 
     Args:
         proto: A fused graph for CPU, without a mask, of opset `OPSET`.
+        keep: Names of products that stay in fp32, see `products_of`.
 
     Returns:
         A new model with the same inputs and outputs. For equal inputs its outputs are the same bits whatever
@@ -77,11 +91,10 @@ def quantise(proto: onnx.ModelProto) -> onnx.ModelProto:
     _split_gemms(editor)
     readers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
     for node in editor.nodes:
-        if node.op_type == "MatMul" and _has_weight(editor, node):
-            if _is_classifier(editor, node):
-                _sum_in_fixed_order(editor, node)
-            else:
-                readers[node.input[0]].append(node)
+        if _is_product(editor, node) and product_name(node) not in keep:
+            readers[node.input[0]].append(node)
+        elif node.op_type == "MatMul" and _has_weight(editor, node):
+            _sum_in_fixed_order(editor, node)
     for activation, products in readers.items():
         _quantise_products(editor, activation, products)
     return editor.finish()
@@ -109,10 +122,19 @@ def _split_gemms(editor: Editor) -> None:
         if weight is None or not plain or attribute(node, "transA", 0):
             continue
         kernel = editor.add_constant(weight.T if attribute(node, "transB", 0) else weight, "kernel")
-        result = editor.add("MatMul", [node.input[0], kernel], "product")
+        result = editor.add("MatMul", [node.input[0], kernel], f"{node.name}/MatMul")
         if len(node.input) > 2:
             result = editor.add("Add", [result, node.input[2]], "linear")
         editor.supersede(node.output[0], result)
+
+
+def product_name(node: onnx.NodeProto) -> str:
+    """The path of the module that a product is computed for."""
+    return NOT_OF_THE_NAME.sub("", node.name or node.output[0])
+
+
+def _is_product(editor: Editor, node: onnx.NodeProto) -> bool:
+    return node.op_type == "MatMul" and _has_weight(editor, node) and not _is_classifier(editor, node)
 
 
 def _has_weight(editor: Editor, node: onnx.NodeProto) -> bool:
@@ -134,16 +156,19 @@ def _is_classifier(editor: Editor, node: onnx.NodeProto) -> bool:
 
 
 def _sum_in_fixed_order(editor: Editor, node: onnx.NodeProto) -> None:
-    """Computes `x @ w` as a batch of `w.T @ x`, one product a text, of the same dimensions in any batch.
+    """Computes `x @ w` as a batch of `w.T @ x.T`, one product a text, of the same dimensions in any batch.
 
     For a single product ONNX Runtime may choose its kernel by the number of rows, and with it the order of the
     sums. (With AVX-512 the two were never seen to differ; other processors have other kernels.)
     """
-    last = editor.add_constant(np.array([-1], np.int64), "last_axis")
-    column = editor.add("Unsqueeze", [node.input[0], last], "column")
-    weight = editor.add_constant(_weight(editor, node).T, "classifier")
-    product = editor.add("MatMul", [weight, column], "column_logits")
-    editor.supersede(node.output[0], editor.add("Squeeze", [product, last], "row_logits"))
+    activation, weight = node.input[0], _weight(editor, node)
+    rows = editor.add_constant(np.array([0, -1, weight.shape[0]], np.int64), "rows")  # of a text: its tokens, or one
+    columns = editor.add("Transpose", [editor.add("Reshape", [activation, rows], "rows")], "columns", perm=[0, 2, 1])
+    product = editor.add("MatMul", [editor.add_constant(weight.T, "fixed_order"), columns], "columns_out")
+    product = editor.add("Transpose", [product], "rows_out", perm=[0, 2, 1])
+    width = editor.add_constant(np.array([weight.shape[1]], np.int64), "width")
+    shape = editor.add("Concat", [editor.add("Shape", [activation], "leading", end=-1), width], "shape_out", axis=0)
+    editor.supersede(node.output[0], editor.add("Reshape", [product, shape], "fixed_order_out"))
 
 
 def _quantise_products(editor: Editor, activation: str, products: list[onnx.NodeProto]) -> None:

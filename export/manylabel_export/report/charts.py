@@ -35,7 +35,7 @@ class Plot:
         said: str,
         x: tuple[float, float] = (0, 1),
         y: tuple[float, float] = (0, 1),
-        margins: tuple[int, int, int, int] = (34, 8, 8, 30),
+        margins: tuple[int, int, int, int] = (40, 8, 8, 30),
     ) -> None:
         self._size, self._x, self._y, self._said = size, x, y, said
         self._left, self._top, right, bottom = margins
@@ -145,7 +145,7 @@ def histogram(of: LabelFigures) -> Markup:
     )
     greatest = max(float(of.having.max()), float(of.lacking.max()), 1e-9)
     heights = [np.sqrt(shares / greatest) for shares in (of.lacking, of.having)]
-    plot = Plot((220, 100), said=said, margins=(34, 6, 8, 28)).axes(UNIT, {0.0: ""}, below="score")
+    plot = Plot((220, 100), said=said, margins=(40, 6, 8, 28)).axes(UNIT, {0.0: ""}, below="score")
     return plot.steps(heights[0], "lacks").steps(heights[1], "has").upright(of.threshold, "b").svg()
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from manylabel.certificate import Certificate, Estimate
 from manylabel.manifest import Variant
 from manylabel.tokenization import valid_unicode
 from manylabel_export.metrics import multilabel_metrics
@@ -52,7 +53,8 @@ class Material:
         splits: What was not trained on, with the model's scores; the last one is drawn. Empty where there is none.
         details: Origin, recipe, log and all else that a run keeps; empty for a checkpoint from elsewhere.
         review: Rows to review, the likeliest wrong first.
-        variants: The graphs of a bundle, with their parity.
+        variants: The graphs of a bundle.
+        certificate: How they compare with PyTorch; None for a run.
     """
 
     title: str
@@ -62,6 +64,7 @@ class Material:
     details: Mapping[str, Any] = field(default_factory=dict)
     review: tuple[Suggestion, ...] = ()
     variants: tuple[Variant, ...] = ()
+    certificate: Certificate | None = None
 
 
 def render(material: Material) -> str:
@@ -84,7 +87,8 @@ def render(material: Material) -> str:
         review=material.review[:REVIEWED],
         reviewed=len(material.review),
         variants=material.variants,
-        made={key: value for key, value in material.details.items() if key not in ("log", "data", "splits")},
+        made=_made(material.details),
+        certificate=material.certificate,
         leaks=material.details.get("splits", {}).get("leaks", {}),
         splits_made=material.details.get("splits", {}).get("made"),
         digest=material.details.get("data", {}).get("sha256"),
@@ -180,6 +184,18 @@ def _origin(details: Mapping[str, Any]) -> str:
     return str(origin.get("carried_from") or origin.get("model") or "")
 
 
+def _made(details: Mapping[str, Any]) -> dict[str, Any]:
+    """What else there is to say of a run's making: what has a section of its own is left out, and figures a label."""
+    made = {key: value for key, value in details.items() if key not in ("log", "data", "splits")}
+    if "calibration" in made:
+        kept = {key: value for key, value in made["calibration"].items() if key not in ("labels", "error")}
+        errors = made["calibration"].get("error", {}).items()
+        made["calibration"] = kept | {
+            f"error, {split}": {when: found["mean"] for when, found in both.items()} for split, both in errors
+        }
+    return made
+
+
 def _draw_learning(learning: Learning) -> list[tuple[str, list[tuple[str, str]], Markup]]:
     """The charts of training, each with a heading and what its lines are."""
     loss = [("training loss", learning.training_loss), ("validation loss", learning.validation_loss)]
@@ -215,6 +231,20 @@ def _figure(value: float | None, digits: int = 2) -> str:
     return "\N{EN DASH}" if value is None or math.isnan(value) else f"{value:.{digits}f}"
 
 
+def _estimate(figure: Estimate, sign: str = "") -> str:
+    """A figure with its interval, on one line."""
+    return f"{figure.value:{sign}.4f} ({figure.low:{sign}.4f} to {figure.high:{sign}.4f})".replace(" ", "\u00a0")
+
+
+def _flipped(labels: Sequence[str], certificate: Certificate) -> list[str]:
+    """The labels that some graph decides otherwise, those most often flipped first, up to `LISTED`."""
+    counts = {
+        label: sum(one.labels[label].gained + one.labels[label].lost for one in certificate.parity.values())
+        for label in labels
+    }
+    return [label for label in sorted(labels, key=lambda name: -counts[name]) if counts[label]][:LISTED]
+
+
 def _percent(value: float) -> str:
     return f"{100 * value:.0f}\u00a0%"
 
@@ -234,6 +264,7 @@ _TEMPLATES = Environment(
     lstrip_blocks=True,
 )
 _TEMPLATES.filters |= {"shown": _shown, "name": _name, "figure": _figure, "percent": _percent, "metric": _metric}
+_TEMPLATES.filters |= {"estimate": _estimate, "flipped": _flipped}
 _TEMPLATES.globals |= {
     "precision_recall": charts.precision_recall,
     "histogram": charts.histogram,

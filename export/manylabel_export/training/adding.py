@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
+from manylabel.cells import listed
 from manylabel.errors import CheckpointError, DataError, InputError, LabelMismatch
 from manylabel.tokenization import Tokenizer
 from manylabel_export import checkpoint
-from manylabel_export.dataset import Dataset, listed
+from manylabel_export.dataset import Dataset
 from manylabel_export.thresholds import matched_thresholds
 from manylabel_export.training.recipe import Recipe
 from manylabel_export.training.run import RUN_FILE, read_run

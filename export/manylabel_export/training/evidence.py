@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from manylabel.cells import listed
 from manylabel.errors import InputError
-from manylabel_export.dataset import Dataset, listed
+from manylabel_export.dataset import Dataset
 from manylabel_export.training.losses import COUNTING, KNOWN_ONLY, LossName
 from manylabel_export.training.recipe import Recipe
 

@@ -10,6 +10,8 @@ The way of the data, a module a step:
     watching    a child process that is watched                  -> retried, and a row that kills it is quarantined
     merging     parts and commit records                         -> one file
 
+    tables      frames, and the batches of an engine             -> the same columns, with the answers
+
 `columns` knows which columns there are, `parts` writes them, `storage` is where files lie: a disk or an object store.
 """
 
@@ -18,7 +20,7 @@ from importlib.util import find_spec
 from manylabel.errors import MissingDependency
 
 if find_spec("pyarrow") is None:
-    raise MissingDependency('manylabel[files] is required to score files. pip install "manylabel[files,cpu]"')
+    raise MissingDependency('manylabel[files] is required to score files or frames. pip install "manylabel[files,cpu]"')
 
 from manylabel.scoring.job import Job, Options
 from manylabel.scoring.merging import merge

@@ -154,6 +154,7 @@ def _request(given: dict[str, Any]) -> Request:
         device=given["device"],
         precision=given["precision"],
         threads=given["threads"],
+        verify_key=given["verify_key"],
         share=_share(given["share"]),
         force=given["force"],
     )

@@ -44,7 +44,18 @@ def check_text_column(file: str, names: Sequence[str], text_column: str) -> None
     """
     if text_column not in names:
         found = ", ".join(map(repr, names[:20]))
-        raise DataError(f"{file} has no column {text_column!r}; it has {found}. Name the texts' with --text-column.")
+        raise DataError(
+            f"{file} has no column {text_column!r}; it has {found}. Say which one holds the texts (--text-column)."
+        )
+
+
+def is_text(kind: Any) -> bool:
+    """Whether values of an Arrow type are texts; a column of nulls may come to be one."""
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return any(
+        is_kind(kind)
+        for is_kind in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null)
+    )
 
 
 class Kinds:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from manylabel.errors import DataError
 from manylabel.scoring import storage
 from manylabel.scoring.blocks import BLOCK_BYTES, BLOCK_ROWS, Block, Position, Scan
-from manylabel.scoring.columns import check_names, check_text_column
+from manylabel.scoring.columns import check_names, check_text_column, is_text
 from manylabel.scoring.inputs import Source
 
 FOOTER_END = 8
@@ -30,8 +30,7 @@ def scan(source: Source, text_column: str, shard_rows: int) -> Scan:
     check_names(source.name, schema.names)
     check_text_column(source.name, schema.names, text_column)
     kind = schema.field(text_column).type
-    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
+    if not is_text(kind):
         raise DataError(
             f"{source.name}: the column {text_column!r} is {kind}, not string. Name another, or convert it."
         )

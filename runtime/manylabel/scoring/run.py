@@ -4,13 +4,12 @@ import fcntl
 import os
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from manylabel.bundle import Bundle
 from manylabel.errors import InputError, OutputExists
 from manylabel.scoring import storage
 from manylabel.scoring.inputs import SPOOL, STANDARD_INPUT, Format, Source, find_sources
@@ -21,6 +20,7 @@ from manylabel.scoring.planning import Plan, plan
 from manylabel.scoring.shard import Commit, read_commit
 from manylabel.scoring.watching import Loading, Watch
 from manylabel.session import Device, resolve_device
+from manylabel.signing import open_signed
 from manylabel.variants import Precision, choose_variant
 
 OUTPUT_SUFFIXES: dict[str, OutputFormat] = {".parquet": "parquet", ".csv": "csv", ".jsonl": "jsonl"}
@@ -39,6 +39,7 @@ class Request:
         device: Where.
         precision: By which variant.
         threads: Cores to use; None for all.
+        verify_key: A public key by which the bundle has to be signed; None to trust the folder.
         share: Which shards are for this machine: `(1, 3)` are the first, the fourth, and so on.
         force: Whether an output that is there is replaced.
     """
@@ -51,6 +52,7 @@ class Request:
     device: Device = "auto"
     precision: Precision = "auto"
     threads: int | None = None
+    verify_key: Path | None = None
     share: tuple[int, int] = (1, 1)
     force: bool = False
 
@@ -68,8 +70,23 @@ class Progress:
         """So many more rows were scored."""
 
 
-def run(request: Request, progress: Progress | None = None) -> dict[str, Any]:
+Scoring = Callable[[Job, Request, Sequence[int], Callable[[int], object]], Iterable[Commit]]
+"""Scores shards of a job and commits them, in any order; tells the number of rows as they come."""
+
+
+def watched(job: Job, request: Request, shards: Sequence[int], scored: Callable[[int], object]) -> Iterator[Commit]:
+    """Score shards one after the other, in a worker that is watched."""
+    with Watch(job, Loading(str(request.bundle), request.device, request.threads)) as watch:
+        yield from (watch.score(number, scored) for number in shards)
+
+
+def run(request: Request, progress: Progress | None = None, scoring: Scoring = watched) -> dict[str, Any]:
     """Score files into files. Called once more after any interruption, it goes on where it was.
+
+    Args:
+        request: What was asked for.
+        progress: Told how the run comes on.
+        scoring: Who scores: a process beside this one, or an engine.
 
     Returns:
         The run's summary.
@@ -95,7 +112,7 @@ def run(request: Request, progress: Progress | None = None) -> dict[str, Any]:
         job = _job(request, target, sources, progress)
         job.save()
         mine = range(request.share[0] - 1, len(job.plan.shards), request.share[1])
-        commits, resumed = _score(job, request, mine, progress)
+        commits, resumed = _score(job, request, mine, progress, scoring)
         if target.file is not None:
             merge([target.folder], target.file)
             storage.remove(target.folder)
@@ -114,19 +131,19 @@ def run(request: Request, progress: Progress | None = None) -> dict[str, Any]:
     }
 
 
-def _score(job: Job, request: Request, mine: Sequence[int], progress: Progress) -> tuple[list[Commit], int]:
+def _score(
+    job: Job, request: Request, mine: Sequence[int], progress: Progress, scoring: Scoring
+) -> tuple[list[Commit], int]:
     """The commits of all my shards, and how many rows of them were done before."""
     done = {number: commit for number in mine if (commit := read_commit(job, number)) is not None}
     resumed = sum(commit.rows for commit in done.values())
     progress.started(sum(job.plan.shards[number].rows for number in mine), resumed)
-    loading = Loading(str(request.bundle), request.device, request.threads)
-    with Watch(job, loading) as watch:
-        commits = [done.get(number) or watch.score(number, progress.scored) for number in mine]
-    return commits, resumed
+    left = [number for number in mine if number not in done]
+    return [*done.values(), *(scoring(job, request, left, progress.scored) if left else ())], resumed
 
 
 def _job(request: Request, target: "_Target", sources: Sequence[Source], progress: Progress) -> Job:
-    bundle = Bundle.open(request.bundle)
+    bundle = open_signed(request.bundle, request.verify_key)  # the worker holds what it loads to the digest
     variant = choose_variant(bundle, resolve_device(request.device), request.precision)
     options = replace(request.options, format=target.format)
     planned = _known_plan(target.folder, sources, options) or plan(

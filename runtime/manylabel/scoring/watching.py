@@ -31,7 +31,7 @@ class Loading:
 
 
 class Died(Exception):
-    """The worker has ended, or a text has brought it near it."""
+    """The worker has ended, or a text has brought it near to its end."""
 
 
 class Watch(AbstractContextManager["Watch"]):
@@ -106,12 +106,24 @@ class Watch(AbstractContextManager["Watch"]):
 
     def _ask(self, command: Mapping[str, Any], scored: Callable[[int], object]) -> dict[str, Any]:
         if not self._workers:
-            self._workers.append(_Worker(self._job, self._loading))
+            self._workers.append(self._started())
         try:
             return self._workers[0].ask(command, scored)
         except Died:
             self._workers.pop().end()
             raise
+
+    def _started(self) -> "_Worker":
+        reason = Died()
+        for _ in range(DEATHS):
+            try:
+                return _Worker(self._job, self._loading)
+            except Died as exc:
+                reason = exc
+        raise WorkerDied(
+            f"the process that scores ended {DEATHS} times before it scored anything ({reason}). Most likely memory is "
+            "too short for the model: run on a larger machine; the run goes on where it stopped."
+        ) from reason
 
     def __exit__(self, *_: object) -> None:
         for worker in self._workers:
@@ -139,9 +151,6 @@ class _Worker:
         }
         try:
             self.ask(spec, lambda rows: None)
-        except Died as exc:
-            self.end()
-            raise WorkerDied(f"the process that scores ended before it scored anything: {exc}.") from exc
         except BaseException:
             self.end()
             raise

@@ -1,8 +1,6 @@
 """The application: routes behind the one place that gives ids, asks for the key, speaks of errors and keeps records."""
 
 import logging
-import re
-import secrets
 import time
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -16,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from manylabel.server.engine import Timings
 from manylabel.server.exchanges import Finished, Recorder
+from manylabel.server.ids import request_id
 from manylabel.server.keys import check_key
 from manylabel.server.refusals import Refusal, dialect_of
 from manylabel.server.routes.huggingface import HuggingFaceRoutes
@@ -24,9 +23,6 @@ from manylabel.server.routes.own import OwnRoutes
 from manylabel.server.routes.page import PageRoutes
 from manylabel.server.routes.tei import TeiRoutes
 from manylabel.server.service import Service
-
-SAFE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
-"""What a client's request id may be made of, so that it can be echoed and logged."""
 
 CLIENT_GONE = 499
 """In the records only, as nginx has it."""
@@ -79,8 +75,7 @@ class _Exchange:
         self._scope = scope
         self._send = send
         self._headers = Headers(scope=scope)
-        given = self._headers.get("x-request-id")
-        self._id = given if given and SAFE_ID.fullmatch(given) else secrets.token_hex(8)
+        self._id = request_id(self._headers.get("x-request-id"))
         self._epoch = time.time()
         self._start = time.perf_counter()
         self._status = 0

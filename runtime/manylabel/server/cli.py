@@ -61,6 +61,7 @@ def serve(
     device: Device,
     precision: Precision,
     threads: int | None,
+    verify_key: Path | None,
     **settings: Any,  # each a setting of its name
 ) -> None:
     """Answer over HTTP with BUNDLE.
@@ -78,7 +79,7 @@ def serve(
     if serving.default_name(Path("/") / chosen.name) != chosen.name:
         raise InputError(f"--name {chosen.name!r} cannot be in a path; use letters, digits, '.', '_' and '-'.")
     serving.warn_if_open(host, chosen)
-    load = partial(Classifier.load, bundle, device=device, precision=precision, threads=threads)
+    load = partial(Classifier.load, bundle, device=device, precision=precision, threads=threads, verify_key=verify_key)
     with serving.bind(host, port) as listener:
         recorders = [tracing.exporting_to(otlp, chosen.name)] if otlp else []
         app, service = serving.create(load, chosen, workers=threads, recorders=recorders)

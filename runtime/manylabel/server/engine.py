@@ -15,6 +15,9 @@ from manylabel.server.scheduler import Full, Policy, Scheduler, Ticket, Work
 __all__ = ["Answered", "DeadlineExceeded", "Engine", "Full", "Job", "Observer", "Timings"]
 
 
+LAST_TEXTS = 10.0
+"""Seconds until threads that still compute are left behind."""
+
 logger = logging.getLogger("manylabel.server")
 
 
@@ -99,6 +102,11 @@ class Engine:
         """Requests that have texts in the queue."""
         return self._scheduler.waiting
 
+    def crowded_for(self, timeout: float) -> float:
+        """Seconds until requests that may take `timeout` will be taken again; 0 while they are."""
+        with self._changed:
+            return self._scheduler.crowded_for(timeout)
+
     async def answer(self, texts: Sequence[str], timeout: float) -> Answered:
         """Answer the texts of one request. Cancelling it drops what was not computed yet.
 
@@ -122,10 +130,12 @@ class Engine:
             self._forget(ticket)
 
     def close(self) -> None:
-        """Let the threads end once they are done with what they compute."""
+        """End the threads, once they are done with the texts that they compute. What waits is never answered."""
         with self._changed:
             self._open = False
             self._changed.notify_all()
+        for thread in self._threads:  # the interpreter must not end under them: onnxruntime would abort the process
+            thread.join(LAST_TEXTS)
 
     def _forget(self, ticket: Ticket[Job]) -> None:
         """See that nothing more is computed or kept for a request that is over."""
@@ -135,6 +145,9 @@ class Engine:
                 self._scheduler.drop(ticket, "cancelled")
 
     def _work(self) -> None:
+        import os
+
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), int(os.environ.get("NICE", "0")))
         while works := self._take():
             self._compute(works)
 

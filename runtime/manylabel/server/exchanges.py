@@ -1,11 +1,12 @@
 """One request and what became of it, for those who keep records: metrics, logs, traces. It holds no text."""
 
-import json
 import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from manylabel.server.engine import Timings
 
@@ -78,7 +79,7 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
+        return msgspec.json.encode(line).decode()
 
 
 class PlainFormatter(logging.Formatter):

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 from manylabel import __version__
 from manylabel.errors import NonFiniteScore
+from manylabel.server.drift import DriftGauges
 from manylabel.server.engine import Job
 from manylabel.server.exchanges import Finished
 from manylabel.server.model import Answer, Computed, Model
@@ -30,6 +31,7 @@ class Metrics:
         self.requests = self._counter("requests", "Requests by route and HTTP status.", "route", "status")
         self.request_seconds = self._histogram("request_seconds", "From a request's headers to its answer.", "route")
         self.refusals = self._counter("refusals", "Requests that were not answered, by reason.", "reason")
+        self._unread, self._full = self.requests.labels("unread", 429), self.refusals.labels("full")
         self.queue_tokens = self._gauge("queue_tokens", "Tokens that wait, as estimated from characters.")
         self.queue_requests = self._gauge("queue_requests", "Requests that have texts in the queue.")
         self.queue_seconds = self._histogram("queue_seconds", "A text's time in the queue.")
@@ -44,6 +46,7 @@ class Metrics:
         self.positives = self._counter("positives", "Texts that reached the bundle's threshold, by label.", "label")
         self.reloads = self._counter("reloads", "Hot reloads by outcome: switched, unchanged, failed.", "outcome")
         self.ready = self._gauge("ready", "1 while texts are taken.")
+        self.drift = DriftGauges(self.registry)
         self.model = Info("manylabel_model", "The model that answers.", registry=self.registry)
 
     def describe(self, model: Model) -> None:
@@ -58,6 +61,7 @@ class Metrics:
                 "manylabel": __version__,
             }
         )
+        self.drift.watch(model)
         for label in model.labels:
             self.positives.labels(label)
 
@@ -68,8 +72,14 @@ class Metrics:
         if done.reason:
             self.refusals.labels(done.reason).inc()
 
+    def turned_away(self) -> None:
+        """Note a request that was refused before it was read."""
+        self._unread.inc()
+        self._full.inc()
+
     def computed(self, works: Sequence[Work[Job]], computed: Computed, start: float) -> None:
         """Note what was computed together; called on the thread that did it."""
+        self.drift.answered(works[0].ticket.payload.model, computed)
         self.tokenize_seconds.observe(computed.tokenize)
         self.inference_seconds.observe(computed.inference)
         self.batch_texts.observe(len(works))

@@ -1,15 +1,20 @@
-"""HTTP/1.1 on a connection: uvicorn's, with the deadline and the bound for headers that it lacks.
+"""HTTP/1.1 on a connection: uvicorn's, with a deadline and a bound for headers, and a gate behind them.
 
 Without them, a client that sends a byte a minute holds its connection for ever, and one that never ends its headers
 fills the memory.
 """
 
 import asyncio
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MAX_HEADER_BYTES = 65_536
+"""Headers that are not complete by then are refused."""
+
+Refuse = Callable[[bytes, bytes, Iterable[tuple[bytes, bytes]]], bytes | None]
+"""From a request's method, URL and headers to the response of one that is not let in."""
 
 
 class DeadlineProtocol(HttpToolsProtocol):
@@ -19,8 +24,10 @@ class DeadlineProtocol(HttpToolsProtocol):
     requests is uvicorn's to close (`timeout_keep_alive`).
     """
 
-    def __init__(self, *args: Any, header_timeout: float, **kwargs: Any) -> None:  # what uvicorn passes is its own
+    def __init__(self, *args: Any, header_timeout: float, refuse: Refuse, **kwargs: Any) -> None:  # uvicorn's own
         super().__init__(*args, **kwargs)
+        self._refusal = refuse
+        self._skipping = False
         self._header_timeout = header_timeout
         self._header_bytes = 0
         self._timers: list[asyncio.TimerHandle] = []  # one at most
@@ -39,12 +46,36 @@ class DeadlineProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """A request's headers are there."""
         self._stop()
-        super().on_headers_complete()
+        free = self.cycle is None or self.cycle.response_complete
+        refusal = self._refusal(self.parser.get_method(), self.url, self.headers) if free else None
+        if refusal is None:
+            super().on_headers_complete()
+            return
+        self._skipping = True
+        self.transport.write(refusal)
+        self._start()  # for the rest of it, too
+
+    def on_body(self, body: bytes) -> None:
+        """A part of a request's body."""
+        if not self._skipping:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """A request is there."""
+        if not self._skipping:
+            super().on_message_complete()
+            return
+        self._skipping = False
+        self._stop()
+        if self.parser.should_keep_alive():
+            self.on_response_complete()
+        else:
+            self.transport.close()
 
     def data_received(self, data: bytes) -> None:
         """Some bytes."""
         super().data_received(data)
-        if self._timers:  # all of it, as far as is known, was headers
+        if self._timers and not self._skipping:  # all of it, as far as is known, was headers
             self._header_bytes += len(data)
             if self._header_bytes > MAX_HEADER_BYTES:
                 self._refuse(b"431 Request Header Fields Too Large")

@@ -23,6 +23,9 @@ MARGIN = 0.8
 """A request is taken if it would be answered within this part of its time, as the queue stands: estimates err, and work
 that ends too late is wasted."""
 
+CROWDED = 0.95
+"""A request's texts are not looked at where the queue is filled, in tokens or in time, beyond this part."""
+
 
 @dataclass(frozen=True)
 class Policy:
@@ -146,6 +149,16 @@ class Scheduler(Generic[T]):
         """
         beyond = sum(max(0, ticket.queued - cost) for ticket in self._many)
         return self._seconds(self.running_tokens + self.queued_tokens - beyond + cost)
+
+    def crowded_for(self, seconds: float) -> float:
+        """Until there is room again for requests that may take so many seconds; 0 while there is.
+
+        Knows nothing of their texts, and so refuses a little before `submit` does: under overload nearly every refusal
+        is one of these, which costs no body to read, and no request is taken for being short while longer ones are not.
+        """
+        late = self.expected_seconds(0) - CROWDED * MARGIN * seconds
+        excess = self.queued_tokens - CROWDED * self.policy.max_queue_tokens
+        return max(0.0, late, self._seconds(excess))
 
     def ready_at(self) -> float | None:
         """When `take` will hand out something; `None` while nothing waits."""

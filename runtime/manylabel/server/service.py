@@ -5,14 +5,14 @@ import logging
 import re
 from collections.abc import Callable, Sequence
 from math import ceil
-from typing import Literal
+from typing import Any, Literal
 
 from starlette.requests import Request
 
 from manylabel.classifier import Classifier
 from manylabel.errors import InvalidText, ManylabelError
 from manylabel.server.bodies import CLOSE, Bodies
-from manylabel.server.connection import while_connected
+from manylabel.server.connection import this_task, while_connected
 from manylabel.server.engine import Answered, DeadlineExceeded, Engine
 from manylabel.server.metrics import Metrics
 from manylabel.server.model import Model
@@ -29,7 +29,8 @@ class Service:
 
     def __init__(self, settings: Settings, engine: Engine, metrics: Metrics, load: Callable[[], Classifier]) -> None:
         self.settings = settings
-        self.active = 0  # requests whose texts are being answered
+        self._answering: set[asyncio.Task[Any]] = set()
+        self._gives_up = False
         self._load = load
         self._loading = asyncio.Lock()
         self._idle = asyncio.Event()
@@ -46,6 +47,11 @@ class Service:
     def model(self) -> Model:
         """The model that answers now."""
         return self.engine.model
+
+    @property
+    def active(self) -> int:
+        """Requests whose texts are being answered."""
+        return len(self._answering)
 
     @property
     def ready(self) -> bool:
@@ -65,6 +71,15 @@ class Service:
                 404, "not_found", f"there is no version {version[:80]!r}; {self.model.name} has {self.model.version!r}."
             )
 
+    def crowded(self, timeout_ms: str | None) -> Refusal | None:
+        """Why a request would be refused whatever its texts are; `None` where they have to be looked at.
+
+        Args:
+            timeout_ms: Its `X-Timeout-Ms`, if it has one.
+        """
+        seconds = self.engine.crowded_for(self._timeout(timeout_ms))
+        return self._full(seconds) if seconds else None
+
     async def answer(self, request: Request, texts: Sequence[str]) -> Answered:
         """Answer a request's texts.
 
@@ -73,24 +88,27 @@ class Service:
             ClientDisconnect: Nobody waits for them any more.
         """
         self._check(texts)
-        timeout = self._timeout(request)
-        self.active += 1
+        timeout = self._timeout(request.headers.get("x-timeout-ms"))
+        task = this_task()
+        self._answering.add(task)
         try:
             answered = await while_connected(request, self.engine.answer(texts, timeout))
         except Full as exc:
-            after = {"Retry-After": str(max(1, ceil(exc.retry_after)))}
-            queued, most = self.engine.queued_tokens, self.settings.max_queue_tokens
-            detail = f"the queue holds {queued:,} tokens of at most {most:,}; try again after {after['Retry-After']} s."
-            raise Refusal(429, "full", detail, after) from exc
+            raise self._full(exc.retry_after) from exc
         except DeadlineExceeded as exc:
             raise Refusal(504, "deadline", f"not answered within {timeout:g} s.") from exc
         except InvalidText as exc:
             raise Refusal(422, "text", str(exc)) from exc
         except ManylabelError as exc:
             raise Refusal(500, "model", str(exc)) from exc
+        except asyncio.CancelledError:
+            if not self._gives_up:
+                raise
+            task.uncancel()
+            raise Refusal(503, "draining", "the server ends before this is answered; ask another.", CLOSE) from None
         finally:
-            self.active -= 1
-            if not self.active:
+            self._answering.discard(task)
+            if not self._answering:
                 self._idle.set()
         request.scope["manylabel.timings"] = answered.timings
         request.scope["manylabel.texts"] = len(texts)
@@ -101,6 +119,13 @@ class Service:
         while self.active:
             self._idle.clear()
             await self._idle.wait()
+
+    async def give_up(self) -> None:
+        """Refuse what is being answered: there is no more time."""
+        self._gives_up = True
+        for task in self._answering:
+            task.cancel()
+        await self.idle()
 
     async def reload(self) -> bool:
         """Load the bundle anew, while the one that was loaded answers, and let it answer what comes from then on.
@@ -127,14 +152,19 @@ class Service:
             logger.info("reloaded: %s before, %s now", before.version, model.version)
             return changed
 
-    def _timeout(self, request: Request) -> float:
+    def _timeout(self, given: str | None) -> float:
         """Seconds that a request may take: what its client grants, within what the server does."""
-        given = request.headers.get("x-timeout-ms")
         if given is None:
             return self.settings.timeout
         if not re.fullmatch("[1-9][0-9]{0,8}", given):
             raise Refusal(422, "malformed", f"X-Timeout-Ms is {given[:20]!r}; expected milliseconds, 1 or more.")
         return min(int(given) / 1000, self.settings.timeout)
+
+    def _full(self, seconds: float) -> Refusal:
+        after = str(max(1, ceil(seconds)))
+        queued, most = self.engine.queued_tokens, self.settings.max_queue_tokens
+        detail = f"the queue holds {queued:,} tokens of at most {most:,}; try again after {after} s."
+        return Refusal(429, "full", detail, {"Retry-After": after})
 
     def _check(self, texts: Sequence[str]) -> None:
         if not self.ready:

@@ -4,6 +4,8 @@ Spans are made once a request is over, from what is known of it then, so that no
 this module knows `opentelemetry`.
 """
 
+import os
+
 from manylabel.errors import MissingDependency
 from manylabel.server.exchanges import Finished, Recorder
 
@@ -29,7 +31,8 @@ def exporting_to(url: str, name: str) -> Recorder:
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
     except ModuleNotFoundError as exc:
         raise MissingDependency(f'{exc.name} is not installed. pip install "manylabel[server-otel]"') from exc
-    resource = Resource({"service.name": name}).merge(Resource.create())
+    named = {} if os.environ.get("OTEL_SERVICE_NAME") else {"service.name": name}  # what is named here has precedence
+    resource = Resource.create(named)
     provider = TracerProvider(resource=resource)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=url)))
     tracer, propagator = provider.get_tracer("manylabel.server"), TraceContextTextMapPropagator()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.runtime.conftest import Resign
+from tests.runtime.conftest import ROOT, Resign
 from tests.runtime.scoring.conftest import Command, ScoreHere, read_jsonl, write_jsonl
 
 from manylabel import Classifier
@@ -187,32 +187,11 @@ def test_a_classifier_of_another_bundle_does_not_score_a_jobs_shard(
 # Rows that end the process
 
 
-KILLER = """
-import os, signal
-try:
-    from manylabel.tokenization import Tokenizer
-except ImportError:
-    pass
-else:
-    try_encode = Tokenizer.try_encode
-    def hostile(self, texts, *, first_row=0):
-        for text in texts:
-            if isinstance(text, str) and "KILL" in text:
-                os.kill(os.getpid(), signal.SIGKILL)
-            if isinstance(text, str) and "RAISE" in text:
-                raise MemoryError("as if")
-        return try_encode(self, texts, first_row=first_row)
-    Tokenizer.try_encode = hostile
-"""
-
-
 @pytest.fixture
-def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def hostile(monkeypatch: pytest.MonkeyPatch) -> None:
     """From here on a worker dies of certain texts, as of a fault in a library's native code."""
-    (tmp_path / "site").mkdir()
-    (tmp_path / "site" / "sitecustomize.py").write_text(KILLER)
     inherited = filter(None, [os.environ.get("PYTHONPATH")])
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "site"), *inherited]))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "tests" / "hostile"), *inherited]))
 
 
 @pytest.mark.usefixtures("hostile")
@@ -264,6 +243,32 @@ def test_a_worker_that_cannot_begin_says_why(own_bundle: Path, tmp_path: Path, c
     graph.write_bytes(graph.read_bytes()[:-1] + b"!")
     said = command("score", own_bundle, given, "-o", tmp_path / "out", "--device", "cpu", code=3)["said"]
     assert "was changed after the bundle was made" in said
+
+
+def test_a_worker_that_dies_while_it_loads_is_started_once_more(
+    bundle: Path, tmp_path: Path, score_here: ScoreHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from manylabel.scoring import watching
+
+    score_here(write_jsonl(tmp_path / "rows.jsonl", ROWS[:8]), output=tmp_path / "out")
+    job = Job.load(str(tmp_path / "out"))
+    ask, deaths = watching._Worker.ask, [1]
+
+    def dying(self: Any, command: Any, scored: Any) -> Any:
+        if "job" in command and deaths[0]:
+            deaths[0] -= 1
+            self._process.kill()
+        return ask(self, command, scored)
+
+    monkeypatch.setattr(watching._Worker, "ask", dying)
+    with Watch(job, Loading(str(bundle), "cpu", 1)) as watch:
+        assert watch.score(0, lambda rows: None).rows == 8
+    deaths[0] = 2
+    with (
+        Watch(job, Loading(str(bundle), "cpu", 1)) as watch,
+        pytest.raises(WorkerDied, match=r"ended 2 times before it scored anything \(SIGKILL\)"),
+    ):
+        watch.score(0, lambda rows: None)
 
 
 def test_a_worker_ends_when_who_started_it_is_gone(bundle: Path, tmp_path: Path) -> None:

@@ -2,8 +2,8 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +36,7 @@ def running(classifier: Classifier, **settings: Any) -> Iterator[Running]:
     chosen = Settings(**{"name": "tiny", **settings})
     app, service = create(lambda: classifier, chosen, workers=2)
     service.phase = "ready"
-    config = uvicorn_config(app, chosen)
+    config = uvicorn_config(app, service)
     config.port = 0
     server = uvicorn.Server(config)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()))
@@ -57,3 +57,12 @@ def server(classifier: Classifier) -> Iterator[Running]:
     """A server with everything as it comes."""
     with running(classifier) as started:
         yield started
+
+
+Run = Callable[..., AbstractContextManager[Running]]
+
+
+@pytest.fixture(scope="session")
+def run() -> Run:
+    """Runs a server of a classifier with settings of one's own."""
+    return running

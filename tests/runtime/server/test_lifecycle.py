@@ -1,5 +1,6 @@
 """A server as a process of its own: signals, reloads, what it says when it cannot start."""
 
+import json
 import os
 import re
 import shutil
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from wire import connected, post
 
 httpx = pytest.importorskip("httpx")
 pytest.importorskip("uvicorn")
@@ -149,3 +152,115 @@ def test_an_unusable_key_is_refused_at_the_start(bundle: Path) -> None:
     assert done.returncode == 2
     assert "MANYLABEL_API_KEY holds no key" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_second_signal_ends_at_once(bundle: Path, start: Start) -> None:
+    process = start(bundle, *MANY)
+    client = threading.Thread(target=_ask_and_lose, args=(process,))
+    client.start()
+    _wait_until_asked(process)
+    process.send(signal.SIGTERM)
+    process.wait_for("no new texts are taken, 1 requests")
+    process.send(signal.SIGTERM)
+    assert process.ended() == 128 + signal.SIGTERM
+    process.wait_for("ending at once")
+    client.join()
+
+
+def test_the_grace_bounds_a_drain(bundle: Path, start: Start) -> None:
+    process = start(bundle, *MANY, "--grace", "0.2")
+    answers: list[Any] = []
+    client = threading.Thread(target=lambda: answers.append(_ask(process, 20_000)))
+    client.start()
+    _wait_until_asked(process)
+    process.send(signal.SIGINT)
+    assert process.ended() == 0
+    process.wait_for("1 requests are given up")
+    client.join()
+    assert [answer.status_code for answer in answers] == [503]
+
+
+def _ask_and_lose(process: Process) -> None:
+    with pytest.raises(httpx.RemoteProtocolError):
+        _ask(process, 20_000)
+
+
+@pytest.mark.parametrize("how", ["in place", "by a link"])
+def test_another_bundle_is_taken_in_without_a_failed_request(
+    bundle: Path, tmp_path: Path, resign: Any, start: Start, how: str
+) -> None:
+    """Both ways of deploying: files replaced, or a link turned to another folder."""
+    old, new = (Path(shutil.copytree(bundle, tmp_path / name)) for name in ("old", "new"))
+    resign(new, lambda manifest: [each.update(thresholds=[0.25] * 4) for each in manifest["variants"]])
+    link = tmp_path / "current"
+    link.symlink_to(old)
+    process = start(link if how == "by a link" else old)
+    versions: list[str] = []
+    done = threading.Event()
+
+    def ask() -> None:
+        with httpx.Client() as client:
+            while not done.is_set():
+                answer = client.post(f"{process.url}/v1/classify", json={"inputs": TEXT})
+                assert answer.status_code == 200
+                found = answer.json()
+                assert (set(found["thresholds"].values()) == {0.25}) == (found["version"] == _version(new))
+                versions.append(found["version"])
+
+    clients = [threading.Thread(target=ask) for _ in range(3)]
+    for client in clients:
+        client.start()
+    _wait_for_more(versions, clients)
+    first = _version(old)
+    if how == "by a link":
+        (tmp_path / "next").symlink_to(new)
+        (tmp_path / "next").rename(link)
+    else:
+        for file in new.iterdir():
+            shutil.copy(file, old / file.name)
+    process.send(signal.SIGHUP)
+    process.wait_for(f"reloaded: {first} before, {_version(new)} now")
+    _wait_for_more(versions, clients)
+    done.set()
+    for client in clients:
+        client.join()
+    assert (versions[0], versions[-1]) == (first, _version(new))
+    metrics = httpx.get(f"{process.url}/metrics").text
+    assert f'bundle="{_version(new)}"' in metrics
+    assert first not in metrics
+
+
+def _wait_for_more(answers: list[str], clients: list[threading.Thread]) -> None:
+    seen = len(answers)
+    while len(answers) < seen + 20:
+        assert all(client.is_alive() for client in clients), "a request failed"
+        time.sleep(0.01)
+
+
+def _version(folder: Path) -> str:
+    return str(json.loads((folder / "bundle.json").read_text())["digest"])[:12]
+
+
+def test_a_bundle_that_answers_wrongly_is_not_taken_in(own_bundle: Path, resign: Any, start: Start) -> None:
+    """Its files are whole and its digests fit: the probes tell."""
+    process = start(own_bundle)
+    first = _version(own_bundle)
+
+    def lie(manifest: dict[str, Any]) -> None:
+        for probe in manifest["probes"]:
+            probe["probabilities"] = {name: 1 - value for name, value in probe["probabilities"].items()}
+
+    resign(own_bundle, lie)
+    process.send(signal.SIGHUP)
+    process.wait_for("cannot be loaded")
+    assert _ask(process).json()["version"] == first
+    assert 'manylabel_reloads_total{outcome="failed"} 1.0' in httpx.get(f"{process.url}/metrics").text
+
+
+def test_who_goes_away_is_not_computed_for(bundle: Path, start: Start) -> None:
+    process = start(bundle, *MANY)
+    with connected(process.url) as wire:
+        wire.send(post(json.dumps({"inputs": [TEXT] * 20_000}).encode()))
+        _wait_until_asked(process)
+    process.wait_for('"status":499,"ms":[^}]*"reason":"cancelled"')
+    assert "manylabel_queue_tokens 0.0" in httpx.get(f"{process.url}/metrics").text

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from manylabel.errors import DataError
+from manylabel.errors import DataError, MissingDependency
 
 Row = Mapping[str, Any]
 Located = tuple[str, Row]
@@ -20,6 +20,7 @@ def read_rows(path: Path) -> list[Located]:
 
     Raises:
         DataError: The file is missing, unreadable, empty, or not in the format that its suffix says.
+        MissingDependency: It is a Parquet file, and pyarrow is absent.
     """
     if path.is_dir():
         raise DataError(
@@ -82,8 +83,13 @@ def _read_jsonl(path: Path) -> Iterator[Located]:
 
 
 def _read_parquet(path: Path) -> Iterator[Located]:
-    import pyarrow
-    import pyarrow.parquet
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as exc:
+        raise MissingDependency(
+            f'manylabel[files] is required to read {path.name}. pip install "manylabel[files,cpu]"'
+        ) from exc
 
     number = 0
     try:

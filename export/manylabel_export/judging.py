@@ -1,0 +1,142 @@
+"""Runs graphs on the subject's texts: the thresholds by which each decides as PyTorch, and how it compares with it."""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from manylabel.batching import score
+from manylabel.bundle import FP32, Rescue, Variant
+from manylabel.certificate import Parity
+from manylabel.certifying.comparing import Answers, compare, scored_alone
+from manylabel.cores import available_cores
+from manylabel.session import Session
+from manylabel.tokenization import Encoding
+from manylabel_export import parity
+from manylabel_export.choosing import Scored, guaranteed
+from manylabel_export.graph import Graph
+from manylabel_export.subject import Subject
+from manylabel_export.thresholds import matched_thresholds
+
+Scores = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """A graph, and what is known of its answers.
+
+    Attributes:
+        made: The graph.
+        content: It, serialized.
+        thresholds: Those by which it decides as PyTorch, shape `(n_labels,)`.
+        parity: Its answers beside PyTorch's.
+        unmet: By label, which guarantee its scores do not bear out.
+        rescue: What was done to bring it within its budget.
+    """
+
+    made: Graph
+    content: bytes
+    thresholds: Scores
+    parity: Parity
+    unmet: Mapping[str, str] = field(default_factory=dict)
+    rescue: Rescue | None = None
+
+    @property
+    def file(self) -> str:
+        """Its file in the bundle."""
+        return FP32 if self.made.precision == "fp32" else f"model_{self.made.precision}.onnx"
+
+    @property
+    def variant(self) -> Variant:
+        """What the manifest says of it."""
+        everywhere = ("CPUExecutionProvider", "CUDAExecutionProvider")
+        return Variant(
+            precision=self.made.precision,
+            file=self.file,
+            providers=everywhere if self.made.precision == "fp32" else (self.made.provider,),
+            thresholds=tuple(self.thresholds.tolist()),
+            fusions=dict(self.made.fusions),
+            note=self.made.note,
+            rescue=self.rescue,
+        )
+
+
+class Judge:
+    """The subject's texts with PyTorch's answers, which every graph is held against.
+
+    Args:
+        subject: What is exported.
+        encodings: Its texts.
+        expected: What PyTorch says of them.
+    """
+
+    def __init__(self, subject: Subject, encodings: Sequence[Encoding], expected: Answers) -> None:
+        self.subject = subject
+        self.encodings = encodings
+        self.expected = expected
+
+    def judge(self, made: Graph) -> Judged:
+        """Run a graph on all texts.
+
+        Raises:
+            ParityError: It is the fp32 graph and does not answer as PyTorch.
+            NonFiniteScore: It gives a probability that is no number.
+        """
+        content, subject = made.proto.SerializeToString(), self.subject
+        session = open_graph(content, made.precision)
+        found, thresholds = scores_of(session, self.encodings), self.expected.thresholds
+        unmet: Mapping[str, str] = {}
+        if made.precision == "fp32":
+            parity.require_equal(subject.texts, subject.labels, self.expected.probabilities, found, thresholds)
+        elif subject.targets is not None:
+            thresholds = matched_thresholds(self.expected.probabilities, thresholds, found)
+            thresholds, unmet = _guaranteed(found, thresholds, subject.targets, subject)
+        alone = scored_alone(self.encodings, found, lambda some: scores_of(session, some))
+        compared = compare(
+            self.expected, Answers(found, thresholds), subject.labels, alone=alone, targets=_judged_by(subject)
+        )
+        return Judged(made, content, thresholds, compared, unmet)
+
+
+def open_graph(content: bytes, precision: str) -> Session:
+    """A session on the CPU, as the runtime opens it."""
+    return Session(content, device="cpu", optimized=precision != "fp32")
+
+
+def scores_of(session: Session, encodings: Sequence[Encoding]) -> Scores:
+    """Probabilities along the way that the runtime goes, shape `(n_texts, n_labels)`, on all cores."""
+    windows = [encoding.windows for encoding in encodings]
+    with ThreadPoolExecutor(available_cores()) as pool:
+        return score(windows, session.run, n_labels=session.num_labels, map=pool.map)
+
+
+def scored(probabilities: Scores, targets: Scores, aside: NDArray[np.bool_]) -> tuple[Scored, Scored | None]:
+    """The texts that choices are made by, and those set aside, if any were."""
+    rows, proof = (Scored(probabilities[which], targets[which]) for which in (~aside, aside))
+    return rows, proof if aside.any() else None
+
+
+def _judged_by(subject: Subject) -> Scores | None:
+    """The labels that F1 is measured by; those of texts set aside are as unknown."""
+    return None if subject.targets is None else np.where(subject.aside[:, None], np.float32(np.nan), subject.targets)
+
+
+def _guaranteed(
+    found: Scores, thresholds: Scores, targets: Scores, subject: Subject
+) -> tuple[Scores, Mapping[str, str]]:
+    """A variant's thresholds where those of labels with a guarantee are proved anew, by its own scores, and what fails.
+
+    To decide as PyTorch nearly always does is not enough for a promise (docs/decisions/0009-guarantees.md).
+    """
+    rows, aside = scored(found, targets, subject.aside)
+    result = thresholds.copy()
+    unmet: dict[str, str] = {}
+    for column, (label, goal) in enumerate(zip(subject.labels, subject.goals.of(subject.labels), strict=True)):
+        if goal.confidence:
+            proved = guaranteed(column, goal, rows, aside)
+            result[column] = proved.threshold
+            if proved.bound < goal.value:
+                unmet[label] = f"{goal}: a variant's scores bear out {proved.bound:.3f}"
+    return result, unmet

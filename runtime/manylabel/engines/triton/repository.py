@@ -1,0 +1,77 @@
+"""A bundle into a folder that Triton serves."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from manylabel.bundle import FP32, TOKENIZER, Bundle
+from manylabel.engines.triton import configs
+from manylabel.engines.triton.configs import Serving
+from manylabel.engines.triton.tokenising import Settings
+from manylabel.errors import InputError
+from manylabel.folders import new_folder
+from manylabel.session import Session
+
+CONFIG = "config.pbtxt"
+
+
+def write_repository(
+    bundle: Bundle,
+    output: Path,
+    serving: Serving,
+    *,
+    long_text: Literal["error", "truncate"] | None = None,
+    pad_to: int = 16,
+    force: bool = False,
+) -> None:
+    """Write the repository; the folder appears when it is complete.
+
+    Args:
+        bundle: What is served.
+        output: The repository.
+        serving: How.
+        long_text: What happens to texts that the model does not read at once; None for the bundle's own policy.
+        pad_to: Lengths are rounded up to a multiple of it.
+        force: Whether an output that is there is replaced.
+
+    Raises:
+        InputError: The bundle scores long texts in windows, and `long_text` does not say what to do without.
+        OutputExists: The output is there, and `force` was not given.
+        BundleError: The bundle is damaged.
+    """
+    manifest = bundle.manifest
+    policy = long_text or manifest.long_text.policy
+    if policy == "window":
+        raise InputError(
+            f"{bundle.path} scores texts of more than {manifest.max_length} tokens in windows, and a Triton ensemble "
+            'gives a row a text. Choose --long-text error or --long-text truncate; "manylabel serve" has windows.'
+        )
+    graph = bundle.read(FP32)
+    inputs = Session(graph, device="cpu").inputs
+    settings = Settings.of(manifest, inputs, long_text=policy, pad_to=pad_to)
+    thresholds = bundle.variants["fp32"].thresholds
+    tokenizer = configs.tokenizer_config(serving, inputs, {"settings": settings.to_text()})
+    with new_folder(output, force=force) as folder:
+        _model(folder / f"{serving.name}_tokenizer", tokenizer, {
+            "model.py": (Path(__file__).parent / "model.py").read_bytes(),
+            TOKENIZER: bundle.read(TOKENIZER),
+        })  # fmt: skip
+        graphs = folder / f"{serving.name}_graph"
+        _model(graphs, configs.graph_config(serving, inputs, len(bundle.labels)), {"model.onnx": graph})
+        ensemble = folder / serving.name
+        _model(ensemble, configs.ensemble_config(serving, inputs, bundle.labels, thresholds), {})
+        for each in (graphs, ensemble):
+            (each / configs.LABELS).write_text("".join(f"{label}\n" for label in _lines(bundle.labels)), "utf-8")
+
+
+def _model(folder: Path, config: str, files: dict[str, bytes]) -> None:
+    """A model of one version; an ensemble's is an empty folder."""
+    (folder / "1").mkdir(parents=True)
+    (folder / CONFIG).write_text(config, encoding="utf-8")
+    for name, content in files.items():
+        (folder / "1" / name).write_bytes(content)
+
+
+def _lines(labels: Sequence[str]) -> list[str]:
+    """Labels as lines, one each."""
+    return [" ".join(label.split()) for label in labels]

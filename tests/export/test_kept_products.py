@@ -1,0 +1,88 @@
+"""Products that int8 leaves in fp32: by name, exact, and the same bits alone and in company."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from numpy.typing import NDArray
+from tests.export.architectures import CONFIGURATIONS, LONGEST, VOCABULARY, make
+
+from manylabel_export.graph import tracing
+from manylabel_export.graph.cleaning import clean
+from manylabel_export.graph.first_token import cut_to_first_token
+from manylabel_export.graph.fusion import CPU, fuse
+from manylabel_export.graph.int8 import products_of, quantise, raise_opset
+from manylabel_export.graph.maskless import drop_mask
+from manylabel_export.graph.outputs import append_sigmoid
+
+ENGINES = ("optimum", "torch") if tracing.resolve_engine("auto") == "optimum" else ("torch",)
+each_architecture = pytest.mark.parametrize("architecture", CONFIGURATIONS)
+
+
+@cache
+def fused(architecture: str, engine: str = "auto", *, cut: bool = True) -> onnx.ModelProto:
+    """What int8 is made from."""
+    base = raise_opset(clean(append_sigmoid(tracing.trace(make(architecture), engine=engine))))
+    whole = fuse(drop_mask(base), make(architecture).config, provider=CPU)
+    return cut_to_first_token(whole)[0] if cut else whole
+
+
+def session_of(proto: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return onnxruntime.InferenceSession(proto.SerializeToString(), options, ["CPUExecutionProvider"])
+
+
+def answer(session: onnxruntime.InferenceSession, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+    found: NDArray[np.float32] = session.run(["probabilities"], {"input_ids": ids})[0]
+    return found
+
+
+def ids_of(batch: int, length: int) -> NDArray[np.int64]:
+    return np.random.default_rng(length).integers(0, VOCABULARY, (batch, length))
+
+
+@each_architecture
+def test_a_product_is_named_after_its_module_whatever_traced_it_and_cut_or_not(architecture: str) -> None:
+    names = list(products_of(fused(architecture)))
+    for engine in ENGINES:
+        assert sorted(products_of(fused(architecture, engine, cut=False))) == sorted(names)
+    assert not any(mark in name for name in names for mark in ("MatMul", "Gemm", "cut", "onnx::"))
+
+
+@each_architecture
+def test_products_in_fp32_score_a_text_the_same_alone_and_in_a_batch(architecture: str) -> None:
+    """All of them, and each second one beside int8: with many rows a text or one, before and after the cut."""
+    names = list(products_of(fused(architecture)))
+    for kept in (names, names[::2]):
+        session = session_of(quantise(fused(architecture), keep=kept))
+        for length in (1, 3, LONGEST):
+            ids = ids_of(5, length)
+            alone = np.concatenate([answer(session, ids[row : row + 1]) for row in range(5)])
+            for batch in (2, 5):
+                together = answer(session, ids[:batch])
+                np.testing.assert_array_equal(together.view(np.int32), alone[:batch].view(np.int32))
+
+
+@each_architecture
+def test_with_every_product_in_fp32_it_answers_as_pytorch(architecture: str) -> None:
+    whole = quantise(fused(architecture), keep=list(products_of(fused(architecture))))
+    assert not any(node.op_type == "MatMulIntegerToFloat" for node in whole.graph.node)
+    ids = torch.from_numpy(ids_of(5, 12))
+    with torch.no_grad():
+        expected = torch.sigmoid(make(architecture)(input_ids=ids).logits).numpy()
+    np.testing.assert_allclose(answer(session_of(whole), ids.numpy()), expected, atol=1e-5)
+
+
+def test_keeping_one_leaves_the_others_in_int8() -> None:
+    names = list(products_of(fused("bert")))
+    for name in names:
+        left = quantise(fused("bert"), keep=[name])
+        assert sum(node.op_type == "MatMulIntegerToFloat" for node in left.graph.node) == len(names) - 1

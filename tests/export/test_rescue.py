@@ -1,0 +1,231 @@
+"""Variants beyond their budget: what does harm stays in fp32, and what cannot be helped is refused with the reason."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import shutil
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from transformers import AutoModelForSequenceClassification, BertForSequenceClassification
+
+import toy
+from manylabel import Bundle, Classifier
+from manylabel.certificate import Budget
+from manylabel.cli import main
+from manylabel.errors import BudgetExceeded
+from manylabel_export import rescue
+from manylabel_export.exporting import export
+from manylabel_export.rescue import rank
+
+VALIDATION = toy.dataset(180).part("train")
+LAYER = "bert/encoder/layer.0/"
+HUGE, LARGE = 1e4, 10.0
+
+
+def poison(checkpoint: Path, folder: Path, *modules: str, by: float = HUGE) -> Path:
+    """The checkpoint with products that int8 cannot hold.
+
+    What such a product reads from one of its inputs is always 0, and its weights there are huge: in fp32 they add
+    nothing, in int8 they set the step of all others.
+    """
+    shutil.copytree(checkpoint, folder)
+    model = AutoModelForSequenceClassification.from_pretrained(folder)
+    with torch.no_grad():
+        for module in modules:
+            _silence(model, module)
+            model.get_submodule(module.replace("/", ".")).weight[:, 0] = by
+    model.save_pretrained(folder)
+    return folder
+
+
+def _silence(model: BertForSequenceClassification, module: str) -> None:
+    """Makes the first input of a product 0."""
+    layer = model.bert.encoder.layer[0]
+    if module == LAYER + "output/dense":
+        layer.intermediate.dense.bias[0] = -100  # and its GELU is 0
+        return
+    before = {
+        LAYER + "attention/output/dense": layer.attention.self.value,
+        LAYER + "intermediate/dense": layer.attention.output.LayerNorm,
+        "bert/pooler/dense": layer.output.LayerNorm,
+    }.get(module, model.bert.embeddings.LayerNorm)
+    before.weight[0] = 0
+    before.bias[0] = 0
+
+
+ALL = (
+    *(f"{LAYER}attention/self/{name}" for name in ("query", "key", "value")),
+    *(LAYER + name for name in ("attention/output/dense", "intermediate/dense", "output/dense")),
+    "bert/pooler/dense",
+)
+
+
+@pytest.fixture(scope="module")
+def poisoned(elsewhere: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint with one product that int8 cannot hold."""
+    return poison(elsewhere, tmp_path_factory.mktemp("poisoned") / "checkpoint", LAYER + "output/dense")
+
+
+def test_a_sound_model_is_left_alone(elsewhere: Path, tmp_path: Path) -> None:
+    bundle = export(elsewhere, tmp_path / "bundle", validation=VALIDATION)
+    assert [variant.rescue for variant in bundle.manifest.variants] == [None] * 3
+    assert bundle.manifest.certificate.refused == {}
+    assert bundle.manifest.certificate.budget == Budget(0.005, 0.02)
+
+
+@pytest.fixture(scope="module")
+def doubtful(elsewhere: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint whose int8 is a little beyond the usual budget."""
+    folder = tmp_path_factory.mktemp("doubtful") / "checkpoint"
+    return poison(elsewhere, folder, LAYER + "output/dense", by=LARGE)
+
+
+def test_a_wider_budget_or_none_leaves_it_as_it_is(doubtful: Path, tmp_path: Path) -> None:
+    for name, budget in (("none", None), ("wide", Budget(max_flips=0.05)), ("usual", Budget())):
+        bundle = export(doubtful, tmp_path / name, validation=VALIDATION, precisions=["int8"], budget=budget)
+        flips, found = bundle.manifest.certificate.parity["int8"].flips, bundle.variants["int8"].rescue
+        if name == "usual":
+            assert flips <= 0.02
+            assert found.kept == (LAYER + "output/dense",)
+        else:
+            assert flips > 0.02
+            assert found is None
+
+
+def test_just_the_product_that_does_harm_stays_in_fp32(
+    poisoned: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="manylabel.export")
+    bundle = export(poisoned, tmp_path / "bundle", validation=VALIDATION, precisions=["fp32", "int8"])
+    found = Bundle.open(bundle.path).variants["int8"].rescue
+    assert found is not None
+    assert found.kept == (LAYER + "output/dense",)
+    assert found.products == len(ALL)
+    assert re.match(r"\d+ of \d+ texts with a label get other labels, [1-9]\d\.\d\d%, and 2.00% are", found.reason)
+    assert found.slowdown > 0
+    parity = bundle.manifest.certificate.parity["int8"]
+    assert Budget().excess(parity) == ""
+    assert parity.alone.same == parity.alone.tried == 32
+    for said in ("int8 is beyond its budget", "rounding bert/encoder/layer.0/output/dense alone", "times as long"):
+        assert said in caplog.text
+    for name in ("README.md", "report.html"):
+        assert LAYER + "output/dense" in (bundle.path / name).read_text()
+    assert "1 of 7 products stay in fp32" in CliRunner().invoke(main, ["inspect", str(bundle.path)]).output
+
+
+def test_a_rescued_variant_scores_a_text_the_same_alone_and_in_company(poisoned: Path, tmp_path: Path) -> None:
+    bundle = export(poisoned, tmp_path / "bundle", validation=VALIDATION, precisions=["int8"])
+    classifier = Classifier.load(bundle.path, device="cpu")
+    texts = [text for text, _ in toy.examples(100, seed=9)]
+    together = classifier.predict_proba(texts)
+    np.testing.assert_array_equal(together, np.concatenate([classifier.predict_proba(text) for text in texts]))
+
+
+def test_two_products_that_do_harm_are_both_found(elsewhere: Path, tmp_path: Path) -> None:
+    bad = {LAYER + "output/dense", LAYER + "attention/output/dense"}
+    folder = poison(elsewhere, tmp_path / "checkpoint", *bad)
+    bundle = export(folder, tmp_path / "bundle", validation=VALIDATION, precisions=["int8"])
+    assert set(bundle.variants["int8"].rescue.kept) == bad
+
+
+@pytest.fixture(scope="module")
+def hopeless(elsewhere: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of which int8 can hold nothing."""
+    return poison(elsewhere, tmp_path_factory.mktemp("hopeless") / "checkpoint", *ALL)
+
+
+def test_what_cannot_be_rescued_is_refused_and_the_others_are_written(
+    hopeless: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bundle = export(hopeless, tmp_path / "bundle", validation=VALIDATION)
+    assert list(bundle.variants) == ["fp32", "fp16"]
+    bundle.verify()
+    reason = bundle.manifest.certificate.refused["int8"]
+    assert "get other labels" in reason
+    assert "of 7 products left in fp32, and more would be no int8" in reason
+    assert reason in caplog.text
+    assert reason.split(",")[0] in (bundle.path / "README.md").read_text()
+    assert "int8 was refused" in (bundle.path / "report.html").read_text()
+
+
+def test_where_nothing_is_left_nothing_is_written(hopeless: Path, tmp_path: Path) -> None:
+    with pytest.raises(BudgetExceeded, match=r"nothing is left to write\. .*get other labels"):
+        export(hopeless, tmp_path / "bundle", validation=VALIDATION, precisions=["int8"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_says_so_and_exits_accordingly(hopeless: Path, tmp_path: Path) -> None:
+    data = toy.write_csv(tmp_path / "data.csv", toy.dataset(300, per_split=100))
+    words = ["export", str(hopeless), "-o", str(tmp_path / "bundle"), "--validation", str(data), "--json"]
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 3, done.output
+    assert list(json.loads(done.stdout)["refused"]) == ["int8"]
+    assert "BudgetExceeded" in done.stderr.splitlines()[-1]
+    assert "is written without int8" in done.stderr.splitlines()[-1]
+    assert "  with 1 in fp32: " in done.stderr
+    assert list(Bundle.open(tmp_path / "bundle").variants) == ["fp32", "fp16"]
+
+
+def test_a_budget_is_the_command_s_to_widen(doubtful: Path, tmp_path: Path) -> None:
+    data = toy.write_csv(tmp_path / "data.csv", toy.dataset(300, per_split=100))
+    words = ["export", str(doubtful), "-o", str(tmp_path / "bundle"), "--validation", str(data), "--precision", "int8"]
+    done = CliRunner().invoke(main, [*words, "--max-flips", "1", "--max-f1-drop", "1"])
+    assert done.exit_code == 0, done.output
+    assert Bundle.open(tmp_path / "bundle").manifest.certificate.budget == Budget(1, 1)
+    assert Bundle.open(tmp_path / "bundle").variants["int8"].rescue is None
+
+
+def test_probes_alone_are_no_evidence(elsewhere: Path, tmp_path: Path) -> None:
+    bundle = export(elsewhere, tmp_path / "bundle", budget=Budget(0, 0))
+    assert list(bundle.variants) == ["fp32", "int8", "fp16"]
+    assert bundle.manifest.certificate.budget is None
+
+
+# The ranking
+
+
+def error_by(harm: dict[str, float], calls: list[Collection[str]]):  # type: ignore[no-untyped-def]
+    def error(names: Collection[str]) -> float:
+        calls.append(names)
+        return sum(harm[name] for name in names)
+
+    return error
+
+
+@pytest.mark.parametrize("runs", [200, 48, 10])
+def test_the_worst_comes_first_and_runs_are_bounded(runs: int) -> None:
+    """However few runs there are for 145 products: groups are parted where the harm is."""
+    products = [f"product {at}" for at in range(145)]
+    harm = {name: 1e-4 + 1e-6 * at for at, name in enumerate(products)} | {"product 17": 0.5}
+    calls: list[Collection[str]] = []
+    ranking = rank(products, error_by(harm, calls), runs=runs)
+    assert sorted(ranking) == sorted(products)
+    assert len(calls) <= runs
+    if runs >= 48:
+        assert ranking[0] == "product 17"
+    else:
+        assert "product 17" in ranking[: len(products) // (runs // 2)]
+
+
+def test_few_products_are_measured_one_by_one() -> None:
+    calls: list[Sequence[str]] = []
+    assert rank(["a", "b", "c"], error_by({"a": 1, "b": 3, "c": 2}, calls)) == ["b", "c", "a"]
+    assert [list(names) for names in calls] == [["a"], ["b"], ["c"]]
+
+
+def test_a_product_without_numbers_is_the_worst() -> None:
+    assert rank(["a", "b"], error_by({"a": 1, "b": float("inf")}, []))[0] == "b"
+
+
+def test_judgings_are_bounded_too(hopeless: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger=rescue.logger.name)
+    export(hopeless, tmp_path / "bundle", validation=VALIDATION, precisions=["fp32", "int8"])
+    tried = [record.getMessage() for record in caplog.records if " in fp32: " in record.getMessage()]
+    assert len(tried) <= 1 + 2 * np.log2(len(ALL))

@@ -1,0 +1,34 @@
+"""On the path of a process that is to die of certain texts, as of a fault in a library's native code.
+
+`KILL` in a text ends the process, `RAISE` runs out of memory, and `ONCE` ends the first process that meets it: the file
+that `MANYLABEL_TEST_ONCE` names is there from then on.
+"""
+
+import os
+import signal
+from typing import Any
+
+try:
+    from manylabel.tokenization import Tokenizer
+except ImportError:
+    pass
+else:
+    try_encode = Tokenizer.try_encode
+
+    def hostile(self: Tokenizer, texts: Any, *, first_row: int = 0) -> Any:
+        said = " ".join(text for text in texts if isinstance(text, str))
+        if "KILL" in said or ("ONCE" in said and _first()):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if "RAISE" in said:
+            raise MemoryError("as if")
+        return try_encode(self, texts, first_row=first_row)
+
+    Tokenizer.try_encode = hostile  # type: ignore[method-assign]
+
+
+def _first() -> bool:
+    try:
+        os.close(os.open(os.environ["MANYLABEL_TEST_ONCE"], os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return False
+    return True

@@ -1,0 +1,277 @@
+"""What is refused before it costs: slow, large, deep, encoded and broken requests, as bytes on the wire."""
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from manylabel import Classifier
+from wire import chunk, connected, post
+
+pytest.importorskip("uvicorn")
+
+SLOW = 0.3
+"""Seconds that headers, and then a body, may take here."""
+LARGEST = 3_000
+TEXT = b'{"inputs": "late"}'
+
+
+@pytest.fixture(scope="module")
+def url(run: Any, classifier: Classifier) -> Iterator[str]:
+    limits = {"max_body_bytes": LARGEST, "max_texts": 5, "max_characters": 100}
+    with run(classifier, header_timeout=SLOW, body_timeout=SLOW, **limits) as started:
+        yield started.url
+
+
+def _refused(url: str, request: bytes) -> tuple[int, dict[str, Any]]:
+    with connected(url) as wire:
+        wire.send(request)
+        answer = wire.answer()
+        return answer.status, json.loads(answer.body)
+
+
+def test_headers_that_do_not_end_are_not_waited_for(url: str) -> None:
+    with connected(url) as wire:
+        wire.send(b"POST /v1/classify HTTP/1.1\r\nHost: te")
+        assert wire.answer().status == 408
+        assert wire.is_closed()
+
+
+def test_a_byte_now_and_then_buys_no_time(url: str) -> None:
+    with connected(url) as wire:
+        wire.send(b"POST /v1/classify HTTP/1.1\r\nX-Slow: ")
+        for _ in range(100):
+            wire.send(b"x")
+            time.sleep(SLOW / 10)
+        assert wire.answer().status == 408
+        assert wire.is_closed()
+
+
+def test_a_connection_that_says_nothing_is_closed_without_a_word(url: str) -> None:
+    with connected(url) as wire:
+        assert wire.is_closed()
+
+
+def test_a_kept_connection_may_rest_longer_than_its_next_headers_may_take(url: str) -> None:
+    with connected(url) as wire:
+        for _ in range(2):
+            wire.send(post(TEXT) + b"\r\n")  # a line's end too much, as old clients send it, begins no request
+            assert wire.answer().status == 200
+            time.sleep(2 * SLOW)
+        wire.send(b"POST /v1")
+        assert wire.answer().status == 408
+
+
+@pytest.mark.parametrize(
+    "begun", [post(TEXT + b" " * 99)[:-50], post(chunk(b"{"), "Transfer-Encoding: chunked", length=False)]
+)
+def test_a_body_that_does_not_end_is_not_waited_for(url: str, begun: bytes) -> None:
+    with connected(url) as wire:
+        wire.send(begun)
+        answer = wire.answer()
+        assert (answer.status, json.loads(answer.body)["detail"]) == (408, "the body did not arrive within 0.3 s.")
+        assert "connection: close" in answer.head
+        assert wire.is_closed()
+
+
+def test_endless_headers_do_not_fill_the_memory(url: str) -> None:
+    with connected(url) as wire:
+        wire.send(b"POST /v1/classify HTTP/1.1\r\n" + b"X-Large: " + b"x" * 400_000)
+        assert wire.answer().status == 431
+        assert wire.is_closed()
+
+
+def test_a_body_that_says_it_is_too_large_is_not_read(url: str) -> None:
+    with connected(url) as wire:
+        wire.send(post(b"", f"Content-Length: {LARGEST + 1}", length=False))
+        answer = wire.answer()
+        assert (answer.status, json.loads(answer.body)["title"]) == (413, "Request Entity Too Large")
+        assert wire.is_closed()
+
+
+def test_a_body_of_unsaid_length_is_counted_as_it_comes(url: str) -> None:
+    with connected(url) as wire:
+        wire.send(post(b"", "Transfer-Encoding: chunked", length=False))
+        for _ in range(LARGEST // 100):
+            wire.send(chunk(b"x" * 100))
+        wire.send(chunk(b"x"))  # more is never sent
+        assert wire.answer().status == 413
+        assert wire.is_closed()
+
+
+def test_a_body_in_chunks_is_as_good(url: str) -> None:
+    with connected(url) as wire:
+        wire.send(post(chunk(TEXT[:5]) + chunk(TEXT[5:]) + b"0\r\n\r\n", "Transfer-Encoding: chunked", length=False))
+        assert wire.answer().status == 200
+        wire.send(post(TEXT))
+        assert wire.answer().status == 200
+
+
+def test_requests_that_come_at_once_are_answered_in_order(url: str) -> None:
+    with connected(url) as wire:
+        wire.send(post(TEXT) + post(b"[]") + post(b"{") + post(TEXT, path="/predict"))
+        assert [wire.answer().status for _ in range(4)] == [200, 422, 400, 200]
+
+
+def test_two_lengths_are_none(url: str) -> None:
+    """A proxy in front may go by the one, and take the rest for another client's request."""
+    smuggled = post(b"", path="/v2/repository/index")
+    for headers in (
+        ["Transfer-Encoding: chunked", f"Content-Length: {len(smuggled)}"],
+        ["Content-Length: 1", "Content-Length: 99"],
+    ):
+        with connected(url) as wire:
+            wire.send(post(b"0\r\n\r\n" + smuggled, *headers, length=False))
+            assert wire.answer().status == 400
+            assert wire.is_closed()
+
+
+@pytest.mark.parametrize(
+    "request_", [b"\x00\x01\x02\x03\r\n\r\n", b"GET\r\n\r\n", post(TEXT).replace(b"HTTP/1.1", b"HTTP/9.9")]
+)
+def test_what_is_no_http_is_refused(url: str, request_: bytes) -> None:
+    with connected(url) as wire:
+        wire.send(request_)
+        assert wire.answer().status == 400
+        assert wire.is_closed()
+
+
+@pytest.mark.parametrize(
+    "header", ["Content-Encoding: gzip", "Content-Encoding: identity, br", "Content-Type: text/plain"]
+)
+def test_other_encodings_and_kinds_are_refused(url: str, header: str) -> None:
+    status, problem = _refused(url, post(TEXT, header))
+    assert status == 415
+    assert header.split(": ")[1] in problem["detail"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/classify", b'{"inputs": "a", "more": %b}'),
+        ("/v1/classify", b'{"inputs": %b}'),
+        ("/predict", b'{"inputs": %b}'),
+        ("/", b"%b"),
+        ("/v2/models/tiny/infer", b'{"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": %b}]}'),
+    ],
+)
+def test_json_without_a_bottom_is_refused(run: Any, classifier: Classifier, path: str, body: bytes) -> None:
+    with run(classifier) as server:
+        for deep in (b"[" * 100_000, b"[" * 100_000 + b"]" * 100_000, b'{"a":' * 100_000):
+            assert _refused(server.url, post(body % deep, path=path))[0] in (400, 422)
+        with connected(server.url) as wire:
+            wire.send(post(TEXT))
+            assert wire.answer().status == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"", 400),
+        (b"{", 400),
+        (b'{"inputs": "\xff"}', 400),
+        (b'{"inputs": NaN}', 400),
+        (b'{"inputs": []}', 422),
+        (b'{"inputs": [3]}', 422),
+        (b'{"inputs": "a", "top_k": 0}', 422),
+        (b'{"inputs": "a", "thresholds": 2}', 422),
+        (b'{"inputs": ["a", "a", "a", "a", "a", "a"]}', 413),
+        (b'{"inputs": "%b"}' % (b"a" * 101), 413),
+    ],
+)
+def test_other_faults_have_their_status(url: str, body: bytes, status: int) -> None:
+    found, problem = _refused(url, post(body))
+    assert (found, problem["status"]) == (status, status)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/predict", {"error", "error_type"}),
+        ("/v2/models/tiny/infer", {"error"}),
+        ("/", {"error"}),
+        ("/v1/classify", {"title", "status", "detail", "request_id", "type"}),
+    ],
+)
+def test_every_protocol_has_its_own_words(url: str, path: str, body: set[str]) -> None:
+    for request in (post(b"{", path=path), post(TEXT, "Content-Encoding: gzip", path=path)):
+        assert set(_refused(url, request)[1]) == body
+
+
+def test_a_pair_is_no_batch(url: str) -> None:
+    status, said = _refused(url, post(b'{"inputs": ["a", "b"]}', path="/predict"))
+    assert (status, said["error_type"]) == (422, "Validation")
+    assert "a pair here" in said["error"]
+    with connected(url) as wire:
+        wire.send(post(b'{"inputs": [["a"], ["b"]]}', path="/predict") + post(b'{"inputs": ["a"]}', path="/predict"))
+        assert [len(json.loads(wire.answer().body)) for _ in range(2)] == [2, 4]
+
+
+def test_bodies_together_are_bounded(run: Any, classifier: Classifier) -> None:
+    with run(classifier, max_held_bytes=2_000, body_timeout=SLOW) as server, connected(server.url) as one:
+        one.send(post(b" " * 1_900)[:-1])
+        time.sleep(SLOW / 3)
+        assert _refused(server.url, post(b" " * 200 + TEXT))[0] == 429
+        assert one.answer().status == 408
+        with connected(server.url) as wire:  # what was held is given back
+            wire.send(post(b" " * 1_900 + TEXT))
+            assert wire.answer().status == 200
+
+
+def test_ids_are_echoed_where_they_are_harmless(url: str) -> None:
+    with connected(url) as wire:
+        wire.send(post(TEXT, "X-Request-Id: mine-1.2"))
+        assert "x-request-id: mine-1.2" in wire.answer().head
+        wire.send(post(TEXT, 'X-Request-Id: "><script>'))
+        assert "script" not in wire.answer().head
+
+
+def test_a_score_that_is_no_number_is_an_error_of_its_request_alone(run: Any, own_bundle: Any, resign: Any) -> None:
+    onnx = pytest.importorskip("onnx")
+    graph = onnx.load(own_bundle / "model.onnx")
+    (table,) = (each for each in graph.graph.initializer if each.name.endswith("word_embeddings.weight"))
+    rows = onnx.numpy_helper.to_array(table).copy()
+    rows[json.loads((own_bundle / "tokenizer.json").read_text())["model"]["vocab"]["kaputt"]] = float("nan")
+    table.CopyFrom(onnx.numpy_helper.from_array(rows, table.name))
+    onnx.save(graph, own_bundle / "model.onnx")
+    broken = Classifier.load(resign(own_bundle), device="cpu", precision="fp32")
+    with run(broken) as server, connected(server.url) as wire:
+        for path, status in (("/v1/classify", 500), ("/predict", 424), ("/v2/models/tiny/infer", 500)):
+            body = b'{"inputs": "kaputt"}'
+            if path.startswith("/v2"):
+                body = b'{"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["kaputt"]}]}'
+            wire.send(post(body, path=path) + post(TEXT))
+            refused = wire.answer()
+            assert refused.status == status
+            assert "no number" in refused.body.decode()
+            assert wire.answer().status == 200
+        assert "manylabel_non_finite_total 3.0" in server.service.expose_metrics().decode()
+
+
+def test_a_crowded_server_turns_away_unread_and_keeps_the_connection(run: Any, classifier: Classifier) -> None:
+    """In the words of each protocol; what is no text is answered as ever."""
+    body = b'{"inputs": "' + b"late " * 20_000 + b'"}'
+    with run(classifier, max_queue_tokens=1_000) as server, connected(server.url) as wire:
+        engine = server.service.engine
+        engine._scheduler.queued_tokens = 960  # as if so many waited
+        for path, word in (("/v1/classify", "title"), ("/predict", "error_type"), ("/v2/models/tiny/infer", "error")):
+            wire.send(post(body, "X-Request-Id: mine", path=path))
+            answer = wire.answer()
+            assert (answer.status, word in json.loads(answer.body)) == (429, True)
+            assert "retry-after: 1" in answer.head
+            assert "x-request-id: mine" in answer.head
+        wire.send(b"GET /health HTTP/1.1\r\nHost: test\r\n\r\n")
+        assert wire.answer().status == 200
+        wire.send(post(chunk(b"{") + b"0\r\n\r\n", "Transfer-Encoding: chunked", length=False))
+        assert wire.answer().status == 429
+        engine._scheduler.queued_tokens = 0
+        wire.send(post(TEXT))
+        assert wire.answer().status == 200
+        told = server.service.expose_metrics().decode()
+        assert 'manylabel_refusals_total{reason="full"} 4.0' in told
+        assert 'manylabel_requests_total{route="unread",status="429"} 4.0' in told
+        wire.send(post(TEXT, "Connection: close"))
+        assert wire.answer().status == 200
+        assert wire.is_closed()

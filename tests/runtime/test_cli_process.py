@@ -1,0 +1,130 @@
+"""The command line as a process: its streams, signals, locale and terminal."""
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.runtime.conftest import MAIN
+
+
+def run(
+    *arguments: object,
+    stdin: bytes = b"",
+    command: Sequence[str] = (sys.executable, "-m", "manylabel"),
+    **environment: str,
+) -> subprocess.CompletedProcess[bytes]:
+    """`manylabel` as a user calls it, in a process of its own."""
+    return subprocess.run(
+        [*command, *map(str, arguments)],
+        input=stdin,
+        env={**os.environ, **environment},
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_closed_standard_input_is_named(bundle: Path) -> None:
+    done = run("predict", bundle, command=["sh", "-c", f'exec {sys.executable} -m manylabel "$@" <&-', "sh"])
+    assert done.returncode == 2
+    assert b"standard input is closed" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_command_and_the_module_are_the_same(bundle: Path) -> None:
+    script = Path(sys.executable).with_name("manylabel")
+    answers = [
+        run("predict", bundle, "late", command=command)
+        for command in ([str(script)], [sys.executable, "-m", "manylabel"])
+    ]
+    assert [done.returncode for done in answers] == [0, 0]
+    assert answers[0].stdout == answers[1].stdout
+    assert json.loads(answers[0].stdout)["text"] == "late"
+
+
+def test_output_is_utf_8_whatever_the_locale(bundle: Path) -> None:
+    for options in ([], ["--table"]):
+        done = run(
+            "predict", bundle, "zu sp\u00e4t \u2713", *options, PYTHONIOENCODING="ascii", LC_ALL="C", PYTHONUTF8="0"
+        )
+        assert done.returncode == 0, done.stderr
+        assert "zu sp\u00e4t \u2713" in done.stdout.decode("utf-8")
+
+
+def test_an_argument_that_is_no_utf_8_is_answered(bundle: Path) -> None:
+    for options in ([], ["--table"]):
+        command = [sys.executable, "-m", "manylabel", "predict", str(bundle), *options]
+        done = subprocess.run([*map(os.fsencode, command), b"late \xff"], capture_output=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+        assert "late \ufffd" in done.stdout.decode("utf-8")
+
+
+def test_a_reader_that_leaves_ends_it_quietly(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "texts").write_text("the parcel was late\n" * 20_000)
+    with (tmp_path / "texts").open("rb") as texts:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "manylabel", "predict", str(bundle)],
+            stdin=texts,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+    assert process.stdout
+    assert process.stderr
+    assert json.loads(process.stdout.readline())["text"] == "the parcel was late"
+    process.stdout.close()
+    said = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(60) == 1
+    assert said == b""
+
+
+def test_an_interruption_ends_it_without_a_traceback(bundle: Path) -> None:
+    """Python ignores the signal where its parent did, as a shell's background jobs do; hence the first line."""
+    script = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n{MAIN}"
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, "predict", str(bundle)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdin
+    assert process.stdout
+    assert process.stderr
+    process.stdin.write(b"late\n" * 2000)  # more than one buffer, so that the first answers come before the end
+    process.stdin.flush()
+    process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert said.split() == [b"Aborted!"]
+
+
+def test_on_a_terminal_texts_are_answered_as_they_are_typed(bundle: Path) -> None:
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "manylabel", "predict", str(bundle)], stdin=theirs, stdout=theirs, stderr=theirs
+    )
+    os.close(theirs)
+    said = b""
+
+    def read_until(mark: str) -> None:
+        nonlocal said
+        while mark.encode() not in said:
+            said += os.read(ours, 4096)
+
+    try:
+        read_until("end with Ctrl-D")
+        os.write(ours, b"the parcel was late\n")
+        read_until("user experience")  # the answer to the first line, before there is a second
+        os.write(ours, b"\x04")
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+    assert "✓" in said.decode()
