@@ -22,8 +22,8 @@ help: ## show this list
 demo: .venv/ready .venv-runtime/ready ## train, export and answer on the example reviews (about 5 minutes)
 	examples/demo.sh
 
-# Without test-clients and test-engines, whose environments bring some hundred packages and half a gigabyte: for changes to
-# the server and to the engines, to be called for themselves.
+# Without test-clients, which CI calls beside, and test-engines: their environments bring some hundred packages and half a
+# gigabyte, for changes to the server and to the engines.
 test: lint test-workbench test-transformers5 test-runtime ## every test but the long proofs, other people's clients and engines
 
 lint: .venv/ready
@@ -145,6 +145,12 @@ results-mobasa: .venv/ready ## German: multilingual-e5-small on MobASA, 17 label
 readme: .venv/ready ## draw the README's tables from the committed results
 	$(WORKBENCH) -m manylabel_bench.readme README.md
 
+results-calibration: .venv/ready ## calibration, floors and guarantees, of the runs that the two above leave
+	$(WORKBENCH) -m manylabel_bench.calibration build/goemotions-run --data $(DATA)/goemotions/data.csv \
+	    --output benchmarks/results/calibration-goemotions --title "Calibration and goals: GoEmotions with MiniLM-L6"
+	$(WORKBENCH) -m manylabel_bench.calibration build/mobasa-run --data $(DATA)/mobasa/data.csv \
+	    --output benchmarks/results/calibration-mobasa --title "Calibration and goals: MobASA with multilingual-e5-small"
+
 # Which loss: BENCH_LOSSES trains a model for every loss and seed, and goes on where it was interrupted.
 BENCH_LOSSES := $(WORKBENCH) -m manylabel_bench.losses
 
@@ -174,7 +180,8 @@ results-add-label: .venv/ready ## what a model forgets when a label is added: MA
 	    --output benchmarks/results/add-label --title "A label added to a model of seven: MAMS-ACSA with MiniLM-L6"
 
 results-splits: .venv/ready ## splits at random, by iterative-stratification and ours, on all sets: a minute, nothing is trained
-	$(WORKBENCH) -m manylabel_bench.splits $(patsubst %,--data $(DATA)/%/data.csv,goemotions mobasa mams_acsa steam_review_aspect) \
+	$(WORKBENCH) $(PIP) install --upgrade --no-deps --target build/iterative-stratification iterative-stratification==0.1.9
+	PYTHONPATH=build/iterative-stratification $(WORKBENCH) -m manylabel_bench.splits $(patsubst %,--data $(DATA)/%/data.csv,goemotions mobasa mams_acsa steam_review_aspect) \
 	    --output benchmarks/results/splits
 
 results-label-noise: .venv/ready ## labels removed at random: how many of the first suggestions of review-labels are among them
@@ -197,11 +204,21 @@ results-drift: .venv/ready build/goemotions/bundle.json ## drift: quiet on GoEmo
 build/goemotions/bundle.json:
 	$(MAKE) build-goemotions
 
-# The server beside others and under load, about 20 minutes; the model is trained first where results-goemotions has not.
-results-server: .venv/ready .venv-rivals/ready ## the server: speed beside FastAPI and infinity-emb, and how it holds its load
-	test -f build/goemotions/bundle.json || $(MAKE) build-goemotions
-	$(WORKBENCH) -m manylabel_bench.serving build/goemotions --checkpoint build/goemotions-run \
-	    --data $(DATA)/goemotions/data.csv --rivals .venv-rivals/bin/python --output benchmarks/results/server
+results-scaling: .venv/ready build/goemotions/bundle.json ## what a core and what two score, and each step of scoring a file by itself (MiniLM)
+	$(WORKBENCH) -m manylabel_bench.scaling build/goemotions --data $(DATA)/goemotions/data.csv --output benchmarks/results/scaling
+
+# Needs no quiet machine: it counts rows.
+results-kills: .venv-engines/ready build/tiny-bundle ## a million rows with a process killed every ten seconds: the command, Ray, Spark
+	for engine in command ray spark; do \
+	    $(ENGINES) -m manylabel_bench.killing build/tiny-bundle --engine $$engine --output benchmarks/results/scoring; done
+
+# The server beside others and under load, about 5 minutes each.
+BENCH_SERVER := $(WORKBENCH) -m manylabel_bench.serving build/goemotions --checkpoint build/goemotions-run \
+    --data $(DATA)/goemotions/data.csv --rivals .venv-rivals/bin/python --output benchmarks/results/server
+
+results-server: .venv/ready .venv-rivals/ready build/goemotions/bundle.json ## the server: speed beside FastAPI and infinity-emb, and how it holds its load
+	$(BENCH_SERVER) --part speed
+	$(BENCH_SERVER) --part load
 
 clean: ## remove environments and everything built
 	rm -rf .venv .venv-transformers5 .venv-runtime .venv-clients .venv-rivals .venv-engines build dist

@@ -33,7 +33,7 @@ class Wire:
 
     def answer(self) -> Answer:
         """The next whole response."""
-        while not (found := re.match(rb"HTTP/1\.1 (\d+)[^\r]*\r\n(.*?)\r\n\r\n", self._received, re.DOTALL)):
+        while not (found := re.match(rb"HTTP/1\.1 (\d+)[^\r]*(.*?)\r\n\r\n", self._received, re.DOTALL)):
             self._more()
         head = found[2].decode().lower()
         length = int((re.search(r"content-length: (\d+)", head) or [0, 0])[1])

@@ -175,7 +175,7 @@ def test_a_run_measures_speed_and_load_and_writes_them_down(result: tuple[dict[s
     assert 0 <= document["speed"]["accuracy"]["manylabel serve"]["micro_f1"] <= 1
     load = document["load"]
     assert load["steady"]["sent"] == load["steady"]["answered"] + load["steady"]["refused"] + load["steady"]["lost"]
-    assert load["overload"]["rate"] == pytest.approx(2 * load["capacity_per_second"])
+    assert load["overload"]["rate"] == pytest.approx(2 * load["overload"]["capacity"]["before"])
     assert load["spike"]["live_ms"]["max"] > 0
     assert len(document["promises"]) == 11
     for each in document["promises"]:

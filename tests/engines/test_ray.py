@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.engines.conftest import ROWS, assert_same_answers
 
-from manylabel.errors import DataError, JobChanged
+from manylabel.errors import DataError, InputError, JobChanged
 from manylabel.scoring import Options
 from manylabel.scoring.run import Request
 
@@ -75,12 +75,14 @@ def test_a_text_that_always_ends_the_process_does_so_for_a_finite_time(bundle: P
         score(given, bundle, actors=1, retries=1).take_all()
 
 
-def test_a_column_that_is_not_there_is_told_before_any_work(bundle: Path) -> None:
+def test_faults_of_the_call_are_told_before_any_work(bundle: Path) -> None:
     from manylabel.engines.ray import score
 
     given = ray.data.from_items([{"other": "late"}])
     with pytest.raises(DataError, match="no column 'text'"):
         score(given, bundle)
+    with pytest.raises(InputError, match="between 0 and 1"):
+        score(given, bundle, text_column="other", thresholds=2)
 
 
 def test_shards_are_committed_once_and_gone_on_with(bundle: Path, tmp_path: Path, hostile: Path) -> None:

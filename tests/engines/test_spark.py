@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tests.engines.conftest import ROOT, ROWS, assert_same_answers, scored_by_command
 
-from manylabel.errors import DataError, InputError
+from manylabel.errors import DataError, InputError, UnknownLabel
 
 pytest.importorskip("pyspark")
 pa = pytest.importorskip("pyarrow")
@@ -111,6 +111,8 @@ def test_faults_of_the_call_are_told_before_any_work(spark: Any, bundle: Path, t
             score(given, bundle, **fault)
     with pytest.raises(DataError, match="columns named 'error'"):
         score(given.withColumnRenamed("id", "error"), bundle)
+    with pytest.raises(UnknownLabel, match="no label 'prize'"):
+        score(given, bundle, thresholds={"prize": 0.5})
     with pytest.raises(InputError, match="there is no bundle"):
         score(given, tmp_path / "none")
 

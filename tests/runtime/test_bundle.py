@@ -257,6 +257,22 @@ WRONG: dict[str, tuple[Edit, str]] = {
     "a file with NUL": (list_file("a\0b"), "lacks"),
     "an unknown field": (lambda m: m.update(colour="red"), "unknown field colour"),
     "a missing field": (lambda m: m.pop("metrics"), "field metrics is missing"),
+    "a variant without certificate": (
+        lambda m: m["certificate"]["parity"].pop("int8"),
+        "the certificate does not speak of int8",
+    ),
+    "a certificate of other labels": (
+        lambda m: m["certificate"]["parity"]["int8"]["labels"].pop("price"),
+        "the certificate of int8 is not of this bundle",
+    ),
+    "a certificate of another precision": (
+        lambda m: m["certificate"]["parity"].update(int4=m["certificate"]["parity"]["int8"]),
+        "the certificate of int4 is not of this bundle",
+    ),
+    "a certificate without a figure": (
+        lambda m: m["certificate"]["parity"]["int8"]["quality"].pop("macro_f1"),
+        "quality: field macro_f1 is missing",
+    ),
     "an unknown policy": (lambda m: m["long_text"].update(policy="guess"), "policy: found str 'guess'"),
     "a negative overlap": (lambda m: m["long_text"].update(overlap=-5), "overlap of -5"),
     "no windows": (lambda m: m["long_text"].update(max_windows=0), "0 windows"),

@@ -84,7 +84,7 @@ def main(
 def _about(versions: dict[str, str]) -> dict[str, Any]:
     """How and on what a part is measured."""
     machine = describe()
-    machine["versions"] |= versions
+    machine["versions"] = {**machine["versions"], **versions}
     return {"command": shlex.join(["python", "-m", "manylabel_bench.serving", *sys.argv[1:]]), "machine": machine}
 
 

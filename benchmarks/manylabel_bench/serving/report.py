@@ -72,8 +72,11 @@ def _speed(speed: dict[str, Any]) -> Iterator[str]:
 def _load(load: dict[str, Any]) -> Iterator[str]:
     yield from ("", "## Load", "")
     yield (
-        f"Capacity, 32 requests always under way: {load['capacity_per_second']:,.0f} requests/s. Every request "
-        f"has a deadline of {load['deadline_ms']:,.0f} ms. A tenfold spike is ten times the steady load."
+        f"Capacity, 32 requests always under way: {load['capacity_per_second']:,.0f} requests/s at first, "
+        f"{_around(load['overload'])} around the surge to twice of it, {_around(load['spike'])} around the spike of "
+        f"ten times the steady load. Every request has a deadline of {load['deadline_ms']:,.0f} ms. Before and after a "
+        "surge runs half of capacity; it is normal again once everything is answered, and nine in ten of each second "
+        "within twice the p99 from before."
     )
     rows = []
     for name in ("steady", "overload", "spike"):
@@ -95,6 +98,12 @@ def _load(load: dict[str, Any]) -> Iterator[str]:
         )
     head = ("", "sent/s", "answered/s", "refused", "lost", "p50 ms", "p99 ms", "429 in, p99 ms", "live, max ms")
     yield from ("", *_table((*head, "normal after s", "MB"), rows))
+    for name, of in (("overload", "At twice capacity"), ("spike", "In the spike")):
+        if cores := load[name]["cores"]:
+            yield from (
+                "",
+                f"{of}, the server keeps {cores['server']:.2f} cores busy, the generator {cores['generator']:.2f}.",
+            )
     slow, memory = load["slow_sockets"], load["memory_mb"]
     rise = f"{slow['rise']:+.0%} (medians of {len(slow['p99_ms']['with'])} rounds in turns); {slow['lost']} lost"
     memory_mb = ", ".join(f"{memory[name]:,.0f} MB {name}" for name in ("before", "after", "peak"))
@@ -103,6 +112,10 @@ def _load(load: dict[str, Any]) -> Iterator[str]:
         f"{slow['sockets']} sockets that send a byte a second change the p99 at half of capacity by {rise}.",
     )
     yield from ("", f"Memory: {memory_mb}.")
+
+
+def _around(surge: dict[str, Any]) -> str:
+    return f"{surge['capacity']['before']:,.0f} and {surge['capacity']['after']:,.0f}"
 
 
 def _ms(latency: dict[str, float], name: str) -> str:

@@ -131,6 +131,11 @@ class Server:
         fields = dict(line.split(":", 1) for line in lines if ":" in line)
         return tuple(int(fields[name].split()[0]) / 1024 for name in ("VmRSS", "VmHWM"))  # type: ignore[return-value]
 
+    def cpu_seconds(self) -> float:
+        """Processor time that the process has taken so far."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
 
 @contextmanager
 def started(kind: Kind, text: str, log: Path) -> Iterator[Server]:

@@ -5,7 +5,7 @@ thresholds, files or bundles. It takes a loaded model and returns graphs in memo
 
 In reading order: `tracing` (PyTorch to ONNX), `outputs` (the sigmoid), `cleaning` (the graph for everyone),
 `maskless` (nothing that equally long texts do not need, by `intervals` and `mean`), `fusion` with `attention` (larger
-operators), `first_token` (the last layer for one token), `int8`, `fp16`; `editor` is their common tool, and
+operators), `first_token` (the last layer for one token), `lookups` (smaller tables), `int8`, `fp16`; `editor` is their common tool, and
 `agreement` refuses what a step got wrong.
 """
 
@@ -25,6 +25,7 @@ from manylabel_export.graph.first_token import cut_to_first_token
 from manylabel_export.graph.fp16 import halve
 from manylabel_export.graph.fusion import CPU, CUDA, check_counts, count_fusions, fuse
 from manylabel_export.graph.int8 import products_of, quantise, raise_opset
+from manylabel_export.graph.lookups import halve_lookups
 from manylabel_export.graph.maskless import drop_mask
 from manylabel_export.graph.outputs import append_sigmoid
 from manylabel_export.graph.tracing import pytorch_answer, resolve_engine, trace
@@ -105,7 +106,7 @@ def _fp32(base: onnx.ModelProto, model: PreTrainedModel) -> Graph:
 
 def _int8(base: onnx.ModelProto, model: PreTrainedModel) -> Graph:
     fused = _fused(raise_opset(base), model, CPU)
-    made = partial(quantise, fused.proto)
+    made = partial(quantise, halve_lookups(fused.proto))
     return replace(fused, precision="int8", proto=made(), products=products_of(fused.proto), _made=made)
 
 

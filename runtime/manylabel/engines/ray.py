@@ -23,7 +23,7 @@ from manylabel.scoring.columns import Probabilities
 from manylabel.scoring.job import Job
 from manylabel.scoring.run import Progress, Request, run
 from manylabel.scoring.shard import Commit, read_commit
-from manylabel.scoring.tables import Form, answered_batches, answered_schema
+from manylabel.scoring.tables import Form, answered_frame, answered_schema
 from manylabel.scoring.watching import Loading, Watch
 from manylabel.streaming import WINDOW_TEXTS
 from manylabel.variants import Precision
@@ -72,9 +72,10 @@ def score(
         InputError: There is no bundle, or no such variant in it.
         BundleError: The bundle is damaged.
         DataError: There is no such column of strings, or one has a name of the answer's.
+        UnknownLabel: A threshold is given for a label that is not there.
     """
     recipe = Recipe.of(bundle, device=device, precision=precision, threads=threads)
-    form = Form(text_column, probabilities, prefix, thresholds)
+    form = recipe.checked(Form(text_column, probabilities, prefix, thresholds))
     known = dataset.schema(fetch_if_missing=False)
     if known is not None and isinstance(known.base_schema, pa.Schema):  # else the first batch tells
         answered_schema(known.base_schema, recipe.labels, form)
@@ -170,8 +171,7 @@ class _Answers:
         self._form = form
 
     def __call__(self, table: Any) -> Any:
-        batches = list(answered_batches(self._classifier, table.to_batches(), self._form))
-        return pa.Table.from_batches(batches) if batches else table
+        return answered_frame(self._classifier, table, self._form)
 
 
 class _Shards:

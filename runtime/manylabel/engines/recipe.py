@@ -7,7 +7,9 @@ from pathlib import Path
 
 from manylabel.bundle import Bundle
 from manylabel.classifier import Classifier
+from manylabel.decisions import resolve_thresholds
 from manylabel.errors import BundleError
+from manylabel.scoring.tables import Form
 from manylabel.session import Device, resolve_device
 from manylabel.variants import Precision, choose_variant
 
@@ -50,6 +52,16 @@ class Recipe:
         """The same, on so many cores."""
         return replace(self, threads=threads)
 
+    def checked(self, form: Form) -> Form:
+        """A form whose thresholds fit the labels: told here, before any process is started.
+
+        Raises:
+            UnknownLabel: A threshold is given for a label that is not there.
+            InputError: A threshold is not between 0 and 1, or there are too many or too few.
+        """
+        resolve_thresholds(form.thresholds, self.labels, [0.5] * len(self.labels))
+        return form
+
     def classifier(self) -> Classifier:
         """This process's classifier: loaded by the first who asks, after any fork, and kept for all others.
 
@@ -60,7 +72,7 @@ class Recipe:
         return _loaded(self, getpid())
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=1)  # by the process as well: what was loaded before a fork is of no use after it
 def _loaded(recipe: Recipe, process: int) -> Classifier:
     classifier = Classifier.load(recipe.path, device=recipe.device, precision=recipe.precision, threads=recipe.threads)
     if classifier.bundle.digest != recipe.digest:

@@ -11,6 +11,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
+import pyarrow as pa
+
 from manylabel.decisions import Thresholds
 from manylabel.engines.recipe import Recipe
 from manylabel.errors import DataError, MissingDependency
@@ -56,9 +58,10 @@ def score(
         InputError: There is no bundle, or no such variant in it.
         BundleError: The bundle is damaged.
         DataError: There is no such column of strings, or one has a name of the answer's.
+        UnknownLabel: A threshold is given for a label that is not there.
     """
     recipe = Recipe.of(bundle, device=device, precision=precision)
-    form = Form(text_column, probabilities, prefix, thresholds)
+    form = recipe.checked(Form(text_column, probabilities, prefix, thresholds))
 
     def answer(batches: Iterable[Any]) -> Iterator[Any]:
         batches = iter(batches)
@@ -76,4 +79,4 @@ def _schema(given: StructType, labels: tuple[str, ...], form: Form) -> StructTyp
         raise DataError(f"the column {form.text_column!r} is {kind.simpleString()}, not string. Cast it.")
     answer = answer_fields(labels, form.probabilities, form.prefix)
     check_apart(given, answer)
-    return StructType([*given.fields, *from_arrow_schema(answer).fields])
+    return StructType([*given.fields, *from_arrow_schema(pa.schema(answer)).fields])

@@ -50,6 +50,8 @@ class DeadlineProtocol(HttpToolsProtocol):
         refusal = self._refusal(self.parser.get_method(), self.url, self.headers) if free else None
         if refusal is None:
             super().on_headers_complete()
+            if self.scope["method"] != "HEAD":  # else no body would follow
+                self.cycle.transport = _Together(self.transport)  # type: ignore[assignment]  # as far as a cycle asks
             return
         self._skipping = True
         self.transport.write(refusal)
@@ -102,3 +104,31 @@ class DeadlineProtocol(HttpToolsProtocol):
         if self._header_bytes and (self.cycle is None or self.cycle.response_complete):
             self.transport.write(b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
         self.transport.close()
+
+
+class _Together:
+    """A transport for one response, whose head goes out with the first part of its body.
+
+    uvicorn writes them apart: two packets, for which the client wakes up twice.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head = b""
+        self._begun = False
+
+    def write(self, data: bytes) -> None:
+        if not self._begun and not data.startswith(b"HTTP/1.1 100 "):
+            self._begun = True
+            self._head = data
+            return
+        self._transport.write(self._head + data)
+        self._head = b""
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+    def close(self) -> None:
+        if self._head:
+            self._transport.write(self._head)
+        self._transport.close()

@@ -105,3 +105,12 @@ def test_file_systems_that_pyarrow_lacks_come_from_fsspec(monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, "fsspec", None)
     with pytest.raises(MissingDependency, match="pip install fsspec"):
         storage.status("memory://folder/x.csv")
+
+
+def test_each_scheme_finds_its_file_system() -> None:
+    """Without asking it anything: there is no network."""
+    pytest.importorskip("huggingface_hub")
+    system, path = storage._resolve("gs://bucket/folder/x.csv")
+    assert (type(system).__name__, path) == ("GcsFileSystem", "bucket/folder/x.csv")
+    system, path = storage._resolve("hf://datasets/owner/name/x.csv")
+    assert (type(system.handler.fs).__name__, path) == ("HfFileSystem", "datasets/owner/name/x.csv")

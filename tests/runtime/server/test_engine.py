@@ -1,6 +1,8 @@
 """The engine: real threads and a real model between an event loop and the scheduler."""
 
 import asyncio
+import os
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 
@@ -8,7 +10,7 @@ import numpy as np
 import pytest
 
 from manylabel import Classifier, InvalidText
-from manylabel.server.engine import DeadlineExceeded, Engine, Full
+from manylabel.server.engine import STEP_BACK, DeadlineExceeded, Engine, Full
 from manylabel.server.model import Computed, Model
 from manylabel.server.scheduler import Policy
 
@@ -173,3 +175,13 @@ def test_threads_end_when_the_engine_closes(classifier: Classifier) -> None:
         thread.join(10)
     assert len(started) == 2
     assert not any(thread.is_alive() for thread in started)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread has no priority of its own")
+def test_threads_that_compute_leave_the_cores_to_the_event_loop(classifier: Classifier) -> None:
+    engine = Engine(Model("tiny", classifier), POLICY)
+    asyncio.run(engine.answer(["late"] * 50, 10))  # both have begun
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    found = [os.getpriority(os.PRIO_PROCESS, thread.native_id or 0) for thread in engine._threads]
+    engine.close()
+    assert found == [min(19, own + STEP_BACK)] * 2

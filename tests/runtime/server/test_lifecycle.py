@@ -39,7 +39,7 @@ class Process:
         self.log: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        self.url = self.wait_for(r"http://127\.0\.0\.1:\d+")
+        self.url = self.wait_for(r"http://[\d.]+:\d+")
 
     def _read(self) -> None:
         for line in self._process.stderr or ():
@@ -121,6 +121,11 @@ def test_the_key_is_asked_for_and_never_logged(bundle: Path, start: Start) -> No
     assert _ask(process).status_code == 200
     assert httpx.get(f"{process.url}/v2/health/ready").json() == {"ready": True}
     assert KEY not in "".join(process.log)
+
+
+def test_who_listens_to_the_whole_network_without_a_key_is_warned(bundle: Path, start: Start) -> None:
+    start(bundle, "--host", "0.0.0.0").wait_for("0.0.0.0 is not loopback and there is no key")
+    assert "not loopback" not in "".join(start(bundle, "--host", "0.0.0.0", key=KEY).log)
 
 
 def test_a_reload_switches_and_a_failed_one_keeps_the_old(bundle: Path, own_bundle: Path, start: Start) -> None:

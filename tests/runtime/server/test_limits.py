@@ -275,3 +275,13 @@ def test_a_crowded_server_turns_away_unread_and_keeps_the_connection(run: Any, c
         wire.send(post(TEXT, "Connection: close"))
         assert wire.answer().status == 200
         assert wire.is_closed()
+
+
+def test_who_asks_whether_to_go_on_is_told_and_a_head_alone_is_sent(url: str) -> None:
+    with connected(url) as wire:
+        wire.send(post(TEXT, "Expect: 100-continue")[: -len(TEXT)])
+        assert wire.answer().status == 100
+        wire.send(TEXT)
+        assert wire.answer().status == 200
+        wire.send(b"HEAD /health HTTP/1.1\r\nHost: test\r\n\r\n")
+        assert wire.answer().status == 200

@@ -65,3 +65,23 @@ def test_the_facts_are_those_of_the_server(server: Any, classifier: Classifier) 
     assert found["max_concurrent_requests"] == server.service.settings.max_queue_tokens // 2 + 2
     assert found["max_batch_tokens"] == 512
     assert found["max_input_length"] == classifier.bundle.manifest.max_length
+
+
+def test_an_answer_says_where_its_time_went(server: Any) -> None:
+    response = httpx.post(f"{server.url}/v1/classify", json={"inputs": "late"})
+    parts = dict(part.split(";dur=") for part in response.headers["server-timing"].split(", "))
+    assert list(parts) == ["queue", "tokenize", "inference", "total"]
+    spent = [float(each) for each in parts.values()]
+    assert 0 < sum(spent[:3]) <= spent[3]
+
+
+def test_other_origins_are_let_in_by_name_only(server: Any, run: Any, classifier: Classifier) -> None:
+    friend, stranger = {"Origin": "https://friend.example"}, {"Origin": "https://stranger.example"}
+    allowed = "access-control-allow-origin"
+    assert allowed not in httpx.get(f"{server.url}/health", headers=friend).headers
+    with run(classifier, cors_origins=("https://friend.example",)) as open_one:
+        assert httpx.get(f"{open_one.url}/health", headers=friend).headers[allowed] == "https://friend.example"
+        assert allowed not in httpx.get(f"{open_one.url}/health", headers=stranger).headers
+        open_one.service.engine._scheduler.queued_tokens = 10**6  # as if so many waited
+        refused = httpx.post(f"{open_one.url}/v1/classify", json={"inputs": "late"}, headers=friend)
+        assert (refused.status_code, refused.headers[allowed]) == (429, "https://friend.example")

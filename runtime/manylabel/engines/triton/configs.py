@@ -59,7 +59,6 @@ def graph_config(serving: Serving, inputs: Sequence[str], n_labels: int) -> str:
         [
             f"name: {quoted(serving.name + '_graph')}",
             'backend: "onnxruntime"',
-            'default_model_filename: "model.onnx"',
             f"max_batch_size: {serving.max_batch_size}",
             *_tensors("input", dict.fromkeys(inputs, -1)),
             *_tensors("output", {"probabilities": n_labels}),

@@ -1,16 +1,16 @@
 """A bundle into a folder that Triton serves."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from manylabel.bundle import FP32, TOKENIZER, Bundle
+from manylabel.bundle import TOKENIZER, Bundle
 from manylabel.engines.triton import configs
 from manylabel.engines.triton.configs import Serving
 from manylabel.engines.triton.tokenising import Settings
 from manylabel.errors import InputError
 from manylabel.folders import new_folder
 from manylabel.session import Session
+from manylabel.variants import choose_variant
 
 CONFIG = "config.pbtxt"
 
@@ -35,7 +35,8 @@ def write_repository(
         force: Whether an output that is there is replaced.
 
     Raises:
-        InputError: The bundle scores long texts in windows, and `long_text` does not say what to do without.
+        InputError: The bundle scores long texts in windows, and `long_text` does not say what to do without; or it has
+            no fp32 graph.
         OutputExists: The output is there, and `force` was not given.
         BundleError: The bundle is damaged.
     """
@@ -46,10 +47,10 @@ def write_repository(
             f"{bundle.path} scores texts of more than {manifest.max_length} tokens in windows, and a Triton ensemble "
             'gives a row a text. Choose --long-text error or --long-text truncate; "manylabel serve" has windows.'
         )
-    graph = bundle.read(FP32)
+    variant = choose_variant(bundle, "cpu", "fp32")
+    graph = bundle.read(variant.file)
     inputs = Session(graph, device="cpu").inputs
     settings = Settings.of(manifest, inputs, long_text=policy, pad_to=pad_to)
-    thresholds = bundle.variants["fp32"].thresholds
     tokenizer = configs.tokenizer_config(serving, inputs, {"settings": settings.to_text()})
     with new_folder(output, force=force) as folder:
         _model(folder / f"{serving.name}_tokenizer", tokenizer, {
@@ -59,9 +60,10 @@ def write_repository(
         graphs = folder / f"{serving.name}_graph"
         _model(graphs, configs.graph_config(serving, inputs, len(bundle.labels)), {"model.onnx": graph})
         ensemble = folder / serving.name
-        _model(ensemble, configs.ensemble_config(serving, inputs, bundle.labels, thresholds), {})
+        _model(ensemble, configs.ensemble_config(serving, inputs, bundle.labels, variant.thresholds), {})
+        names = "".join(f"{' '.join(label.split())}\n" for label in bundle.labels)  # a line each
         for each in (graphs, ensemble):
-            (each / configs.LABELS).write_text("".join(f"{label}\n" for label in _lines(bundle.labels)), "utf-8")
+            (each / configs.LABELS).write_text(names, encoding="utf-8")
 
 
 def _model(folder: Path, config: str, files: dict[str, bytes]) -> None:
@@ -70,8 +72,3 @@ def _model(folder: Path, config: str, files: dict[str, bytes]) -> None:
     (folder / CONFIG).write_text(config, encoding="utf-8")
     for name, content in files.items():
         (folder / "1" / name).write_bytes(content)
-
-
-def _lines(labels: Sequence[str]) -> list[str]:
-    """Labels as lines, one each."""
-    return [" ".join(label.split()) for label in labels]
