@@ -5,8 +5,8 @@ thresholds, files or bundles. It takes a loaded model and returns graphs in memo
 
 In reading order: `tracing` (PyTorch to ONNX), `outputs` (the sigmoid), `cleaning` (the graph for everyone),
 `maskless` (nothing that equally long texts do not need, by `intervals` and `mean`), `fusion` with `attention` (larger
-operators), `first_token` (the last layer for one token), `lookups` (smaller tables), `int8`, `fp16`; `editor` is their common tool, and
-`agreement` refuses what a step got wrong.
+operators), `first_token` (the last layer for one token), `lookups` (smaller tables), `int8`, `fp16`; `editor` is their
+common tool, and `agreement` refuses what a step got wrong.
 """
 
 from __future__ import annotations

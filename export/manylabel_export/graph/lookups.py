@@ -1,7 +1,7 @@
 """Tables that are looked up, in half precision: most of a small model's bytes, and none of its time.
 
-A table's row goes into a normalisation, which rounds to fp32 whatever it gets; fp16 keeps eleven bits of every weight. Of
-MiniLM-L6 in int8 the tables were 47 of 59 MB.
+A table's row goes into a normalisation, which rounds to fp32 whatever it gets, and fp16 keeps eleven bits of every
+weight. Of MiniLM-L6 in int8 the tables were 47 of 59 MB.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def _halve(editor: Editor, node: onnx.NodeProto) -> None:
         return
     halved = editor.add_constant(table.astype(np.float16), f"{node.input[0]}_fp16")
     rows = editor.add("Gather", [halved, node.input[1]], "rows_fp16", axis=_axis(node))
-    editor.redirect(node.output[0], editor.add("Cast", [rows], "rows", to=TensorProto.FLOAT))
+    editor.supersede(node.output[0], editor.add("Cast", [rows], "rows", to=TensorProto.FLOAT))
 
 
 def _axis(node: onnx.NodeProto) -> int:
