@@ -142,8 +142,9 @@ results-mobasa: .venv/ready ## German: multilingual-e5-small on MobASA, 17 label
 	$(MANYLABEL) bench build/mobasa --checkpoint build/mobasa-run --data $(DATA)/mobasa/data.csv \
 	    --output benchmarks/results/mobasa-e5 --title "MobASA with multilingual-e5-small"
 
-readme: .venv/ready ## draw the README's tables from the committed results
+readme: .venv/ready ## draw the README's tables, and how far we reach, from the committed results
 	$(WORKBENCH) -m manylabel_bench.readme README.md
+	$(WORKBENCH) -m manylabel_bench.reach benchmarks/results
 
 results-calibration: .venv/ready ## calibration, floors and guarantees, of the runs that the two above leave
 	$(WORKBENCH) -m manylabel_bench.calibration build/goemotions-run --data $(DATA)/goemotions/data.csv \

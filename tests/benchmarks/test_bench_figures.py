@@ -9,11 +9,11 @@ import pytest
 from conftest import ROOT
 from manylabel import Bundle
 from manylabel.errors import DataError
-from manylabel_bench import plots, readme, tables
+from manylabel_bench import plots, reach, readme, tables
 from manylabel_bench.contenders import RIVALS, Kind, Setting, kind_of
 from manylabel_bench.figures import figures
 from manylabel_bench.peak import operations_per_token
-from manylabel_bench.result import check_same
+from manylabel_bench.result import check_same, read
 from manylabel_bench.statistics import interval, percentile
 from manylabel_bench.workload import gather, padding_share
 from manylabel_export.dataset import Dataset
@@ -151,3 +151,23 @@ def test_the_readmes_tables_are_those_of_the_committed_results() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert text.count("<!-- bench ") >= 2
     assert readme.filled(text, ROOT / "benchmarks" / "results") == text
+
+
+def test_how_far_we_reach_is_what_the_committed_results_say() -> None:
+    results = ROOT / "benchmarks" / "results"
+    found = reach.page({name: read(results / name) for name in (reach.GOEMOTIONS, reach.MIX)})
+    assert (results / reach.PAGE).read_text(encoding="utf-8") == found
+    assert tables.ABSENT not in found
+
+
+def test_verdicts_on_aims() -> None:
+    more = reach.Aim("", 2, 4, lambda results: results["a"]["x"])
+    less = reach.Aim("", 2, 1, lambda results: results["a"]["x"], most=True)
+    verdicts = {x: [aim.row({"a": {"x": x}})[-1] for aim in (more, less)] for x in (0.5, 1.5, 2.5, 4.0)}
+    assert verdicts == {
+        0.5: ["75% short", "stretch"],
+        1.5: ["25% short", "reached"],
+        2.5: ["reached", "20% short"],
+        4.0: ["stretch", "50% short"],
+    }
+    assert more.row({"a": {}})[-2:] == ["not measured", ""]
