@@ -131,8 +131,8 @@ BENCH_GOEMOTIONS := $(MANYLABEL) bench build/goemotions --checkpoint build/goemo
 results-goemotions: .venv/rivals build/goemotions/bundle.json ## English: MiniLM-L6 on GoEmotions, 28 labels, beside everyone
 	$(BENCH_GOEMOTIONS) $(EVERY) --output benchmarks/results/goemotions-minilm --title "GoEmotions with MiniLM-L6"
 
-results-mix: .venv/rivals build/goemotions/bundle.json ## short and long texts: 1,000 of GoEmotions and 200 game reviews
-	$(BENCH_GOEMOTIONS) --unlabelled $(DATA)/steam_review_aspect/data.csv --limit 1000 --scenario bulk --scenario memory \
+results-mix: .venv/rivals build/goemotions/bundle.json ## short and long texts: 600 of GoEmotions and 200 game reviews
+	$(BENCH_GOEMOTIONS) --unlabelled $(DATA)/steam_review_aspect/data.csv --limit 600 --scenario bulk --scenario memory \
 	    --output benchmarks/results/mix-minilm --title "Short and long texts with MiniLM-L6"
 
 results-mobasa: .venv/ready ## German: multilingual-e5-small on MobASA, 17 labels
