@@ -21,7 +21,9 @@ from manylabel.errors import (
     ManylabelError,
     MissingDependency,
     NonFiniteScore,
+    OutOfMemory,
 )
+from manylabel.halving import in_halves
 from manylabel.saturation import saturates
 
 # onnxruntime's Linux builds keep a device ID and a data base of events under ~/.cache/Microsoft (seen with 1.32), to
@@ -31,6 +33,8 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 Device = Literal["auto", "cpu", "cuda"]
 PROVIDERS: dict[str, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+NO_MEMORY = ("failed to allocate memory", "out of memory", "bad_alloc", "bad allocation")
+"""What onnxruntime's arena, CUDA and the C++ library say."""
 INSTALL_GPU = 'pip uninstall onnxruntime && pip install "manylabel[gpu]"'
 
 
@@ -41,8 +45,8 @@ class Session:
     leaves no pool that spins while idle.
 
     Args:
-        model: The serialized graph. Of its inputs it is fed what it declares: `input_ids`, `attention_mask`,
-            `token_type_ids`.
+        model: The serialized graph, or a path to it, which takes less memory. Of its inputs it is fed what it declares:
+            `input_ids`, `attention_mask`, `token_type_ids`.
         device: `"cpu"` or `"cuda"`. What was asked for is what runs.
         optimized: The graph comes fused; load it as it is. onnxruntime would fuse on CPU what is faster apart.
         weights: Of files that the graph names, their bytes. No file is opened: a graph that names another is refused.
@@ -55,7 +59,7 @@ class Session:
 
     def __init__(
         self,
-        model: bytes,
+        model: bytes | str,
         *,
         device: Literal["cpu", "cuda"],
         optimized: bool = False,
@@ -82,8 +86,12 @@ class Session:
             ForkedProcess: The session was made in another process.
             BundleError: The graph fails, or gives something else than probabilities.
             NonFiniteScore: A probability is no number.
+            OutOfMemory: The batch does not fit into the device's memory, not even in small parts.
         """
         self.check_process()
+        return in_halves(self._run, input_ids)
+
+    def _run(self, input_ids: NDArray[np.int64]) -> NDArray[np.float32]:
         feeds = {"input_ids": input_ids}
         if "attention_mask" in self.inputs:
             feeds["attention_mask"] = np.ones_like(input_ids)
@@ -191,7 +199,7 @@ def check_device(ort: ModuleType, device: Literal["cpu", "cuda"]) -> None:
 
 def _open(
     ort: ModuleType,
-    model: bytes,
+    model: bytes | str,
     device: Literal["cpu", "cuda"],
     *,
     optimized: bool,
@@ -246,7 +254,9 @@ def _broken(why: str) -> MissingDependency:
 
 
 def _fault(exc: Exception, what: str, device: str) -> ManylabelError:
-    """The device's fault where CUDA is named, else the bundle's: onnxruntime has no kinds of exceptions to tell by."""
+    """The memory's fault, the device's, or else the bundle's: onnxruntime has no kinds of exceptions to tell by."""
+    if any(words in str(exc).lower() for words in NO_MEMORY):
+        return OutOfMemory(f"{what}: {_first_line(exc)}. Free memory of the {device.upper()}, or send shorter batches.")
     if device == "cuda" and "CUDA" in str(exc):
         return DeviceUnavailable(f'{what}: {_first_line(exc)}. Check nvidia-smi, or choose device="cpu".')
     return BundleError(f"{what}: {_first_line(exc)}")
