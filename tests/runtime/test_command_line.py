@@ -50,7 +50,8 @@ def test_a_shells_script_asks_manylabel(cli: Cli, shell: str) -> None:
 
 def test_bash_itself_completes(cli: Cli, tmp_path: Path) -> None:
     """The script in a real bash, with a `manylabel` on its path."""
-    (tmp_path / "manylabel").write_text(f'#!/bin/sh\nexec {sys.executable} -m manylabel "$@"\n')
+    entry = "from manylabel.cli import main; main(prog_name='manylabel')"
+    (tmp_path / "manylabel").write_text(f'#!/bin/sh\nexec {sys.executable} -c "{entry}" "$@"\n')
     (tmp_path / "manylabel").chmod(0o755)
     ask = "COMP_WORDS=(manylabel insp); COMP_CWORD=1; _manylabel_completion manylabel; echo ${COMPREPLY[@]}"
     path = os.pathsep.join([str(tmp_path), os.environ["PATH"]])

@@ -10,7 +10,7 @@ from manylabel import __version__
 from manylabel.doctor.findings import Finding
 
 NAME = "manylabel"
-OURS = ("cpu", "gpu", "bench", "demo", "dev", "clients", "docs")
+OURS = ("cpu", "gpu", "bench", "clients", "demo", "dev", "rivals")
 """Extras not spoken of: onnxruntime has findings of its own, the others are for those who work on manylabel."""
 
 _REQUIREMENT = re.compile(r"([\w.-]+)(?:\[[\w,-]+\])?(?:>=([\d.]+))?[^;]*(?:;.*extra == ['\"]([\w-]+)['\"])?")
