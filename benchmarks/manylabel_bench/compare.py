@@ -1,185 +1,113 @@
-"""Does the bundle answer faster than PyTorch, and as well?
+"""Does the bundle answer faster than what a user would take instead, and as well?
 
 Contenders run in processes of their own and take turns, on texts that neither the model nor its thresholds have seen.
 """
 
-import json
-import os
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
-from manylabel import Bundle
-from manylabel.errors import ManylabelError
-from manylabel_bench.machine import describe
-from manylabel_export.dataset import Dataset
+from manylabel import Bundle, Classifier
+from manylabel.errors import InputError
+from manylabel_bench.contenders import RIVALS, Kind, Setting, bundled
+from manylabel_bench.contenders.openvino import SAMPLE
+from manylabel_bench.processes import ContenderFailed, prepare
+from manylabel_bench.scenarios import ALONE, TURNS, Field, Samples
+from manylabel_bench.scenarios.bulk import scores_file
+from manylabel_bench.workload import Workload, write_texts
 from manylabel_export.metrics import multilabel_metrics
 
-ALONE = 200
+COMPANY = 200
 """Texts that are scored both alone and in company."""
+SAMPLED = 500
+"""Texts that rivals may calibrate and choose their settings by."""
 
 
-class Turn:
-    """A contender's process, which works only while it is its turn."""
+@dataclass(frozen=True)
+class Plan:
+    """What is measured, of whom, and for how long.
 
-    def __init__(self, name: str, process: "subprocess.Popen[str]") -> None:
-        self.name = name
-        self._process = process
-        self.load_seconds: float = self._answer()["load_seconds"]
+    Attributes:
+        scenarios: Modules of `manylabel_bench.scenarios`.
+        names: Contenders; empty for all that can run here.
+        threads: For every contender.
+        rounds: How often each has its turn.
+        seconds: Of a turn at most, where it can be cut short.
+    """
 
-    def ask(self, command: str) -> dict[str, Any]:
-        """Do what the command says and wait for it."""
-        assert self._process.stdin
-        self._process.stdin.write(command + "\n")
-        self._process.stdin.flush()
-        return self._answer()
-
-    def _answer(self) -> dict[str, Any]:
-        assert self._process.stdout
-        line = self._process.stdout.readline()
-        if not line:
-            raise ManylabelError(f"the benchmark's process for {self.name} died; its message is above.")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
+    scenarios: Sequence[str]
+    names: Sequence[str]
+    threads: int
+    rounds: int
+    seconds: float
 
 
-def compare(bundle: Bundle, data: Dataset, checkpoint: Path | None, *, threads: int, rounds: int) -> dict[str, Any]:
+def compare(
+    bundle: Bundle, workload: Workload, checkpoint: Path | None, sample: Sequence[str], scratch: Path, plan: Plan
+) -> dict[str, Any]:
     """Measure every contender that can run here.
 
     Args:
         bundle: What is measured.
-        data: Texts that neither the model nor its thresholds have seen, with the bundle's labels in its column order.
-        checkpoint: The PyTorch checkpoint that it came from, or None to leave PyTorch out.
-        threads: For every contender.
-        rounds: How often each scores all texts, in turns.
+        workload: Texts that neither the model nor its thresholds have seen.
+        checkpoint: The PyTorch checkpoint that the bundle came from, or None to leave out who needs it.
+        sample: Other texts, which rivals may calibrate by.
+        scratch: Where rivals keep their own models and everyone's probabilities; used again where it is given again.
+        plan: What, of whom and for how long.
 
     Returns:
-        One JSON-ready document: machine, texts, and for each contender its times, memory and metrics.
+        `samples` by scenario and contender, `skipped` with the reasons, and `accuracy` by contender.
+
+    Raises:
+        ContenderFailed: A contender that was asked for by name cannot be measured.
     """
-    names = [
-        f"manylabel {variant.precision}"
-        for variant in bundle.manifest.variants
-        if "CPUExecutionProvider" in variant.providers
-    ]
-    names += ["pytorch", "pipeline"] if checkpoint else []
-    with ExitStack() as stack:
-        scratch = Path(stack.enter_context(TemporaryDirectory()))
-        (scratch / "texts.json").write_text(json.dumps(data.texts), encoding="utf-8")
-        turns = [
-            stack.enter_context(_process(name, bundle.path, checkpoint, scratch / "texts.json", threads))
-            for name in names
-        ]
-        scores = {turn.name: _scores(turn, scratch / "scores.npy") for turn in turns}
-        bulk, single = _take_turns(turns, rounds)
-        alone = _alone_and_in_company(bundle, data.texts[:ALONE])
-    return {
-        "machine": describe(),
-        "threads": threads,
-        "rounds": rounds,
-        "texts": len(data),
-        "bundle": {
-            "digest": bundle.digest,
-            "labels": len(bundle.labels),
-            "parity": {name: asdict(parity) for name, parity in bundle.manifest.certificate.parity.items()},
-        },
-        "same_alone_and_in_company": alone,
-        "contenders": [
-            _figures(turn, bundle, data, scores[turn.name], scores.get("pytorch"), bulk[turn.name], single[turn.name])
-            for turn in turns
-        ],
-    }
-
-
-@contextmanager
-def _process(name: str, bundle: Path, checkpoint: Path | None, texts: Path, threads: int) -> Iterator[Turn]:
-    spec = {
-        "name": name,
-        "bundle": str(bundle),
-        "checkpoint": str(checkpoint) if checkpoint else None,
-        "texts": str(texts),
-        "threads": threads,
-    }
-    count = str(threads)
-    # Waiting threads sleep, so that a contender whose turn is over takes nothing from the next.
-    quiet = {
-        "OMP_WAIT_POLICY": "PASSIVE",
-        "OMP_NUM_THREADS": count,
-        "RAYON_NUM_THREADS": count,
-        "TOKENIZERS_PARALLELISM": "true",
-    }
-    process = subprocess.Popen(
-        [sys.executable, "-m", "manylabel_bench.worker", json.dumps(spec)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=os.environ | quiet | {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"},
+    scratch.mkdir(parents=True, exist_ok=True)
+    write_texts(scratch / SAMPLE, sample[:SAMPLED])
+    setting = Setting(
+        bundle=str(bundle.path),
+        checkpoint=str(checkpoint) if checkpoint else None,
+        prepared=str(scratch),
+        threads=plan.threads,
+        max_length=bundle.manifest.max_length,
     )
-    try:
-        yield Turn(name, process)
-    finally:
-        process.kill()
-        process.communicate()
+    skipped: dict[str, str] = {}
+    field = Field(
+        kinds=_able(_kinds(bundle, plan.names), setting, skipped),
+        setting=setting,
+        workload=workload,
+        texts=write_texts(scratch / "texts.json", workload.data.texts),
+        scratch=scratch,
+        rounds=plan.rounds,
+        seconds=plan.seconds,
+        skipped=skipped,
+    )
+    samples = _measure(field, plan.scenarios)
+    failed = [f"{name}: {why}" for name, why in skipped.items() if name in plan.names or name.startswith("manylabel ")]
+    if failed:
+        raise ContenderFailed(f"cannot be measured: {'; '.join(failed)}")
+    return {"samples": samples, "skipped": skipped, "accuracy": _accuracies(bundle, field)}
 
 
-def _take_turns(turns: Sequence[Turn], rounds: int) -> tuple[dict[str, list[dict[str, float]]], dict[str, list[float]]]:
-    """Bulk and single-text times, round by round, each round in another order."""
-    bulk: dict[str, list[dict[str, float]]] = {turn.name: [] for turn in turns}
-    single: dict[str, list[float]] = {turn.name: [] for turn in turns}
-    for number in tqdm(range(rounds), desc="rounds", unit="round"):
-        for turn in (*turns[number % len(turns) :], *turns[: number % len(turns)]):
-            bulk[turn.name].append(turn.ask("bulk"))
-            single[turn.name] += turn.ask("single 100")["seconds"]
-    return bulk, single
+def _measure(field: Field, scenarios: Sequence[str]) -> dict[str, Samples]:
+    """Samples by scenario and contender; those in which contenders take turns share their processes."""
+    modules = {name: import_module(f"manylabel_bench.scenarios.{name}") for name in scenarios}
+    samples: dict[str, Samples] = {}
+    if in_turns := [name for name in TURNS if name in modules]:
+        with field.turns() as up:
+            for name in in_turns:
+                samples |= modules[name].measure(field, up)
+    for name in (each for each in ALONE if each in modules):
+        samples |= modules[name].measure(field)
+    return samples
 
 
-def _scores(turn: Turn, file: Path) -> NDArray[np.float32]:
-    turn.ask(f"scores {file}")
-    return np.asarray(np.load(file), dtype=np.float32)
-
-
-def _figures(
-    turn: Turn,
-    bundle: Bundle,
-    data: Dataset,
-    scores: NDArray[np.float32],
-    pytorch: NDArray[np.float32] | None,
-    bulk: Sequence[dict[str, float]],
-    single: Sequence[float],
-) -> dict[str, Any]:
-    """Speed, memory and accuracy. PyTorch decides by the thresholds of fp32, which were tuned on its probabilities."""
-    precision = turn.name.removeprefix("manylabel ") if turn.name.startswith("manylabel ") else "fp32"
-    seconds = [one["seconds"] for one in bulk]
-    figures: dict[str, Any] = {
-        "name": turn.name,
-        "texts_per_second": {
-            "median": len(data) / float(np.median(seconds)),
-            "all": [len(data) / one for one in seconds],
-        },
-        "single_text_ms": {f"p{q}": float(np.percentile(single, q)) * 1000 for q in (50, 90, 99)},
-        "load_seconds": turn.load_seconds,
-        "peak_rss_mb": bulk[-1]["peak_rss_mb"],
-        **multilabel_metrics(scores, data.targets, np.array(bundle.variants[precision].thresholds, dtype=np.float32)),
-        "at_half": multilabel_metrics(scores, data.targets),
-    }
-    if pytorch is not None:
-        difference = np.abs(scores.astype(np.float64) - pytorch)
-        figures |= {"max_difference": float(difference.max()), "mean_difference": float(difference.mean())}
-    return figures
-
-
-def _alone_and_in_company(bundle: Bundle, texts: Sequence[str]) -> dict[str, bool]:
+def alone_and_in_company(bundle: Bundle, texts: Sequence[str]) -> dict[str, bool]:
     """For each variant: does a text get the same bits alone as among others?"""
-    from manylabel import Classifier
-
     result = {}
     for name, variant in bundle.variants.items():
         if "CPUExecutionProvider" in variant.providers:
@@ -188,3 +116,75 @@ def _alone_and_in_company(bundle: Bundle, texts: Sequence[str]) -> dict[str, boo
             alone = np.concatenate([classifier.predict_proba(text) for text in texts])
             result[name] = bool((alone == together).all())
     return result
+
+
+def _kinds(bundle: Bundle, names: Sequence[str]) -> list[Kind]:
+    """Those that were named, or all.
+
+    Raises:
+        InputError: There is no contender of a name.
+    """
+    variants = bundle.manifest.variants
+    every = [bundled(each.precision) for each in variants if "CPUExecutionProvider" in each.providers] + list(RIVALS)
+    unknown = [name for name in names if name not in {kind.name for kind in every}]
+    if unknown:
+        offered = ", ".join(kind.name for kind in every)
+        raise InputError(f"there is no contender {unknown[0]!r}; there are {offered}.")
+    return [kind for kind in every if kind.name in names] if names else every
+
+
+def _able(kinds: Sequence[Kind], setting: Setting, skipped: dict[str, str]) -> list[Kind]:
+    """Those that can run here, with their own files made; why the others cannot is noted."""
+    able = []
+    for kind in kinds:
+        if why := kind.missing(setting):
+            skipped[kind.name] = why
+            continue
+        try:
+            prepare(kind, setting)
+        except ContenderFailed as exc:
+            skipped[kind.name] = str(exc)
+            continue
+        able.append(kind)
+    return able
+
+
+def _accuracies(bundle: Bundle, field: Field) -> dict[str, dict[str, Any]]:
+    """F1 and agreement with PyTorch, of those whose probabilities of these very texts are known."""
+    found = {kind.name: _load(scores_file(field, kind.name), len(field.workload.data)) for kind in field.kinds}
+    reference = _load(scores_file(field, "pytorch"), len(field.workload.data))
+    return {
+        name: _accuracy(bundle, name, field.workload, scores, reference)
+        for name, scores in found.items()
+        if scores is not None
+    }
+
+
+def _accuracy(
+    bundle: Bundle, name: str, workload: Workload, scores: NDArray[np.float32], reference: NDArray[np.float32] | None
+) -> dict[str, Any]:
+    """A variant decides by its own thresholds, everyone else by those of the most exact one: PyTorch's, with fp32."""
+    exact = next(iter(bundle.variants))
+    precision = name.removeprefix("manylabel ") if name.startswith("manylabel ") else exact
+    thresholds, of_pytorch = (
+        np.array(bundle.variants[each].thresholds, dtype=np.float32) for each in (precision, exact)
+    )
+    figures: dict[str, Any] = {
+        **multilabel_metrics(scores, workload.data.targets, thresholds),
+        "at_half": multilabel_metrics(scores, workload.data.targets),
+    }
+    if reference is not None:
+        difference = np.abs(scores.astype(np.float64) - reference)
+        figures |= {
+            "max_difference": float(difference.max()),
+            "mean_difference": float(difference.mean()),
+            "decisions_as_pytorch": float(((scores >= thresholds) == (reference >= of_pytorch)).mean()),
+        }
+    return figures
+
+
+def _load(path: Path, texts: int) -> NDArray[np.float32] | None:
+    if not path.exists():
+        return None
+    found = np.asarray(np.load(path), dtype=np.float32)
+    return found if len(found) == texts else None

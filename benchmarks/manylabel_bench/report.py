@@ -1,89 +1,113 @@
-"""A comparison as a table for people and as JSON for machines."""
+"""A result as a page: tables with what they were measured on and by, and pictures beside them."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-COLUMNS = (
-    "",
-    "texts/s",
-    "against pipeline",
-    "one text, p50 ms",
-    "p99 ms",
-    "peak MB",
-    "micro-F1",
-    "macro-F1",
-    "greatest difference",
+from manylabel_bench import plots, tables
+from manylabel_bench.result import write as write_result
+
+SCALING = (
+    ("Threads: texts/s", tables.scaling("threads", "texts_per_second", "{:,.0f}")),
+    ("Length in tokens: texts/s in bulk", tables.scaling("length", "texts_per_second", "{:,.0f}")),
+    ("Length in tokens: tokens/s in bulk", tables.scaling("length", "tokens_per_second", "{:,.0f}")),
+    ("Length in tokens: share of the peak in bulk", tables.scaling("length", "share_of_peak", "{:.0%}")),
+    ("Length in tokens: one text, p50 ms", tables.scaling("length", "single_p50_ms", "{:.2f}")),
+    ("Length in tokens: one text, p99 ms", tables.scaling("length", "single_p99_ms", "{:.2f}")),
+    ("Texts in a call: texts/s", tables.scaling("call", "texts_per_second", "{:,.0f}")),
 )
 
 
-def rows(result: dict[str, Any]) -> list[list[str]]:
-    """The table's rows, one a contender."""
-    pipeline = next(
-        (one["texts_per_second"]["median"] for one in result["contenders"] if one["name"] == "pipeline"), None
+def plain(result: Mapping[str, Any]) -> str:
+    """The tables for a terminal."""
+    parts = [tables.render(columns, result) for columns in (tables.SPEED, tables.WORK, tables.FOOTPRINT)]
+    shown = [tables.plain(part) for part in parts if len(part) > 1]
+    for title, columns in SCALING:
+        if len(part := tables.render(columns(result), result)) > 1:
+            shown.append(f"{title}\n{tables.plain(part)}")
+    shown += [f"not measured: {name}: {why}" for name, why in result["skipped"].items()]
+    return "\n\n".join([*shown, *_server(result)])
+
+
+def write(result: dict[str, Any], folder: Path, *, title: str) -> None:
+    """Write `result.json`, `README.md` and the pictures."""
+    write_result(result, folder)
+    pictures = plots.pictures(result)
+    for name, svg in pictures.items():
+        (folder / name).write_text(svg, encoding="utf-8")
+    lines = list(_lines(result, title, list(pictures)))
+    (folder / "README.md").write_text("\n".join([*lines, ""]), encoding="utf-8")
+
+
+def _lines(result: Mapping[str, Any], title: str, pictures: list[str]) -> Iterator[str]:
+    workload = result["workload"]
+    yield from (f"# {title}", "")
+    yield from (f"    {command}" for command in dict.fromkeys(piece["command"] for piece in result["pieces"]))
+    yield ""
+    sources = ", ".join(f"{number:,} of {name}" for name, number in workload["sources"].items())
+    yield (
+        f"{result['texts']:,} texts that neither the model nor its thresholds have seen ({sources}); "
+        f"{result['threads']} threads for everyone; medians of {result['rounds']} rounds, taking turns. Labels are "
+        f"known of {workload['labelled']:,} texts, and F1 is measured on these. Texts beyond {workload['max_length']} "
+        "tokens are read in windows by manylabel and truncated by everyone else."
     )
-    return [
-        [
-            one["name"],
-            f"{one['texts_per_second']['median']:,.0f}",
-            f"{one['texts_per_second']['median'] / pipeline:.1f}x" if pipeline else "not measured",
-            f"{one['single_text_ms']['p50']:.1f}",
-            f"{one['single_text_ms']['p99']:.1f}",
-            f"{one['peak_rss_mb']:,.0f}",
-            f"{one['micro_f1']:.4f}",
-            f"{one['macro_f1']:.4f}",
-            f"{one['max_difference']:.1e}" if "max_difference" in one else "not measured",
-        ]
-        for one in result["contenders"]
-    ]
+    yield from ("", *_table(tables.SPEED, result))
+    yield from _work(result)
+    if len(footprint := tables.render(tables.FOOTPRINT, result)) > 1:
+        yield from ("", "## Start, memory and disk", "", *tables.markdown(footprint))
+    for title_, columns in SCALING:
+        if len(part := tables.render(columns(result), result)) > 1:
+            yield from ("", f"## {title_}", "", *tables.markdown(part))
+    yield from (line for block in _server(result) for line in ("", "## Server", "", *block.split("\n")))
+    if pictures:
+        yield from ("", "## Pictures", "")
+        yield from (f"![{name.removesuffix('.svg').replace('-', ' ')}]({name})\n" for name in pictures)
+    yield from ("", "## Measured on", "", *_measured_on(result))
 
 
-def plain(result: dict[str, Any]) -> str:
-    """The table for a terminal."""
-    table = [list(COLUMNS), *rows(result)]
-    widths = [max(len(row[column]) for row in table) for column in range(len(COLUMNS))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if at == 0 else cell.rjust(width)
-            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
+def _work(result: Mapping[str, Any]) -> Iterator[str]:
+    if len(table := tables.render(tables.WORK, result)) > 1:
+        yield from ("", "## Work", "", *tables.markdown(table), "")
+        yield (
+            "Stages are shares of one pass in which they follow each other, ours on one thread; in the rates above "
+            "ours are at work at once."
         )
-        for row in table
-    )
+        if peak := result.get("peak"):
+            yield (
+                f"The peak is that of onnxruntime's matrix products on {result['threads']} threads: "
+                f"{peak['fp32']:,.0f} GFLOP/s fp32, {peak['int8']:,.0f} GOP/s int8. A token costs "
+                f"{(result['operations_per_token'] or 0) / 1e6:,.1f} million operations in the model's linear layers."
+            )
 
 
-def markdown(result: dict[str, Any], title: str, command: str) -> str:
-    """The table with what it was measured on and by."""
-    machine = result["machine"]
+def _server(result: Mapping[str, Any]) -> Iterator[str]:
+    for one in result["contenders"]:
+        if "server" in one:
+            head = [f"{one['name']}, requests/s", "answered/s", "p50 ms", "p90 ms", "p99 ms", "max ms"]
+            rows = [
+                [f"{at['sent_per_second']:,.0f}", f"{at['answered_per_second']:,.0f}"]
+                + [f"{at['latency_ms'].get(name, float('nan')):,.1f}" for name in ("p50", "p90", "p99", "max")]
+                for at in one["server"]
+            ]
+            yield "\n".join(tables.markdown([head, *rows]))
+
+
+def _measured_on(result: Mapping[str, Any]) -> Iterator[str]:
+    machine, workload = result["machine"], result["workload"]
     same = [name for name, equal in result["same_alone_and_in_company"].items() if equal]
-    return "\n".join(
-        [
-            f"# {title}",
-            "",
-            f"`{command}`",
-            "",
-            f"{result['texts']:,} texts of the test split, which neither the model nor its thresholds have seen; "
-            f"{result['threads']} threads for everyone; medians of {result['rounds']} rounds, taking turns.",
-            "",
-            *_table(COLUMNS, rows(result)),
-            "",
-            f"A text's scores are the same bits alone and among others: {', '.join(same) or 'in no variant'}.",
-            "",
-            f"Machine: {machine['cpu']} ({', '.join(machine['flags'])}), {machine['cores']} cores, "
-            f"Python {machine['python']}, "
-            + ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
-            + ".",
-            "",
-        ]
+    loads = ", ".join(f"{piece['when']} (load {piece['load_1min']:.1f})" for piece in result["pieces"])
+    histogram = ", ".join(f"{number:,} of {name}" for name, number in workload["histogram"].items() if number)
+    clock = f"{min(machine['mhz']):,} to {max(machine['mhz']):,} MHz, " if machine.get("mhz") else ""
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    yield f"- A text's scores are the same bits alone and among others: {', '.join(same) or 'in no variant'}."
+    yield f"- Lengths in tokens: {histogram}; {workload['tokens']:,} in all."
+    yield from (f"- Not measured: {name}: {why}." for name, why in result["skipped"].items())
+    yield f"- Bundle {result['bundle']['digest'][:12]}, texts {workload['digest'][:12]}, measured {loads}."
+    yield (
+        f"- {machine['cpu']} ({', '.join(machine['flags'])}), {machine['cores']} cores, {clock}"
+        f"Python {machine['python']}, {versions}."
     )
 
 
-def write(result: dict[str, Any], folder: Path, *, title: str, command: str) -> None:
-    """Write `result.json` and `README.md`, JSON beside Markdown."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "result.json").write_text(json.dumps({"command": command, **result}, indent=1) + "\n", encoding="utf-8")
-    (folder / "README.md").write_text(markdown(result, title, command), encoding="utf-8")
-
-
-def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
-    return ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *body)]
+def _table(columns: tuple[tables.Column, ...], result: Mapping[str, Any]) -> list[str]:
+    return tables.markdown(tables.render(columns, result))

@@ -10,6 +10,8 @@ import errno
 import hashlib
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +30,7 @@ from manylabel.manifest import (
     Variant,
     read_manifest,
 )
+from manylabel.sealed import sealed
 
 __all__ = [
     "CARD",
@@ -35,6 +38,7 @@ __all__ = [
     "FP32",
     "MANIFEST",
     "TOKENIZER",
+    "WEIGHTS",
     "Bundle",
     "FileRecord",
     "Manifest",
@@ -46,6 +50,9 @@ __all__ = [
 ]
 
 FP32 = "model.onnx"
+WEIGHTS = "_data"
+"""Behind a graph's name: the file of its weights, where they are too large for the graph (beyond 2 GiB)."""
+
 CARD = "README.md"
 
 
@@ -91,6 +98,11 @@ class Bundle:
         """The graphs by precision, the most exact first."""
         return {variant.precision: variant for variant in self.manifest.variants}
 
+    def weights_of(self, variant: Variant) -> tuple[str, ...]:
+        """The file beside a variant's graph that has its weights, or none."""
+        name = variant.file + WEIGHTS
+        return (name,) if name in self.manifest.files else ()
+
     def read(self, name: str) -> bytes:
         """A file's bytes, hashed as they were read.
 
@@ -98,14 +110,32 @@ class Bundle:
             InputError: The bundle has no such file.
             BundleError: They are not the bytes that were bundled.
         """
-        if name not in self.manifest.files:
-            raise InputError(f"{self.path} has no file {name!r}; it has {', '.join(self.manifest.files)}.")
-        content, record = _read_regular(self.path / name), self.manifest.files[name]
-        if len(content) != record.bytes or hashlib.sha256(content).hexdigest() != record.sha256:
-            raise BundleError(
-                f"{self.path / name} was changed after the bundle was made: its SHA-256 is not the manifest's. {ANEW}"
-            )
+        self._check_listed(name)
+        content = _read_regular(self.path / name)
+        self._check_content(name, len(content), hashlib.sha256(content).hexdigest())
         return content
+
+    @contextmanager
+    def loadable(self, name: str) -> Iterator[bytes | str]:
+        """A file's content for a library that loads it: a path to a copy that cannot be changed, hashed as it was made.
+
+        Where the system has no such copies, the bytes themselves, as `read` gives them.
+
+        Raises:
+            InputError: The bundle has no such file.
+            BundleError: It is not what was bundled.
+        """
+        self._check_listed(name)
+        with ExitStack() as stack:
+            descriptor = stack.enter_context(_open_regular(self.path / name))
+            try:
+                copy = stack.enter_context(sealed(descriptor))
+            except OSError:
+                content: bytes | str = self.read(name)
+            else:
+                self._check_content(name, copy.bytes, copy.sha256)
+                content = copy.path
+            yield content
 
     def verify(self) -> None:
         """Hash every file.
@@ -115,6 +145,17 @@ class Bundle:
         """
         for name in self.manifest.files:
             self.read(name)
+
+    def _check_listed(self, name: str) -> None:
+        if name not in self.manifest.files:
+            raise InputError(f"{self.path} has no file {name!r}; it has {', '.join(self.manifest.files)}.")
+
+    def _check_content(self, name: str, size: int, sha256: str) -> None:
+        record = self.manifest.files[name]
+        if size != record.bytes or sha256 != record.sha256:
+            raise BundleError(
+                f"{self.path / name} was changed after the bundle was made: its SHA-256 is not the manifest's. {ANEW}"
+            )
 
 
 def record_files(folder: Path) -> dict[str, FileRecord]:
@@ -160,7 +201,14 @@ def _check_kind(path: Path, status: os.stat_result) -> None:
 
 
 def _read_regular(path: Path) -> bytes:
-    """A regular file's bytes; never follows a link, never waits on a pipe."""
+    """A regular file's bytes."""
+    with _open_regular(path) as descriptor, open(descriptor, "rb", closefd=False) as file:
+        return file.read()
+
+
+@contextmanager
+def _open_regular(path: Path) -> Iterator[int]:
+    """A regular file, open for reading; never follows a link, never waits on a pipe."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as exc:
@@ -169,8 +217,7 @@ def _read_regular(path: Path) -> bytes:
         raise _unreadable(path, exc) from exc
     try:
         _check_kind(path, os.fstat(descriptor))
-        with open(descriptor, "rb", closefd=False) as file:
-            return file.read()
+        yield descriptor
     finally:
         os.close(descriptor)
 

@@ -62,7 +62,13 @@ class Classifier:
             long_text=manifest.long_text,
         )
         device = resolve_device(options.device)
-        self._session = Session(bundle.read(variant.file), device=device, optimized=variant.precision != "fp32")
+        with bundle.loadable(variant.file) as model:
+            self._session = Session(
+                model,
+                device=device,
+                optimized=variant.precision != "fp32",
+                weights={name: bundle.read(name) for name in bundle.weights_of(variant)},
+            )
         if self._session.num_labels != len(bundle.labels):
             raise BundleError(
                 f"{variant.file} gives {self._session.num_labels} columns, and the manifest names {len(bundle.labels)} "

@@ -59,6 +59,9 @@ def stream(
         threads: Where both are called; on the caller's thread where it takes no work.
     """
     hands = _Hands(threads)
+    if isinstance(texts, Sequence) and len(texts) == 1:
+        yield _alone(texts[0], first_row, tokenise, run, hands, n_labels)
+        return
     tokenised: deque[_Tokenised] = deque()
     running: deque[_Running] = deque()
     try:
@@ -95,6 +98,26 @@ def windows(texts: Iterable[object]) -> Iterator[list[object]]:
             window, characters = [], 0
     if window:
         yield window
+
+
+def _alone(
+    text: object,
+    row: int,
+    tokenise: Callable[[Sequence[object], int], list[Outcome]],
+    run: Callable[[Ids], Scores],
+    hands: "_Hands",
+    n_labels: int,
+) -> Answers:
+    """The answer to one text. Windows and threads would add 30 microseconds to the 15 around tokeniser and run."""
+    (outcome,) = tokenise([text], row)
+    if not isinstance(outcome, Encoding) or len(outcome.windows) > 1:
+        return _Running.start([outcome], run, hands).answers(n_labels)
+    return Answers(
+        probabilities=run(outcome.windows[0][np.newaxis]),
+        n_tokens=np.array([outcome.n_tokens], dtype=np.int64),
+        truncated=np.array([outcome.truncated], dtype=np.bool_),
+        errors={},
+    )
 
 
 class _Hands:

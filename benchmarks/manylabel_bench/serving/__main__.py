@@ -15,8 +15,11 @@ import click
 
 from manylabel import Bundle
 from manylabel.cores import available_cores
+from manylabel_bench import processes
+from manylabel_bench.contenders import Setting, bundled
 from manylabel_bench.machine import describe
 from manylabel_bench.serving import report, scenarios, servers, speed
+from manylabel_bench.workload import write_texts
 from manylabel_export.dataset import Dataset
 from manylabel_export.reading import read
 
@@ -89,21 +92,24 @@ def _speed(
     bundle: Bundle, data: Dataset, kinds: list[servers.Kind], scratch: Path, *, seconds: float, rounds: int
 ) -> dict[str, Any]:
     """One text, the greatest rates and the accuracy, with all servers up and one asked at a time."""
-    (scratch / "texts.json").write_text(json.dumps(data.texts), encoding="utf-8")
-    spec = {"bundle": str(bundle.path), "checkpoint": None, "texts": str(scratch / "texts.json")}
+    texts = write_texts(scratch / "texts.json", data.texts)
     precision = "int8" if "int8" in bundle.variants else "fp32"
     with ExitStack() as stack:
         up = [
             stack.enter_context(servers.started(kind, data.texts[0], scratch / f"log{at}"))
             for at, kind in enumerate(kinds)
         ]
-        worker = {"name": f"manylabel {precision}", **spec, "threads": available_cores()}
-        turn, process = speed.in_process([sys.executable, "-m", "manylabel_bench.worker", json.dumps(worker)])
-        stack.callback(process.communicate)
-        stack.callback(process.kill)
+        setting = Setting(
+            bundle=str(bundle.path),
+            checkpoint=None,
+            prepared=str(scratch),
+            threads=available_cores(),
+            max_length=bundle.manifest.max_length,
+        )
+        turn = stack.enter_context(processes.started(bundled(precision), setting, texts))
         return {
             "precision": precision,
-            "one_text": speed.one_text(up[0], turn, data.texts[:300], rounds),
+            "one_text": speed.one_text(up[0], turn, texts, data.texts[:300], rounds),
             "rates": speed.greatest_rates(up, data.texts, seconds=seconds, rounds=rounds),
             "accuracy": {
                 server.kind.name: speed.accuracy(server, bundle, data, precision if server is up[0] else "fp32")

@@ -1,17 +1,16 @@
 """How much does HTTP add to one text, and how many requests a second does each server answer with p99 under 100 ms?"""
 
 import asyncio
-import json
 import socket
-import subprocess
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from manylabel import Bundle
-from manylabel_bench.compare import Turn
+from manylabel_bench.processes import Turn
 from manylabel_bench.serving.openloop import at_rate, saturated, summary
 from manylabel_bench.serving.servers import HOST, Server
 from manylabel_export.dataset import Dataset
@@ -22,12 +21,12 @@ STEPS = 6
 """Halvings of the interval in which the greatest rate lies: the last one is 1.6 % of the saturated rate wide."""
 
 
-def one_text(server: Server, in_process: Turn, texts: Sequence[str], rounds: int) -> dict[str, Any]:
-    """Medians of single texts, over a kept connection and in the process, in turns."""
+def one_text(server: Server, in_process: Turn, file: Path, texts: Sequence[str], rounds: int) -> dict[str, Any]:
+    """Medians of single texts, the first in a file, over a kept connection and in the process, in turns."""
     over: list[float] = []
     within: list[float] = []
     for number in range(rounds + 1):
-        measured = sequential(server, texts), in_process.ask(f"single {len(texts)}")["seconds"]
+        measured = sequential(server, texts), in_process.ask("single", file, 0, len(texts))["seconds"]
         if number:  # the first round warms up
             over += measured[0]
             within += measured[1]
@@ -104,9 +103,3 @@ def accuracy(server: Server, bundle: Bundle, data: Dataset, precision: str) -> d
     scores = server.scores(data.texts, bundle.labels)
     thresholds = np.array(bundle.variants[precision].thresholds, dtype=np.float32)
     return multilabel_metrics(scores, data.targets, thresholds)
-
-
-def in_process(command: Sequence[str]) -> "tuple[Turn, subprocess.Popen[str]]":
-    """The classifier in a process of its own, waiting for its turn."""
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    return Turn(json.loads(command[-1])["name"], process), process

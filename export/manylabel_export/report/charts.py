@@ -3,7 +3,7 @@
 What is said in a picture is said in a table beside it, too; to a screen reader a picture is one sentence.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from markupsafe import Markup
@@ -13,6 +13,8 @@ from manylabel_export.report.figures import Bin, LabelFigures
 
 Numbers = NDArray[np.float64]
 Points = Sequence[tuple[float, float]]
+LINE, LETTER = 13, 6.6
+"""Height of a line and about the width of a letter of the notes, in a picture's own pixels."""
 
 
 class Plot:
@@ -91,6 +93,20 @@ class Plot:
         for point in points:
             x, y = self.place(*point)
             self._add('<circle class="dot {}" cx="{}" cy="{}" r="{}"/>', kind, x, y, radius)
+        return self
+
+    def notes(self, words: Mapping[str, tuple[float, float]]) -> "Plot":
+        """A word to the right of each point; where it would cover another it is moved, with a line to its point."""
+        taken: list[tuple[float, float, float]] = []
+        for word, point in words.items():
+            across, down = map(float, self.place(*point))
+            end = across + 12 + LETTER * len(word)
+            free = (at for step in range(len(words) + 1) for at in (down + step * LINE, down - step * LINE))
+            row = next(at for at in free if not any(_covers(at, across, end, other) for other in taken))
+            taken.append((row, across, end))
+            if row != down:
+                self._add('<path class="lead" d="M{} {}L{} {}"/>', across, down, _short(across + 8), _short(row))
+            self._add('<text class="note" x="{}" y="{}">{}</text>', _short(across + 10), _short(row + 4), word)
         return self
 
     def upright(self, x: float, kind: str) -> "Plot":
@@ -208,6 +224,11 @@ def heatmap(shares: Numbers, labels: Sequence[str], *, said: str) -> Markup:
     return Markup('<svg viewBox="0 0 {s} {s}" role="img" aria-label="{}" style="max-width:{w}px">{}</svg>').format(
         said, Markup("").join(parts), s=_short(size), w=round(size * 1.15)
     )
+
+
+def _covers(row: float, start: float, end: float, other: tuple[float, float, float]) -> bool:
+    """Whether a word on a row, from start to end, would cover another."""
+    return abs(row - other[0]) < LINE and start < other[2] and other[1] < end
 
 
 def _ticks(low: float, high: float) -> list[float]:

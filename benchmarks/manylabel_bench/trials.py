@@ -1,0 +1,148 @@
+"""What else could the engine do? Sizes of a batch, threads within a call, memory arenas: each way in turns.
+
+    python -m manylabel_bench.trials BUNDLE --data DATA.csv --unlabelled LONG.csv --output benchmarks/results/engine
+
+Bulk is the classifier's own, with another session or size of batch put in; a single text is a run of the session alone.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import click
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from manylabel import Bundle, Classifier
+from manylabel.batching import BATCH_TOKENS, Work
+from manylabel_bench import ledger, tables
+from manylabel_bench.machine import describe
+from manylabel_bench.workload import LENGTHS, gather
+from manylabel_export.dataset import Dataset
+from manylabel_export.reading import read
+
+SIZES = (128, 256, BATCH_TOKENS, 1024, 2048)
+SHORT, MIXED, ROUNDS, RUNS = 1500, 400, 3, 15
+SESSIONS: Mapping[str, Mapping[str, Any]] = {
+    "as it is: one thread a call": {},
+    "two threads a call, which sleep": {"intra_op_num_threads": 2, "spin": "0"},
+    "two threads a call, which spin": {"intra_op_num_threads": 2},
+    "one thread, no arena": {"enable_cpu_mem_arena": False},
+}
+
+
+def session(path: Path, *, spin: str = "1", **options: Any) -> onnxruntime.InferenceSession:
+    """A session on a graph that is fused already, as ours, with some options changed."""
+    chosen = onnxruntime.SessionOptions()
+    chosen.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    settings = {"intra_op_num_threads": 1, "enable_mem_pattern": False, **options}
+    for name, value in settings.items():
+        setattr(chosen, name, value)
+    chosen.add_session_config_entry("session.intra_op.allow_spinning", spin)
+    return onnxruntime.InferenceSession(path, chosen, providers=["CPUExecutionProvider"])
+
+
+def rates(
+    classifier: Classifier, workloads: Mapping[str, tuple[str, ...]], ways: Mapping[str, Callable[[], Any]]
+) -> dict[str, dict[str, float]]:
+    """Median texts a second by way and workload; a way is a context in which the classifier works."""
+    found: dict[str, dict[str, list[float]]] = {way: {name: [] for name in workloads} for way in ways}
+    for _ in range(ROUNDS):
+        for way, enter in ways.items():
+            with enter():
+                for name, texts in workloads.items():
+                    found[way][name].append(len(texts) / _seconds(partial(classifier.predict_proba, texts)))
+    return {way: {name: float(np.median(each)) for name, each in by.items()} for way, by in found.items()}
+
+
+def latencies(sessions: Mapping[str, Any], lengths: tuple[int, ...]) -> dict[str, dict[str, float]]:
+    """Median milliseconds of one text by session and length, in turns."""
+    found: dict[str, dict[str, float]] = {way: {} for way in sessions}
+    for length in lengths:
+        ids: NDArray[np.int64] = np.random.default_rng(length).integers(1000, 20000, (1, length))
+        seconds: dict[str, list[float]] = {way: [] for way in sessions}
+        for _ in range(ROUNDS):
+            for way, each in sessions.items():
+                run = partial(each.run, None, {each.get_inputs()[0].name: ids})
+                seconds[way] += [_seconds(run) for _ in range(RUNS)][3:]  # the first ones warm up
+        for way in sessions:
+            found[way][str(length)] = float(np.median(seconds[way])) * 1000
+    return found
+
+
+def with_session(classifier: Classifier, other: Any) -> Any:
+    """A context in which the classifier has another session."""
+    return patch.object(classifier._session, "_session", other)
+
+
+def with_batches(tokens: int) -> Any:
+    """A context in which batches have another size."""
+
+    class Sized(Work):
+        @classmethod
+        def of(cls, texts: Any, *, max_tokens: int = tokens) -> Work:
+            return Work.of(texts, max_tokens=max_tokens)
+
+    return patch("manylabel.streaming.Work", Sized)
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """The tables with what they were measured on."""
+    lines = ["# What else the engine could do", "", f"`{result['command']}`", "", result["texts"], ""]
+    for title, rows in result["tables"].items():
+        columns = list(next(iter(rows.values())))
+        body = [[way, *(f"{rows[way][column]:,.{2 if 'ms' in title else 0}f}" for column in columns)] for way in rows]
+        lines += [f"## {title}", "", *tables.markdown([["", *columns], *body]), ""]
+    return "\n".join([*lines, ledger.machine_line(result["machine"]), ""])
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="Short texts.")
+@click.option("--unlabelled", type=click.Path(path_type=Path), required=True, help="Long texts.")
+@click.option("--output", "-o", type=click.Path(path_type=Path), required=True)
+def main(bundle: Path, data: Path, unlabelled: Path, output: Path) -> None:
+    """Try other ways on the int8 variant of BUNDLE."""
+    opened = Bundle.open(bundle)
+    parts = [(path.parent.name, _bare(read(path).part("test"), opened)) for path in (data, unlabelled)]
+    texts = {"short": (parts[:1], SHORT), "mix": (parts, MIXED)}
+    workloads = {name: gather(opened, chosen, limit=limit).data.texts for name, (chosen, limit) in texts.items()}
+    classifier = Classifier.load(bundle, device="cpu", precision="int8", threads=2)
+    classifier.predict_proba(workloads["mix"])
+    path = bundle / opened.variants["int8"].file
+    sessions = {name: session(path, **options) for name, options in SESSIONS.items()}
+    sizes = {str(size): partial(with_batches, size) for size in SIZES}
+    others = {name: partial(with_session, classifier, each) for name, each in sessions.items()}
+    lengths = tuple(length for length in LENGTHS if length <= opened.manifest.max_length)
+    given = {"data": ledger.data_path(data), "unlabelled": ledger.data_path(unlabelled), "output": output}
+    result = {
+        "command": ledger.command("trials", [str(bundle)], given, {}),
+        "machine": describe(),
+        "texts": f"int8 on two threads, medians of {ROUNDS} rounds. Short: {len(workloads['short']):,} texts of "
+        f"{parts[0][0]}; mix: {len(workloads['mix']):,} of {parts[0][0]} and {parts[1][0]}.",
+        "tables": {
+            "Tokens in a batch: texts/s": rates(classifier, workloads, sizes),
+            "Sessions: texts/s in bulk": rates(classifier, workloads, others),
+            "Sessions: one text by its tokens, ms": latencies(sessions, lengths),
+        },
+    }
+    ledger.write(result, output, markdown(result))
+
+
+def _bare(data: Dataset, bundle: Bundle) -> Dataset:
+    unknown = np.full((len(data), len(bundle.labels)), np.nan, dtype=np.float32)
+    return Dataset(data.texts, unknown, bundle.labels)
+
+
+def _seconds(work: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    main()
