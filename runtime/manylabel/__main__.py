@@ -2,4 +2,4 @@
 
 from manylabel.cli import main
 
-main()
+main(prog_name="manylabel")

@@ -85,7 +85,8 @@ def describe(bundle: Bundle) -> Iterator[str]:
     yield ""
     for variant in manifest.variants:
         size = sum(manifest.files[name].bytes for name in (variant.file, *bundle.weights_of(variant))) / 1e6
-        yield f"{variant.precision}: {variant.file}, {size:.1f} MB, for {', '.join(variant.providers)}. {variant.note}"
+        made = f"{variant.precision}: {variant.file}, {size:.1f} MB, for {', '.join(variant.providers)}."
+        yield f"{made} {variant.note}".rstrip()
         if variant.rescue:
             kept, all_, slowdown = variant.rescue.kept, variant.rescue.products, variant.rescue.slowdown
             yield f"  {len(kept)} of {all_} products stay in fp32 ({slowdown:.2f} times as long): {', '.join(kept)}"

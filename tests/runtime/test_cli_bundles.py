@@ -30,7 +30,8 @@ def test_inspect_shows_what_a_bundle_is(bundle: Path, cli: Cli) -> None:
     assert done.exit_code == 0
     for part in (*LABELS, "fp32", "int8", "model_fp16.onnx", "32 tokens", "window", "tuned on validation data"):
         assert part in done.stdout
-    for figure in ("against PyTorch: ", "max_difference ", "macro_f1 "):
+    assert "compared with PyTorch in fp32 on 60 texts (validation)\n" in done.stdout
+    for figure in ("probabilities differ by", "decisions flipped", "macro-F1 "):
         assert done.stdout.count(figure) == 3
 
 
@@ -53,7 +54,7 @@ def test_verify_says_what_it_checked(bundle: Path, cli: Cli) -> None:
     done = cli("verify", bundle, "--device", "cpu")
     assert done.exit_code == 0
     assert done.stdout.splitlines() == [
-        "9 files as bundled",
+        "10 files as bundled",
         "fp32 on cpu: 6 probes answered as expected",
         "int8 on cpu: 6 probes answered as expected",
         "fp16: not checked, it is not made for cpu",
