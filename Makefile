@@ -11,6 +11,7 @@ WORKBENCH := .venv/bin/python
 TRANSFORMERS5 := .venv-transformers5/bin/python
 BARE := .venv-runtime/bin/python
 CLIENTS := .venv-clients/bin/python
+RELEASE := .venv-release/bin/python
 ENGINES := .venv-engines/bin/python
 WHEEL := build/wheel/stamp
 SOURCES := pyproject.toml LICENSE README.md $(shell find runtime export benchmarks/manylabel_bench -name '*.py' -o -path '*/server/page/*')
@@ -32,7 +33,7 @@ lint: .venv/ready
 	$(WORKBENCH) -m mypy
 
 # Tiny models gain nothing from threads, and on a busy machine two that wait for each other are far slower than one.
-test-workbench test-transformers5 test-runtime test-slow test-clients test-engines: export OMP_NUM_THREADS := 1
+test-workbench test-transformers5 test-runtime test-slow test-clients test-engines test-interop: export OMP_NUM_THREADS := 1
 
 test-workbench: .venv/ready ## all tests, with PyTorch and Optimum; the report's in Chromium need chromium and chromedriver, or are skipped
 	$(WORKBENCH) -m pytest -m "not slow" --ignore=tests/clients --ignore=tests/engines
@@ -59,10 +60,25 @@ test-engines: .venv-engines/ready build/tiny-bundle ## Ray, Spark, Triton's file
 	@java -version 2> /dev/null || { echo "Spark needs Java 17 or newer: apt-get install openjdk-17-jre-headless" >&2; exit 2; }
 	$(ENGINES) -m pytest -m "not slow" -p no:cacheprovider tests/engines
 
+test-interop: .venv/interop build/interop/ready ## bundles in Optimum, OpenVINO and, with Node, transformers.js and ONNX Runtime
+	$(WORKBENCH) -m pytest tests/interop
+
 # The workbench, editable. Pinned, so that today's failure is today's change.
 .venv/ready: pyproject.toml constraints/optimum.txt
 	$(PYTHON) -m venv .venv
 	$(WORKBENCH) $(PIP) install -c constraints/optimum.txt -e '.[export,lora,search,bench,files,server,sign,cpu,demo,dev]'
+	touch $@
+
+.venv/interop: .venv/ready
+	$(WORKBENCH) $(PIP) install -c constraints/optimum.txt -e '.[interop]'
+	touch $@
+
+# Node's packages bring their libraries with them; what their install scripts would fetch beside is for GPUs. Without npm the
+# tests that need them are skipped.
+build/interop/ready: tests/interop/package.json
+	mkdir -p $(@D)
+	cp $< $(@D)
+	! command -v npm > /dev/null || npm install --prefix $(@D) --ignore-scripts --no-audit --no-fund --no-package-lock
 	touch $@
 
 .venv-transformers5/ready: pyproject.toml constraints/transformers5.txt
@@ -104,6 +120,28 @@ $(WHEEL): .venv/ready $(SOURCES)
 .venv-runtime/tested: .venv-runtime/ready
 	$(BARE) $(PIP) install -c constraints/optimum.txt pytest pytest-timeout hypothesis
 	touch $@
+
+# Where a release is built and checked; twine brings two dozen packages of its own.
+.venv-release/ready: constraints/release.txt
+	$(PYTHON) -m venv .venv-release
+	$(RELEASE) $(PIP) install -c constraints/release.txt build hatchling twine
+	touch $@
+
+# The bytes depend on the commit alone: its time is that of every file in them.
+release: .venv-release/ready build/tiny-bundle ## wheel and sdist in dist/: the same bytes twice, checked, each installed alone and tested
+	rm -rf dist build/again
+	for folder in dist build/again; do \
+	    SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(RELEASE) -m build --no-isolation --outdir $$folder > /dev/null; done
+	(cd dist && sha256sum *) | tee build/SHA256SUMS
+	(cd build/again && sha256sum --check --strict ../SHA256SUMS)
+	$(RELEASE) -m twine check --strict dist/*
+	for file in dist/*; do \
+	    rm -rf build/alone && $(PYTHON) -m venv build/alone && \
+	    build/alone/bin/python $(PIP) install -c constraints/optimum.txt "$$file[cpu]" && \
+	    build/alone/bin/python tests/check_bare.py && \
+	    build/alone/bin/manylabel doctor && \
+	    build/alone/bin/python $(PIP) install -c constraints/optimum.txt pytest pytest-timeout hypothesis && \
+	    OMP_NUM_THREADS=1 build/alone/bin/python -m pytest -m "not slow" -p no:cacheprovider tests/runtime || exit 1; done
 
 build/tiny-bundle: .venv/ready tests/tiny.py
 	rm -rf $@
@@ -189,6 +227,27 @@ results-label-noise: .venv/ready ## labels removed at random: how many of the fi
 	$(WORKBENCH) -m manylabel_bench.label_noise $(DATA)/mams_acsa/data.csv --output benchmarks/results/label-noise \
 	    --title "MAMS-ACSA with MiniLM-L6"
 
+results-single-file: .venv/ready ## the file that takes text: ids on all of GoEmotions and of Unicode, labels, time
+	test -f build/goemotions-run/run.json || $(MAKE) build-goemotions
+	$(MANYLABEL) export build/goemotions-run --output build/goemotions-single --precision int8 --single-file --force
+	$(WORKBENCH) -m manylabel_bench.single_file build/goemotions-single --data $(DATA)/goemotions/data.csv \
+	    --output benchmarks/results/single-file --title "The file that takes text: MiniLM-L6 on GoEmotions"
+
+# Accuracy may be measured beside other work, speed not; both go on where they were interrupted.
+BENCH_BAKEOFF := $(WORKBENCH) -m manylabel_bench.bakeoff
+BAKEOFF_OUTPUT := --output benchmarks/results/bakeoff
+
+results-bakeoff: .venv/ready ## forms of int8: accuracy, speed and size of each, on MiniLM, e5 and a random 12x768
+	test -f build/goemotions-run/run.json || $(MAKE) build-goemotions
+	test -f build/mobasa-run/run.json || $(MAKE) results-mobasa
+	test -f build/steam-run/run.json || $(MANYLABEL) train $(DATA)/steam_review_aspect/data.csv --epochs 8 --output build/steam-run
+	for what in accuracy speed; do \
+	    $(BENCH_BAKEOFF) $$what "MiniLM-L6, GoEmotions" --run build/goemotions-run --data $(DATA)/goemotions/data.csv $(BAKEOFF_OUTPUT) && \
+	    $(BENCH_BAKEOFF) $$what "MiniLM-L6, Steam" --run build/steam-run --data $(DATA)/steam_review_aspect/data.csv $(BAKEOFF_OUTPUT) && \
+	    $(BENCH_BAKEOFF) $$what "e5-small, MobASA" --run build/mobasa-run --data $(DATA)/mobasa/data.csv $(BAKEOFF_OUTPUT) || exit 1; \
+	done
+	$(BENCH_BAKEOFF) speed "random 12x768" $(BAKEOFF_OUTPUT)
+
 results-scoring: .venv/ready build/tiny-bundle ## files: memory over 5 million rows (tiny model), speed beside the library's (MiniLM)
 	$(WORKBENCH) -m manylabel_bench.scoring build/tiny-bundle --rows 5000000 --output benchmarks/results/scoring --name short-rows
 	$(WORKBENCH) -m manylabel_bench.scoring build/goemotions --data $(DATA)/goemotions/data.csv \
@@ -222,4 +281,4 @@ results-server: .venv/ready .venv-rivals/ready build/goemotions/bundle.json ## t
 	$(BENCH_SERVER) --part load
 
 clean: ## remove environments and everything built
-	rm -rf .venv .venv-transformers5 .venv-runtime .venv-clients .venv-rivals .venv-engines build dist
+	rm -rf .venv .venv-transformers5 .venv-runtime .venv-clients .venv-rivals .venv-engines .venv-release build dist

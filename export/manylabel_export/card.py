@@ -33,9 +33,11 @@ def model_card(manifest: Manifest, name: str) -> str:
             *_variants(manifest),
             "",
             *_flips(manifest),
+            *_vocabulary(manifest),
             *_metrics(manifest),
             *_calibration(manifest),
             *_use(name),
+            *_single_file(manifest),
             "",
         ]
     )
@@ -200,6 +202,27 @@ def _flips(manifest: Manifest) -> Iterator[str]:
         ]
 
 
+def _vocabulary(manifest: Manifest) -> Iterator[str]:
+    """What became of a trimmed vocabulary."""
+    said = manifest.source.get("vocabulary")
+    if not said:
+        return
+    fresh, share = said["judged_texts_not_in_corpus"], said["identical_not_in_corpus"]
+    yield from [
+        "## Vocabulary",
+        "",
+        f"Trimmed to what {said['corpus_texts']:,} texts use and single characters: {said['pieces']:,} of "
+        f"{said['pieces_before']:,} pieces. Those texts are tokenised as before; of texts like them "
+        f"{said['identical_left_out']:.1%} are expected to be: the share of them that use no piece which no other uses."
+        + (f" Of {fresh:,} judged texts that are not among them {share:.1%} are." if fresh else ""),
+        "",
+        f"Unknown pieces: {said['unknown']:.3%} of the judged texts', before {said['unknown_before']:.3%}. The figures "
+        "above compare with the whole PyTorch model where tokens are the same, elsewhere with the trimmed one; from "
+        f"the whole one to these answers probabilities differ by {said['mean_difference']:.1e} on average.",
+        "",
+    ]
+
+
 def _metrics(manifest: Manifest) -> Iterator[str]:
     """What training measured, for bundles that come from a run."""
     for split, figures in manifest.metrics.items():
@@ -246,6 +269,19 @@ def _use(name: str) -> list[str]:
         f"classifier = Classifier.load({json.dumps(name, ensure_ascii=False)})",
         'classifier.predict(["a text", "another"])',
         "```",
+    ]
+
+
+def _single_file(manifest: Manifest) -> Iterator[str]:
+    """How to use the file that takes text, where there is one."""
+    said = manifest.source.get("single_file")
+    if not said:
+        return
+    yield from [
+        "",
+        f"{_code(said['file'])} is the {said['precision']} variant as one file, with the tokenizer in the graph: ONNX "
+        f"Runtime takes `text`, a string, and gives `labels` and `probabilities`. Its token ids were found equal on "
+        f"{said['texts_tokenised']:,} texts, its answers on {said['texts_answered']:,}.",
     ]
 
 

@@ -246,6 +246,17 @@ def train(**options: Any) -> None:
     type=click.Choice(["window", "truncate", "error"]),
     help="What happens beyond max_length.  [default: what the run was trained for, else window]",
 )
+@click.option(
+    "--trim-vocabulary",
+    metavar="CORPUS",
+    type=click.Path(path_type=Path),
+    help="Keep the pieces that the texts of this file use, and single characters; a line a text (.txt), or a table.",
+)
+@click.option(
+    "--single-file",
+    is_flag=True,
+    help="Also write text_to_labels.onnx: text in, labels out, in any ONNX Runtime. For tokenizers of BERT's kind.",
+)
 @goal_options
 @calibration_option("none")
 @click.option(
@@ -287,8 +298,11 @@ def export(**options: Any) -> None:
             goals=goals,
             calibration=options["calibrate"],
             budget=_budget(options),
+            corpus=_corpus(options),
+            single_file=options["single_file"],
             force=options["force"],
         )
+    _report_vocabulary(bundle, as_json=options["as_json"])
     _report_certificate(bundle, as_json=options["as_json"])
     if not bundle.manifest.thresholds_tuned:
         click.echo(
@@ -361,6 +375,14 @@ def _validation(options: dict[str, Any]) -> Any:
     return data.part("validation") if "validation" in data.split else data
 
 
+def _corpus(options: dict[str, Any]) -> Any:
+    """The texts that a vocabulary is trimmed to, if it is."""
+    from manylabel_export.trimming import read_corpus
+
+    path = options["trim_vocabulary"]
+    return read_corpus(path, options["text_column"]) if path else ()
+
+
 def _list(names: str | None) -> tuple[str, ...]:
     """The names in a line of CSV."""
     return tuple(name.strip() for name in next(csv.reader([names], skipinitialspace=True))) if names else ()
@@ -377,6 +399,15 @@ def _report_origin(origin: dict[str, Any]) -> None:
             click.echo(f"labels that {what}: {', '.join(origin[key])}")
     if "old_decisions_kept" in origin:
         click.echo(f"old labels decide as before in {origin['old_decisions_kept']:.2%} of validation decisions")
+
+
+def _report_vocabulary(bundle: Any, *, as_json: bool) -> None:
+    if found := bundle.manifest.source.get("vocabulary"):
+        click.echo(
+            f"vocabulary: {found['pieces']:,} of {found['pieces_before']:,} pieces; the corpus is tokenised as before, "
+            f"and so will be {found['identical_left_out']:.1%} of texts like it",
+            err=as_json,
+        )
 
 
 def _budget(options: dict[str, Any]) -> Any:

@@ -23,9 +23,11 @@ from manylabel_export.dataset import Dataset
 from manylabel_export.goals import Goals
 from manylabel_export.judging import Judge, scored
 from manylabel_export.score_reference import score_reference
+from manylabel_export.single_file import SingleFile
 from manylabel_export.subject import Subject, load_subject
 from manylabel_export.training import long_text_for
 from manylabel_export.training.judging import calibrate
+from manylabel_export.trimming import trim
 from manylabel_export.variants import Made, make_variants
 
 HALF = 0.5
@@ -45,6 +47,9 @@ def export(
     goals: Goals | None = None,
     calibration: Method = "none",
     budget: Budget | None = BUDGET,
+    corpus: Sequence[str] = (),
+    single_file: bool = False,
+    limit: int = graph.MAX_BYTES,
     force: bool = False,
 ) -> Bundle:
     """Turn a multi-label checkpoint into a bundle whose answers are proved equal to PyTorch's.
@@ -63,6 +68,9 @@ def export(
         budget: What a variant may differ by from PyTorch on the validation texts. One that is beyond it keeps in fp32
             what does most harm; where that is not enough it is left out, and the bundle's certificate says why.
             None: anything goes.
+        corpus: Texts whose pieces the vocabulary is trimmed to; empty leaves it whole.
+        single_file: Write a graph that takes text, too.
+        limit: Bytes of weights that a graph may hold; beyond, a file beside it has them.
         force: Replace an existing output.
 
     Raises:
@@ -79,18 +87,28 @@ def export(
     subject = load_subject(Path(folder), validation, policy, goals)
     if calibration != "none":
         subject = _calibrated(subject, calibration)
+    trimmed = trim(subject, corpus) if corpus else None
+    subject = trimmed.subject if trimmed else subject
+    whole = SingleFile.of(subject) if single_file else None
     encodings = subject.reader.encode(subject.texts)
     parity.require_same_tokens(subject.texts, subject.tokenizer, encodings)
-    probabilities = checkpoint.predict_proba(subject.model, subject.reader, subject.texts)
+    probabilities = (
+        trimmed.expected if trimmed else checkpoint.predict_proba(subject.model, subject.reader, subject.texts)
+    )
     chosen = _chosen(probabilities, subject)
-    judge = Judge(subject, encodings, Answers(probabilities, chosen.thresholds))
+    judge = Judge(subject, encodings, Answers(probabilities, chosen.thresholds), limit)
     allowed = None if subject.targets is None else budget  # half a dozen probes are no evidence
     made = make_variants(judge, engine, precisions, allowed)
+    files = {**made.files, **score_reference(subject, probabilities, chosen.thresholds)}
+    if whole:
+        content, said = whole.make(made.best, judge)
+        files |= content
+        subject = replace(subject, source={**subject.source, "single_file": said})
     manifest = _manifest(subject, made, chosen, engine)
     return write_bundle(
         Path(output),
         manifest,
-        {**made.files, **score_reference(subject, probabilities, chosen.thresholds)},
+        files,
         subject.model,
         subject.tokenizer,
         report=bundle_report(Path(output).name, manifest, subject, probabilities, chosen.thresholds),

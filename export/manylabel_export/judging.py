@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manylabel.batching import score
-from manylabel.bundle import FP32, Rescue, Variant
+from manylabel.bundle import FP32, WEIGHTS, Rescue, Variant
 from manylabel.certificate import Parity
 from manylabel.certifying.comparing import Answers, compare, scored_alone
 from manylabel.cores import available_cores
@@ -16,7 +16,7 @@ from manylabel.session import Session
 from manylabel.tokenization import Encoding
 from manylabel_export import parity
 from manylabel_export.choosing import Scored, guaranteed
-from manylabel_export.graph import Graph
+from manylabel_export.graph import MAX_BYTES, Graph, Packed, pack
 from manylabel_export.subject import Subject
 from manylabel_export.thresholds import matched_thresholds
 
@@ -29,7 +29,7 @@ class Judged:
 
     Attributes:
         made: The graph.
-        content: It, serialized.
+        content: It, serialized, with its weights beside it where they are too large.
         thresholds: Those by which it decides as PyTorch, shape `(n_labels,)`.
         parity: Its answers beside PyTorch's.
         unmet: By label, which guarantee its scores do not bear out.
@@ -37,7 +37,7 @@ class Judged:
     """
 
     made: Graph
-    content: bytes
+    content: Packed
     thresholds: Scores
     parity: Parity
     unmet: Mapping[str, str] = field(default_factory=dict)
@@ -46,7 +46,12 @@ class Judged:
     @property
     def file(self) -> str:
         """Its file in the bundle."""
-        return FP32 if self.made.precision == "fp32" else f"model_{self.made.precision}.onnx"
+        return _file_of(self.made)
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        """Its files in the bundle with their content."""
+        return {self.file: self.content.model, **self.content.beside}
 
     @property
     def variant(self) -> Variant:
@@ -70,12 +75,16 @@ class Judge:
         subject: What is exported.
         encodings: Its texts.
         expected: What PyTorch says of them.
+        limit: Bytes of weights that a graph may hold.
     """
 
-    def __init__(self, subject: Subject, encodings: Sequence[Encoding], expected: Answers) -> None:
+    def __init__(
+        self, subject: Subject, encodings: Sequence[Encoding], expected: Answers, limit: int = MAX_BYTES
+    ) -> None:
         self.subject = subject
         self.encodings = encodings
         self.expected = expected
+        self.limit = limit
 
     def judge(self, made: Graph) -> Judged:
         """Run a graph on all texts.
@@ -84,7 +93,7 @@ class Judge:
             ParityError: It is the fp32 graph and does not answer as PyTorch.
             NonFiniteScore: It gives a probability that is no number.
         """
-        content, subject = made.proto.SerializeToString(), self.subject
+        content, subject = pack(made.proto, _file_of(made) + WEIGHTS, limit=self.limit), self.subject
         session = open_graph(content, made.precision)
         found, thresholds = scores_of(session, self.encodings), self.expected.thresholds
         unmet: Mapping[str, str] = {}
@@ -100,9 +109,9 @@ class Judge:
         return Judged(made, content, thresholds, compared, unmet)
 
 
-def open_graph(content: bytes, precision: str) -> Session:
+def open_graph(content: Packed, precision: str) -> Session:
     """A session on the CPU, as the runtime opens it."""
-    return Session(content, device="cpu", optimized=precision != "fp32")
+    return Session(content.model, device="cpu", optimized=precision != "fp32", weights=content.beside)
 
 
 def scores_of(session: Session, encodings: Sequence[Encoding]) -> Scores:
@@ -110,6 +119,11 @@ def scores_of(session: Session, encodings: Sequence[Encoding]) -> Scores:
     windows = [encoding.windows for encoding in encodings]
     with ThreadPoolExecutor(available_cores()) as pool:
         return score(windows, session.run, n_labels=session.num_labels, map=pool.map)
+
+
+def _file_of(made: Graph) -> str:
+    """A graph's file in a bundle."""
+    return FP32 if made.precision == "fp32" else f"model_{made.precision}.onnx"
 
 
 def scored(probabilities: Scores, targets: Scores, aside: NDArray[np.bool_]) -> tuple[Scored, Scored | None]:

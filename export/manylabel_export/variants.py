@@ -4,14 +4,20 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from manylabel.batching import Ids, batches
 from manylabel.bundle import Variant
 from manylabel.certificate import Budget, Certificate, Parity
 from manylabel.errors import BudgetExceeded
 from manylabel.machine import this_machine
 from manylabel_export import graph
 from manylabel_export.choosing import warn_of_unmet
-from manylabel_export.judging import Judge
+from manylabel_export.judging import Judge, Judged
 from manylabel_export.rescue import within_budget
+
+FITTED_TOKENS = 8192
+"""int8 is fitted to validation texts of so many tokens in all."""
 
 logger = logging.getLogger("manylabel.export")
 
@@ -23,11 +29,13 @@ class Made:
     Attributes:
         variants: Those that are written, the most exact first.
         files: Their graphs, serialized, by file name.
+        best: The smallest for the CPU within its budget: int8 where it was asked for, else fp32.
         certificate: How all that were made compare with PyTorch, and why others were refused.
     """
 
     variants: tuple[Variant, ...]
     files: Mapping[str, bytes]
+    best: Judged
     certificate: Certificate
 
 
@@ -48,8 +56,11 @@ def make_variants(judge: Judge, engine: str, precisions: Sequence[str], budget: 
     files: dict[str, bytes] = {}
     found: dict[str, Parity] = {}
     refused: dict[str, str] = {}
+    best: Judged | None = None
     asked = tuple(dict.fromkeys(("fp32", *precisions)))
-    for made in graph.build_each(judge.subject.model, engine=engine, precisions=asked):
+    texts = _to_fit(judge)
+    model, limit = judge.subject.model, judge.limit
+    for made in graph.build_each(model, engine=engine, precisions=asked, batches=texts, limit=limit):
         try:
             one = judge.judge(made) if made.precision == "fp32" else within_budget(made, judge, budget)
         except BudgetExceeded as exc:
@@ -57,13 +68,27 @@ def make_variants(judge: Judge, engine: str, precisions: Sequence[str], budget: 
             logger.warning("%s is refused: %s", made.precision, exc)
             continue
         found[made.precision] = one.parity
+        best = one if made.precision in ("fp32", "int8") else best
         if made.precision in precisions:
             warn_of_unmet(one.unmet)
             variants.append(one.variant)
-            files[one.file] = one.content
-    if not variants:
+            files |= one.files
+    if not variants or best is None:
         raise BudgetExceeded(f"nothing is left to write. {'. '.join(refused.values())}")
-    return Made(tuple(variants), files, _certificate(judge, found, budget, refused))
+    return Made(tuple(variants), files, best, _certificate(judge, found, budget, refused))
+
+
+def _to_fit(judge: Judge) -> list[Ids]:
+    """Token ids of validation texts that int8 is fitted to; none where there are only probes.
+
+    Texts set aside to prove guarantees by are left out: nothing may be chosen by them.
+    """
+    if judge.subject.targets is None:
+        return []
+    rows = np.random.default_rng(0).permutation(np.flatnonzero(~judge.subject.aside))
+    windows = [window for row in rows for window in judge.encodings[row].windows]
+    enough = int((np.cumsum([len(window) for window in windows]) <= FITTED_TOKENS).sum())
+    return [ids for _, ids in batches(windows[: max(enough, 1)])]
 
 
 def _certificate(

@@ -38,6 +38,7 @@ __all__ = [
     "FP32",
     "MANIFEST",
     "TOKENIZER",
+    "WEIGHTS",
     "Bundle",
     "FileRecord",
     "Manifest",
@@ -49,6 +50,9 @@ __all__ = [
 ]
 
 FP32 = "model.onnx"
+WEIGHTS = "_data"
+"""Behind a graph's name: the file of its weights, where they are too large for the graph (beyond 2 GiB)."""
+
 CARD = "README.md"
 
 
@@ -93,6 +97,11 @@ class Bundle:
     def variants(self) -> dict[str, Variant]:
         """The graphs by precision, the most exact first."""
         return {variant.precision: variant for variant in self.manifest.variants}
+
+    def weights_of(self, variant: Variant) -> tuple[str, ...]:
+        """The file beside a variant's graph that has its weights, or none."""
+        name = variant.file + WEIGHTS
+        return (name,) if name in self.manifest.files else ()
 
     def read(self, name: str) -> bytes:
         """A file's bytes, hashed as they were read.

@@ -63,7 +63,12 @@ class Classifier:
         )
         device = resolve_device(options.device)
         with bundle.loadable(variant.file) as model:
-            self._session = Session(model, device=device, optimized=variant.precision != "fp32")
+            self._session = Session(
+                model,
+                device=device,
+                optimized=variant.precision != "fp32",
+                weights={name: bundle.read(name) for name in bundle.weights_of(variant)},
+            )
         if self._session.num_labels != len(bundle.labels):
             raise BundleError(
                 f"{variant.file} gives {self._session.num_labels} columns, and the manifest names {len(bundle.labels)} "

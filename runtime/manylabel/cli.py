@@ -1,8 +1,10 @@
 """`manylabel ...`: answers on the command line. Other import roots add commands by the entry-point group."""
 
 import errno
+import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
 from itertools import islice
 from pathlib import Path
@@ -36,6 +38,16 @@ class _Commands(click.Group):
         if cmd_name in self.commands:
             return self.commands[cmd_name]
         return next((_load(point) for point in entry_points(group=GROUP, name=cmd_name)), None)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, but that a name close to one of any root's is told."""
+        known = self.list_commands(ctx)
+        close = [] if args[0] in known else get_close_matches(args[0], known, n=1)
+        if close and not ctx.resilient_parsing:
+            ctx.fail(f"No such command {args[0]!r}. Did you mean {close[0]!r}?")
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; an error that its user can mend is one line, without a traceback."""
@@ -74,14 +86,22 @@ def _raise(exc: Exception) -> None:
     raise exc
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    invoke_without_command=True,
+    epilog="New here? manylabel doctor says whether this machine can answer, and what to type next.",
+)
 @click.version_option(__version__, prog_name="manylabel")
-def main() -> None:
+@click.pass_context
+def main(ctx: click.Context) -> None:
     """Multi-label text classification: train, export, answer.
 
-    Exit codes: 0, 2 for wrong usage or input, 3 for a bundle that fails verification, 130 and 143 where a training was
-    stopped by Ctrl-C or SIGTERM.
+    Exit codes: 0, 1 where doctor or drift found something, 2 for wrong usage or input, 3 for a bundle that fails
+    verification, 4 for too many bad rows, 130 and 143 where a command was stopped by Ctrl-C or SIGTERM.
     """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
 def loading_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -161,23 +181,37 @@ def inspect(bundle: Path, as_json: bool) -> None:
 
 @main.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @loading_options
-def verify(bundle: Path, device: Device, precision: Precision, threads: int | None, verify_key: Path | None) -> None:
+def verify(
+    bundle: Path,
+    as_json: bool,
+    device: Device,
+    precision: Precision,
+    threads: int | None,
+    verify_key: Path | None,
+) -> None:
     """Check BUNDLE's files, shapes and probes on this machine, and its signature where a key is given."""
+    say: Callable[[str], None] = (lambda line: None) if as_json else click.echo
     opened = open_signed(bundle, verify_key)
     opened.verify()
     signed = "" if verify_key is None else f", signed by the key of {verify_key}"
-    click.echo(f"{len(opened.manifest.files)} files as bundled{signed}")
+    say(f"{len(opened.manifest.files)} files as bundled{signed}")
     resolved = resolve_device(device)
     choose_variant(opened, resolved, precision)  # so that it fails where nothing would be checked
     meant = {variant.precision for variant in variants_for(opened, resolved)}
+    checked: dict[str, bool] = {}
     for name in opened.variants if precision == "auto" else [precision]:
+        checked[name] = name in meant
         if name not in meant:
-            click.echo(f"{name}: not checked, it is not made for {resolved}")
+            say(f"{name}: not checked, it is not made for {resolved}")
             continue
         classifier = Classifier.load(bundle, device=resolved, precision=name, threads=threads)  # type: ignore[arg-type]  # a precision
         classifier.check_probes()
-        click.echo(f"{name} on {resolved}: {len(opened.manifest.probes)} probes answered as expected")
+        say(f"{name} on {resolved}: {len(opened.manifest.probes)} probes answered as expected")
+    if as_json:
+        whole = {"files": len(opened.manifest.files), "signed": verify_key is not None, "device": resolved}
+        click.echo(json.dumps({**whole, "digest": opened.digest, "checked": checked}))
 
 
 @main.command()

@@ -5,9 +5,10 @@ The session knows nothing of text, labels or folders: bytes and options in, arra
 
 import os
 import sys
+from collections.abc import Mapping
 from contextlib import redirect_stdout
 from importlib.metadata import PackageNotFoundError, distribution
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any, Literal
 
 import numpy as np
@@ -23,6 +24,7 @@ from manylabel.errors import (
     OutOfMemory,
 )
 from manylabel.halving import in_halves
+from manylabel.saturation import saturates
 
 # onnxruntime's Linux builds keep a device ID and a data base of events under ~/.cache/Microsoft (seen with 1.32), to
 # send to Microsoft (its Privacy.md). Off, unless the user says otherwise; it is heard before the first import only.
@@ -47,6 +49,7 @@ class Session:
             `input_ids`, `attention_mask`, `token_type_ids`.
         device: `"cpu"` or `"cuda"`. What was asked for is what runs.
         optimized: The graph comes fused; load it as it is. onnxruntime would fuse on CPU what is faster apart.
+        weights: Of files that the graph names, their bytes. No file is opened: a graph that names another is refused.
 
     Raises:
         MissingDependency: onnxruntime is absent, or both of its builds are installed.
@@ -54,10 +57,17 @@ class Session:
         BundleError: onnxruntime does not load the graph, or it is none that gives probabilities.
     """
 
-    def __init__(self, model: bytes | str, *, device: Literal["cpu", "cuda"], optimized: bool = False) -> None:
+    def __init__(
+        self,
+        model: bytes | str,
+        *,
+        device: Literal["cpu", "cuda"],
+        optimized: bool = False,
+        weights: Mapping[str, bytes] = MappingProxyType({}),
+    ) -> None:
         ort = load_onnxruntime()
         check_device(ort, device)
-        self._session = _open(ort, model, device, optimized=optimized)
+        self._session = _open(ort, model, device, optimized=optimized, weights=weights)
         self.inputs = [argument.name for argument in self._session.get_inputs()]
         self._pid = os.getpid()
         self.num_labels = self._check_graph()
@@ -187,7 +197,14 @@ def check_device(ort: ModuleType, device: Literal["cpu", "cuda"]) -> None:
             ort.preload_dlls()  # finds CUDA and cuDNN where pip put them
 
 
-def _open(ort: ModuleType, model: bytes | str, device: Literal["cpu", "cuda"], *, optimized: bool) -> Any:
+def _open(
+    ort: ModuleType,
+    model: bytes | str,
+    device: Literal["cpu", "cuda"],
+    *,
+    optimized: bool,
+    weights: Mapping[str, bytes],
+) -> Any:
     """An InferenceSession that runs where it was asked to, or an error."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -195,6 +212,12 @@ def _open(ort: ModuleType, model: bytes | str, device: Literal["cpu", "cuda"], *
     options.log_severity_level = 3
     if optimized:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        if device == "cpu" and saturates(ort):  # what makes int8 exact is one of the extended optimisations
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+            options.add_session_config_entry("session.x64quantprecision", "1")
+    # With a table, if an empty one, onnxruntime looks for a graph's external data there and nowhere else.
+    names, contents = zip(*(weights or {"": b""}).items(), strict=True)
+    options.add_external_initializers_from_files_in_memory(names, contents, [len(content) for content in contents])
     providers = list(dict.fromkeys((PROVIDERS[device], PROVIDERS["cpu"])))  # what CUDA lacks runs on the CPU
     try:
         # enable_fallback: else a CUDA fault is printed, and the session goes on on the CPU.

@@ -84,7 +84,7 @@ def describe(bundle: Bundle) -> Iterator[str]:
         yield _row(label, [f"{variant.thresholds[column]:.3f}" for variant in manifest.variants])
     yield ""
     for variant in manifest.variants:
-        size = manifest.files[variant.file].bytes / 1e6
+        size = sum(manifest.files[name].bytes for name in (variant.file, *bundle.weights_of(variant))) / 1e6
         yield f"{variant.precision}: {variant.file}, {size:.1f} MB, for {', '.join(variant.providers)}. {variant.note}"
         if variant.rescue:
             kept, all_, slowdown = variant.rescue.kept, variant.rescue.products, variant.rescue.slowdown

@@ -153,6 +153,18 @@ def test_without_validation_the_export_says_what_that_means(manylabel, elsewhere
     assert "every threshold is 0.5" in result.stderr
 
 
+def test_a_small_bundle_with_one_file_from_text_to_labels(manylabel, elsewhere: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    data = toy.write_csv(tmp_path / "data.csv", toy.dataset(200))
+    options = ["--validation", data, "--precision", "int8", "--trim-vocabulary", data, "--single-file"]
+    done = manylabel("export", elsewhere, "-o", tmp_path / "bundle", *options)
+    assert done.exit_code == 0, done.output
+    assert "the corpus is tokenised as before, and so will be 100.0% of texts like it" in done.stdout
+    assert {path.name for path in (tmp_path / "bundle").glob("*.onnx")} == {"model_int8.onnx", "text_to_labels.onnx"}
+    assert manylabel("verify", tmp_path / "bundle", "--device", "cpu").exit_code == 0
+    missing = manylabel("export", elsewhere, "-o", tmp_path / "b", "--trim-vocabulary", tmp_path / "no.csv")
+    is_one_line(missing, "DataError", "no.csv")
+
+
 @pytest.mark.parametrize("command", ["train", "export"])
 def test_help_explains_every_option(manylabel, command: str) -> None:  # type: ignore[no-untyped-def]
     result = manylabel(command, "--help")

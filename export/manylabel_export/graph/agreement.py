@@ -10,12 +10,12 @@ from collections.abc import Callable
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 
 from manylabel.errors import ExportError
 from manylabel_export.graph.maskless import FILLED
 from manylabel_export.graph.outputs import PROBABILITIES
+from manylabel_export.graph.packing import MAX_BYTES, session_of
 
 # Ids and mask, both int64 `(batch, sequence)`, to probabilities `(batch, num_labels)`.
 Answer = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float32]]
@@ -25,7 +25,9 @@ UNSUPPORTED = "This architecture is not supported; the README's table lists thos
 SHAPES = ((1, 3), (3, 11))  # batch and length; traced was another
 
 
-def assert_agreement(expected: Answer, proto: onnx.ModelProto, *, vocabulary: int, padding: bool, step: str) -> None:
+def assert_agreement(
+    expected: Answer, proto: onnx.ModelProto, *, vocabulary: int, padding: bool, step: str, limit: int = MAX_BYTES
+) -> None:
     """Compares a graph with what it was made from.
 
     Args:
@@ -34,11 +36,12 @@ def assert_agreement(expected: Answer, proto: onnx.ModelProto, *, vocabulary: in
         vocabulary: Number of token ids.
         padding: Whether to try texts of unequal length too, which only a graph with a mask can take.
         step: What made the graph, as the beginning of a sentence.
+        limit: Bytes of weights that a graph may hold.
 
     Raises:
         ExportError: A probability differs by more than `TOLERANCE`, or the graph does not run.
     """
-    found = answer_of(proto)
+    found = answer_of(proto, limit=limit)
     generator = np.random.default_rng(0)
     for shape in SHAPES:
         ids = generator.integers(0, vocabulary, shape)
@@ -54,13 +57,9 @@ def assert_agreement(expected: Answer, proto: onnx.ModelProto, *, vocabulary: in
                 )
 
 
-def answer_of(proto: onnx.ModelProto) -> Answer:
+def answer_of(proto: onnx.ModelProto, *, limit: int = MAX_BYTES) -> Answer:
     """How a graph answers; it is fed the inputs that it declares."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 4  # what goes wrong is raised
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(proto.SerializeToString(), options, ["CPUExecutionProvider"])
+    session = session_of(proto, threads=1, limit=limit)
     names = [value.name for value in session.get_inputs()]
 
     def answer(ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -10,17 +10,19 @@ import onnxruntime
 
 from manylabel.errors import ExportError
 from manylabel_export.graph.editor import Editor
+from manylabel_export.graph.packing import MAX_BYTES, lifted, put_back
 
 # Both replace what a later pass recognises: sharing merges scalars of unequal meaning into one
 # initializer, and MatMul + Add as Gemm hides a linear layer from the attention fusion.
 LEFT_OUT = ["ConstantSharing", "MatMulAddFusion"]
 
 
-def clean(proto: onnx.ModelProto) -> onnx.ModelProto:
+def clean(proto: onnx.ModelProto, *, limit: int = MAX_BYTES) -> onnx.ModelProto:
     """Folds constants and drops no-ops by ONNX Runtime's basic level, which stays within the standard.
 
     Args:
         proto: A traced graph with its outputs named.
+        limit: Bytes of weights that a graph may hold.
 
     Returns:
         A new model that computes the same.
@@ -32,7 +34,7 @@ def clean(proto: onnx.ModelProto) -> onnx.ModelProto:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, lifted(proto, limit=limit) as tensors:
         path = Path(folder) / "clean.onnx"
         options.optimized_model_filepath = str(path)
         try:
@@ -41,7 +43,9 @@ def clean(proto: onnx.ModelProto) -> onnx.ModelProto:
             )
         except Exception as exc:
             raise ExportError(f"ONNX Runtime cannot load the traced graph: {exc}") from exc
-        cleaned = Editor(onnx.load(str(path))).finish()
+        loaded = onnx.load(str(path))
+        put_back(loaded, tensors)
+        cleaned = Editor(loaded).finish()
     _assert_standard(cleaned)
     return cleaned
 

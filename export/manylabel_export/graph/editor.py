@@ -16,6 +16,8 @@ Message = TypeVar(
     "Message", onnx.ModelProto, onnx.NodeProto, onnx.TensorProto, onnx.ValueInfoProto, onnx.OperatorSetIdProto
 )
 CONTRIB = "com.microsoft"  # the domain of ONNX Runtime's own operators
+ML = "ai.onnx.ml"  # of ONNX' operators for tables
+VERSIONS = {CONTRIB: 1, ML: 3}
 
 
 class Editor:
@@ -112,7 +114,8 @@ class Editor:
         key = (array.dtype.str, array.shape, hashlib.blake2b(array.tobytes()).digest())
         if key not in self._added:
             name = self._added[key] = self.unused(hint)
-            self.graph.initializer.append(numpy_helper.from_array(array, name))
+            strings = array.dtype.kind == "U"
+            self.graph.initializer.append(numpy_helper.from_array(array.astype(object) if strings else array, name))
             self._initializers[name] = self.graph.initializer[-1]
         return self._added[key]
 
@@ -232,10 +235,10 @@ def _copy(message: Message) -> Message:
 
 
 def _declare_domains(proto: onnx.ModelProto) -> None:
-    """Declares ONNX Runtime's domain exactly where a node uses it: standard readers refuse it otherwise."""
+    """Declares a domain beside ONNX' own just where a node uses it: standard readers refuse what they do not know."""
     used = {node.domain for node in proto.graph.node}
     kept = [_copy(entry) for entry in proto.opset_import if entry.domain in ("", *used)]
-    if CONTRIB in used and all(entry.domain != CONTRIB for entry in kept):
-        kept.append(helper.make_opsetid(CONTRIB, 1))
+    for domain in sorted(used & VERSIONS.keys() - {entry.domain for entry in kept}):
+        kept.append(helper.make_opsetid(domain, VERSIONS[domain]))
     del proto.opset_import[:]
     proto.opset_import.extend(kept)

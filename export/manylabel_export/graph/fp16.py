@@ -2,31 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import numpy_helper
 from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST
 from onnxruntime.transformers.onnx_model import OnnxModel
 
 from manylabel_export.graph.editor import Editor, clone
 from manylabel_export.graph.fusion import quiet_optimizer
+from manylabel_export.graph.moments import watch
 from manylabel_export.graph.outputs import LOGITS, PROBABILITIES
 
 # Kept in fp32 beside what the converter keeps anyway. The kernels of the normalisations accumulate in fp32
 # themselves, so those can take halves.
 KEPT_OPERATORS = ["Sigmoid", "Softmax"]
 LARGEST = float(np.finfo(np.float16).max)
+SAFE = LARGEST / 4  # for what was seen: other texts may reach further
 
 
-def halve(proto: onnx.ModelProto) -> onnx.ModelProto:
+def halve(proto: onnx.ModelProto, batches: Sequence[NDArray[np.int64]] = ()) -> onnx.ModelProto:
     """Converts a fused graph to fp16; its inputs and outputs keep their types.
+
+    There is no mask, so no mask's lowest number can overflow. What happens inside a fused operator on CUDA, such as
+    attention's scores, cannot be seen here.
 
     Args:
         proto: A graph fused for CUDA.
+        batches: Token ids of real texts, each `(batch, sequence)`.
 
     Returns:
         A new model: int64 `input_ids` in, float32 `probabilities` and `logits` out. The classifier and the
-        sigmoid are computed in fp32, and so is whatever has a weight beyond the range of fp16.
+        sigmoid are computed in fp32, and so is whatever has a weight beyond the range of fp16, or reads or makes
+        numbers near its end for one of the texts.
     """
     model = OnnxModel(clone(proto))
     with quiet_optimizer():
@@ -34,16 +44,30 @@ def halve(proto: onnx.ModelProto) -> onnx.ModelProto:
             use_symbolic_shape_infer=True,
             keep_io_types=[PROBABILITIES, LOGITS],
             op_block_list=[*DEFAULT_OP_BLOCK_LIST, *KEPT_OPERATORS],
-            node_block_list=_kept_nodes(proto),
+            node_block_list=_kept_nodes(proto, _large_activations(proto, batches)),
         )
     return Editor(model.model).finish()
 
 
-def _kept_nodes(proto: onnx.ModelProto) -> list[str]:
-    """The classifier, and every node with a weight that fp16 cannot hold."""
+def _large_activations(proto: onnx.ModelProto, batches: Sequence[NDArray[np.int64]]) -> set[str]:
+    """The names of tensors that reach beyond `SAFE` for one of the texts."""
+    names = [name for node in proto.graph.node for name in node.output if name]
+    large: set[str] = set()
+    if not batches:
+        return large
+    session = watch(proto, names)
+    for ids in batches:
+        for name, value in zip(names, session.run(names, {"input_ids": ids}), strict=True):
+            if value.dtype == np.float32 and value.size and not float(np.abs(value).max()) <= SAFE:
+                large.add(name)
+    return large
+
+
+def _kept_nodes(proto: onnx.ModelProto, large: set[str]) -> list[str]:
+    """The classifier, and every node with a weight that fp16 cannot hold or with activations that it may not."""
     editor = Editor(clone(proto))
-    wide = {tensor.name for tensor in proto.graph.initializer if _exceeds(tensor)}
-    kept = [node.name for node in proto.graph.node if wide & set(node.input)]
+    wide = large | {tensor.name for tensor in proto.graph.initializer if _exceeds(tensor)}
+    kept = [node.name for node in proto.graph.node if wide & {*node.input, *node.output}]
     last = editor.producer(LOGITS)
     sources = [editor.producer(name) for name in last.input] if last is not None and last.op_type == "Add" else []
     return kept + [node.name for node in (last, *sources) if node is not None]

@@ -29,7 +29,6 @@ from manylabel_export.pooling import encoder_config
 
 OPSET = 17  # the first with LayerNormalization as one standard operator; both engines reach it
 ENGINES = ("auto", "optimum", "torch")
-MAX_BYTES = 2**31 - 2**20  # protobuf refuses 2 GiB; the margin is for the graph around the weights
 
 # Said by the tracer about facts that hold here: what it freezes is the same for every input, which the
 # tests check at other lengths and batch sizes than the traced ones.
@@ -60,7 +59,6 @@ def trace(model: PreTrainedModel, *, engine: str = "auto") -> onnx.ModelProto:
         ExportError: The engine is not installed, or the architecture cannot be traced.
     """
     chosen = resolve_engine(engine)
-    _refuse_too_large(model)
     model.eval()
     with _quiet(), torch.random.fork_rng(devices=[]), tempfile.TemporaryDirectory() as folder:
         module = eager_copy(model)
@@ -193,15 +191,6 @@ def _name_dimensions(proto: onnx.ModelProto) -> onnx.ModelProto:
             dimension.dim_param = name
     proto.graph.output[0].type.tensor_type.shape.dim[0].dim_param = "batch"
     return proto
-
-
-def _refuse_too_large(model: PreTrainedModel) -> None:
-    size = sum(parameter.numel() for parameter in model.parameters()) * 4
-    if size > MAX_BYTES:
-        raise ExportError(
-            f"The model has {size / 2**30:.1f} GiB of fp32 weights; an fp32 graph beyond 2 GiB is not supported "
-            "by this version. Choose a smaller checkpoint."
-        )
 
 
 def _cannot_trace(model: PreTrainedModel, engine: str, exc: Exception) -> ExportError:

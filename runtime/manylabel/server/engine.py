@@ -110,9 +110,12 @@ class Engine:
         return self._scheduler.waiting
 
     def crowded_for(self, timeout: float) -> float:
-        """Seconds until requests that may take `timeout` will be taken again; 0 while they are."""
-        with self._changed:
-            return self._scheduler.crowded_for(timeout)
+        """Seconds until requests that may take `timeout` will be taken again; 0 while they are.
+
+        Without the lock: the event loop must not wait for a thread that holds it and has stepped back. Numbers that are
+        read while they change are an estimate all the same.
+        """
+        return self._scheduler.crowded_for(timeout)
 
     async def answer(self, texts: Sequence[str], timeout: float) -> Answered:
         """Answer the texts of one request. Cancelling it drops what was not computed yet.

@@ -147,7 +147,7 @@ class Scheduler(Generic[T]):
 
         While it gets its share, no other request gets more than the same; those of one text are counted whole.
         """
-        beyond = sum(max(0, ticket.queued - cost) for ticket in self._many)
+        beyond = sum(max(0, ticket.queued - cost) for ticket in tuple(self._many))
         return self._seconds(self.running_tokens + self.queued_tokens - beyond + cost)
 
     def crowded_for(self, seconds: float) -> float:

@@ -48,8 +48,8 @@ def write_repository(
             'gives a row a text. Choose --long-text error or --long-text truncate; "manylabel serve" has windows.'
         )
     variant = choose_variant(bundle, "cpu", "fp32")
-    graph = bundle.read(variant.file)
-    inputs = Session(graph, device="cpu").inputs
+    graph, weights = bundle.read(variant.file), {name: bundle.read(name) for name in bundle.weights_of(variant)}
+    inputs = Session(graph, device="cpu", weights=weights).inputs
     settings = Settings.of(manifest, inputs, long_text=policy, pad_to=pad_to)
     tokenizer = configs.tokenizer_config(serving, inputs, {"settings": settings.to_text()})
     with new_folder(output, force=force) as folder:
@@ -58,7 +58,7 @@ def write_repository(
             TOKENIZER: bundle.read(TOKENIZER),
         })  # fmt: skip
         graphs = folder / f"{serving.name}_graph"
-        _model(graphs, configs.graph_config(serving, inputs, len(bundle.labels)), {"model.onnx": graph})
+        _model(graphs, configs.graph_config(serving, inputs, len(bundle.labels)), {"model.onnx": graph, **weights})
         ensemble = folder / serving.name
         _model(ensemble, configs.ensemble_config(serving, inputs, bundle.labels, variant.thresholds), {})
         names = "".join(f"{' '.join(label.split())}\n" for label in bundle.labels)  # a line each

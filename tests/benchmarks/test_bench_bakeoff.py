@@ -1,0 +1,53 @@
+"""The bake-off: every form of a real tiny run is measured, one at a time, and nothing twice."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import toy
+from manylabel_bench import bakeoff
+from manylabel_bench.forms import FORMS
+from manylabel_export.training import Recipe, train
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    folder = tmp_path_factory.mktemp("bakeoff")
+    data = toy.dataset(360)
+    encoder = toy.write_encoder(folder / "encoder")
+    train(data, folder / "run", model=str(encoder), recipe=Recipe(**toy.RECIPE | {"epochs": 2}))
+    path = toy.write_csv(folder / "data.csv", data)
+    return ["toy", "--run", str(folder / "run"), "--data", str(path), "--graphs", str(folder / "graphs")]
+
+
+def test_every_form_is_measured_once(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bakeoff, "SECONDS", 0)
+    options = [*words, "--output", str(tmp_path)]
+    for what in ("accuracy", "speed"):
+        CliRunner().invoke(bakeoff.main, [what, *options], catch_exceptions=False)
+    found = json.loads((tmp_path / "result.json").read_text())["models"]["toy"]
+    assert list(found) == list(FORMS)
+    assert found["fp32"]["max_difference"] == 0
+    assert all(0 < found[name]["mean_difference"] < 0.2 for name in FORMS if name != "fp32")
+    assert found["default"]["same_alone_and_in_company"]
+    assert found["row-wise"]["same_alone_and_in_company"]
+    assert found["default"]["bytes"] < found["default-fp32-embeddings"]["bytes"] < found["fp32"]["bytes"]
+    page = (tmp_path / "README.md").read_text()
+    assert all(f"| {name} |" in page for name in FORMS)
+    monkeypatch.setattr(bakeoff, "load", lambda *_: pytest.fail("all of it is measured already"))
+    again = CliRunner().invoke(bakeoff.main, ["accuracy", *options], catch_exceptions=False)
+    assert again.exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["default-one-qkv", "default-tanh"])
+def test_a_variation_answers_as_the_default_does(words: list[str], name: str) -> None:
+    subject = bakeoff.load(Path(words[2]), Path(words[4]))
+    ids = np.random.default_rng(0).integers(0, subject.vocabulary, (5, 9))
+    forms = [FORMS["default"], FORMS[name]]
+    default, varied = (bakeoff.runner(form.make(subject.material), form)(ids) for form in forms)
+    np.testing.assert_allclose(default, varied, atol=0.02)
+    kinds = [node.op_type for node in FORMS[name].make(subject.material).graph.node]
+    assert ("Split" in kinds) == (name == "default-one-qkv")

@@ -1,0 +1,58 @@
+"""fp16: close to PyTorch, finite where half a float would not be."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from onnx import TensorProto, numpy_helper
+from tests.export.architectures import make
+from tests.export.graphs import (
+    answer,
+    answer_of_pytorch,
+    each_architecture,
+    fused,
+    ids_of,
+)
+
+from manylabel_export import graph
+from manylabel_export.graph.first_token import cut_to_first_token
+from manylabel_export.graph.fp16 import halve
+from manylabel_export.graph.fusion import CUDA
+
+
+@each_architecture
+def test_fp16_stays_close_and_keeps_its_interface(architecture: str) -> None:
+    proto = halve(cut_to_first_token(fused(architecture, CUDA))[0])
+    ids = ids_of(8, 12)
+    found = answer(proto, ids)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, answer_of_pytorch(make(architecture), ids), atol=1e-2)
+    halves = [tensor for tensor in proto.graph.initializer if tensor.data_type == TensorProto.FLOAT16]
+    assert len(halves) > 10
+    assert all(np.isfinite(numpy_helper.to_array(tensor)).all() for tensor in halves)
+
+
+def test_weights_beyond_the_range_of_fp16_stay_fp32() -> None:
+    model = make("bert")
+    with torch.no_grad():
+        model.bert.pooler.dense.bias[0] = 1e5
+    proto = graph.build(model, precisions=["fp16"])["fp16"].proto
+    peaks = [float(np.abs(numpy_helper.to_array(tensor)).max()) for tensor in proto.graph.initializer if tensor.dims]
+    assert 1e5 in peaks
+    np.testing.assert_allclose(answer(proto, ids_of(4, 9)), answer_of_pytorch(model, ids_of(4, 9)), atol=1e-2)
+
+
+def test_activations_beyond_the_range_of_fp16_stay_fp32() -> None:
+    """A normalisation brings them back, so that fp32 answers as ever and all of fp16 would answer nothing."""
+    model = make("bert")
+    with torch.no_grad():
+        model.bert.encoder.layer[0].output.dense.weight *= (
+            1e5 / model.bert.encoder.layer[0].output.dense.weight.abs().max() / 2
+        )
+    ids = ids_of(4, 9)
+    blind = graph.build(model, precisions=["fp16"])["fp16"].proto
+    assert not np.isfinite(answer(blind, ids)).all()
+    fitted = graph.build(model, precisions=["fp16"], batches=[ids_of(8, 12, seed=1)])["fp16"].proto
+    np.testing.assert_allclose(answer(fitted, ids), answer_of_pytorch(model, ids), atol=1e-2)
+    halves = [tensor for tensor in fitted.graph.initializer if tensor.data_type == TensorProto.FLOAT16]
+    assert len(halves) > 10

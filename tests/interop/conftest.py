@@ -1,0 +1,60 @@
+"""A bundle for other people's libraries, and Node with theirs."""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tiny
+from manylabel_export.dataset import Dataset
+from manylabel_export.exporting import export
+
+HERE = Path(__file__).parent
+PACKAGES = HERE.parent.parent / "build" / "interop"
+
+
+@pytest.fixture(scope="session")
+def texts() -> list[str]:
+    """What everybody is asked."""
+    return [*tiny.TEXTS[:20], "Héllo, WÖRLD! äöü 🎉", "die Rechnung war zu teuer und das Paket kaputt?", "ok"]
+
+
+@pytest.fixture(scope="session")
+def portable(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model in fp32 and as one file, with thresholds of its own; not to be changed."""
+    folder = tmp_path_factory.mktemp("portable")
+    targets = np.random.default_rng(0).integers(0, 2, (len(tiny.TEXTS), len(tiny.LABELS)))
+    validation = Dataset.from_matrix(tiny.TEXTS, targets, tiny.LABELS)
+    checkpoint = tiny.write_checkpoint(folder / "checkpoint")
+    output = folder / "bundle"
+    return export(checkpoint, output, validation=validation, precisions=["fp32", "int8"], single_file=True).path
+
+
+@pytest.fixture(scope="session")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
+    """Runs one of the scripts beside this file with texts; gives what it prints."""
+    if not shutil.which("node") or not (PACKAGES / "node_modules").is_dir():
+        pytest.skip(f"needs Node and its packages in {PACKAGES}: make test-interop")
+    folder = tmp_path_factory.mktemp("node")
+    (folder / "node_modules").symlink_to(PACKAGES / "node_modules")  # modules are looked for beside a script
+
+    def run(script: str, path: Path, texts: Sequence[str]) -> Any:
+        shutil.copy(HERE / script, folder)
+        done = subprocess.run(
+            ["node", folder / script, path],
+            input=json.dumps(texts),
+            capture_output=True,
+            text=True,
+            env={**os.environ, "NO_COLOR": "1"},
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return run

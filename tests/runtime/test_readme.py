@@ -1,0 +1,24 @@
+"""What the README says to run without this package runs, and answers as the bundle does."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from manylabel import Classifier
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def test_plain_onnx_runtime_answers_as_the_bundle(bundle: Path, tmp_path: Path) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    (code,) = (block for block in blocks if "onnxruntime.InferenceSession" in block)
+    (tmp_path / "bundle").symlink_to(bundle)
+    script = f"import sys\n{code}\nprint(*probabilities[0].tolist())\nassert 'manylabel' not in sys.modules"
+    done = subprocess.run([sys.executable, "-I", "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    text = re.search(r'encode\("(.*?)"\)', code).group(1)
+    expected = Classifier.load(bundle, device="cpu", precision="fp32").predict_proba(text)[0]
+    np.testing.assert_allclose(np.array(done.stdout.split(), dtype=float), expected, atol=1e-5)
