@@ -1,6 +1,7 @@
 """The comparison of splits counts what it says, and its table is that of its runs."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -34,11 +35,15 @@ def test_every_way_is_measured_on_the_same_rows_and_ours_keeps_copies_together(
 ) -> None:
     """Whether the library is there, which a stand-in is here, or not."""
     if there:
+        for name in ("iterstrat", "iterstrat.ml_stratifiers"):
+            monkeypatch.delitem(sys.modules, name, raising=False)
         (tmp_path / "iterstrat").mkdir()
         (tmp_path / "iterstrat" / "ml_stratifiers.py").write_text(
             "from sklearn.model_selection import KFold as MultilabelStratifiedKFold\n"
         )
         monkeypatch.syspath_prepend(tmp_path)
+    else:
+        monkeypatch.setitem(sys.modules, "iterstrat", None)
     data = toy.dataset(300)
     twice = Dataset((*data.texts, *data.texts), np.tile(data.targets, (2, 1)), data.labels)
     (tmp_path / "set").mkdir()

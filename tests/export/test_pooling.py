@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from tests.export.architectures import CONFIGURATIONS, LONGEST, VOCABULARY, make
-from tests.export.test_graph import ENGINES, answer, answer_of_pytorch, ids_of, padded, session_of
+from tests.export.graphs import ENGINES, answer, answer_of_pytorch, ids_of, padded, session_of
 from transformers import PreTrainedModel
 
 import tiny
