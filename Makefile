@@ -163,15 +163,28 @@ build-goemotions: .venv/ready
 	$(WORKBENCH) $(PIP) install -c constraints/optimum.txt -e '.[rivals]'
 	touch $@
 
-EVERY := $(addprefix --scenario ,bulk single cold memory size scaling server)
-BENCH_GOEMOTIONS := $(MANYLABEL) bench build/goemotions --checkpoint build/goemotions-run --data $(DATA)/goemotions/data.csv
+# A rival's name has blanks, which stand as dashes here. Each line takes two to seven minutes on two cores.
+names = $(foreach name,$(1),--contender "$(subst -, ,$(name))")
+RIVALRY := build/goemotions --checkpoint build/goemotions-run --data $(DATA)/goemotions/data.csv --scratch build/rivals
+BENCH_SHORT := $(MANYLABEL) bench $(RIVALRY) --output benchmarks/results/goemotions-minilm --title "GoEmotions with MiniLM-L6"
+BENCH_MIX := $(MANYLABEL) bench $(RIVALRY) --unlabelled $(DATA)/steam_review_aspect/data.csv --limit 600 \
+    --output benchmarks/results/mix-minilm --title "Short and long texts with MiniLM-L6"
 
 results-goemotions: .venv/rivals build/goemotions/bundle.json ## English: MiniLM-L6 on GoEmotions, 28 labels, beside everyone
-	$(BENCH_GOEMOTIONS) $(EVERY) --output benchmarks/results/goemotions-minilm --title "GoEmotions with MiniLM-L6"
+	$(BENCH_SHORT) --rounds 2 --seconds 5
+	$(BENCH_SHORT) --add --rounds 2 --scenario cold \
+	    $(call names,manylabel-int8 pipeline pytorch optimum-int8 onnxruntime openvino-int8)
+	$(BENCH_SHORT) --add --rounds 1 --seconds 5 --scenario scaling --scenario server \
+	    $(call names,manylabel-int8 pytorch optimum-int8 onnxruntime openvino-int8)
 
 results-mix: .venv/rivals build/goemotions/bundle.json ## short and long texts: 600 of GoEmotions and 200 game reviews
-	$(BENCH_GOEMOTIONS) --unlabelled $(DATA)/steam_review_aspect/data.csv --limit 600 --scenario bulk --scenario memory \
-	    --output benchmarks/results/mix-minilm --title "Short and long texts with MiniLM-L6"
+	$(BENCH_MIX) --rounds 2 --scenario bulk \
+	    $(call names,manylabel-fp32 manylabel-int8 pipeline pytorch pytorch-bf16 optimum-int8 onnxruntime openvino-bf16 openvino-int8)
+	$(BENCH_MIX) --add --scenario memory $(call names,manylabel-int8 pipeline optimum-int8 openvino-int8)
+
+results-engine: .venv/ready build/goemotions/bundle.json ## what else the engine could do: batches, threads within a call, arenas
+	$(WORKBENCH) -m manylabel_bench.trials build/goemotions --data $(DATA)/goemotions/data.csv \
+	    --unlabelled $(DATA)/steam_review_aspect/data.csv --output benchmarks/results/engine
 
 results-mobasa: .venv/ready ## German: multilingual-e5-small on MobASA, 17 labels
 	$(MANYLABEL) train $(DATA)/mobasa/data.csv --model $(E5) --epochs 10 --patience 10 --best-by micro_f1 \

@@ -51,13 +51,11 @@ def _lines(result: Mapping[str, Any], title: str, pictures: list[str]) -> Iterat
         f"known of {workload['labelled']:,} texts, and F1 is measured on these. Texts beyond {workload['max_length']} "
         "tokens are read in windows by manylabel and truncated by everyone else."
     )
-    yield from ("", *_table(tables.SPEED, result))
+    yield from _section("Speed", tables.SPEED, result)
     yield from _work(result)
-    if len(footprint := tables.render(tables.FOOTPRINT, result)) > 1:
-        yield from ("", "## Start, memory and disk", "", *tables.markdown(footprint))
-    for title_, columns in SCALING:
-        if len(part := tables.render(columns(result), result)) > 1:
-            yield from ("", f"## {title_}", "", *tables.markdown(part))
+    yield from _section("Start, memory and disk", tables.FOOTPRINT, result)
+    for name, columns in SCALING:
+        yield from _section(name, columns(result), result)
     yield from (line for block in _server(result) for line in ("", "## Server", "", *block.split("\n")))
     if pictures:
         yield from ("", "## Pictures", "")
@@ -66,8 +64,8 @@ def _lines(result: Mapping[str, Any], title: str, pictures: list[str]) -> Iterat
 
 
 def _work(result: Mapping[str, Any]) -> Iterator[str]:
-    if len(table := tables.render(tables.WORK, result)) > 1:
-        yield from ("", "## Work", "", *tables.markdown(table), "")
+    if section := list(_section("Work", tables.WORK, result)):
+        yield from (*section, "")
         yield (
             "Stages are shares of one pass in which they follow each other, ours on one thread; in the rates above "
             "ours are at work at once."
@@ -109,5 +107,7 @@ def _measured_on(result: Mapping[str, Any]) -> Iterator[str]:
     )
 
 
-def _table(columns: tuple[tables.Column, ...], result: Mapping[str, Any]) -> list[str]:
-    return tables.markdown(tables.render(columns, result))
+def _section(title: str, columns: tuple[tables.Column, ...], result: Mapping[str, Any]) -> Iterator[str]:
+    """A table under its title, where something of it was measured."""
+    if len(table := tables.render(columns, result)) > 1:
+        yield from ("", f"## {title}", "", *tables.markdown(table))

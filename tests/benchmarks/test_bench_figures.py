@@ -155,6 +155,8 @@ def test_the_readmes_tables_are_those_of_the_committed_results() -> None:
 
 def test_how_far_we_reach_is_what_the_committed_results_say() -> None:
     results = ROOT / "benchmarks" / "results"
+    if not (results / reach.PAGE).exists():
+        pytest.skip("make results-goemotions results-mix readme writes the page")
     found = reach.page({name: read(results / name) for name in (reach.GOEMOTIONS, reach.MIX)})
     assert (results / reach.PAGE).read_text(encoding="utf-8") == found
     assert tables.ABSENT not in found
