@@ -26,7 +26,7 @@ from manylabel_export.rescue import rank
 
 VALIDATION = toy.dataset(180).part("train")
 LAYER = "bert/encoder/layer.0/"
-HUGE, LARGE = 1e4, 10.0
+HUGE, LARGE = 1e4, 600.0
 
 
 def poison(checkpoint: Path, folder: Path, *modules: str, by: float = HUGE) -> Path:
@@ -88,7 +88,7 @@ def doubtful(elsewhere: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_wider_budget_or_none_leaves_it_as_it_is(doubtful: Path, tmp_path: Path) -> None:
-    for name, budget in (("none", None), ("wide", Budget(max_flips=0.05)), ("usual", Budget())):
+    for name, budget in (("none", None), ("wide", Budget(1, 1)), ("usual", Budget())):
         bundle = export(doubtful, tmp_path / name, validation=VALIDATION, precisions=["int8"], budget=budget)
         flips, found = bundle.manifest.certificate.parity["int8"].flips, bundle.variants["int8"].rescue
         if name == "usual":
@@ -128,17 +128,23 @@ def test_a_rescued_variant_scores_a_text_the_same_alone_and_in_company(poisoned:
     np.testing.assert_array_equal(together, np.concatenate([classifier.predict_proba(text) for text in texts]))
 
 
-def test_two_products_that_do_harm_are_both_found(elsewhere: Path, tmp_path: Path) -> None:
-    bad = {LAYER + "output/dense", LAYER + "attention/output/dense"}
-    folder = poison(elsewhere, tmp_path / "checkpoint", *bad)
-    bundle = export(folder, tmp_path / "bundle", validation=VALIDATION, precisions=["int8"])
-    assert set(bundle.variants["int8"].rescue.kept) == bad
-
-
 @pytest.fixture(scope="module")
-def hopeless(elsewhere: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint of which int8 can hold nothing."""
-    return poison(elsewhere, tmp_path_factory.mktemp("hopeless") / "checkpoint", *ALL)
+def twice_poisoned(elsewhere: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint with two products that int8 cannot hold."""
+    bad = (LAYER + "output/dense", LAYER + "attention/output/dense")
+    return poison(elsewhere, tmp_path_factory.mktemp("hopeless") / "checkpoint", *bad)
+
+
+def test_two_products_that_do_harm_are_both_found(twice_poisoned: Path, tmp_path: Path) -> None:
+    bundle = export(twice_poisoned, tmp_path / "bundle", validation=VALIDATION, precisions=["int8"])
+    assert set(bundle.variants["int8"].rescue.kept) == {LAYER + "output/dense", LAYER + "attention/output/dense"}
+
+
+@pytest.fixture
+def hopeless(twice_poisoned: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same where only one product may stay in fp32."""
+    monkeypatch.setattr(rescue, "KEPT_AT_MOST", 0)
+    return twice_poisoned
 
 
 def test_what_cannot_be_rescued_is_refused_and_the_others_are_written(

@@ -92,9 +92,3 @@ def test_a_model_with_foreign_weights_is_refused() -> None:
     model.extra = torch.nn.Linear(2, 2)
     with pytest.raises(ExportError, match="does not match its own class BertForSequenceClassification"):
         tracing.trace(model, engine="torch")
-
-
-def test_a_model_beyond_two_gigabytes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracing, "MAX_BYTES", 1000)
-    with pytest.raises(ExportError, match="beyond 2 GiB is not supported"):
-        tracing.trace(make("bert"))
