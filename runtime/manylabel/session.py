@@ -186,15 +186,18 @@ def _open(ort: ModuleType, model: bytes, device: Literal["cpu", "cuda"], *, opti
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.enable_mem_pattern = False  # it keeps a plan a shape: memory would grow with every new length
     options.log_severity_level = 3
+    exactly: dict[str, Any] = {}
     if optimized:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         if device == "cpu" and saturates(ort):  # what makes int8 exact is one of the extended optimisations
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
             options.add_session_config_entry("session.x64quantprecision", "1")
+            # which would sum the classifier in another order
+            exactly["disabled_optimizers"] = ["MatmulTransposeFusion"]
     providers = list(dict.fromkeys((PROVIDERS[device], PROVIDERS["cpu"])))  # what CUDA lacks runs on the CPU
     try:
         # enable_fallback: else a CUDA fault is printed, and the session goes on on the CPU.
-        session = ort.InferenceSession(model, options, providers=providers, enable_fallback=0)
+        session = ort.InferenceSession(model, options, providers=providers, enable_fallback=0, **exactly)
     except Exception as exc:  # as above
         raise _fault(exc, f"onnxruntime {ort.__version__} does not load the graph", device) from exc
     if session.get_providers()[0] != PROVIDERS[device]:  # it left CUDA out, with no more than a line in its log
