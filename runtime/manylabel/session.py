@@ -210,22 +210,21 @@ def _open(
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.enable_mem_pattern = False  # it keeps a plan a shape: memory would grow with every new length
     options.log_severity_level = 3
-    left_out: list[str] = []
+    exactly: dict[str, Any] = {}
     if optimized:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         if device == "cpu" and saturates(ort):  # what makes int8 exact is one of the extended optimisations
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
             options.add_session_config_entry("session.x64quantprecision", "1")
-            left_out = ["MatmulTransposeFusion"]  # the classifier would be summed in another order
+            # which would sum the classifier in another order
+            exactly["disabled_optimizers"] = ["MatmulTransposeFusion"]
     # With a table, if an empty one, onnxruntime looks for a graph's external data there and nowhere else.
     names, contents = zip(*(weights or {"": b""}).items(), strict=True)
     options.add_external_initializers_from_files_in_memory(names, contents, [len(content) for content in contents])
     providers = list(dict.fromkeys((PROVIDERS[device], PROVIDERS["cpu"])))  # what CUDA lacks runs on the CPU
     try:
         # enable_fallback: else a CUDA fault is printed, and the session goes on on the CPU.
-        session = ort.InferenceSession(
-            model, options, providers=providers, enable_fallback=0, disabled_optimizers=left_out
-        )
+        session = ort.InferenceSession(model, options, providers=providers, enable_fallback=0, **exactly)
     except Exception as exc:  # as above
         raise _fault(exc, f"onnxruntime {ort.__version__} does not load the graph", device) from exc
     if session.get_providers()[0] != PROVIDERS[device]:  # it left CUDA out, with no more than a line in its log
