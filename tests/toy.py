@@ -74,8 +74,8 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", **more}
 
 
-def write_encoder(folder: Path, *, pooler: bool = True, seed: int = 0) -> Path:
-    """An untrained BERT that learns the task in seconds: one layer of 32 and no dropout; no head."""
+def write_encoder(folder: Path, *, layers: int = 1, pooler: bool = True, seed: int = 0) -> Path:
+    """An untrained BERT that learns the task in seconds: one layer of 32, or more, and no dropout; no head."""
     import torch
     from transformers import BertConfig, BertModel
 
@@ -84,7 +84,7 @@ def write_encoder(folder: Path, *, pooler: bool = True, seed: int = 0) -> Path:
     config = BertConfig(
         vocab_size=len(tokenizer),
         hidden_size=32,
-        num_hidden_layers=1,
+        num_hidden_layers=layers,
         num_attention_heads=2,
         intermediate_size=64,
         max_position_embeddings=32,

@@ -1,6 +1,7 @@
 """The forms of int8 that are compared: each makes a graph from a fused fp32 one and some real texts."""
 
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -118,15 +119,18 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]  # untyped
 
 
 def _static(material: Material, method: CalibrationMethod) -> onnx.ModelProto:
-    """ONNX Runtime's own static quantisation, as its documentation has it."""
-    spread = np.linspace(0, len(material.batches) - 1, min(READ, len(material.batches))).astype(int)
+    """ONNX Runtime's own static quantisation, as its documentation has it; histograms take texts of one length."""
+    shapes = Counter(ids.shape for ids in material.batches)
+    alike = [ids for ids in material.batches if ids.shape == shapes.most_common(1)[0][0]]
+    read = material.batches if method is CalibrationMethod.MinMax else alike
+    spread = np.linspace(0, len(read) - 1, min(READ, len(read))).astype(int)
     with tempfile.TemporaryDirectory() as folder:
         source, result = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
         onnx.save(material.fused, source)
         quantize_static(
             source,
             result,
-            _Reader([material.batches[place] for place in spread]),
+            _Reader([read[place] for place in spread]),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=["MatMul", "Gemm"],
             per_channel=True,
