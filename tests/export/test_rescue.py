@@ -26,7 +26,7 @@ from manylabel_export.rescue import rank
 
 VALIDATION = toy.dataset(180).part("train")
 LAYER = "bert/encoder/layer.0/"
-HUGE, LARGE = 1e4, 10.0
+HUGE, LARGE = 1e4, 30.0
 
 
 def poison(checkpoint: Path, folder: Path, *modules: str, by: float = HUGE) -> Path:
@@ -137,13 +137,14 @@ def test_two_products_that_do_harm_are_both_found(elsewhere: Path, tmp_path: Pat
 
 @pytest.fixture(scope="module")
 def hopeless(elsewhere: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint of which int8 can hold nothing."""
+    """A checkpoint of which int8 can hold little: two products do harm, and the tests allow for one."""
     return poison(elsewhere, tmp_path_factory.mktemp("hopeless") / "checkpoint", *ALL)
 
 
 def test_what_cannot_be_rescued_is_refused_and_the_others_are_written(
-    hopeless: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    hopeless: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(rescue, "KEPT_AT_MOST", 0.0)
     bundle = export(hopeless, tmp_path / "bundle", validation=VALIDATION)
     assert list(bundle.variants) == ["fp32", "fp16"]
     bundle.verify()
@@ -155,13 +156,19 @@ def test_what_cannot_be_rescued_is_refused_and_the_others_are_written(
     assert "int8 was refused" in (bundle.path / "report.html").read_text()
 
 
-def test_where_nothing_is_left_nothing_is_written(hopeless: Path, tmp_path: Path) -> None:
+def test_where_nothing_is_left_nothing_is_written(
+    hopeless: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rescue, "KEPT_AT_MOST", 0.0)
     with pytest.raises(BudgetExceeded, match=r"nothing is left to write\. .*get other labels"):
         export(hopeless, tmp_path / "bundle", validation=VALIDATION, precisions=["int8"])
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_command_says_so_and_exits_accordingly(hopeless: Path, tmp_path: Path) -> None:
+def test_the_command_says_so_and_exits_accordingly(
+    hopeless: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rescue, "KEPT_AT_MOST", 0.0)
     data = toy.write_csv(tmp_path / "data.csv", toy.dataset(300, per_split=100))
     words = ["export", str(hopeless), "-o", str(tmp_path / "bundle"), "--validation", str(data), "--json"]
     done = CliRunner().invoke(main, words)
