@@ -1,7 +1,8 @@
 """The forms of int8 that are compared: each makes a graph from a fused fp32 one and some real texts."""
 
+from __future__ import annotations
+
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,14 +21,14 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 
-from manylabel_export.graph.activations import Fixed
+from manylabel_export.graph.activations import Bytes, Quantiser, even
 from manylabel_export.graph.editor import CONTRIB, Editor, clone
 from manylabel_export.graph.embedding import quantise_embeddings
-from manylabel_export.graph.int8 import Choice, Quantisation, fixed_if_bounded, row_wise
+from manylabel_export.graph.int8 import Choice, Quantisation, row_wise
 from manylabel_export.graph.moments import Moments, measure
 
-READ = 32
-"""Batches that ONNX Runtime's calibrators are shown: they keep every activation of every batch in memory."""
+READ, LENGTH = 64, 16
+"""Texts that ONNX Runtime's calibrators are shown, cut to one length: they keep all activations, and want one shape."""
 
 Ids = NDArray[np.int64]
 
@@ -70,13 +71,68 @@ class Form:
     alone: bool = False
 
 
-def everything_fixed(made_by: set[str], moments: Moments | None, weights: NDArray[np.float32]) -> Any:
+@dataclass(frozen=True)
+class Fixed:
+    """One scale for all rows, and a divisor for every channel: it saturates beyond the texts that it was fitted to.
+
+    Attributes:
+        divisors: Shape `(width,)`.
+        scale: What a byte is worth, once divided.
+        zero: The byte that stands for 0.0.
+    """
+
+    divisors: NDArray[np.float32]
+    scale: float
+    zero: int
+
+    @classmethod
+    def for_texts(cls, moments: Moments, weights: NDArray[np.float32]) -> Fixed:
+        """Fits the range that was seen.
+
+        Args:
+            moments: Of the activation.
+            weights: Of all products that read it, side by side, `(width, outputs)`.
+        """
+        divisors = even(moments, weights)
+        low, high = float((moments.low / divisors).min()), float((moments.high / divisors).max())
+        scale = max(high - low, 1e-30) / 255
+        return cls(divisors, scale, round(-low / scale))
+
+    def quantise(self, editor: Editor, activation: str, width: int) -> Bytes:
+        """Adds the nodes that quantise an activation `(..., width)`."""
+        factors = editor.add_constant((1 / self.divisors).astype(np.float32), "evening")
+        scale = editor.add_constant(np.float32(self.scale), "scale")
+        zero = editor.add_constant(np.uint8(self.zero), "zero")
+        evened = editor.add("Mul", [activation, factors], "even")
+        return Bytes(editor.add("QuantizeLinear", [evened, scale, zero], "quantised"), zero, scale)
+
+    def widths(self, width: int) -> NDArray[np.float32]:
+        """The divisors of the channels."""
+        return self.divisors
+
+    def noise(self, moments: Moments) -> float:
+        """The variance that rounding adds to a quantised channel."""
+        return self.scale**2 / 12
+
+
+def everything_fixed(made_by: set[str], moments: Moments | None, weights: NDArray[np.float32]) -> Quantiser:
     """SmoothQuant's static scales for every activation."""
     assert moments is not None
     return Fixed.for_texts(moments, weights)
 
 
-def _ours(material: Material, *, fitted: bool = True, table: bool = True, choose: Choice = fixed_if_bounded) -> Any:
+def fixed_if_normalised(made_by: set[str], moments: Moments | None, weights: NDArray[np.float32]) -> Quantiser:
+    """Static scales after a normalisation alone."""
+    normalised = made_by == {"LayerNormalization"}
+    return (everything_fixed if normalised else uneven)(made_by, moments, weights)
+
+
+def uneven(made_by: set[str], moments: Moments | None, weights: NDArray[np.float32]) -> Quantiser:
+    """A scale for every row and channels as they are."""
+    return row_wise(made_by, None, weights)
+
+
+def _ours(material: Material, *, fitted: bool = True, table: bool = True, choose: Choice = row_wise) -> Any:
     proto = quantise_embeddings(material.fused) if table else material.fused
     return Quantisation(proto, material.moments if fitted else None, choose).graph()
 
@@ -84,8 +140,8 @@ def _ours(material: Material, *, fitted: bool = True, table: bool = True, choose
 def _with_tanh(material: Material) -> onnx.ModelProto:
     editor = Editor(_ours(material))
     for node in editor.nodes:
-        if node.op_type == "Gelu":
-            editor.supersede(node.output[0], editor.add("Gelu", [node.input[0]], "gelu", approximate="tanh"))
+        if node.op_type == "BiasGelu":
+            editor.supersede(node.output[0], editor.add("FastGelu", list(node.input), "gelu", domain=CONTRIB))
     return editor.finish()
 
 
@@ -93,18 +149,20 @@ def _with_one_projection(material: Material) -> onnx.ModelProto:
     """Query, key and value as one product, split afterwards, where they read the same bytes."""
     editor = Editor(_ours(material))
     for node in editor.nodes:
-        made = [editor.producer(name) for name in node.input[:3]] if node.op_type == "MultiHeadAttention" else []
-        if not made or len({part.input[0] for part in made if part is not None}) != 1:
-            continue
+        rescaled = [editor.producer(name) for name in node.input[:3]] if node.op_type == "MultiHeadAttention" else []
+        made = [editor.producer(each.input[0]) for each in rescaled if each is not None and each.op_type == "Mul"]
         parts = [part for part in made if part is not None and part.op_type == "MatMulIntegerToFloat"]
-        weights = [editor.constant(part.input[1]) for part in parts]
-        scales = [editor.constant(part.input[3]) for part in parts]
+        if len(parts) < 3 or len({part.input[0] for part in parts}) > 1 or rescaled[0] is None:
+            continue
         joined = list(parts[0].input)
-        joined[1] = editor.add_constant(np.concatenate([w for w in weights if w is not None], axis=1), "weight_int8")
-        joined[3] = editor.add_constant(np.concatenate([s for s in scales if s is not None]), "weight_scale")
+        for place, hint in ((1, "weight_int8"), (3, "weight_scale")):
+            values = [np.asarray(editor.constant(part.input[place])) for part in parts]
+            joined[place] = editor.add_constant(np.concatenate(values, axis=-1), hint)
         product = editor.add("MatMulIntegerToFloat", joined, "product_int8", domain=CONTRIB)
-        query = editor.add("Split", [product], "query", outputs=3, axis=-1, num_outputs=3)
-        for index, name in enumerate((query, *list(editor.producer(query).output)[1:])):  # type: ignore[union-attr]
+        product = editor.add("Mul", [product, rescaled[0].input[1]], "rescaled")
+        split = editor.producer(editor.add("Split", [product], "query", outputs=3, axis=-1, num_outputs=3))
+        assert split is not None
+        for index, name in enumerate(split.output):
             editor.set_input(node, index, name)
     return editor.finish()
 
@@ -119,18 +177,16 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]  # untyped
 
 
 def _static(material: Material, method: CalibrationMethod) -> onnx.ModelProto:
-    """ONNX Runtime's own static quantisation, as its documentation has it; histograms take texts of one length."""
-    shapes = Counter(ids.shape for ids in material.batches)
-    alike = [ids for ids in material.batches if ids.shape == shapes.most_common(1)[0][0]]
-    read = material.batches if method is CalibrationMethod.MinMax else alike
-    spread = np.linspace(0, len(read) - 1, min(READ, len(read))).astype(int)
+    """ONNX Runtime's own static quantisation, as its documentation has it."""
+    length = min(LENGTH, max(ids.shape[1] for ids in material.batches))
+    rows = [row[None, :length] for ids in material.batches if ids.shape[1] >= length for row in ids]
     with tempfile.TemporaryDirectory() as folder:
         source, result = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
         onnx.save(material.fused, source)
         quantize_static(
             source,
             result,
-            _Reader([read[place] for place in spread]),
+            _Reader(rows[:READ]),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=["MatMul", "Gemm"],
             per_channel=True,
@@ -160,11 +216,12 @@ def _dynamic(material: Material) -> onnx.ModelProto:
 FORMS = {
     "fp32": Form("the fused fp32 graph", lambda material: clone(material.fused)),
     "row-wise": Form("a scale for every row, nearest bytes", partial(_ours, fitted=False, table=False)),
-    "row-wise-gptq": Form("a scale for every row, GPTQ", partial(_ours, table=False, choose=row_wise)),
-    "default": Form("fixed scales after normalisations, GPTQ, int8 embeddings", _ours),
+    "row-wise-gptq": Form("a scale for every row, GPTQ", partial(_ours, table=False, choose=uneven)),
+    "default": Form("a scale for every row, channels evened after normalisations, GPTQ, int8 embeddings", _ours),
     "default-fp32-embeddings": Form("the default with fp32 embeddings", partial(_ours, table=False)),
     "default-tanh": Form("the default with GELU by tanh", _with_tanh),
     "default-one-qkv": Form("the default with query, key and value as one product", _with_one_projection),
+    "mixed": Form("fixed scales after normalisations, else the default", partial(_ours, choose=fixed_if_normalised)),
     "smoothquant": Form("fixed scales everywhere (SmoothQuant), GPTQ", partial(_ours, choose=everything_fixed)),
     "static-minmax": Form("quantize_static, min-max", partial(_static, method=CalibrationMethod.MinMax), ours=False),
     "static-percentile": Form(

@@ -9,7 +9,8 @@ from click.testing import CliRunner
 
 import toy
 from manylabel_bench import bakeoff
-from manylabel_bench.forms import FORMS
+from manylabel_bench.forms import FORMS, Fixed
+from manylabel_export.graph.moments import Moments
 from manylabel_export.training import Recipe, train
 
 
@@ -49,5 +50,10 @@ def test_a_variation_answers_as_the_default_does(words: list[str], name: str) ->
     forms = [FORMS["default"], FORMS[name]]
     default, varied = (bakeoff.runner(form.make(subject.material), form)(ids) for form in forms)
     np.testing.assert_allclose(default, varied, atol=0.02)
-    kinds = [node.op_type for node in FORMS[name].make(subject.material).graph.node]
-    assert ("Split" in kinds) == (name == "default-one-qkv")
+
+
+def test_a_fixed_scale_holds_every_row_that_it_was_fitted_to() -> None:
+    rows = np.random.default_rng(0).standard_normal((50, 4)).astype(np.float32) * [1, 3, 0.1, 40]
+    form = Fixed.for_texts(Moments.of(rows.astype(np.float32)), np.ones((4, 2), np.float32))
+    found = np.clip(np.rint(rows / form.divisors / form.scale) + form.zero, 0, 255) - form.zero
+    assert (np.abs(found * form.scale * form.divisors - rows) <= 1.001 * form.scale * form.divisors).all()

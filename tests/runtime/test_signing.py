@@ -58,7 +58,7 @@ def test_other_tools_that_read_the_format_agree(signed: Path, keys: Keys) -> Non
     verifier = verifying.Config().use_elliptic_key_verifier(public_key=keys[1])
     verifier.verify(signed, signature_of(signed))
     (signed / "README.md").write_text("changed")
-    with pytest.raises(ValueError, match=r"Hash mismatch for 'README.md'"):
+    with pytest.raises(ValueError, match=r"Hash mismatch for .*README\.md"):
         verifier.verify(signed, signature_of(signed))
 
 

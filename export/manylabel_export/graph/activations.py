@@ -1,17 +1,16 @@
 """How the rows of an activation become bytes, so that no row can change another's rounding.
 
-Two ways, both `q = round(x / s) + zero` with q uint8:
+    q = round(x / e / s) + zero    s: a row's scale, found while running; e: a constant for every channel, or 1
 
-- `RowWise`: every row (one token) has its own scale, found while running. It needs no texts and fits any row.
-- `Fixed`: one scale for all rows, found on real texts, after every channel was divided by a constant that
-  makes channels equally wide (SmoothQuant, Xiao et al. 2023, eq. 4). Half the passes over memory, and finer steps
-  for a row in which one channel dominates, as one does in the rows of [CLS] and [SEP]. Beyond the range of those
-  texts it saturates, so it is for what a normalisation bounds.
+Every row (one token) has its own scale, so nothing saturates, whatever the text. Where real texts are at hand, each
+channel is first divided by a constant that makes channels alike wide, and weights are multiplied by it (SmoothQuant,
+Xiao et al. 2023, eq. 4): after a normalisation one channel dominates in the rows of [CLS] and [SEP], and would set
+the step of all others.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -31,7 +30,7 @@ class Bytes:
         values: The bytes, `(..., width)`.
         zero: The byte that stands for 0.0, a scalar.
         scale: What a byte is worth, a scalar.
-        row_scale: What that is multiplied by in each row, `(..., 1)`, or None.
+        row_scale: What that is multiplied by in each row, `(..., 1)`; None where all rows have one scale.
     """
 
     values: str
@@ -69,15 +68,29 @@ class RowWise:
         steps: How many bytes lie between `zero` and the peak.
         least_peak: The peak of a row counts as at least this.
         signed: Whether values as low as minus the peak occur. Otherwise none is below `-least_peak * zero / steps`.
+        divisors: What every channel is divided by first, `(width,)`, or None.
     """
 
     zero: int
     steps: int
     least_peak: float
     signed: bool
+    divisors: NDArray[np.float32] | None = None
+
+    def evened(self, moments: Moments, weights: NDArray[np.float32]) -> RowWise:
+        """The same, once channels are made alike wide.
+
+        Args:
+            moments: Of the activation.
+            weights: Of all products that read it, side by side, `(width, outputs)`.
+        """
+        return replace(self, divisors=even(moments, weights))
 
     def quantise(self, editor: Editor, activation: str, width: int) -> Bytes:
         """Adds the nodes that quantise an activation `(..., width)`."""
+        if self.divisors is not None:
+            factors = editor.add_constant((1 / self.divisors).astype(np.float32), "evening")
+            activation = editor.add("Mul", [activation, factors], "even")
         scale = self._row_scale(editor, activation)
         zero = editor.add_constant(np.uint8(self.zero), "zero")
         # the zero points must have the shape of the scales
@@ -87,12 +100,15 @@ class RowWise:
         return Bytes(values, zero, editor.add_constant(np.float32(1), "one"), scale)
 
     def widths(self, width: int) -> NDArray[np.float32]:
-        """Ones: a row's scale is for all its channels."""
-        return np.ones(width, np.float32)
+        """The divisors of the channels."""
+        return np.ones(width, np.float32) if self.divisors is None else self.divisors
 
     def noise(self, moments: Moments) -> float:
-        """The variance that rounding adds to a quantised channel."""
-        return moments.peaks / moments.rows / self.steps**2 / 12
+        """The variance that rounding adds to a quantised channel, at most."""
+        peak = moments.peaks / moments.rows
+        if self.divisors is not None:
+            peak = float((np.maximum(moments.high, -moments.low) / self.divisors).max()) ** 2
+        return peak / self.steps**2 / 12
 
     def _row_scale(self, editor: Editor, activation: str) -> str:
         values = editor.add("Abs", [activation], "absolute") if self.signed else activation
@@ -114,47 +130,9 @@ AFTER_GELU = RowWise(zero=32, steps=223, least_peak=0.1701 / 32 * 223, signed=Fa
 GELUS = ("Gelu", "BiasGelu", "FastGelu")
 
 
-@dataclass(frozen=True)
-class Fixed:
-    """One scale for all rows, and a divisor for every channel.
-
-    Attributes:
-        divisors: Shape `(width,)`.
-        scale: What a byte is worth, once divided.
-        zero: The byte that stands for 0.0.
-    """
-
-    divisors: NDArray[np.float32]
-    scale: float
-    zero: int
-
-    @classmethod
-    def for_texts(cls, moments: Moments, weights: NDArray[np.float32]) -> Fixed:
-        """Fits the range that was seen.
-
-        Args:
-            moments: Of the activation.
-            weights: Of all products that read it, side by side, `(width, outputs)`.
-        """
-        reach = np.maximum(moments.high, -moments.low).clip(min=1e-5)
-        divisors = reach**MIGRATED / np.abs(weights).max(axis=1).clip(min=1e-5) ** (1 - MIGRATED)
-        divisors = (divisors / np.exp(np.log(divisors).mean())).astype(np.float32)
-        low, high = float((moments.low / divisors).min()), float((moments.high / divisors).max())
-        scale = max(high - low, 1e-30) / 255
-        return cls(divisors, scale, round(-low / scale))
-
-    def quantise(self, editor: Editor, activation: str, width: int) -> Bytes:
-        """Adds the nodes that quantise an activation `(..., width)`."""
-        factors = editor.add_constant((1 / self.divisors).astype(np.float32), "evening")
-        scale = editor.add_constant(np.float32(self.scale), "scale")
-        zero = editor.add_constant(np.uint8(self.zero), "zero")
-        even = editor.add("Mul", [activation, factors], "even")
-        return Bytes(editor.add("QuantizeLinear", [even, scale, zero], "quantised"), zero, scale)
-
-    def widths(self, width: int) -> NDArray[np.float32]:
-        """The divisors of the channels."""
-        return self.divisors
-
-    def noise(self, moments: Moments) -> float:
-        """The variance that rounding adds to a quantised channel."""
-        return self.scale**2 / 12
+def even(moments: Moments, weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Divisors that make channels alike wide, as far as the weights that read them allow, shape `(width,)`."""
+    reach = np.maximum(moments.high, -moments.low).clip(min=1e-5)
+    divisors = reach**MIGRATED / np.abs(weights).max(axis=1).clip(min=1e-5) ** (1 - MIGRATED)
+    centred: NDArray[np.float32] = (divisors / np.exp(np.log(divisors).mean())).astype(np.float32)
+    return centred

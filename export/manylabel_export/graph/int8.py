@@ -20,7 +20,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import version_converter
 
-from manylabel_export.graph.activations import AFTER_GELU, GELUS, SYMMETRIC, Bytes, Fixed, Quantiser
+from manylabel_export.graph.activations import AFTER_GELU, GELUS, SYMMETRIC, Bytes, Quantiser
 from manylabel_export.graph.editor import CONTRIB, Editor, clone
 from manylabel_export.graph.moments import Moments
 from manylabel_export.graph.packing import MAX_BYTES, lifted, put_back
@@ -50,16 +50,13 @@ def raise_opset(proto: onnx.ModelProto, *, limit: int = MAX_BYTES) -> onnx.Model
 Choice = Callable[[set[str], Moments | None, NDArray[np.float32]], Quantiser]
 
 
-def fixed_if_bounded(made_by: set[str], moments: Moments | None, weights: NDArray[np.float32]) -> Quantiser:
-    """A fixed scale after a normalisation, which bounds what can come; else a scale for every row."""
-    if moments is not None and made_by == {"LayerNormalization"}:
-        return Fixed.for_texts(moments, weights)
-    return row_wise(made_by, moments, weights)
-
-
 def row_wise(made_by: set[str], moments: Moments | None, weights: NDArray[np.float32]) -> Quantiser:
-    """A scale for every row."""
-    return AFTER_GELU if made_by <= set(GELUS) else SYMMETRIC
+    """A scale for every row, with channels made alike after a normalisation."""
+    if made_by <= set(GELUS):
+        return AFTER_GELU
+    if moments is not None and made_by == {"LayerNormalization"}:
+        return SYMMETRIC.evened(moments, weights)
+    return SYMMETRIC
 
 
 class Quantisation:
@@ -67,13 +64,13 @@ class Quantisation:
 
     Args:
         proto: A fused graph for CPU, without a mask, of opset `OPSET`.
-        moments: What real texts do to its activations, see `measure`. Without them every row has a scale of its own
-            and weights are rounded to the nearest byte.
+        moments: What real texts do to its activations, see `measure`. Without them channels are left as wide as they
+            are, and weights are rounded to the nearest byte.
         choose: How an activation becomes bytes.
     """
 
     def __init__(
-        self, proto: onnx.ModelProto, moments: Mapping[str, Moments] | None = None, choose: Choice = fixed_if_bounded
+        self, proto: onnx.ModelProto, moments: Mapping[str, Moments] | None = None, choose: Choice = row_wise
     ) -> None:
         editor = Editor(clone(proto))
         split_gemms(editor)
