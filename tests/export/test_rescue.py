@@ -26,7 +26,7 @@ from manylabel_export.rescue import rank
 
 VALIDATION = toy.dataset(180).part("train")
 LAYER = "bert/encoder/layer.0/"
-HUGE, LARGE = 1e4, 30.0
+HUGE, LARGE = 1e4, 400.0
 
 
 def poison(checkpoint: Path, folder: Path, *modules: str, by: float = HUGE) -> Path:
