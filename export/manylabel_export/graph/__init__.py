@@ -101,7 +101,7 @@ def build_each(
         engine: `"optimum"`, `"torch"` or `"auto"`, see `tracing.trace`.
         precisions: Which variants to make.
         batches: Token ids of real texts, each `(batch, sequence)`, that int8 is fitted to. Without them it is less
-            exact and slower, and its note says so.
+            exact, and its note says so.
 
     Yields:
         The variants in the order asked for.
