@@ -105,7 +105,7 @@ def build_each(
         engine: `"optimum"`, `"torch"` or `"auto"`, see `tracing.trace`.
         precisions: Which variants to make.
         batches: Token ids of real texts, each `(batch, sequence)`, that int8 is fitted to. Without them it is less
-            exact and slower, and its note says so.
+            exact, and its note says so.
         limit: Bytes of weights that a graph may hold when it is serialised; beyond, they are kept apart meanwhile.
 
     Yields:
