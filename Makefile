@@ -36,10 +36,10 @@ lint: .venv/ready
 test-workbench test-transformers5 test-runtime test-slow test-clients test-engines test-interop: export OMP_NUM_THREADS := 1
 
 test-workbench: .venv/ready ## all tests, with PyTorch and Optimum; the report's in Chromium need chromium and chromedriver, or are skipped
-	$(WORKBENCH) -m pytest -m "not slow" --ignore=tests/clients --ignore=tests/engines
+	$(WORKBENCH) -m pytest -m "not slow" --ignore=tests/clients --ignore=tests/engines --ignore=tests/site
 
 test-slow: .venv/ready ## the long proofs, such as a hundred kills of a run over files
-	$(WORKBENCH) -m pytest -m slow --ignore=tests/clients --ignore=tests/engines
+	$(WORKBENCH) -m pytest -m slow --ignore=tests/clients --ignore=tests/engines --ignore=tests/site
 
 test-transformers5: .venv-transformers5/ready ## training and export with transformers 5, without Optimum
 	$(TRANSFORMERS5) -m pytest -m "not slow" tests/export
@@ -60,6 +60,12 @@ test-engines: .venv-engines/ready build/tiny-bundle ## Ray, Spark, Triton's file
 	@java -version 2> /dev/null || { echo "Spark needs Java 17 or newer: apt-get install openjdk-17-jre-headless" >&2; exit 2; }
 	$(ENGINES) -m pytest -m "not slow" -p no:cacheprovider tests/engines
 
+# Offline, and strict: a link, an anchor or a name in a docstring that leads nowhere fails.
+docs: .venv/docs ## the documentation as a site, in build/site
+	rm -rf build/site
+	$(WORKBENCH) -m sphinx --quiet --fail-on-warning --keep-going --nitpicky --conf-dir docs --doctree-dir build/site-doctrees . build/site
+	$(WORKBENCH) -m pytest tests/site
+
 test-interop: .venv/interop build/interop/ready ## bundles in Optimum, OpenVINO and, with Node, transformers.js and ONNX Runtime
 	$(WORKBENCH) -m pytest tests/interop
 
@@ -67,6 +73,10 @@ test-interop: .venv/interop build/interop/ready ## bundles in Optimum, OpenVINO 
 .venv/ready: pyproject.toml constraints/optimum.txt
 	$(PYTHON) -m venv .venv
 	$(WORKBENCH) $(PIP) install -c constraints/optimum.txt -e '.[export,lora,search,bench,files,server,sign,cpu,demo,dev]'
+	touch $@
+
+.venv/docs: .venv/ready
+	$(WORKBENCH) $(PIP) install -c constraints/optimum.txt -e '.[docs]'
 	touch $@
 
 .venv/interop: .venv/ready
