@@ -40,10 +40,10 @@ lint: .venv/ready
 test-workbench test-transformers5 test-runtime test-slow test-clients test-engines test-interop: export OMP_NUM_THREADS := 1
 
 test-workbench: .venv/ready ## all tests, with PyTorch and Optimum; the report's in Chromium need chromium and chromedriver, or are skipped
-	$(WORKBENCH) -m pytest -m "not slow" --ignore=tests/clients --ignore=tests/engines
+	$(WORKBENCH) -m pytest -m "not slow" --ignore=tests/clients --ignore=tests/engines --ignore=tests/site
 
 test-slow: .venv/ready ## the long proofs, such as a hundred kills of a run over files
-	$(WORKBENCH) -m pytest -m slow --ignore=tests/clients --ignore=tests/engines
+	$(WORKBENCH) -m pytest -m slow --ignore=tests/clients --ignore=tests/engines --ignore=tests/site
 
 test-transformers5: .venv-transformers5/ready ## training and export with transformers 5, without Optimum
 	$(TRANSFORMERS5) -m pytest -m "not slow" tests/export
@@ -64,6 +64,12 @@ test-engines: .venv-engines/ready build/tiny-bundle ## Ray, Spark, Triton's file
 	@java -version 2> /dev/null || { echo "Spark needs Java 17 or newer: apt-get install openjdk-17-jre-headless" >&2; exit 2; }
 	$(ENGINES) -m pytest -m "not slow" -p no:cacheprovider tests/engines
 
+# Offline, and strict: a link, an anchor or a name in a docstring that leads nowhere fails.
+docs: .venv/docs ## the documentation as a site, in build/site
+	rm -rf build/site
+	$(WORKBENCH) -m sphinx --quiet --fail-on-warning --keep-going --nitpicky --conf-dir docs --doctree-dir build/site-doctrees . build/site
+	$(WORKBENCH) -m pytest tests/site
+
 test-interop: .venv/interop build/interop/ready ## bundles in Optimum, OpenVINO and, with Node, transformers.js and ONNX Runtime
 	$(WORKBENCH) -m pytest tests/interop
 
@@ -72,6 +78,10 @@ test-interop: .venv/interop build/interop/ready ## bundles in Optimum, OpenVINO 
 	$(PYTHON) -m venv .venv
 	$(WORKBENCH) $(call locked,workbench)
 	$(WORKBENCH) $(PIP) install -c constraints/optimum.txt -e '.[export,lora,search,bench,files,server,sign,cpu,demo,dev]'
+	touch $@
+
+.venv/docs: .venv/ready
+	$(WORKBENCH) $(PIP) install -c constraints/optimum.txt -e '.[docs]'
 	touch $@
 
 .venv/interop: .venv/ready
@@ -188,7 +198,7 @@ build/tiny-bundle: .venv/ready tests/tiny.py
 	$(WORKBENCH) tests/tiny.py $@
 
 # The committed results under benchmarks/results. DATA has a folder a set; E5 is the German and English encoder. Nothing else
-# may run meanwhile. The first takes about 15 minutes on two cores, the second 20. MobASA is published by micro-F1, and by it
+# may run meanwhile. MobASA is published by micro-F1, and by it
 # the best of 10 epochs is kept: on validation 0.928, where the default, 7 epochs and the best macro-F1, has 0.924.
 DATA ?= ../shared/data
 E5 ?= ../shared/models/multilingual-e5-small-de-en
@@ -203,35 +213,72 @@ build-goemotions: .venv/ready
 	$(WORKBENCH) $(PIP) install -c constraints/optimum.txt -e '.[rivals]'
 	touch $@
 
-# A rival's name has blanks, which stand as dashes here. Each line takes two to seven minutes on two cores.
-names = $(foreach name,$(1),--contender "$(subst -, ,$(name))")
-RIVALRY := build/goemotions --checkpoint build/goemotions-run --data $(DATA)/goemotions/data.csv --scratch build/rivals
-BENCH_SHORT := $(MANYLABEL) bench $(RIVALRY) --output benchmarks/results/goemotions-minilm --title "GoEmotions with MiniLM-L6"
-BENCH_MIX := $(MANYLABEL) bench $(RIVALRY) --unlabelled $(DATA)/steam_review_aspect/data.csv --limit 600 \
-    --output benchmarks/results/mix-minilm --title "Short and long texts with MiniLM-L6"
+# A rival's name has blanks, which stand as underscores here.
+names = $(foreach name,$(1),--contender "$(subst _, ,$(name))")
+TUNED := pytorch pytorch_bf16 pytorch_compile pytorch_bf16_compile
+MOST := manylabel_fp32 manylabel_int8 pipeline $(TUNED) optimum_int8 onnxruntime openvino_bf16 openvino_int8
+EVERYONE := $(MOST) optimum_fp32 openvino_fp32 cross-encoder
+FEW := manylabel_int8 pipeline pytorch optimum_int8 onnxruntime openvino_int8
+
+# How far a model reaches, see benchmarks/results/reach.md. What is measured on short texts, by the options for bundle,
+# texts and result, by who takes part, and by whom scaling is measured of; and what is measured on a mix. A line takes two to
+# seven minutes on two cores, and more lines with --add make a result better.
+define measure_short
+	$(MANYLABEL) bench $(1) --rounds 1 --seconds 4 $(call names,$(2))
+	$(MANYLABEL) bench $(1) --add --rounds 1 --seconds 4 --scenario bulk --scenario single $(call names,$(2))
+	$(MANYLABEL) bench $(1) --add --rounds 3 --scenario cold $(call names,$(FEW))
+	$(MANYLABEL) bench $(1) --add --rounds 2 --seconds 4 --scenario scaling $(call names,$(3))
+	$(MANYLABEL) bench $(1) --add --seconds 8 --scenario server $(call names,manylabel_int8)
+endef
+define measure_mix
+	$(MANYLABEL) bench $(1) --rounds 1 --scenario bulk $(call names,$(filter-out %fp32 onnxruntime,$(MOST)))
+	$(MANYLABEL) bench $(1) --add --rounds 1 --scenario bulk $(call names,$(filter-out %fp32 onnxruntime,$(MOST)))
+	$(MANYLABEL) bench $(1) --add --scenario memory $(call names,$(FEW))
+endef
+
+# Rivals read the beginning of a long text, by default we read all of it in windows: the mixes are measured with bundles that
+# read the beginning, too, so that everyone reads the same tokens.
+LONG := --unlabelled $(DATA)/steam_review_aspect/data.csv
+MINILM := build/goemotions --checkpoint build/goemotions-run --data $(DATA)/goemotions/data.csv --scratch build/rivals
+E5_SMALL := build/mobasa --checkpoint build/mobasa-run --data $(DATA)/mobasa/data.csv --scratch build/rivals-e5
+BERT_BASE := build/bert-base --checkpoint build/bert-base-run --unlabelled $(DATA)/goemotions/data.csv --scratch build/rivals-bert
 
 results-goemotions: .venv/rivals build/goemotions/bundle.json ## English: MiniLM-L6 on GoEmotions, 28 labels, beside everyone
-	$(BENCH_SHORT) --rounds 2 --seconds 5
-	$(BENCH_SHORT) --add --rounds 2 --scenario cold \
-	    $(call names,manylabel-int8 pipeline pytorch optimum-int8 onnxruntime openvino-int8)
-	$(BENCH_SHORT) --add --rounds 1 --seconds 5 --scenario scaling --scenario server \
-	    $(call names,manylabel-int8 pytorch optimum-int8 onnxruntime openvino-int8)
+	$(call measure_short,$(MINILM) --output benchmarks/results/goemotions-minilm --title "GoEmotions with MiniLM-L6",$(EVERYONE),$(filter-out pipeline,$(FEW)))
 
-results-mix: .venv/rivals build/goemotions/bundle.json ## short and long texts: 600 of GoEmotions and 200 game reviews
-	$(BENCH_MIX) --rounds 2 --scenario bulk \
-	    $(call names,manylabel-fp32 manylabel-int8 pipeline pytorch pytorch-bf16 optimum-int8 onnxruntime openvino-bf16 openvino-int8)
-	$(BENCH_MIX) --add --scenario memory $(call names,manylabel-int8 pipeline optimum-int8 openvino-int8)
+results-mix: .venv/rivals build/goemotions-beginnings/bundle.json ## the same with long texts: 600 of GoEmotions and 200 game reviews
+	$(call measure_mix,$(subst goemotions ,goemotions-beginnings ,$(MINILM)) $(LONG) --limit 600 --output benchmarks/results/mix-minilm --title "Short and long texts with MiniLM-L6")
+
+results-mobasa: .venv/rivals build/mobasa/bundle.json build/mobasa-beginnings/bundle.json ## German: multilingual-e5-small on MobASA, 17 labels, and with long texts
+	$(call measure_short,$(E5_SMALL) --output benchmarks/results/mobasa-e5 --title "MobASA with multilingual-e5-small",$(MOST),manylabel_int8 openvino_int8)
+	$(call measure_mix,$(subst mobasa ,mobasa-beginnings ,$(E5_SMALL)) $(LONG) --limit 100 --output benchmarks/results/mix-e5 --title "Short and long texts with multilingual-e5-small")
+
+# Random weights: no BERT-base comes as a package, and speed hangs on the sizes alone.
+results-bert-base: .venv/rivals build/bert-base/bundle.json ## an untrained BERT-base on texts of GoEmotions, and with long texts: speed only
+	$(call measure_short,$(BERT_BASE) --limit 400 --output benchmarks/results/bert-base --title "An untrained BERT-base",$(MOST),manylabel_int8 openvino_int8)
+	$(call measure_mix,$(BERT_BASE) $(LONG) --limit 60 --output benchmarks/results/mix-bert-base --title "Short and long texts with an untrained BERT-base")
+
+build-mobasa: .venv/ready
+	$(MANYLABEL) train $(DATA)/mobasa/data.csv --model $(E5) --epochs 10 --patience 10 --best-by micro_f1 \
+	    --output build/mobasa-run --force
+	$(MANYLABEL) export build/mobasa-run --output build/mobasa --force
+
+build/mobasa/bundle.json:
+	$(MAKE) build-mobasa
+
+build/%-beginnings/bundle.json: build/%/bundle.json
+	$(MANYLABEL) export build/$*-run --output build/$*-beginnings --long-text truncate --force
+
+# Its answers mean nothing, so that no budget holds int8 to them, and few texts are enough to fit it to.
+build/bert-base/bundle.json: build/goemotions/bundle.json
+	$(WORKBENCH) -m manylabel_bench.untrained build/goemotions-run --output build/bert-base-run --force
+	(head -n 1 $(DATA)/goemotions/data.csv; grep -m 400 ',dev,' $(DATA)/goemotions/data.csv) > build/bert-base.csv
+	$(MANYLABEL) export build/bert-base-run --output build/bert-base --validation build/bert-base.csv \
+	    --precision fp32 --precision int8 --max-flips 1 --max-f1-drop 1 --long-text truncate --force
 
 results-engine: .venv/ready build/goemotions/bundle.json ## what else the engine could do: batches, threads within a call, arenas
 	$(WORKBENCH) -m manylabel_bench.trials build/goemotions --data $(DATA)/goemotions/data.csv \
 	    --unlabelled $(DATA)/steam_review_aspect/data.csv --output benchmarks/results/engine
-
-results-mobasa: .venv/ready ## German: multilingual-e5-small on MobASA, 17 labels
-	$(MANYLABEL) train $(DATA)/mobasa/data.csv --model $(E5) --epochs 10 --patience 10 --best-by micro_f1 \
-	    --output build/mobasa-run --force
-	$(MANYLABEL) export build/mobasa-run --output build/mobasa --force
-	$(MANYLABEL) bench build/mobasa --checkpoint build/mobasa-run --data $(DATA)/mobasa/data.csv \
-	    --output benchmarks/results/mobasa-e5 --title "MobASA with multilingual-e5-small"
 
 readme: .venv/ready ## draw the README's tables, and how far we reach, from the committed results
 	$(WORKBENCH) -m manylabel_bench.readme README.md
@@ -292,7 +339,7 @@ BAKEOFF_OUTPUT := --output benchmarks/results/bakeoff
 
 results-bakeoff: .venv/ready ## forms of int8: accuracy, speed and size of each, on MiniLM, e5 and a random 12x768
 	test -f build/goemotions-run/run.json || $(MAKE) build-goemotions
-	test -f build/mobasa-run/run.json || $(MAKE) results-mobasa
+	test -f build/mobasa-run/run.json || $(MAKE) build-mobasa
 	test -f build/steam-run/run.json || $(MANYLABEL) train $(DATA)/steam_review_aspect/data.csv --epochs 8 --output build/steam-run
 	for what in accuracy speed; do \
 	    $(BENCH_BAKEOFF) $$what "MiniLM-L6, GoEmotions" --run build/goemotions-run --data $(DATA)/goemotions/data.csv $(BAKEOFF_OUTPUT) && \

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,6 +38,7 @@ class Options:
     precision: Precision
     threads: int | None
     verify_key: Path | None = None
+    digest: str | None = None
 
 
 class Classifier:
@@ -79,7 +80,7 @@ class Classifier:
         self._options = options
         self.bundle = bundle
         self.variant = variant
-        logger.info("%s: %s on %s, %d threads", bundle.path, variant.precision, device, threads)
+        logger.info("%s: %s on %s, %d threads", bundle.origin, variant.precision, device, threads)
 
     @classmethod
     def load(
@@ -90,34 +91,37 @@ class Classifier:
         precision: Precision = "auto",
         threads: int | None = None,
         verify_key: Path | str | None = None,
+        digest: str | None = None,
     ) -> "Classifier":
         """Load a bundle.
 
         The files that are needed are hashed as they are read; `Bundle.verify` hashes all.
 
         Args:
-            path: The bundle's folder.
+            path: The bundle's folder, or `hf://USER/MODEL@REVISION` (the extra `hub`).
             device: `"cpu"`, `"cuda"`, or `"auto"`: CUDA where it is offered and there is a GPU, else the CPU.
             precision: A variant of the bundle; `"auto"` takes the fastest that is meant for the device.
             threads: Cores to use on the CPU; `None` takes all that this process may use.
             verify_key: A public key, in PEM; only a bundle with a signature by it beside it, `PATH.sig`, is loaded.
+            digest: The bundle that is meant, as `manylabel inspect` gives it; another is refused.
 
         Raises:
             SignatureInvalid: It is not signed by the key.
-            BundleError: The bundle is damaged.
+            BundleError: The bundle is damaged, or another than was meant.
+            HubError: The hub has it not, gives it not, or cannot be reached.
             DeviceUnavailable: The device was asked for and cannot run.
             InputError: There is no bundle, or no such variant in it.
             MissingDependency: onnxruntime is absent, or both of its builds are installed.
         """
         if threads is not None and threads < 1:
             raise InputError(f"threads is {threads}; it has to be 1 or more, or None for all cores.")
-        bundle = open_signed(path, verify_key)
+        bundle = open_signed(path, verify_key, digest=digest)
         variant = choose_variant(bundle, resolve_device(device), precision)
         key = None if verify_key is None else Path(verify_key).absolute()  # for who loads it again elsewhere
-        return cls(bundle, variant, Options(device, precision, threads, key))
+        return cls(bundle, variant, Options(device, precision, threads, key, digest))
 
     def __reduce__(self) -> tuple[object, tuple[object, ...]]:
-        return _reload, (self.bundle.path.absolute(), self.bundle.digest, self._options)
+        return _reload, (self.bundle.origin, replace(self._options, digest=self.bundle.digest))
 
     @property
     def classes_(self) -> NDArray[np.str_]:
@@ -381,8 +385,5 @@ class Classifier:
         return self._tokenizer.try_encode(texts, first_row=first_row)
 
 
-def _reload(path: Path, digest: str, options: Options) -> Classifier:
-    classifier = Classifier.load(path, **vars(options))
-    if classifier.bundle.digest != digest:
-        raise BundleError(f"{path} holds another bundle than the classifier that was pickled. Load it by its path.")
-    return classifier
+def _reload(origin: str, options: Options) -> Classifier:
+    return Classifier.load(origin, **vars(options))
