@@ -168,14 +168,19 @@ lock: .venv-audit/ready ## write constraints/locked anew: the versions of constr
 	printf '%s\n' build hatchling twine | $(call lock,release,release) -
 	printf '%s\n' uv cyclonedx-bom pip-audit | $(call lock,audit,audit) -
 
-sbom: .venv-audit/ready .venv-runtime/ready ## what an environment that answers consists of, as CycloneDX: build/sbom.json
-	$(AUDIT)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --validate -o build/sbom.json $(BARE)
+# What the image installs: the runtime, the server and ONNX Runtime.
+sbom: .venv-audit/ready $(WHEEL) ## what the server's image consists of, as CycloneDX: build/sbom.json
+	rm -rf build/image && $(PYTHON) -m venv build/image
+	build/image/bin/python $(call locked,image-cpu)
+	build/image/bin/python $(PIP) install --no-deps build/wheel/*.whl
+	$(AUDIT)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --validate \
+	    --output-file build/sbom.json build/image/bin/python
 
 audit: .venv-audit/ready ## ask the vulnerability service about every locked version; says so where it cannot be reached
 	$(AUDIT)/python .ci/audit.py constraints/locked/*.txt
 
-licences: .venv-audit/ready ## docs/licences.md, from the environment that has all that a runtime may ask for
-	$(WORKBENCH) .ci/licences.py docs/licences.md
+licences: .venv/ready ## draw docs/licences.md from what the environment has
+	$(WORKBENCH) .ci/licences.py > docs/licences.md
 
 # The bytes depend on the commit alone: its time is that of every file in them.
 release: .venv-release/ready build/tiny-bundle ## wheel and sdist in dist/: the same bytes twice, checked, each installed alone and tested
@@ -187,6 +192,7 @@ release: .venv-release/ready build/tiny-bundle ## wheel and sdist in dist/: the 
 	$(RELEASE) -m twine check --strict dist/*
 	for file in dist/*; do \
 	    rm -rf build/alone && $(PYTHON) -m venv build/alone && \
+	    build/alone/bin/python $(call locked,cpu) && \
 	    build/alone/bin/python $(PIP) install -c constraints/optimum.txt "$$file[cpu]" && \
 	    build/alone/bin/python tests/check_bare.py && \
 	    build/alone/bin/manylabel doctor && \

@@ -17,7 +17,9 @@ def main(locks: Sequence[str]) -> int:
     unsafe = {f"{each['name']} {each['version']}: {known['id']}" for each in asked for known in each["vulns"]}
     print("\n".join(sorted(unsafe)), end="\n" if unsafe else "")
     if not asked:
-        print("Nothing was audited: the vulnerability service answers nobody here. Run make audit where it can be reached.")
+        print(
+            "Nothing was audited: the vulnerability service answers nobody here. Run make audit where it can be reached."
+        )
     else:
         print(f"{len(asked)} of {len(audited)} locked versions were asked about; known against them: {len(unsafe)}.")
     return bool(unsafe)

@@ -99,7 +99,6 @@ def _prepare(target: Target, folder: Path) -> Path:
         "pytest_add_cli_args_test_selection": [f"tests/runtime/{each}" for each in target.tests],
         "pytest_add_cli_args": ["-m", "not slow", "-p", "no:cacheprovider"],
         "process_isolation": "forkserver",
-        "debug": True,  # where it redirects what the tests print, 3.8.1 finds no test at all
         "timeout_multiplier": 20.0,  # a busy machine's
         "use_git_change_detection": False,
         "track_dependencies": False,
@@ -123,6 +122,7 @@ def _run(folder: Path, names: Sequence[str]) -> dict[str, Any]:
     mutmut = Path(sys.executable).parent / "mutmut"
     # Processes that a test starts find the mutated code, too.
     environment = {**os.environ, "PYTHONPATH": str(folder / "mutants/src"), "OMP_NUM_THREADS": "1"}
+    (folder / "mutants/src").mkdir(parents=True)  # Python asks once whether a folder of its path is there
     with (folder / "log").open("wb") as log:
         command = [mutmut, "run", "--max-children", "1", *names]
         if subprocess.run(command, cwd=folder, env=environment, stdout=log, stderr=log, check=False).returncode:
