@@ -47,7 +47,7 @@ def main(measured: Path, output: Path) -> None:
         notes=[
             "`tests/runtime` without the slow ones, in an environment without PyTorch, with the processes that the "
             "tests start and do not kill. Lines and branches are counted together, as coverage.py does. Engines and "
-            "traces are tested in environments of their own (`make test-engines`, `make test-clients`), and not counted."
+            "traces are tested in environments of their own (`make test-engines`, `make test-clients`), not counted."
         ],
     )
     click.echo(found)
