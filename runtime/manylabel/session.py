@@ -216,8 +216,8 @@ def _open(
         if device == "cpu" and saturates(ort):  # what makes int8 exact is one of the extended optimisations
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
             options.add_session_config_entry("session.x64quantprecision", "1")
-            # which would sum the classifier in another order
-            exactly["disabled_optimizers"] = ["MatmulTransposeFusion"]
+            # which would sum the classifier in another order, and be slower
+            exactly["disabled_optimizers"] = ["MatmulTransposeFusion", "BiasGeluFusion"]
     # With a table, if an empty one, onnxruntime looks for a graph's external data there and nowhere else.
     names, contents = zip(*(weights or {"": b""}).items(), strict=True)
     options.add_external_initializers_from_files_in_memory(names, contents, [len(content) for content in contents])
