@@ -47,8 +47,8 @@ test-transformers5: .venv-transformers5/ready ## training and export with transf
 test-runtime: .venv-runtime/tested build/tiny-bundle ## the runtime's tests on the built wheel, in an environment without PyTorch
 	$(BARE) -m pytest -m "not slow" -p no:cacheprovider tests/runtime
 
-test-clients: .venv-clients/ready build/tiny-bundle ## the server with other people's clients, in a browser (Chromium, if there is one), and fuzzed
-	env -u HF_HUB_OFFLINE $(CLIENTS) -m pytest -m "not slow" -p no:cacheprovider tests/clients tests/page tests/deploy
+test-clients: .venv-clients/ready build/tiny-bundle ## the server with others' clients, in a browser (Chromium, if there is one), fuzzed; the hub's newer client; the examples
+	env -u HF_HUB_OFFLINE $(CLIENTS) -m pytest -m "not slow" -p no:cacheprovider tests/clients tests/page tests/deploy tests/examples tests/runtime/hub
 
 # Every reader of hostile bytes for FUZZ_SECONDS each: 60 in CI, an hour by hand before a release.
 FUZZ_SECONDS ?= 60
@@ -268,6 +268,10 @@ results-splits: .venv/ready ## splits at random, by iterative-stratification and
 	PYTHONPATH=build/iterative-stratification $(WORKBENCH) -m manylabel_bench.splits $(patsubst %,--data $(DATA)/%/data.csv,goemotions mobasa mams_acsa steam_review_aspect) \
 	    --output benchmarks/results/splits
 
+results-cold-start: .venv/ready .venv-runtime/ready build/goemotions-int8/bundle.json ## a function started on demand: start to first answer (MiniLM, int8)
+	$(WORKBENCH) -m manylabel_bench.cold_start build/goemotions-int8 --python .venv-runtime/bin/python \
+	    --output benchmarks/results/cold-start --title "A cold start: MiniLM-L6 on GoEmotions, int8, in an environment that only answers"
+
 results-label-noise: .venv/ready ## labels removed at random: how many of the first suggestions of review-labels are among them
 	$(WORKBENCH) -m manylabel_bench.label_noise $(DATA)/mams_acsa/data.csv --output benchmarks/results/label-noise \
 	    --title "MAMS-ACSA with MiniLM-L6"
@@ -309,6 +313,10 @@ results-drift: .venv/ready build/goemotions/bundle.json ## drift: quiet on GoEmo
 build/goemotions/bundle.json:
 	$(MAKE) build-goemotions
 
+build/goemotions-int8/bundle.json:
+	test -f build/goemotions-run/run.json || $(MAKE) build-goemotions
+	$(MANYLABEL) export build/goemotions-run --output build/goemotions-int8 --precision int8 --force
+
 results-scaling: .venv/ready build/goemotions/bundle.json ## what a core and what two score, and each step of scoring a file by itself (MiniLM)
 	$(WORKBENCH) -m manylabel_bench.scaling build/goemotions --data $(DATA)/goemotions/data.csv --output benchmarks/results/scaling
 
@@ -317,9 +325,8 @@ results-kills: .venv-engines/ready build/tiny-bundle ## a million rows with a pr
 	for engine in command ray spark; do \
 	    $(ENGINES) -m manylabel_bench.killing build/tiny-bundle --engine $$engine --output benchmarks/results/scoring; done
 
-results-reliability: .venv/ready build/tiny-bundle build/goemotions/bundle.json ## damaged bundles and hostile texts, beside controls: half an hour
+results-reliability: .venv/ready build/tiny-bundle build/goemotions/bundle.json build/goemotions-int8/bundle.json ## damaged bundles and hostile texts, beside controls: half an hour
 	$(WORKBENCH) -m manylabel_bench.reliability.corruption build/tiny-bundle --output benchmarks/results/reliability
-	$(MANYLABEL) export build/goemotions-run --output build/goemotions-int8 --precision int8 --force
 	$(WORKBENCH) -m manylabel_bench.reliability.corruption build/goemotions-int8 --name corruption-minilm --output benchmarks/results/reliability
 	$(WORKBENCH) -m manylabel_bench.reliability.texts build/goemotions --output benchmarks/results/reliability
 
