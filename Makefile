@@ -127,7 +127,9 @@ $(WHEEL): .venv/ready $(SOURCES)
 	$(RELEASE) $(PIP) install -c constraints/release.txt build hatchling twine
 	touch $@
 
-# The bytes depend on the commit alone: its time is that of every file in them.
+# The bytes depend on the commit alone: its time is that of every file in them. PYTHONS="python3.11 python3.12 python3.13" tries
+# them on each, about ten minutes a file and Python on two cores.
+PYTHONS ?= $(PYTHON)
 release: .venv-release/ready build/tiny-bundle ## wheel and sdist in dist/: the same bytes twice, checked, each installed alone and tested
 	rm -rf dist build/again
 	for folder in dist build/again; do \
@@ -135,13 +137,13 @@ release: .venv-release/ready build/tiny-bundle ## wheel and sdist in dist/: the 
 	(cd dist && sha256sum *) | tee build/SHA256SUMS
 	(cd build/again && sha256sum --check --strict ../SHA256SUMS)
 	$(RELEASE) -m twine check --strict dist/*
-	for file in dist/*; do \
-	    rm -rf build/alone && $(PYTHON) -m venv build/alone && \
+	for python in $(PYTHONS); do for file in dist/*; do \
+	    rm -rf build/alone && $$python -m venv build/alone && \
 	    build/alone/bin/python $(PIP) install -c constraints/optimum.txt "$$file[cpu]" && \
 	    build/alone/bin/python tests/check_bare.py && \
 	    build/alone/bin/manylabel doctor && \
 	    build/alone/bin/python $(PIP) install -c constraints/optimum.txt pytest pytest-timeout hypothesis && \
-	    OMP_NUM_THREADS=1 build/alone/bin/python -m pytest -m "not slow" -p no:cacheprovider tests/runtime || exit 1; done
+	    OMP_NUM_THREADS=1 build/alone/bin/python -m pytest -m "not slow" -p no:cacheprovider tests/runtime || exit 1; done; done
 
 build/tiny-bundle: .venv/ready tests/tiny.py
 	rm -rf $@
