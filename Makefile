@@ -60,8 +60,8 @@ test-engines: .venv-engines/ready build/tiny-bundle ## Ray, Spark, Triton's file
 	@java -version 2> /dev/null || { echo "Spark needs Java 17 or newer: apt-get install openjdk-17-jre-headless" >&2; exit 2; }
 	$(ENGINES) -m pytest -m "not slow" -p no:cacheprovider tests/engines
 
-test-interop: .venv/interop build/interop/ready ## bundles in Optimum, OpenVINO and, with Node, transformers.js and ONNX Runtime
-	$(WORKBENCH) -m pytest tests/interop
+test-interop: .venv/interop build/interop/ready ## bundles in Optimum, OpenVINO and, with Node, transformers.js and ONNX Runtime; types by pyright
+	$(WORKBENCH) -m pytest tests/interop tests/typing
 
 # The workbench, editable. Pinned, so that today's failure is today's change.
 .venv/ready: pyproject.toml constraints/optimum.txt
