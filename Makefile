@@ -36,10 +36,10 @@ lint: .venv/ready
 test-workbench test-transformers5 test-runtime test-slow test-clients test-engines test-interop: export OMP_NUM_THREADS := 1
 
 test-workbench: .venv/ready ## all tests, with PyTorch and Optimum; the report's in Chromium need chromium and chromedriver, or are skipped
-	$(WORKBENCH) -m pytest -m "not slow" --ignore=tests/clients --ignore=tests/engines
+	$(WORKBENCH) -m pytest -m "not slow" --ignore=tests/clients --ignore=tests/engines --ignore=tests/site
 
 test-slow: .venv/ready ## the long proofs, such as a hundred kills of a run over files
-	$(WORKBENCH) -m pytest -m slow --ignore=tests/clients --ignore=tests/engines
+	$(WORKBENCH) -m pytest -m slow --ignore=tests/clients --ignore=tests/engines --ignore=tests/site
 
 test-transformers5: .venv-transformers5/ready ## training and export with transformers 5, without Optimum
 	$(TRANSFORMERS5) -m pytest -m "not slow" tests/export
@@ -60,6 +60,12 @@ test-engines: .venv-engines/ready build/tiny-bundle ## Ray, Spark, Triton's file
 	@java -version 2> /dev/null || { echo "Spark needs Java 17 or newer: apt-get install openjdk-17-jre-headless" >&2; exit 2; }
 	$(ENGINES) -m pytest -m "not slow" -p no:cacheprovider tests/engines
 
+# Offline, and strict: a link, an anchor or a name in a docstring that leads nowhere fails.
+docs: .venv/docs ## the documentation as a site, in build/site
+	rm -rf build/site
+	$(WORKBENCH) -m sphinx --quiet --fail-on-warning --keep-going --nitpicky --conf-dir docs --doctree-dir build/site-doctrees . build/site
+	$(WORKBENCH) -m pytest tests/site
+
 test-interop: .venv/interop build/interop/ready ## bundles in Optimum, OpenVINO and, with Node, transformers.js and ONNX Runtime; types by pyright
 	$(WORKBENCH) -m pytest tests/interop tests/typing
 
@@ -67,6 +73,10 @@ test-interop: .venv/interop build/interop/ready ## bundles in Optimum, OpenVINO 
 .venv/ready: pyproject.toml constraints/optimum.txt
 	$(PYTHON) -m venv .venv
 	$(WORKBENCH) $(PIP) install -c constraints/optimum.txt -e '.[export,lora,search,bench,files,server,sign,cpu,demo,dev]'
+	touch $@
+
+.venv/docs: .venv/ready
+	$(WORKBENCH) $(PIP) install -c constraints/optimum.txt -e '.[docs]'
 	touch $@
 
 .venv/interop: .venv/ready
@@ -165,23 +175,27 @@ build-goemotions: .venv/ready
 	$(WORKBENCH) $(PIP) install -c constraints/optimum.txt -e '.[rivals]'
 	touch $@
 
-# A rival's name has blanks, which stand as underscores here. A line takes two to seven minutes on two cores.
+# A rival's name has blanks, which stand as underscores here.
 names = $(foreach name,$(1),--contender "$(subst _, ,$(name))")
-EVERYONE := manylabel_fp32 manylabel_int8 pipeline pytorch pytorch_bf16 pytorch_compile pytorch_bf16_compile optimum_fp32 \
-    optimum_int8 onnxruntime openvino_fp32 openvino_bf16 openvino_int8 cross-encoder
-SWIFT := manylabel_int8 pipeline pytorch pytorch_bf16 pytorch_compile pytorch_bf16_compile optimum_int8 openvino_bf16 openvino_int8
-FEW := manylabel_int8 pytorch optimum_int8 onnxruntime openvino_int8
+TUNED := pytorch pytorch_bf16 pytorch_compile pytorch_bf16_compile
+MOST := manylabel_fp32 manylabel_int8 pipeline $(TUNED) optimum_int8 onnxruntime openvino_bf16 openvino_int8
+EVERYONE := $(MOST) optimum_fp32 openvino_fp32 cross-encoder
+FEW := manylabel_int8 pipeline pytorch optimum_int8 onnxruntime openvino_int8
 
-# How far it reaches: bundle, texts and result's folder, and who takes part, of one model; then the same on its mix.
+# How far a model reaches, see benchmarks/results/reach.md. What is measured on short texts, by the options for bundle,
+# texts and result, by who takes part, and by whom scaling is measured of; and what is measured on a mix. A line takes two to
+# seven minutes on two cores, and more lines with --add make a result better.
 define measure_short
-	$(MANYLABEL) bench $(1) --rounds 2 --seconds 4 $(call names,$(2))
-	$(MANYLABEL) bench $(1) --add --rounds 3 --scenario cold $(call names,manylabel_int8 pipeline pytorch optimum_int8 onnxruntime openvino_int8)
-	$(MANYLABEL) bench $(1) --add --rounds 2 --seconds 4 --scenario scaling $(call names,$(FEW))
+	$(MANYLABEL) bench $(1) --rounds 1 --seconds 4 $(call names,$(2))
+	$(MANYLABEL) bench $(1) --add --rounds 1 --seconds 4 --scenario bulk --scenario single $(call names,$(2))
+	$(MANYLABEL) bench $(1) --add --rounds 3 --scenario cold $(call names,$(FEW))
+	$(MANYLABEL) bench $(1) --add --rounds 2 --seconds 4 --scenario scaling $(call names,$(3))
 	$(MANYLABEL) bench $(1) --add --seconds 8 --scenario server $(call names,manylabel_int8)
 endef
 define measure_mix
-	$(MANYLABEL) bench $(1) --rounds $(2) --scenario bulk $(call names,$(SWIFT))
-	$(MANYLABEL) bench $(1) --add --scenario memory $(call names,manylabel_int8 pipeline pytorch optimum_int8 onnxruntime openvino_int8)
+	$(MANYLABEL) bench $(1) --rounds 1 --scenario bulk $(call names,$(filter-out %fp32 onnxruntime,$(MOST)))
+	$(MANYLABEL) bench $(1) --add --rounds 1 --scenario bulk $(call names,$(filter-out %fp32 onnxruntime,$(MOST)))
+	$(MANYLABEL) bench $(1) --add --scenario memory $(call names,$(FEW))
 endef
 
 # Rivals read the beginning of a long text, by default we read all of it in windows: the mixes are measured with bundles that
@@ -191,20 +205,20 @@ MINILM := build/goemotions --checkpoint build/goemotions-run --data $(DATA)/goem
 E5_SMALL := build/mobasa --checkpoint build/mobasa-run --data $(DATA)/mobasa/data.csv --scratch build/rivals-e5
 BERT_BASE := build/bert-base --checkpoint build/bert-base-run --unlabelled $(DATA)/goemotions/data.csv --scratch build/rivals-bert
 
-results-goemotions: .venv/rivals build/goemotions/bundle.json ## English: MiniLM-L6 on GoEmotions, 28 labels, beside everyone: 20 minutes
-	$(call measure_short,$(MINILM) --output benchmarks/results/goemotions-minilm --title "GoEmotions with MiniLM-L6",$(EVERYONE))
+results-goemotions: .venv/rivals build/goemotions/bundle.json ## English: MiniLM-L6 on GoEmotions, 28 labels, beside everyone
+	$(call measure_short,$(MINILM) --output benchmarks/results/goemotions-minilm --title "GoEmotions with MiniLM-L6",$(EVERYONE),$(filter-out pipeline,$(FEW)))
 
-results-mix: .venv/rivals build/goemotions-beginnings/bundle.json ## short and long texts: 600 of GoEmotions and 200 game reviews: 12 minutes
-	$(call measure_mix,$(subst goemotions ,goemotions-beginnings ,$(MINILM)) $(LONG) --limit 600 --output benchmarks/results/mix-minilm --title "Short and long texts with MiniLM-L6",2)
+results-mix: .venv/rivals build/goemotions-beginnings/bundle.json ## the same with long texts: 600 of GoEmotions and 200 game reviews
+	$(call measure_mix,$(subst goemotions ,goemotions-beginnings ,$(MINILM)) $(LONG) --limit 600 --output benchmarks/results/mix-minilm --title "Short and long texts with MiniLM-L6")
 
-results-mobasa: .venv/rivals build/mobasa/bundle.json build/mobasa-beginnings/bundle.json ## German: multilingual-e5-small on MobASA, 17 labels, and a mix
-	$(call measure_short,$(E5_SMALL) --output benchmarks/results/mobasa-e5 --title "MobASA with multilingual-e5-small",$(EVERYONE))
-	$(call measure_mix,$(subst mobasa ,mobasa-beginnings ,$(E5_SMALL)) $(LONG) --limit 200 --output benchmarks/results/mix-e5 --title "Short and long texts with multilingual-e5-small",2)
+results-mobasa: .venv/rivals build/mobasa/bundle.json build/mobasa-beginnings/bundle.json ## German: multilingual-e5-small on MobASA, 17 labels, and with long texts
+	$(call measure_short,$(E5_SMALL) --output benchmarks/results/mobasa-e5 --title "MobASA with multilingual-e5-small",$(MOST),manylabel_int8 openvino_int8)
+	$(call measure_mix,$(subst mobasa ,mobasa-beginnings ,$(E5_SMALL)) $(LONG) --limit 100 --output benchmarks/results/mix-e5 --title "Short and long texts with multilingual-e5-small")
 
 # Random weights: no BERT-base comes as a package, and speed hangs on the sizes alone.
-results-bert-base: .venv/rivals build/bert-base/bundle.json ## an untrained 12x768 on the texts of GoEmotions, and a mix: speed only
-	$(call measure_short,$(BERT_BASE) --limit 400 --output benchmarks/results/bert-base --title "An untrained BERT-base",$(SWIFT) manylabel_fp32 onnxruntime)
-	$(call measure_mix,$(BERT_BASE) $(LONG) --limit 60 --output benchmarks/results/mix-bert-base --title "Short and long texts with an untrained BERT-base",1)
+results-bert-base: .venv/rivals build/bert-base/bundle.json ## an untrained BERT-base on texts of GoEmotions, and with long texts: speed only
+	$(call measure_short,$(BERT_BASE) --limit 400 --output benchmarks/results/bert-base --title "An untrained BERT-base",$(MOST),manylabel_int8 openvino_int8)
+	$(call measure_mix,$(BERT_BASE) $(LONG) --limit 60 --output benchmarks/results/mix-bert-base --title "Short and long texts with an untrained BERT-base")
 
 build-mobasa: .venv/ready
 	$(MANYLABEL) train $(DATA)/mobasa/data.csv --model $(E5) --epochs 10 --patience 10 --best-by micro_f1 \
@@ -217,10 +231,11 @@ build/mobasa/bundle.json:
 build/%-beginnings/bundle.json: build/%/bundle.json
 	$(MANYLABEL) export build/$*-run --output build/$*-beginnings --long-text truncate --force
 
-# Its answers mean nothing, so that no budget holds int8 to them.
+# Its answers mean nothing, so that no budget holds int8 to them, and few texts are enough to fit it to.
 build/bert-base/bundle.json: build/goemotions/bundle.json
 	$(WORKBENCH) -m manylabel_bench.untrained build/goemotions-run --output build/bert-base-run --force
-	$(MANYLABEL) export build/bert-base-run --output build/bert-base --validation $(DATA)/goemotions/data.csv \
+	(head -n 1 $(DATA)/goemotions/data.csv; grep -m 400 ',dev,' $(DATA)/goemotions/data.csv) > build/bert-base.csv
+	$(MANYLABEL) export build/bert-base-run --output build/bert-base --validation build/bert-base.csv \
 	    --precision fp32 --precision int8 --max-flips 1 --max-f1-drop 1 --long-text truncate --force
 
 results-engine: .venv/ready build/goemotions/bundle.json ## what else the engine could do: batches, threads within a call, arenas

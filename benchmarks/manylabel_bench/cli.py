@@ -139,7 +139,9 @@ def _texts(bundle: Any, options: dict[str, Any]) -> Any:
     from manylabel_export.dataset import Dataset
 
     parts, others = [], []
-    for path in (*options["files"], *options["unlabelled"]):
+    paths = (*options["files"], *options["unlabelled"])
+    plain = len({path.name for path in paths}) == len(paths)
+    for path in paths:
         labelled = path in options["files"]
         data = read_data(path, options if labelled else {**options, "label_names": None})
         measured = data.part("test") if "test" in data.split else data
@@ -150,7 +152,7 @@ def _texts(bundle: Any, options: dict[str, Any]) -> Any:
         else:
             unknown = np.full((len(measured), len(bundle.labels)), np.nan, dtype=np.float32)
             measured = Dataset(measured.texts, unknown, bundle.labels)
-        parts.append((path.name, measured))
+        parts.append((path.name if plain else f"{path.parent.name}/{path.name}", measured))
         others.append(data.part("validation").texts if "validation" in data.split else measured.texts)
     mixed = workload.gather(bundle, parts, options["limit"])
     return mixed, workload.sample(others, list(mixed.sources.values()))

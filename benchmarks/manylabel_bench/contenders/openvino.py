@@ -21,6 +21,8 @@ SIZES = (1, 8, 32, 128)
 HINTS = ("LATENCY", "THROUGHPUT")
 CALIBRATION = 300
 """NNCF's own default."""
+TRIED, TRIES = 200, 3
+"""Texts by which batch and hint are chosen, and how often each way has them."""
 
 
 class OpenVino(Padded):
@@ -101,7 +103,9 @@ def prepare(variant: str, setting: Setting) -> None:
         _quantise(setting, texts[:CALIBRATION], folder)
     choice = _choice(variant, setting)
     if not choice.exists():
-        tried = {(size, hint): _seconds(variant, setting, size, hint, texts) for size in SIZES for hint in HINTS}
+        tried = {
+            (size, hint): _seconds(variant, setting, size, hint, texts[:TRIED]) for size in SIZES for hint in HINTS
+        }
         size, hint = min(tried, key=lambda each: tried[each])
         best = {"size": size, "hint": hint, "tried": [[*each, seconds] for each, seconds in tried.items()]}
         choice.write_text(json.dumps(best))
@@ -155,11 +159,11 @@ def _quantise(setting: Setting, texts: list[str], folder: Path) -> None:
 
 
 def _seconds(variant: str, setting: Setting, size: int, hint: str, texts: list[str]) -> float:
-    """The better of two runs over the sample, once all is compiled."""
+    """The best of some runs, once all is compiled."""
     contender = OpenVino(variant, setting, size=size, hint=hint)
-    contender.scores(texts[:100])
+    contender.scores(texts)
     seconds = []
-    for _ in range(2):
+    for _ in range(TRIES):
         started = time.perf_counter()
         contender.scores(texts)
         seconds.append(time.perf_counter() - started)
