@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +18,15 @@ from manylabel.cores import available_cores
 from manylabel.decisions import Prediction, Thresholds, column_of, decide, ranked, resolve_thresholds
 from manylabel.errors import BundleError, InputError, InvalidText
 from manylabel.explaining import Explanation, Passage, carried_by, explain
+from manylabel.frames import Frame
 from manylabel.session import Device, Session, resolve_device
 from manylabel.signing import open_signed
 from manylabel.streaming import stream
 from manylabel.tokenization import Encoding, Outcome, Tokenizer, as_texts
 from manylabel.variants import Precision, choose_variant
+
+if TYPE_CHECKING:
+    import pyarrow
 
 PROBE_TOLERANCE = {"fp32": 1e-3, "fp16": 2e-2, "int8": 1e-1}
 """How far a probe's probability may lie from PyTorch's: wide enough for another machine's rounding, and for what a
@@ -259,13 +263,13 @@ class Classifier:
 
     def predict_frame(
         self,
-        frame: Any,
+        frame: Frame,
         column: str = "text",
         *,
         thresholds: Thresholds | None = None,
         probabilities: Literal["columns", "list", "none"] = "columns",
         prefix: str = "",
-    ) -> Any:
+    ) -> "pyarrow.Table":
         """Answers beside a frame's own columns: those that `manylabel score` adds to a file.
 
         Args:
