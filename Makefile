@@ -52,8 +52,8 @@ test-transformers5: .venv-transformers5/ready ## training and export with transf
 test-runtime: .venv-runtime/tested build/tiny-bundle ## the runtime's tests on the built wheel, in an environment without PyTorch
 	$(BARE) -m pytest -m "not slow" -p no:cacheprovider tests/runtime
 
-test-clients: .venv-clients/ready build/tiny-bundle ## the server with other people's clients, in a browser (Chromium, if there is one), and fuzzed
-	env -u HF_HUB_OFFLINE $(CLIENTS) -m pytest -m "not slow" -p no:cacheprovider tests/clients tests/page tests/deploy
+test-clients: .venv-clients/ready build/tiny-bundle ## the server with others' clients, in a browser (Chromium, if there is one), fuzzed; the hub's newer client; the examples
+	env -u HF_HUB_OFFLINE $(CLIENTS) -m pytest -m "not slow" -p no:cacheprovider tests/clients tests/page tests/deploy tests/examples tests/runtime/hub
 
 # Every reader of hostile bytes for FUZZ_SECONDS each: 60 in CI, an hour by hand before a release.
 FUZZ_SECONDS ?= 60
@@ -83,8 +83,8 @@ docs: .venv/docs ## the documentation as a site, in build/site
 	$(WORKBENCH) -m sphinx --quiet --fail-on-warning --keep-going --nitpicky --conf-dir docs --doctree-dir build/site-doctrees . build/site
 	$(WORKBENCH) -m pytest tests/site
 
-test-interop: .venv/interop build/interop/ready ## bundles in Optimum, OpenVINO and, with Node, transformers.js and ONNX Runtime
-	$(WORKBENCH) -m pytest tests/interop
+test-interop: .venv/interop build/interop/ready ## bundles in Optimum, OpenVINO and, with Node, transformers.js and ONNX Runtime; types by pyright
+	$(WORKBENCH) -m pytest tests/interop tests/typing
 
 # The workbench, editable. Pinned, so that today's failure is today's change.
 .venv/ready: pyproject.toml constraints/optimum.txt
@@ -203,7 +203,9 @@ audit: .venv-audit/ready ## ask the vulnerability service about every locked ver
 licences: .venv/ready ## draw docs/licences.md from what the environment has
 	$(WORKBENCH) .ci/licences.py > docs/licences.md
 
-# The bytes depend on the commit alone: its time is that of every file in them.
+# The bytes depend on the commit alone: its time is that of every file in them. PYTHONS="python3.11 python3.12 python3.13" tries
+# them on each, about ten minutes a file and Python on two cores.
+PYTHONS ?= $(PYTHON)
 release: .venv-release/ready build/tiny-bundle ## wheel and sdist in dist/: the same bytes twice, checked, each installed alone and tested
 	rm -rf dist build/again
 	for folder in dist build/again; do \
@@ -211,14 +213,14 @@ release: .venv-release/ready build/tiny-bundle ## wheel and sdist in dist/: the 
 	(cd dist && sha256sum *) | tee build/SHA256SUMS
 	(cd build/again && sha256sum --check --strict ../SHA256SUMS)
 	$(RELEASE) -m twine check --strict dist/*
-	for file in dist/*; do \
-	    rm -rf build/alone && $(PYTHON) -m venv build/alone && \
+	for python in $(PYTHONS); do for file in dist/*; do \
+	    rm -rf build/alone && $$python -m venv build/alone && \
 	    build/alone/bin/python $(call locked,cpu) && \
 	    build/alone/bin/python $(PIP) install -c constraints/optimum.txt "$$file[cpu]" && \
 	    build/alone/bin/python tests/check_bare.py && \
 	    build/alone/bin/manylabel doctor && \
 	    build/alone/bin/python $(call locked,tests) && \
-	    OMP_NUM_THREADS=1 build/alone/bin/python -m pytest -m "not slow" -p no:cacheprovider tests/runtime || exit 1; done
+	    OMP_NUM_THREADS=1 build/alone/bin/python -m pytest -m "not slow" -p no:cacheprovider tests/runtime || exit 1; done; done
 
 build/tiny-bundle: .venv/ready tests/tiny.py
 	rm -rf $@
@@ -350,6 +352,10 @@ results-splits: .venv/ready ## splits at random, by iterative-stratification and
 	PYTHONPATH=build/iterative-stratification $(WORKBENCH) -m manylabel_bench.splits $(patsubst %,--data $(DATA)/%/data.csv,goemotions mobasa mams_acsa steam_review_aspect) \
 	    --output benchmarks/results/splits
 
+results-cold-start: .venv/ready .venv-runtime/ready build/goemotions-int8/bundle.json ## a function started on demand: start to first answer (MiniLM, int8)
+	$(WORKBENCH) -m manylabel_bench.cold_start build/goemotions-int8 --python .venv-runtime/bin/python \
+	    --output benchmarks/results/cold-start --title "A cold start: MiniLM-L6 on GoEmotions, int8, in an environment that only answers"
+
 results-label-noise: .venv/ready ## labels removed at random: how many of the first suggestions of review-labels are among them
 	$(WORKBENCH) -m manylabel_bench.label_noise $(DATA)/mams_acsa/data.csv --output benchmarks/results/label-noise \
 	    --title "MAMS-ACSA with MiniLM-L6"
@@ -391,6 +397,10 @@ results-drift: .venv/ready build/goemotions/bundle.json ## drift: quiet on GoEmo
 build/goemotions/bundle.json:
 	$(MAKE) build-goemotions
 
+build/goemotions-int8/bundle.json:
+	test -f build/goemotions-run/run.json || $(MAKE) build-goemotions
+	$(MANYLABEL) export build/goemotions-run --output build/goemotions-int8 --precision int8 --force
+
 results-scaling: .venv/ready build/goemotions/bundle.json ## what a core and what two score, and each step of scoring a file by itself (MiniLM)
 	$(WORKBENCH) -m manylabel_bench.scaling build/goemotions --data $(DATA)/goemotions/data.csv --output benchmarks/results/scaling
 
@@ -399,9 +409,8 @@ results-kills: .venv-engines/ready build/tiny-bundle ## a million rows with a pr
 	for engine in command ray spark; do \
 	    $(ENGINES) -m manylabel_bench.killing build/tiny-bundle --engine $$engine --output benchmarks/results/scoring; done
 
-results-reliability: .venv/ready build/tiny-bundle build/goemotions/bundle.json ## damaged bundles and hostile texts, beside controls: half an hour
+results-reliability: .venv/ready build/tiny-bundle build/goemotions/bundle.json build/goemotions-int8/bundle.json ## damaged bundles and hostile texts, beside controls: half an hour
 	$(WORKBENCH) -m manylabel_bench.reliability.corruption build/tiny-bundle --output benchmarks/results/reliability
-	$(MANYLABEL) export build/goemotions-run --output build/goemotions-int8 --precision int8 --force
 	$(WORKBENCH) -m manylabel_bench.reliability.corruption build/goemotions-int8 --name corruption-minilm --output benchmarks/results/reliability
 	$(WORKBENCH) -m manylabel_bench.reliability.texts build/goemotions --output benchmarks/results/reliability
 

@@ -5,11 +5,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from manylabel.alone import MOST_THREADS, Alone
 from manylabel.answers import Answers
 from manylabel.batching import Ids, Scores, score
 from manylabel.bundle import TOKENIZER, Bundle, Variant
@@ -17,11 +18,15 @@ from manylabel.cores import available_cores
 from manylabel.decisions import Prediction, Thresholds, column_of, decide, ranked, resolve_thresholds
 from manylabel.errors import BundleError, InputError, InvalidText
 from manylabel.explaining import Explanation, Passage, carried_by, explain
+from manylabel.frames import Frame
 from manylabel.session import Device, Session, resolve_device
 from manylabel.signing import open_signed
 from manylabel.streaming import stream
 from manylabel.tokenization import Encoding, Outcome, Tokenizer, as_texts
 from manylabel.variants import Precision, choose_variant
+
+if TYPE_CHECKING:
+    import pyarrow
 
 PROBE_TOLERANCE = {"fp32": 1e-3, "fp16": 2e-2, "int8": 1e-1}
 """How far a probe's probability may lie from PyTorch's: wide enough for another machine's rounding, and for what a
@@ -63,13 +68,7 @@ class Classifier:
             long_text=manifest.long_text,
         )
         device = resolve_device(options.device)
-        with bundle.loadable(variant.file) as model:
-            self._session = Session(
-                model,
-                device=device,
-                optimized=variant.precision != "fp32",
-                weights={name: bundle.read(name) for name in bundle.weights_of(variant)},
-            )
+        self._session = _open(bundle, variant, device)
         if self._session.num_labels != len(bundle.labels):
             raise BundleError(
                 f"{variant.file} gives {self._session.num_labels} columns, and the manifest names {len(bundle.labels)} "
@@ -77,6 +76,12 @@ class Classifier:
             )
         threads = options.threads or available_cores()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="manylabel")
+        self._run_alone = self._session.run
+        if device == "cpu" and threads > 1:
+            wide = min(threads, MOST_THREADS)
+            self._run_alone = Alone(
+                self._session.run, lambda: _open(bundle, variant, device, threads=wide).run, self._pool
+            ).run
         self._options = options
         self.bundle = bundle
         self.variant = variant
@@ -251,19 +256,20 @@ class Classifier:
             first_row=first_row,
             tokenise=self._tokenise,
             run=self._session.run,
+            run_alone=self._run_alone,
             n_labels=len(self.bundle.labels),
             threads=self._pool,
         )
 
     def predict_frame(
         self,
-        frame: Any,
+        frame: Frame,
         column: str = "text",
         *,
         thresholds: Thresholds | None = None,
         probabilities: Literal["columns", "list", "none"] = "columns",
         prefix: str = "",
-    ) -> Any:
+    ) -> "pyarrow.Table":
         """Answers beside a frame's own columns: those that `manylabel score` adds to a file.
 
         Args:
@@ -383,6 +389,17 @@ class Classifier:
 
     def _tokenise(self, texts: Sequence[object], first_row: int) -> list[Outcome]:
         return self._tokenizer.try_encode(texts, first_row=first_row)
+
+
+def _open(bundle: Bundle, variant: Variant, device: Literal["cpu", "cuda"], *, threads: int = 1) -> Session:
+    with bundle.loadable(variant.file) as model:
+        return Session(
+            model,
+            device=device,
+            optimized=variant.precision != "fp32",
+            weights={name: bundle.read(name) for name in bundle.weights_of(variant)},
+            threads=threads,
+        )
 
 
 def _reload(origin: str, options: Options) -> Classifier:
