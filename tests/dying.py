@@ -12,7 +12,7 @@ Hook = Callable[[int], None]
 """Called after each evaluation with the number of those that were, before the checkpoint is written."""
 
 _server = multiprocessing.get_context("forkserver")
-_server.set_forkserver_preload(["manylabel_export.training", "manylabel_export.cli", "manylabel.cli"])
+_server.set_forkserver_preload(["manylabel_export.training", "manylabel_export.train_cli", "manylabel.cli"])
 
 
 def run(arguments: Sequence[object], folder: Path, hook: str = "nothing", *values: int) -> tuple[int | None, str]:

@@ -15,7 +15,8 @@ import click
 
 from manylabel.errors import DataError
 from manylabel_bench.scenarios import ALONE, TURNS
-from manylabel_export.cli import data_options, needs_workbench, read_data
+from manylabel_export.data_options import data_options, read_data
+from manylabel_export.workbench import needs_workbench
 
 DEFAULT = ("bulk", "single", "size")
 file_path = click.Path(exists=True, path_type=Path)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from manylabel_export.cli import needs_workbench
+from manylabel_export.workbench import needs_workbench
 
 
 @click.command()

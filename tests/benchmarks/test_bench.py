@@ -275,6 +275,10 @@ def test_labels_that_are_not_listed_may_be_unknown(bundle: Path, data: Path) -> 
     assert absent["micro_f1"] < unknown["micro_f1"] == pytest.approx(2 * (1 - missed) / (2 - missed))
 
 
+# Of a probability of the tiny model, whose weights are large: 0.06 is seen in bf16 and 0.10 in int8.
+ROUNDED = {"bf16": 0.1, "int8": 0.2}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "needed"),
@@ -294,4 +298,4 @@ def test_every_rival_answers_as_pytorch(bundle: Path, data: Path, checkpoint: Pa
     names = ("--contender", "pytorch", "--contender", name)
     run = (bundle, "--data", data, "--checkpoint", checkpoint, "--rounds", 1, "--scenario", "bulk", *names)
     difference = by_name(measured(*run))[name]["max_difference"]
-    assert difference < (0.2 if "int8" in name else 0.2 if "bf16" in name else 1e-5)
+    assert difference < ROUNDED.get(name.split()[-1], 1e-5)

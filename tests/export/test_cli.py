@@ -13,7 +13,9 @@ import tiny
 import toy
 from manylabel import Bundle
 from manylabel.cli import main
-from manylabel_export.cli import _list, export, train
+from manylabel_export.data_options import names_in
+from manylabel_export.export_cli import export
+from manylabel_export.train_cli import train
 from manylabel_export.training import read_run
 
 QUICK = ("--epochs", "2", "--batch-size", "16", "--learning-rate", "1e-3", "--train-precision", "fp32")
@@ -65,8 +67,8 @@ def test_labels_order_the_columns(manylabel, encoder: Path, tmp_path: Path) -> N
 
 
 def test_a_list_of_names_may_hold_names_with_commas() -> None:
-    assert _list('app, "price, value",größe') == ("app", "price, value", "größe")
-    assert _list(None) == ()
+    assert names_in('app, "price, value",größe') == ("app", "price, value", "größe")
+    assert names_in(None) == ()
 
 
 def test_from_tells_which_labels_start_fresh_and_which_were_dropped(
@@ -175,6 +177,7 @@ def test_help_explains_every_option(manylabel, command: str) -> None:  # type: i
 
 
 def test_the_commands_are_found_without_loading_pytorch() -> None:
-    script = "import sys, manylabel_export.cli; print(sorted({'torch', 'transformers', 'sklearn'} & set(sys.modules)))"
+    modules = "manylabel_export.train_cli, manylabel_export.export_cli"
+    script = f"import sys, {modules}; print(sorted({{'torch', 'transformers', 'sklearn'}} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], env=toy.environment(), capture_output=True, text=True)
     assert done.stdout == "[]\n", done.stderr
