@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from manylabel.alone import MOST_THREADS, Alone
+from manylabel.alone import MOST_THREADS, Alone, Run
 from manylabel.answers import Answers
 from manylabel.batching import Ids, Scores, score
 from manylabel.bundle import TOKENIZER, Bundle, Variant
@@ -70,7 +70,7 @@ class Classifier:
                 f"{variant.file} gives {self._session.num_labels} columns, and the manifest names {len(bundle.labels)} "
                 "labels. The bundle's parts do not belong together; fetch it anew."
             )
-        self._run_alone = self._session.run
+        self._run_alone: Run = self._session.run
         if device == "cpu" and threads > 1:
             wide = min(threads, MOST_THREADS)
             self._run_alone = Alone(
