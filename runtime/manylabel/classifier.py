@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from manylabel.alone import MOST_THREADS, Alone
+from manylabel.alone import MOST_THREADS, Alone, Run
 from manylabel.answers import Answers
 from manylabel.batching import Ids, Scores, score
 from manylabel.bundle import TOKENIZER, Bundle, Variant
@@ -21,7 +21,7 @@ from manylabel.explaining import Explanation, Passage, carried_by, explain
 from manylabel.frames import Frame
 from manylabel.session import Device, Session, resolve_device
 from manylabel.signing import open_signed
-from manylabel.streaming import stream
+from manylabel.streaming import Hands, stream
 from manylabel.tokenization import Encoding, Outcome, Tokenizer, as_texts
 from manylabel.variants import Precision, choose_variant
 
@@ -59,24 +59,18 @@ class Classifier:
     """
 
     def __init__(self, bundle: Bundle, variant: Variant, options: Options) -> None:
-        manifest = bundle.manifest
-        self._tokenizer = Tokenizer(
-            bundle.read(TOKENIZER),
-            prefix=manifest.special_tokens.prefix,
-            suffix=manifest.special_tokens.suffix,
-            max_length=manifest.max_length,
-            long_text=manifest.long_text,
-        )
         device = resolve_device(options.device)
+        threads = options.threads or available_cores()
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="manylabel")
+        tokenizer = Hands(self._pool).submit(_tokenizer, bundle)  # beside the session: 15 ms of a start
         self._session = _open(bundle, variant, device)
+        self._tokenizer = tokenizer.result()
         if self._session.num_labels != len(bundle.labels):
             raise BundleError(
                 f"{variant.file} gives {self._session.num_labels} columns, and the manifest names {len(bundle.labels)} "
                 "labels. The bundle's parts do not belong together; fetch it anew."
             )
-        threads = options.threads or available_cores()
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="manylabel")
-        self._run_alone = self._session.run
+        self._run_alone: Run = self._session.run
         if device == "cpu" and threads > 1:
             wide = min(threads, MOST_THREADS)
             self._run_alone = Alone(
@@ -389,6 +383,17 @@ class Classifier:
 
     def _tokenise(self, texts: Sequence[object], first_row: int) -> list[Outcome]:
         return self._tokenizer.try_encode(texts, first_row=first_row)
+
+
+def _tokenizer(bundle: Bundle) -> Tokenizer:
+    manifest = bundle.manifest
+    return Tokenizer(
+        bundle.read(TOKENIZER),
+        prefix=manifest.special_tokens.prefix,
+        suffix=manifest.special_tokens.suffix,
+        max_length=manifest.max_length,
+        long_text=manifest.long_text,
+    )
 
 
 def _open(bundle: Bundle, variant: Variant, device: Literal["cpu", "cuda"], *, threads: int = 1) -> Session:
