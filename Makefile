@@ -13,8 +13,12 @@ BARE := .venv-runtime/bin/python
 CLIENTS := .venv-clients/bin/python
 RELEASE := .venv-release/bin/python
 ENGINES := .venv-engines/bin/python
+AUDIT := .venv-audit/bin
 WHEEL := build/wheel/stamp
 SOURCES := pyproject.toml LICENSE README.md $(shell find runtime export benchmarks/manylabel_bench -name '*.py' -o -path '*/server/page/*')
+
+# Every file held against the hashes of a lock; what it does not list (torch, ourselves) comes in the line after it.
+locked = $(PIP) install --no-deps --require-hashes -r constraints/locked/$(1).txt
 
 .PHONY: $(shell sed -n 's/^\([a-z0-9-]*\):.*/\1/p' $(MAKEFILE_LIST))
 help: ## show this list
@@ -72,6 +76,7 @@ test-interop: .venv/interop build/interop/ready ## bundles in Optimum, OpenVINO 
 # The workbench, editable. Pinned, so that today's failure is today's change.
 .venv/ready: pyproject.toml constraints/optimum.txt
 	$(PYTHON) -m venv .venv
+	$(WORKBENCH) $(call locked,workbench)
 	$(WORKBENCH) $(PIP) install -c constraints/optimum.txt -e '.[export,lora,search,bench,files,server,sign,cpu,demo,dev]'
 	touch $@
 
@@ -93,6 +98,7 @@ build/interop/ready: tests/interop/package.json
 
 .venv-transformers5/ready: pyproject.toml constraints/transformers5.txt
 	$(PYTHON) -m venv .venv-transformers5
+	$(TRANSFORMERS5) $(call locked,transformers5)
 	$(TRANSFORMERS5) $(PIP) install -c constraints/transformers5.txt -e '.[export-torch,lora,cpu,demo,dev]'
 	touch $@
 
@@ -105,6 +111,7 @@ $(WHEEL): .venv/ready $(SOURCES)
 .venv-runtime/ready: $(WHEEL)
 	rm -rf .venv-runtime
 	$(PYTHON) -m venv .venv-runtime
+	$(BARE) $(call locked,cpu)
 	$(BARE) $(PIP) install -c constraints/optimum.txt "$$(ls build/wheel/*.whl)[cpu]"
 	$(BARE) tests/check_bare.py
 	touch $@
@@ -112,12 +119,14 @@ $(WHEEL): .venv/ready $(SOURCES)
 # What clients of the server bring has no place beside the workbench: kserve alone asks for sixty packages.
 .venv-clients/ready: pyproject.toml constraints/clients.txt
 	$(PYTHON) -m venv .venv-clients
+	$(CLIENTS) $(call locked,clients)
 	$(CLIENTS) $(PIP) install -c constraints/clients.txt -e '.[clients]'
 	touch $@
 
 # Ray, Spark and three libraries of frames: 1.6 GB on the disk.
 .venv-engines/ready: pyproject.toml constraints/engines.txt
 	$(PYTHON) -m venv .venv-engines
+	$(ENGINES) $(call locked,engines)
 	$(ENGINES) $(PIP) install -c constraints/engines.txt -e '.[engines]'
 	touch $@
 
@@ -128,14 +137,50 @@ $(WHEEL): .venv/ready $(SOURCES)
 	touch $@
 
 .venv-runtime/tested: .venv-runtime/ready
-	$(BARE) $(PIP) install -c constraints/optimum.txt pytest pytest-timeout hypothesis
+	$(BARE) $(call locked,tests)
 	touch $@
 
 # Where a release is built and checked; twine brings two dozen packages of its own.
 .venv-release/ready: constraints/release.txt
 	$(PYTHON) -m venv .venv-release
-	$(RELEASE) $(PIP) install -c constraints/release.txt build hatchling twine
+	$(RELEASE) $(call locked,release)
 	touch $@
+
+# uv, which makes the locks, CycloneDX and pip-audit: apart from what builds a release.
+.venv-audit/ready: constraints/audit.txt
+	$(PYTHON) -m venv .venv-audit
+	$(AUDIT)/python $(call locked,audit)
+	touch $@
+
+# The versions are those of constraints/, the hashes all that the index has: for Linux and Python 3.11, as CI and the images
+# are. Where versions shall move, edit constraints/ first.
+lock = $(AUDIT)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-annotate \
+    --excludes constraints/elsewhere.txt --constraint constraints/$(1).txt --output-file constraints/locked/$(2).txt
+lock: .venv-audit/ready ## write constraints/locked anew: the versions of constraints/ with the hashes of their files
+	$(call lock,optimum,workbench) pyproject.toml $(addprefix --extra ,export lora search bench files server sign cpu demo dev)
+	$(call lock,transformers5,transformers5) pyproject.toml $(addprefix --extra ,export-torch lora cpu demo dev)
+	$(call lock,optimum,cpu) pyproject.toml --extra cpu
+	$(call lock,optimum,image-cpu) pyproject.toml --extra server --extra cpu
+	printf "onnxruntime-gpu[cuda,cudnn]" | $(call lock,optimum,image-cuda) pyproject.toml --extra server --extra gpu -
+	$(call lock,clients,clients) pyproject.toml --extra clients
+	$(call lock,engines,engines) pyproject.toml --extra engines
+	printf '%s\n' pytest pytest-timeout hypothesis | $(call lock,optimum,tests) -
+	printf '%s\n' build hatchling twine | $(call lock,release,release) -
+	printf '%s\n' uv cyclonedx-bom pip-audit | $(call lock,audit,audit) -
+
+# What the image installs: the runtime, the server and ONNX Runtime.
+sbom: .venv-audit/ready $(WHEEL) ## what the server's image consists of, as CycloneDX: build/sbom.json
+	rm -rf build/image && $(PYTHON) -m venv build/image
+	build/image/bin/python $(call locked,image-cpu)
+	build/image/bin/python $(PIP) install --no-deps build/wheel/*.whl
+	$(AUDIT)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --validate \
+	    --output-file build/sbom.json build/image/bin/python
+
+audit: .venv-audit/ready ## ask the vulnerability service about every locked version; says so where it cannot be reached
+	$(AUDIT)/python .ci/audit.py constraints/locked/*.txt
+
+licences: .venv/ready ## draw docs/licences.md from what the environment has
+	$(WORKBENCH) .ci/licences.py > docs/licences.md
 
 # The bytes depend on the commit alone: its time is that of every file in them. PYTHONS="python3.11 python3.12 python3.13" tries
 # them on each, about ten minutes a file and Python on two cores.
@@ -149,10 +194,11 @@ release: .venv-release/ready build/tiny-bundle ## wheel and sdist in dist/: the 
 	$(RELEASE) -m twine check --strict dist/*
 	for python in $(PYTHONS); do for file in dist/*; do \
 	    rm -rf build/alone && $$python -m venv build/alone && \
+	    build/alone/bin/python $(call locked,cpu) && \
 	    build/alone/bin/python $(PIP) install -c constraints/optimum.txt "$$file[cpu]" && \
 	    build/alone/bin/python tests/check_bare.py && \
 	    build/alone/bin/manylabel doctor && \
-	    build/alone/bin/python $(PIP) install -c constraints/optimum.txt pytest pytest-timeout hypothesis && \
+	    build/alone/bin/python $(call locked,tests) && \
 	    OMP_NUM_THREADS=1 build/alone/bin/python -m pytest -m "not slow" -p no:cacheprovider tests/runtime || exit 1; done; done
 
 build/tiny-bundle: .venv/ready tests/tiny.py
@@ -356,4 +402,4 @@ results-server: .venv/ready .venv-rivals/ready build/goemotions/bundle.json ## t
 	$(BENCH_SERVER) --part load
 
 clean: ## remove environments and everything built
-	rm -rf .venv .venv-transformers5 .venv-runtime .venv-clients .venv-rivals .venv-engines .venv-release build dist
+	rm -rf .venv .venv-transformers5 .venv-runtime .venv-clients .venv-rivals .venv-engines .venv-release .venv-audit .venv-mutation build dist

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from manylabel.alone import MOST_THREADS, Alone
 from manylabel.answers import Answers
 from manylabel.batching import Ids, Scores, score
 from manylabel.bundle import TOKENIZER, Bundle, Variant
@@ -67,13 +68,7 @@ class Classifier:
             long_text=manifest.long_text,
         )
         device = resolve_device(options.device)
-        with bundle.loadable(variant.file) as model:
-            self._session = Session(
-                model,
-                device=device,
-                optimized=variant.precision != "fp32",
-                weights={name: bundle.read(name) for name in bundle.weights_of(variant)},
-            )
+        self._session = _open(bundle, variant, device)
         if self._session.num_labels != len(bundle.labels):
             raise BundleError(
                 f"{variant.file} gives {self._session.num_labels} columns, and the manifest names {len(bundle.labels)} "
@@ -81,6 +76,12 @@ class Classifier:
             )
         threads = options.threads or available_cores()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="manylabel")
+        self._run_alone = self._session.run
+        if device == "cpu" and threads > 1:
+            wide = min(threads, MOST_THREADS)
+            self._run_alone = Alone(
+                self._session.run, lambda: _open(bundle, variant, device, threads=wide).run, self._pool
+            ).run
         self._options = options
         self.bundle = bundle
         self.variant = variant
@@ -255,6 +256,7 @@ class Classifier:
             first_row=first_row,
             tokenise=self._tokenise,
             run=self._session.run,
+            run_alone=self._run_alone,
             n_labels=len(self.bundle.labels),
             threads=self._pool,
         )
@@ -387,6 +389,17 @@ class Classifier:
 
     def _tokenise(self, texts: Sequence[object], first_row: int) -> list[Outcome]:
         return self._tokenizer.try_encode(texts, first_row=first_row)
+
+
+def _open(bundle: Bundle, variant: Variant, device: Literal["cpu", "cuda"], *, threads: int = 1) -> Session:
+    with bundle.loadable(variant.file) as model:
+        return Session(
+            model,
+            device=device,
+            optimized=variant.precision != "fp32",
+            weights={name: bundle.read(name) for name in bundle.weights_of(variant)},
+            threads=threads,
+        )
 
 
 def _reload(origin: str, options: Options) -> Classifier:
