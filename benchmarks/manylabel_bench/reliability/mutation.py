@@ -167,7 +167,7 @@ def _draw(output: Path) -> str:
         rows=[_row(name, found[name]) for name in TARGETS if name in found],
         notes=[
             "Noticed are those that a test fails on and those that never end. Where fewer were tried than there are, "
-            f"they were drawn at random (seed {SEED}). [Survivors, and why they live](mutants/README.md). Controls: the "
+            f"they were drawn at random (seed {SEED}). [Survivors](mutants/README.md). Controls: the "
             "code unchanged, on which all of these tests pass, and raising in every function, on which they fail."
         ],
     )
