@@ -113,6 +113,7 @@ def loading_options(command: Callable[..., Any]) -> Callable[..., Any]:
             type=click.Path(path_type=Path),
             help="A public key: load a bundle only with a signature by it (the extra sign).",
         ),
+        click.option("--digest", help="The bundle that is meant, as inspect gives it; another is refused."),
         click.option("--threads", type=click.IntRange(min=1), help="Cores to use.  [default: all that are granted]"),
         click.option("--precision", type=precisions, default="auto", show_default=True),
         click.option("--device", type=devices, default="auto", show_default=True),
@@ -149,9 +150,12 @@ def predict(
     precision: Precision,
     threads: int | None,
     verify_key: Path | None,
+    digest: str | None,
 ) -> None:
     """Give the labels of TEXTS, or of standard input, one text a line."""
-    classifier = Classifier.load(bundle, device=device, precision=precision, threads=threads, verify_key=verify_key)
+    classifier = Classifier.load(
+        bundle, device=device, precision=precision, threads=threads, verify_key=verify_key, digest=digest
+    )
     limits = read_thresholds(thresholds, classifier.bundle.labels)
     show = json_line if (not sys.stdout.isatty() if as_json is None else as_json) else table
     write_utf8()
@@ -190,10 +194,11 @@ def verify(
     precision: Precision,
     threads: int | None,
     verify_key: Path | None,
+    digest: str | None,
 ) -> None:
     """Check BUNDLE's files, shapes and probes on this machine, and its signature where a key is given."""
     say: Callable[[str], None] = (lambda line: None) if as_json else click.echo
-    opened = open_signed(bundle, verify_key)
+    opened = open_signed(bundle, verify_key, digest=digest)
     opened.verify()
     signed = "" if verify_key is None else f", signed by the key of {verify_key}"
     say(f"{len(opened.manifest.files)} files as bundled{signed}")
@@ -206,12 +211,12 @@ def verify(
         if name not in meant:
             say(f"{name}: not checked, it is not made for {resolved}")
             continue
-        classifier = Classifier.load(bundle, device=resolved, precision=name, threads=threads)  # type: ignore[arg-type]  # a precision
+        classifier = Classifier.load(opened.path, device=resolved, precision=name, threads=threads)  # type: ignore[arg-type]  # a precision
         classifier.check_probes()
         say(f"{name} on {resolved}: {len(opened.manifest.probes)} probes answered as expected")
     if as_json:
         whole = {"files": len(opened.manifest.files), "signed": verify_key is not None, "device": resolved}
-        click.echo(json.dumps({**whole, "digest": opened.digest, "checked": checked}))
+        click.echo(json.dumps({**whole, "bundle": opened.origin, "digest": opened.digest, "checked": checked}))
 
 
 @main.command()

@@ -41,6 +41,7 @@ def stream(
     *,
     tokenise: Callable[[Sequence[object], int], list[Outcome]],
     run: Callable[[Ids], Scores],
+    run_alone: Callable[[Ids], Scores],
     n_labels: int,
     threads: Executor,
     first_row: int = 0,
@@ -54,13 +55,14 @@ def stream(
         texts: What should be texts; one that is none has its error in the answers.
         tokenise: From texts and the first one's number to what becomes of each. Called on any thread.
         run: Ids of shape `(batch, n)` to probabilities of shape `(batch, n_labels)`. Called on any thread.
+        run_alone: The same for a text that comes alone, in one window. Called on the caller's thread.
         n_labels: Columns of the probabilities.
         first_row: The number by which an error calls the first text.
         threads: Where both are called; on the caller's thread where it takes no work.
     """
     hands = _Hands(threads)
     if isinstance(texts, Sequence) and len(texts) == 1:
-        yield _alone(texts[0], first_row, tokenise, run, hands, n_labels)
+        yield _alone(texts[0], first_row, tokenise, run, run_alone, hands, n_labels)
         return
     tokenised: deque[_Tokenised] = deque()
     running: deque[_Running] = deque()
@@ -105,6 +107,7 @@ def _alone(
     row: int,
     tokenise: Callable[[Sequence[object], int], list[Outcome]],
     run: Callable[[Ids], Scores],
+    run_alone: Callable[[Ids], Scores],
     hands: "_Hands",
     n_labels: int,
 ) -> Answers:
@@ -113,7 +116,7 @@ def _alone(
     if not isinstance(outcome, Encoding) or len(outcome.windows) > 1:
         return _Running.start([outcome], run, hands).answers(n_labels)
     return Answers(
-        probabilities=run(outcome.windows[0][np.newaxis]),
+        probabilities=run_alone(outcome.windows[0][np.newaxis]),
         n_tokens=np.array([outcome.n_tokens], dtype=np.int64),
         truncated=np.array([outcome.truncated], dtype=np.bool_),
         errors={},

@@ -19,6 +19,7 @@ from starlette.types import ASGIApp
 from manylabel.classifier import Classifier
 from manylabel.cores import available_cores
 from manylabel.errors import InputError
+from manylabel.hub.reference import name_of
 from manylabel.server.app import App
 from manylabel.server.engine import Engine
 from manylabel.server.exchanges import Recorder, log_access
@@ -211,8 +212,8 @@ def warn_if_open(host: str, settings: Settings) -> None:
 
 
 def default_name(bundle: Path) -> str:
-    """What a bundle's model is called where nothing else is said: its folder, with what a path can hold."""
-    name = bundle.absolute().name
+    """What a bundle's model is called where nothing else is said: with what a path can hold."""
+    name = name_of(bundle)
     return "".join(mark if mark.isascii() and (mark.isalnum() or mark in "._-") else "-" for mark in name) or "model"
 
 

@@ -10,6 +10,7 @@ from manylabel.bundle import Bundle
 from manylabel.engines.triton.configs import Serving
 from manylabel.engines.triton.repository import write_repository
 from manylabel.errors import InputError
+from manylabel.hub.reference import name_of
 
 NAME = re.compile(r"[A-Za-z0-9_.-]+")
 
@@ -71,7 +72,7 @@ def triton(
 ) -> None:
     """Write BUNDLE as a model repository for NVIDIA's Triton Inference Server."""
     opened = Bundle.open(bundle)
-    chosen = name or opened.path.absolute().name
+    chosen = name or name_of(bundle)
     if not NAME.fullmatch(chosen):
         raise InputError(f"{chosen!r} is no name for a Triton model: letters, digits, '.', '_' and '-'. Give --name.")
     serving = Serving(chosen, device, max_batch_size, max_queue_size, queue_delay_us, timeout_us)
