@@ -143,7 +143,7 @@ release: .venv-release/ready build/tiny-bundle ## wheel and sdist in dist/: the 
 	    build/alone/bin/python $(PIP) install -c constraints/optimum.txt pytest pytest-timeout hypothesis && \
 	    OMP_NUM_THREADS=1 build/alone/bin/python -m pytest -m "not slow" -p no:cacheprovider tests/runtime || exit 1; done
 
-build/tiny-bundle: .venv/ready tests/tiny.py
+build/tiny-bundle: .venv/ready tests/tiny.py $(filter runtime/% export/%,$(SOURCES))
 	rm -rf $@
 	$(WORKBENCH) tests/tiny.py $@
 
