@@ -222,7 +222,7 @@ release: .venv-release/ready build/tiny-bundle ## wheel and sdist in dist/: the 
 	    build/alone/bin/python $(call locked,tests) && \
 	    OMP_NUM_THREADS=1 build/alone/bin/python -m pytest -m "not slow" -p no:cacheprovider tests/runtime || exit 1; done; done
 
-build/tiny-bundle: .venv/ready tests/tiny.py
+build/tiny-bundle: .venv/ready tests/tiny.py $(filter runtime/% export/%,$(SOURCES))
 	rm -rf $@
 	$(WORKBENCH) tests/tiny.py $@
 

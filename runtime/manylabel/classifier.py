@@ -19,6 +19,7 @@ from manylabel.decisions import Prediction, Thresholds, column_of, decide, ranke
 from manylabel.errors import BundleError, InputError, InvalidText
 from manylabel.explaining import Explanation, Passage, carried_by, explain
 from manylabel.frames import Frame
+from manylabel.probing import wrong_answer
 from manylabel.session import Device, Session, resolve_device
 from manylabel.signing import open_signed
 from manylabel.streaming import Hands, stream
@@ -27,10 +28,6 @@ from manylabel.variants import Precision, choose_variant
 
 if TYPE_CHECKING:
     import pyarrow
-
-PROBE_TOLERANCE = {"fp32": 1e-3, "fp16": 2e-2, "int8": 1e-1}
-"""How far a probe's probability may lie from PyTorch's: wide enough for another machine's rounding, and for what a
-precision costs (measured per bundle in its parity figures), far below what a wrong tokenizer or shuffled labels do."""
 
 logger = logging.getLogger("manylabel")
 
@@ -365,16 +362,12 @@ class Classifier:
             BundleError: An answer is too far off.
         """
         probes = self.bundle.manifest.probes
-        probabilities = self.predict_proba([probe.text for probe in probes])
-        for probe, row in zip(probes, probabilities, strict=True):
-            for label, found in zip(self.bundle.labels, row.tolist(), strict=True):
-                expected = probe.probabilities[label]
-                if abs(found - expected) > PROBE_TOLERANCE[self.precision]:
-                    raise BundleError(
-                        f"{self.variant.file} gives {found:.4f} for {label!r} where PyTorch gave {expected:.4f} "
-                        f"(text {probe.text[:40]!r}). The bundle's parts do not belong together, or this machine "
-                        "computes wrongly."
-                    )
+        found = self.predict_proba([probe.text for probe in probes])
+        if said := wrong_answer(probes, self.bundle.labels, found, self.precision):
+            raise BundleError(
+                f"{self.variant.file} {said}. The bundle's parts do not belong together, or this machine computes "
+                "wrongly."
+            )
 
     def _checked(self, texts: Iterable[object]) -> Iterator[Answers]:
         for answers in self.answers(texts):
