@@ -222,7 +222,7 @@ release: .venv-release/ready build/tiny-bundle ## wheel and sdist in dist/: the 
 	    build/alone/bin/python $(call locked,tests) && \
 	    OMP_NUM_THREADS=1 build/alone/bin/python -m pytest -m "not slow" -p no:cacheprovider tests/runtime || exit 1; done; done
 
-build/tiny-bundle: .venv/ready tests/tiny.py
+build/tiny-bundle: .venv/ready tests/tiny.py $(filter runtime/% export/%,$(SOURCES))
 	rm -rf $@
 	$(WORKBENCH) tests/tiny.py $@
 
@@ -413,6 +413,11 @@ results-reliability: .venv/ready build/tiny-bundle build/goemotions/bundle.json 
 	$(WORKBENCH) -m manylabel_bench.reliability.corruption build/tiny-bundle --output benchmarks/results/reliability
 	$(WORKBENCH) -m manylabel_bench.reliability.corruption build/goemotions-int8 --name corruption-minilm --output benchmarks/results/reliability
 	$(WORKBENCH) -m manylabel_bench.reliability.texts build/goemotions --output benchmarks/results/reliability
+
+# By night; by hand before a release: make soak SOAK_MINUTES=120. Needs no quiet machine.
+SOAK_MINUTES ?= 20
+soak: .venv/ready build/tiny-bundle ## a server asked for SOAK_MINUTES: memory, descriptors and threads stay as they are
+	$(WORKBENCH) -m manylabel_bench.reliability.soak build/tiny-bundle --minutes $(SOAK_MINUTES) --output benchmarks/results/reliability
 
 # The server beside others and under load, about 5 minutes each.
 BENCH_SERVER := $(WORKBENCH) -m manylabel_bench.serving build/goemotions --checkpoint build/goemotions-run \
