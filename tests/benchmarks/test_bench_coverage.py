@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from manylabel_bench.reliability import reach
+from manylabel_bench.reliability import coverage
 
 
 def test_the_page_says_what_the_tests_reach_and_too_little_is_a_failure(tmp_path: Path) -> None:
@@ -19,7 +19,7 @@ def test_the_page_says_what_the_tests_reach_and_too_little_is_a_failure(tmp_path
         found = {**files, "server/app.py": worst}
         content = {"files": {f"runtime/manylabel/{name}": {"summary": summary(its)} for name, its in found.items()}}
         measured.write_text(json.dumps(content))
-        done = CliRunner().invoke(reach.main, [str(measured), "--output", str(tmp_path / "results")])
+        done = CliRunner().invoke(coverage.main, [str(measured), "--output", str(tmp_path / "results")])
         assert done.exit_code == exit_code, done.output
         rows = json.loads((tmp_path / "results/coverage.json").read_text())["rows"]
         together = {row["folder"]: row["together"] for row in rows}

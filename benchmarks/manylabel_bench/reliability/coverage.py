@@ -1,7 +1,7 @@
 """Which lines and branches of the runtime do its tests reach? Draws the section from what coverage.py measured.
 
 coverage run -m pytest tests/runtime; coverage combine; coverage json -o FILE
-python -m manylabel_bench.reliability.reach FILE --output benchmarks/results/reliability
+python -m manylabel_bench.reliability.coverage FILE --output benchmarks/results/reliability
 """
 
 import json
