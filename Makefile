@@ -67,7 +67,7 @@ coverage: .venv-proof/ready build/tiny-bundle ## which lines and branches of the
 	$(PROOF) -m coverage combine --quiet
 	$(PROOF) -m coverage report
 	$(PROOF) -m coverage json --quiet -o build/coverage/measured.json
-	$(PROOF) -m manylabel_bench.reliability.reach build/coverage/measured.json --output benchmarks/results/reliability
+	$(PROOF) -m manylabel_bench.reliability.coverage build/coverage/measured.json --output benchmarks/results/reliability
 
 # Needs no quiet machine: it counts. Some hours; MUTATION names a target, such as batching.
 mutation: .venv-proof/ready build/tiny-bundle ## change the code a place at a time and count what the tests notice
