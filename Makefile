@@ -424,8 +424,8 @@ BENCH_SERVER := $(WORKBENCH) -m manylabel_bench.serving build/goemotions --check
     --data $(DATA)/goemotions/data.csv --rivals .venv-rivals/bin/python --output benchmarks/results/server
 
 results-server: .venv/ready .venv-rivals/ready build/goemotions/bundle.json ## the server: speed beside FastAPI and infinity-emb, and how it holds its load
-	$(BENCH_SERVER) --part speed
 	$(BENCH_SERVER) --part load
+	$(BENCH_SERVER) --part speed
 
 clean: ## remove environments and everything built
 	rm -rf .venv .venv-transformers5 .venv-runtime .venv-clients .venv-rivals .venv-engines .venv-release .venv-audit .venv-proof build dist
