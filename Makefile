@@ -285,11 +285,13 @@ results-kills: .venv-engines/ready build/tiny-bundle ## a million rows with a pr
 	for engine in command ray spark; do \
 	    $(ENGINES) -m manylabel_bench.killing build/tiny-bundle --engine $$engine --output benchmarks/results/scoring; done
 
-results-reliability: .venv/ready build/tiny-bundle build/goemotions/bundle.json ## damaged bundles and hostile texts, beside controls: half an hour
+results-reliability: .venv/ready build/tiny-bundle build/goemotions/bundle.json ## damaged bundles, hostile texts, kills, an hour of fuzzing, beside controls
 	$(WORKBENCH) -m manylabel_bench.reliability.corruption build/tiny-bundle --output benchmarks/results/reliability
 	$(MANYLABEL) export build/goemotions-run --output build/goemotions-int8 --precision int8 --force
 	$(WORKBENCH) -m manylabel_bench.reliability.corruption build/goemotions-int8 --name corruption-minilm --output benchmarks/results/reliability
 	$(WORKBENCH) -m manylabel_bench.reliability.texts build/goemotions --output benchmarks/results/reliability
+	$(WORKBENCH) -m manylabel_bench.reliability.kills --output benchmarks/results/reliability
+	$(WORKBENCH) -m manylabel_bench.reliability.fuzzing --output benchmarks/results/reliability
 
 # The server beside others and under load, about 5 minutes each.
 BENCH_SERVER := $(WORKBENCH) -m manylabel_bench.serving build/goemotions --checkpoint build/goemotions-run \

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from manylabel.errors import ManylabelError, OutOfMemory
+from manylabel.errors import ExportError, ManylabelError, OutOfMemory
 from manylabel.shortage import cannot_write, chain, reason_not_to_write
 
 SAFETENSORS = re.compile(r"\(os error (\d+)\)")
@@ -35,9 +35,9 @@ def explained(output: Path, what: str, *, short: str, kept: Callable[[], str]) -
     """
     try:
         yield
-    except ManylabelError:
-        raise
     except Exception as exc:  # safetensors, torch and tokenizers each raise their own
+        if isinstance(exc, ManylabelError) and not isinstance(exc, ExportError):  # which blames what traces
+            raise
         if reason := reason_not_to_write(exc, _told):
             raise cannot_write(_tightest(output.absolute().parent), what, reason, kept()) from exc
         if _is_lack_of_memory(exc):

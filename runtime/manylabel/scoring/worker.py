@@ -38,6 +38,9 @@ def main() -> None:
     except (ManylabelError, OSError) as exc:
         _say(told, _failure(exc))
         return
+    except MemoryError as exc:
+        _say(told, {"died": f"{type(exc).__name__}: {exc}"})
+        return
     _say(told, {"ready": True})
     while True:
         _say(told, _obey(json.loads(lines.get()), classifier, job, told))
