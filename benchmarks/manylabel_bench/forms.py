@@ -134,13 +134,40 @@ def uneven(made_by: set[str], moments: Moments | None, weights: NDArray[np.float
 
 def _ours(material: Material, *, fitted: bool = True, table: bool = True, choose: Choice = row_wise) -> Any:
     proto = quantise_embeddings(material.fused) if table else material.fused
-    return Quantisation(proto, material.moments if fitted else None, choose).graph()
+    return _folded(Quantisation(proto, material.moments if fitted else None, choose).graph())
+
+
+def _folded(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Takes fixed scales, and the biases behind them, into the products: two passes over memory less."""
+    editor = Editor(proto)
+    for node in editor.nodes:
+        product = editor.producer(node.input[0]) if node.op_type == "Mul" else None
+        if product is None or product.op_type != "MatMulIntegerToFloat" or editor.constant(node.input[1]) is None:
+            continue
+        last, bias = _bias(editor, node)
+        inputs = [*product.input[:2], node.input[1], *product.input[3:], *(["", bias] if bias else [])]
+        folded = editor.add("MatMulIntegerToFloat", inputs, "folded", domain=CONTRIB)
+        if last.op_type == "BiasGelu":
+            folded = editor.add("Gelu", [folded], "gelu")
+        editor.supersede(last.output[0], folded)
+    return editor.finish()
+
+
+def _bias(editor: Editor, scaled: onnx.NodeProto) -> tuple[onnx.NodeProto, str]:
+    """The node that adds a constant to every row of a product, and the constant; else the product's own, and ""."""
+    reader = editor.sole_consumer(scaled.output[0])
+    if reader is not None and reader.op_type in ("Add", "BiasGelu"):
+        for name in reader.input:
+            value = editor.constant(name)
+            if value is not None and value.ndim == 1:
+                return reader, name
+    return scaled, ""
 
 
 def _with_tanh(material: Material) -> onnx.ModelProto:
     editor = Editor(_ours(material))
     for node in editor.nodes:
-        if node.op_type == "BiasGelu":
+        if node.op_type == "Gelu":
             editor.supersede(node.output[0], editor.add("FastGelu", list(node.input), "gelu", domain=CONTRIB))
     return editor.finish()
 

@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from manylabel.terminal import write_utf8
-from manylabel_export.cli import data_options, needs_workbench, read_data
+from manylabel_export.data_options import data_options, read_data
+from manylabel_export.workbench import needs_workbench
 
 TABLE = "review.csv"
 

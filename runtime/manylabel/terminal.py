@@ -74,7 +74,7 @@ def describe(bundle: Bundle) -> Iterator[str]:
     """What a bundle is, line by line: labels with their thresholds, variants and splits with their figures."""
     manifest = bundle.manifest
     reads = f"{manifest.max_length} tokens at once, longer texts: {manifest.long_text.policy}"
-    yield f"{bundle.path}: {len(manifest.labels)} labels, {reads}"
+    yield f"{bundle.reference or bundle.path}: {len(manifest.labels)} labels, {reads}"
     yield f"digest {bundle.digest}"
     tuned = "tuned on validation data" if manifest.thresholds_tuned else "0.5: no validation data was given"
     yield f"thresholds {tuned}"
@@ -88,8 +88,8 @@ def describe(bundle: Bundle) -> Iterator[str]:
         made = f"{variant.precision}: {variant.file}, {size:.1f} MB, for {', '.join(variant.providers)}."
         yield f"{made} {variant.note}".rstrip()
         if variant.rescue:
-            kept, all_, slowdown = variant.rescue.kept, variant.rescue.products, variant.rescue.slowdown
-            yield f"  {len(kept)} of {all_} products stay in fp32 ({slowdown:.2f} times as long): {', '.join(kept)}"
+            kept, all_, cost = variant.rescue.kept, variant.rescue.products, variant.rescue.cost
+            yield f"  {len(kept)} of {all_} products stay in fp32 ({cost}): {', '.join(kept)}"
     yield ""
     yield from describe_certificate(manifest.certificate)
     yield ""

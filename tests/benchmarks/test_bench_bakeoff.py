@@ -1,6 +1,7 @@
 """The bake-off: every form of a real tiny run is measured, one at a time, and nothing twice."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,9 @@ from click.testing import CliRunner
 
 import toy
 from manylabel_bench import bakeoff
-from manylabel_bench.forms import FORMS, Fixed
+from manylabel_bench.forms import FORMS, Fixed, everything_fixed
+from manylabel_export.graph.embedding import quantise_embeddings
+from manylabel_export.graph.int8 import Quantisation
 from manylabel_export.graph.moments import Moments
 from manylabel_export.training import Recipe, train
 
@@ -50,6 +53,20 @@ def test_a_variation_answers_as_the_default_does(words: list[str], name: str) ->
     forms = [FORMS["default"], FORMS[name]]
     default, varied = (bakeoff.runner(form.make(subject.material), form)(ids) for form in forms)
     np.testing.assert_allclose(default, varied, atol=0.02)
+
+
+def test_fixed_scales_and_biases_are_part_of_the_products(words: list[str]) -> None:
+    material = bakeoff.load(Path(words[2]), Path(words[4])).material
+    plain = Quantisation(quantise_embeddings(material.fused), material.moments, everything_fixed).graph()
+    folded = FORMS["smoothquant"].make(material)
+    before, after = (Counter(node.op_type for node in proto.graph.node) for proto in (plain, folded))
+    assert before["Mul"] - after["Mul"] == after["MatMulIntegerToFloat"] == before["MatMulIntegerToFloat"] == 13
+    # two attention outputs, two feed-forward outputs and the pooler; queries, keys and values leave theirs to attention
+    assert before["Add"] - after["Add"] == 5
+    assert before["BiasGelu"] == after["Gelu"] == 2
+    ids = material.batches[0]
+    expected, found = (bakeoff.runner(each, FORMS["smoothquant"])(ids) for each in (plain, folded))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_a_fixed_scale_holds_every_row_that_it_was_fitted_to() -> None:

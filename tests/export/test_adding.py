@@ -15,8 +15,9 @@ import toy
 from manylabel.cli import main
 from manylabel.errors import CheckpointError, DataError, InputError, LabelMismatch
 from manylabel.tokenization import LongText
-from manylabel_export import checkpoint, cli
+from manylabel_export import checkpoint
 from manylabel_export.dataset import Dataset
+from manylabel_export.train_cli import train as train_command
 from manylabel_export.training import Recipe, adding, read_run, train
 from manylabel_export.training.distillation import Distillation
 from manylabel_export.training.losses import BinaryCrossEntropy
@@ -214,7 +215,7 @@ def test_other_losses_are_refused(old: Path, tmp_path: Path) -> None:
 
 
 def test_on_the_command_line(old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(type(main), "get_command", lambda *_: cli.train)
+    monkeypatch.setattr(type(main), "get_command", lambda *_: train_command)
     data = toy.write_csv(tmp_path / "data.csv", news())
     words = ["train", data, "-o", tmp_path / "run", "--add-label", NEW, "--epochs", 2, "--train-precision", "fp32"]
     refused = CliRunner().invoke(main, [str(word) for word in words])

@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 
 import toy
 from manylabel.cli import main
-from manylabel_export import cli
+from manylabel_export.train_cli import train as train_command
 
 Train = Callable[..., Result]
 
@@ -17,7 +17,7 @@ Train = Callable[..., Result]
 @pytest.fixture
 def train(encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Train:
     """`manylabel train` on a file with one epoch; works where the package is on the path without being installed."""
-    monkeypatch.setattr(type(main), "get_command", lambda *_: cli.train)
+    monkeypatch.setattr(type(main), "get_command", lambda *_: train_command)
 
     def run(data: Path, *options: object) -> Result:
         words = ["train", data, "-o", tmp_path / "run", "--epochs", 1, "--train-precision", "fp32", *options]

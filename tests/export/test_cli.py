@@ -13,7 +13,9 @@ import tiny
 import toy
 from manylabel import Bundle
 from manylabel.cli import main
-from manylabel_export.cli import _list, export, train
+from manylabel_export.data_options import names_in
+from manylabel_export.export_cli import export
+from manylabel_export.train_cli import train
 from manylabel_export.training import read_run
 
 QUICK = ("--epochs", "2", "--batch-size", "16", "--learning-rate", "1e-3", "--train-precision", "fp32")
@@ -55,6 +57,25 @@ def test_train_then_export(manylabel, encoder: Path, tmp_path: Path) -> None:  #
     assert exported.exit_code == 0, exported.output
     assert json.loads(exported.stdout)["texts"] == 60
     Bundle.open(tmp_path / "bundle").verify()
+    (tmp_path / "run" / "report.html").unlink()
+    reported = json.loads(manylabel("report", tmp_path / "run", "--json").stdout)
+    assert Path(reported["report"]).is_file()
+
+
+def test_a_training_is_told_in_json(manylabel, encoder: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    data = toy.write_csv(tmp_path / "data.csv", toy.dataset(200))
+    trained = manylabel("train", data, "-o", tmp_path / "run", "--model", encoder, *QUICK, "--json")
+    said, run = json.loads(trained.stdout), read_run(tmp_path / "run")
+    assert said["run"] == str(tmp_path / "run")
+    assert said["thresholds"] == dict(zip(run.labels, run.thresholds, strict=True))
+    assert said["metrics"] == run.metrics
+
+
+def test_a_folder_that_is_nearly_called_so_is_named(manylabel, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "run").mkdir()
+    meant = f"Did you mean '{tmp_path / 'run'}'?"
+    is_one_line(manylabel("export", tmp_path / "runn", "-o", tmp_path / "bundle"), "CheckpointError", meant)
+    is_one_line(manylabel("report", tmp_path / "ru"), "CheckpointError", meant)
 
 
 def test_labels_order_the_columns(manylabel, encoder: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
@@ -65,8 +86,8 @@ def test_labels_order_the_columns(manylabel, encoder: Path, tmp_path: Path) -> N
 
 
 def test_a_list_of_names_may_hold_names_with_commas() -> None:
-    assert _list('app, "price, value",größe') == ("app", "price, value", "größe")
-    assert _list(None) == ()
+    assert names_in('app, "price, value",größe') == ("app", "price, value", "größe")
+    assert names_in(None) == ()
 
 
 def test_from_tells_which_labels_start_fresh_and_which_were_dropped(
@@ -175,6 +196,7 @@ def test_help_explains_every_option(manylabel, command: str) -> None:  # type: i
 
 
 def test_the_commands_are_found_without_loading_pytorch() -> None:
-    script = "import sys, manylabel_export.cli; print(sorted({'torch', 'transformers', 'sklearn'} & set(sys.modules)))"
+    modules = "manylabel_export.train_cli, manylabel_export.export_cli"
+    script = f"import sys, {modules}; print(sorted({{'torch', 'transformers', 'sklearn'}} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], env=toy.environment(), capture_output=True, text=True)
     assert done.stdout == "[]\n", done.stderr

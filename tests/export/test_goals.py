@@ -17,13 +17,13 @@ from manylabel import Bundle
 from manylabel.cli import main
 from manylabel.errors import CheckpointError, InputError, UnknownLabel
 from manylabel_export.choosing import Scored, choose_thresholds
-from manylabel_export.cli import export as export_command
-from manylabel_export.cli import train as train_command
+from manylabel_export.export_cli import export as export_command
 from manylabel_export.exporting import export
 from manylabel_export.floors import floor_threshold
 from manylabel_export.goal_options import FIGURES, goals_of
 from manylabel_export.goals import Goal, Goals, read_goals
 from manylabel_export.thresholds import best_threshold, tune_thresholds
+from manylabel_export.train_cli import train as train_command
 from manylabel_export.training import Recipe, read_run, train
 
 NAN = float("nan")

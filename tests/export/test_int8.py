@@ -106,11 +106,16 @@ def test_products_of_a_real_model_would_saturate_before_vnni(minilm_int8: onnx.M
     assert (sums < -(2**15)).any()
 
 
+# In the mean of a probability. Errors grow from layer to layer, and ModernBERT has four here where the others have two.
+CLOSE = {"modernbert": 0.03}
+CLOSE_ELSEWHERE = 0.015
+
+
 @each_architecture
 def test_int8_stays_close(architecture: str) -> None:
     ids = ids_of(16, 12)
     difference = np.abs(answer(int8_session(architecture), ids) - answer_of_pytorch(make(architecture), ids))
-    assert difference.mean() < 0.03
+    assert difference.mean() < CLOSE.get(architecture, CLOSE_ELSEWHERE)
     assert difference.max() > 0  # it is int8 that was compared
 
 

@@ -7,49 +7,26 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
-from numpy.typing import NDArray
-from tests.export.architectures import CONFIGURATIONS, LONGEST, VOCABULARY, make
+from tests.export.architectures import LONGEST, make
+from tests.export.graphs import ENGINES, answer, answer_of_pytorch, base, each_architecture, ids_of, session_of
 from transformers import AutoModelForSequenceClassification
 
-from manylabel_export.graph import build, tracing
-from manylabel_export.graph.cleaning import clean
+from manylabel_export.graph import build
 from manylabel_export.graph.first_token import cut_to_first_token
 from manylabel_export.graph.fusion import CPU, fuse
 from manylabel_export.graph.int8 import quantise, raise_opset
 from manylabel_export.graph.maskless import drop_mask
-from manylabel_export.graph.outputs import append_sigmoid
 from manylabel_export.graph.products import products_of
-
-ENGINES = ("optimum", "torch") if tracing.resolve_engine("auto") == "optimum" else ("torch",)
-each_architecture = pytest.mark.parametrize("architecture", CONFIGURATIONS)
 
 
 @cache
 def fused(architecture: str, engine: str = "auto", *, cut: bool = True) -> onnx.ModelProto:
     """What int8 is made from."""
-    base = raise_opset(clean(append_sigmoid(tracing.trace(make(architecture), engine=engine))))
-    whole = fuse(drop_mask(base), make(architecture).config, provider=CPU)
+    raised = raise_opset(base(architecture, engine))
+    whole = fuse(drop_mask(raised), make(architecture).config, provider=CPU)
     return cut_to_first_token(whole)[0] if cut else whole
-
-
-def session_of(proto: onnx.ModelProto) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return onnxruntime.InferenceSession(proto.SerializeToString(), options, ["CPUExecutionProvider"])
-
-
-def answer(session: onnxruntime.InferenceSession, ids: NDArray[np.int64]) -> NDArray[np.float32]:
-    found: NDArray[np.float32] = session.run(["probabilities"], {"input_ids": ids})[0]
-    return found
-
-
-def ids_of(batch: int, length: int) -> NDArray[np.int64]:
-    return np.random.default_rng(length).integers(0, VOCABULARY, (batch, length))
 
 
 @each_architecture
@@ -67,7 +44,7 @@ def test_products_in_fp32_score_a_text_the_same_alone_and_in_a_batch(architectur
     for kept in (names, names[::2]):
         session = session_of(quantise(fused(architecture), keep=kept))
         for length in (1, 3, LONGEST):
-            ids = ids_of(5, length)
+            ids = ids_of(5, length, seed=length)
             alone = np.concatenate([answer(session, ids[row : row + 1]) for row in range(5)])
             for batch in (2, 5):
                 together = answer(session, ids[:batch])
@@ -78,10 +55,8 @@ def test_products_in_fp32_score_a_text_the_same_alone_and_in_a_batch(architectur
 def test_with_every_product_in_fp32_it_answers_as_pytorch(architecture: str) -> None:
     whole = quantise(fused(architecture), keep=list(products_of(fused(architecture))))
     assert not any(node.op_type == "MatMulIntegerToFloat" for node in whole.graph.node)
-    ids = torch.from_numpy(ids_of(5, 12))
-    with torch.no_grad():
-        expected = torch.sigmoid(make(architecture)(input_ids=ids).logits).numpy()
-    np.testing.assert_allclose(answer(session_of(whole), ids.numpy()), expected, atol=1e-5)
+    ids = ids_of(5, 12)
+    np.testing.assert_allclose(answer(whole, ids), answer_of_pytorch(make(architecture), ids), atol=1e-5)
 
 
 def test_keeping_one_leaves_the_others_in_int8() -> None:

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 import toy
 from manylabel.errors import InputError, MissingDependency, OutOfMemory, OutputExists
-from manylabel_export import cli
+from manylabel_export.train_cli import train as train_command
 from manylabel_export.training import Recipe, Search, read_run, train
 from manylabel_export.training.progress import Progress, evaluations
 from manylabel_export.training.search import search_recipe
@@ -179,7 +179,7 @@ def test_an_interrupted_run_goes_on_by_the_values_that_were_found(
 def test_the_command_line_holds_what_was_given_and_ends_with_a_table(encoder: Path, tmp_path: Path) -> None:
     data = toy.write_csv(tmp_path / "data.csv", toy.dataset(200))
     options = ["--model", encoder, "--batch-size", "32", "--epochs", "2", "--train-precision", "fp32", "--search", "3"]
-    result = CliRunner().invoke(cli.train, [str(one) for one in (data, "-o", tmp_path / "run", *options)])
+    result = CliRunner().invoke(train_command, [str(one) for one in (data, "-o", tmp_path / "run", *options)])
     assert result.exit_code == 0, result.output
     assert "trial 3 of 3" in result.stderr
     lines = result.stdout.splitlines()
@@ -194,6 +194,6 @@ def test_without_optuna_the_line_to_type_is_said_before_data_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
-    result = CliRunner().invoke(cli.train, [str(tmp_path / "no.csv"), "-o", str(tmp_path / "run"), "--search", "2"])
+    result = CliRunner().invoke(train_command, [str(tmp_path / "no.csv"), "-o", str(tmp_path / "run"), "--search", "2"])
     assert isinstance(result.exception, MissingDependency)
     assert str(result.exception) == 'optuna is required for --search. pip install "manylabel[export,search,cpu]"'

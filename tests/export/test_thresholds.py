@@ -124,11 +124,30 @@ def test_the_best_threshold_is_the_best_of_all(rows: list[tuple[float, bool]]) -
 
 
 def test_a_variant_takes_the_threshold_by_which_it_decides_as_pytorch() -> None:
-    expected = np.array([[0.9], [0.6], [0.55], [0.2]], dtype=np.float32)
+    expected = np.linspace(0.05, 0.95, 100, dtype=np.float32)[:, None]
     found = expected - np.float32(0.1)  # a variant that scores everything lower
     (threshold,) = matched_thresholds(expected, np.array([0.5], dtype=np.float32), found)
-    assert threshold == pytest.approx((0.45 + 0.1) / 2)
+    assert threshold == pytest.approx(0.4, abs=0.005)
     assert ((found >= threshold) == (expected >= 0.5)).all()
+
+
+@pytest.mark.parametrize(("lower", "moves"), [(4, False), (5, True)])
+def test_a_variant_needs_evidence_for_another_threshold(lower: int, moves: bool) -> None:
+    """Of five decisions that all change for the better one may be sure, as far as two standard deviations go."""
+    expected = np.repeat(np.array([0.2, 0.6, 0.9], dtype=np.float32), [50, lower, 50])[:, None]
+    found = np.where(expected == np.float32(0.6), np.float32(0.45), expected)
+    (threshold,) = matched_thresholds(expected, np.array([0.5], dtype=np.float32), found)
+    assert (threshold < 0.45) == moves
+    assert (threshold == 0.5) != moves
+
+
+def test_what_is_noise_moves_no_threshold() -> None:
+    """Among 28 labels of 5,000 texts, where the best of all thresholds would move nearly each."""
+    rng = np.random.default_rng(0)
+    expected = rng.beta(0.3, 3, (5000, 28)).astype(np.float32)
+    found = np.clip(expected + rng.normal(0, 0.002, expected.shape), 0, 1).astype(np.float32)
+    thresholds = np.full(28, 0.34, dtype=np.float32)
+    np.testing.assert_array_equal(matched_thresholds(expected, thresholds, found), thresholds)
 
 
 def test_a_variant_keeps_pytorchs_threshold_where_no_other_agrees_more_often() -> None:

@@ -9,7 +9,13 @@ from pathlib import Path
 
 _server = multiprocessing.get_context("forkserver")
 _server.set_forkserver_preload(
-    ["manylabel_export.training", "manylabel_export.exporting", "manylabel_export.cli", "manylabel.scoring.cli"]
+    [
+        "manylabel_export.training",
+        "manylabel_export.exporting",
+        "manylabel_export.train_cli",
+        "manylabel_export.export_cli",
+        "manylabel.scoring.cli",
+    ]
 )
 
 

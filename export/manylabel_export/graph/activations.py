@@ -29,14 +29,12 @@ class Bytes:
     Attributes:
         values: The bytes, `(..., width)`.
         zero: The byte that stands for 0.0, a scalar.
-        scale: What a byte is worth, a scalar.
-        row_scale: What that is multiplied by in each row, `(..., 1)`; None where all rows have one scale.
+        scale: What a byte is worth in each row, `(..., 1)`.
     """
 
     values: str
     zero: str
     scale: str
-    row_scale: str | None = None
 
 
 class Quantiser(Protocol):
@@ -97,7 +95,7 @@ class RowWise:
         zeros = editor.add("Expand", [zero, editor.add("Shape", [scale], "scale_shape")], "zeros")
         inputs = [activation, scale, zeros]
         values = editor.add("QuantizeLinear", inputs, "quantised", axis=-1, block_size=width)
-        return Bytes(values, zero, editor.add_constant(np.float32(1), "one"), scale)
+        return Bytes(values, zero, scale)
 
     def widths(self, width: int) -> NDArray[np.float32]:
         """The divisors of the channels."""

@@ -175,33 +175,7 @@ def _round(weights: NDArray[np.float32], form: Quantiser, moments: Moments | Non
 
 def _quantise_product(editor: Editor, node: onnx.NodeProto, row: Bytes, weight: Rounded) -> None:
     values, scale = weight
-    inputs = [row.values, editor.add_constant(values, "weight_int8"), row.scale]
+    inputs = [row.values, editor.add_constant(values, "weight_int8"), editor.add_constant(np.float32(1), "one")]
     inputs += [editor.add_constant(scale, "weight_scale"), row.zero]
-    if row.row_scale is None:
-        _with_bias(editor, node, inputs)
-    else:
-        product = editor.add("MatMulIntegerToFloat", inputs, "product_int8", domain=CONTRIB)
-        editor.supersede(node.output[0], editor.add("Mul", [product, row.row_scale], "rescaled"))
-
-
-def _with_bias(editor: Editor, node: onnx.NodeProto, inputs: list[str]) -> None:
-    """Adds the bias that follows a product within it: a pass over memory less."""
-    reader = editor.sole_consumer(node.output[0])
-    bias = _bias(editor, node, reader)
-    inputs += ["", bias] if bias else []
     product = editor.add("MatMulIntegerToFloat", inputs, "product_int8", domain=CONTRIB)
-    if reader is None or not bias:
-        editor.supersede(node.output[0], product)
-    elif reader.op_type == "Add":
-        editor.supersede(reader.output[0], product)
-    else:
-        editor.supersede(reader.output[0], editor.add("Gelu", [product], "gelu"))
-
-
-def _bias(editor: Editor, node: onnx.NodeProto, reader: onnx.NodeProto | None) -> str:
-    """What the only reader of a product adds to every row of it, or ""."""
-    if reader is None or reader.op_type not in ("Add", "BiasGelu"):
-        return ""
-    width = weight_of(editor, node).shape[1]
-    values = {name: editor.constant(name) for name in reader.input}
-    return next((name for name, value in values.items() if value is not None and value.shape == (width,)), "")
+    editor.supersede(node.output[0], editor.add("Mul", [product, row.scale], "rescaled"))
