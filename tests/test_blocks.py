@@ -40,6 +40,7 @@ NOT_RUN = {
         "needs a bucket and Spark; make test-engines calls the same",
         "needs Triton",
     ],
+    "docs/hub.md": ["needs a hub; tests/runtime/hub calls the same", "needs a hub"],
     "docs/scoring.md": ["needs a bucket", "needs a cluster"],
 }
 """The blocks that are not run, by page and in order. Whoever adds one says why, here and above the block."""
