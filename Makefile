@@ -14,6 +14,7 @@ CLIENTS := .venv-clients/bin/python
 RELEASE := .venv-release/bin/python
 ENGINES := .venv-engines/bin/python
 AUDIT := .venv-audit/bin
+PROOF := .venv-proof/bin/python
 WHEEL := build/wheel/stamp
 SOURCES := pyproject.toml LICENSE README.md $(shell find runtime export benchmarks/manylabel_bench -name '*.py' -o -path '*/server/page/*')
 
@@ -37,7 +38,7 @@ lint: .venv/ready
 	$(WORKBENCH) -m mypy
 
 # Tiny models gain nothing from threads, and on a busy machine two that wait for each other are far slower than one.
-test-workbench test-transformers5 test-runtime test-slow test-clients test-engines test-interop: export OMP_NUM_THREADS := 1
+test-workbench test-transformers5 test-runtime test-slow test-clients test-engines test-interop coverage mutation: export OMP_NUM_THREADS := 1
 
 test-workbench: .venv/ready ## all tests, with PyTorch and Optimum; the report's in Chromium need chromium and chromedriver, or are skipped
 	$(WORKBENCH) -m pytest -m "not slow" --ignore=tests/clients --ignore=tests/engines --ignore=tests/site
@@ -59,6 +60,18 @@ FUZZ_SECONDS ?= 60
 fuzz: .venv/ready build/tiny-bundle ## search for bytes that a reader fails on: manifest, texts, requests, CSV, JSON lines
 	for target in manifest texts requests csv jsonl; do \
 	    $(WORKBENCH) tests/fuzz/run.py $$target --seconds $(FUZZ_SECONDS); done
+
+coverage: .venv-proof/ready build/tiny-bundle ## which lines and branches of the runtime its tests reach; fails below 95 %
+	rm -rf build/coverage && mkdir -p build/coverage
+	$(PROOF) -m coverage run -m pytest -m "not slow" -p no:cacheprovider tests/runtime
+	$(PROOF) -m coverage combine --quiet
+	$(PROOF) -m coverage report
+	$(PROOF) -m coverage json --quiet -o build/coverage/measured.json
+	$(PROOF) -m manylabel_bench.reliability.coverage build/coverage/measured.json --output benchmarks/results/reliability
+
+# Needs no quiet machine: it counts. Some hours; MUTATION names a target, such as batching.
+mutation: .venv-proof/ready build/tiny-bundle ## change the code a place at a time and count what the tests notice
+	$(PROOF) -m manylabel_bench.reliability.mutation $(MUTATION) --output benchmarks/results/reliability
 
 test-engines: .venv-engines/ready build/tiny-bundle ## Ray, Spark, Triton's files, pandas, polars, DuckDB: real ones, about 3 minutes; needs Java
 	@java -version 2> /dev/null || { echo "Spark needs Java 17 or newer: apt-get install openjdk-17-jre-headless" >&2; exit 2; }
@@ -130,6 +143,13 @@ $(WHEEL): .venv/ready $(SOURCES)
 	$(ENGINES) $(PIP) install -c constraints/engines.txt -e '.[engines]'
 	touch $@
 
+# The runtime with its tests and what doubts them; without PyTorch, which a mutant would wait for.
+.venv-proof/ready: pyproject.toml constraints/optimum.txt
+	$(PYTHON) -m venv .venv-proof
+	$(PROOF) $(call locked,proof)
+	$(PROOF) $(PIP) install -c constraints/optimum.txt -e '.[files,server,sign,hub,cpu,dev,proof]'
+	touch $@
+
 # infinity-emb holds numpy below 2.
 .venv-rivals/ready: constraints/rivals.txt
 	$(PYTHON) -m venv .venv-rivals
@@ -159,6 +179,7 @@ lock = $(AUDIT)/uv pip compile --quiet --python-version 3.11 --generate-hashes -
 lock: .venv-audit/ready ## write constraints/locked anew: the versions of constraints/ with the hashes of their files
 	$(call lock,optimum,workbench) pyproject.toml $(addprefix --extra ,export lora search bench files server sign cpu demo dev)
 	$(call lock,transformers5,transformers5) pyproject.toml $(addprefix --extra ,export-torch lora cpu demo dev)
+	$(call lock,optimum,proof) pyproject.toml $(addprefix --extra ,files server sign hub cpu dev proof)
 	$(call lock,optimum,cpu) pyproject.toml --extra cpu
 	$(call lock,optimum,image-cpu) pyproject.toml --extra server --extra cpu
 	printf "onnxruntime-gpu[cuda,cudnn]" | $(call lock,optimum,image-cuda) pyproject.toml --extra server --extra gpu -
@@ -201,7 +222,7 @@ release: .venv-release/ready build/tiny-bundle ## wheel and sdist in dist/: the 
 	    build/alone/bin/python $(call locked,tests) && \
 	    OMP_NUM_THREADS=1 build/alone/bin/python -m pytest -m "not slow" -p no:cacheprovider tests/runtime || exit 1; done; done
 
-build/tiny-bundle: .venv/ready tests/tiny.py
+build/tiny-bundle: .venv/ready tests/tiny.py $(filter runtime/% export/%,$(SOURCES))
 	rm -rf $@
 	$(WORKBENCH) tests/tiny.py $@
 
@@ -388,18 +409,25 @@ results-kills: .venv-engines/ready build/tiny-bundle ## a million rows with a pr
 	for engine in command ray spark; do \
 	    $(ENGINES) -m manylabel_bench.killing build/tiny-bundle --engine $$engine --output benchmarks/results/scoring; done
 
-results-reliability: .venv/ready build/tiny-bundle build/goemotions/bundle.json build/goemotions-int8/bundle.json ## damaged bundles and hostile texts, beside controls: half an hour
+results-reliability: .venv/ready build/tiny-bundle build/goemotions/bundle.json build/goemotions-int8/bundle.json ## damaged bundles, hostile texts, kills, an hour of fuzzing, beside controls
 	$(WORKBENCH) -m manylabel_bench.reliability.corruption build/tiny-bundle --output benchmarks/results/reliability
 	$(WORKBENCH) -m manylabel_bench.reliability.corruption build/goemotions-int8 --name corruption-minilm --output benchmarks/results/reliability
 	$(WORKBENCH) -m manylabel_bench.reliability.texts build/goemotions --output benchmarks/results/reliability
+	$(WORKBENCH) -m manylabel_bench.reliability.kills --output benchmarks/results/reliability
+	$(WORKBENCH) -m manylabel_bench.reliability.fuzzing --output benchmarks/results/reliability
+
+# By night; by hand before a release: make soak SOAK_MINUTES=120. Needs no quiet machine.
+SOAK_MINUTES ?= 20
+soak: .venv/ready build/tiny-bundle ## a server asked for SOAK_MINUTES: memory, descriptors and threads stay as they are
+	$(WORKBENCH) -m manylabel_bench.reliability.soak build/tiny-bundle --minutes $(SOAK_MINUTES) --output benchmarks/results/reliability
 
 # The server beside others and under load, about 5 minutes each.
 BENCH_SERVER := $(WORKBENCH) -m manylabel_bench.serving build/goemotions --checkpoint build/goemotions-run \
     --data $(DATA)/goemotions/data.csv --rivals .venv-rivals/bin/python --output benchmarks/results/server
 
 results-server: .venv/ready .venv-rivals/ready build/goemotions/bundle.json ## the server: speed beside FastAPI and infinity-emb, and how it holds its load
-	$(BENCH_SERVER) --part speed
 	$(BENCH_SERVER) --part load
+	$(BENCH_SERVER) --part speed
 
 clean: ## remove environments and everything built
-	rm -rf .venv .venv-transformers5 .venv-runtime .venv-clients .venv-rivals .venv-engines .venv-release .venv-audit .venv-mutation build dist
+	rm -rf .venv .venv-transformers5 .venv-runtime .venv-clients .venv-rivals .venv-engines .venv-release .venv-audit .venv-proof build dist

@@ -9,18 +9,18 @@ from importlib.metadata import Distribution, distribution
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-EXTRAS = ("cpu", "files", "server", "sign")
+EXTRAS = ("cpu", "files", "server", "sign", "hub")
 UNTOLD = {"sigstore-models": "MIT"}  # by its LICENSE file; its metadata names none
 HEAD = f"""# Licences
 
-What `manylabel[{",".join(EXTRAS)}]` installs, by the packages' own metadata. `make licences` draws the table anew, and a
-test compares it with the environment. All allow use in closed products; those under MPL-2.0 ask that changes to their own
-files be published.
+What `manylabel[{",".join(EXTRAS)}]` installs, by the packages' own metadata. `make licences` draws the table anew,
+and a test compares it with the environment. All allow use in closed products; those under MPL-2.0 ask that changes to
+their own files be published.
 
 Not in the table, since no test's environment has all of them: the extra `gpu` brings onnxruntime-gpu (MIT), and CUDA's
-wheels, which the CUDA image holds, are under NVIDIA's own licences, not free software; `server-otel` brings OpenTelemetry
-and googleapis-common-protos (Apache-2.0); `ray` and `spark` bring Ray, PySpark (Apache-2.0), pandas (BSD-3-Clause) and
-py4j (BSD-3-Clause).
+wheels, which the CUDA image holds, are under NVIDIA's own licences, not free software; `server-otel` brings
+OpenTelemetry and googleapis-common-protos (Apache-2.0); `ray` and `spark` bring Ray, PySpark (Apache-2.0), pandas
+(BSD-3-Clause) and py4j (BSD-3-Clause).
 
 | package | licence |
 | --- | --- |"""

@@ -76,7 +76,7 @@ def test_a_lock_is_of_the_extras_that_are_installed_after_it() -> None:
         r"\$\(call locked,([\w-]+)\)\n\t.* install -c constraints/([\w-]+)\.txt .*\[([\w,-]+)\]",
         (ROOT / "Makefile").read_text(),
     )
-    assert len(recipes) == 5
+    assert len(recipes) == 6
     for name, constraints, extras in recipes:
         words = command(ROOT / "constraints" / "locked" / f"{name}.txt")
         assert words[words.index("--constraint") + 1] == f"constraints/{constraints}.txt"

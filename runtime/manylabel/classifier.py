@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from manylabel.alone import MOST_THREADS, Alone
+from manylabel.alone import MOST_THREADS, Alone, Run
 from manylabel.answers import Answers
 from manylabel.batching import Ids, Scores, score
 from manylabel.bundle import TOKENIZER, Bundle, Variant
@@ -19,18 +19,15 @@ from manylabel.decisions import Prediction, Thresholds, column_of, decide, ranke
 from manylabel.errors import BundleError, InputError, InvalidText
 from manylabel.explaining import Explanation, Passage, carried_by, explain
 from manylabel.frames import Frame
+from manylabel.probing import wrong_answer
 from manylabel.session import Device, Session, resolve_device
 from manylabel.signing import open_signed
-from manylabel.streaming import stream
+from manylabel.streaming import Hands, stream
 from manylabel.tokenization import Encoding, Outcome, Tokenizer, as_texts
 from manylabel.variants import Precision, choose_variant
 
 if TYPE_CHECKING:
     import pyarrow
-
-PROBE_TOLERANCE = {"fp32": 1e-3, "fp16": 2e-2, "int8": 1e-1}
-"""How far a probe's probability may lie from PyTorch's: wide enough for another machine's rounding, and for what a
-precision costs (measured per bundle in its parity figures), far below what a wrong tokenizer or shuffled labels do."""
 
 logger = logging.getLogger("manylabel")
 
@@ -59,24 +56,18 @@ class Classifier:
     """
 
     def __init__(self, bundle: Bundle, variant: Variant, options: Options) -> None:
-        manifest = bundle.manifest
-        self._tokenizer = Tokenizer(
-            bundle.read(TOKENIZER),
-            prefix=manifest.special_tokens.prefix,
-            suffix=manifest.special_tokens.suffix,
-            max_length=manifest.max_length,
-            long_text=manifest.long_text,
-        )
         device = resolve_device(options.device)
+        threads = options.threads or available_cores()
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="manylabel")
+        tokenizer = Hands(self._pool).submit(_tokenizer, bundle)  # beside the session: 15 ms of a start
         self._session = _open(bundle, variant, device)
+        self._tokenizer = tokenizer.result()
         if self._session.num_labels != len(bundle.labels):
             raise BundleError(
                 f"{variant.file} gives {self._session.num_labels} columns, and the manifest names {len(bundle.labels)} "
                 "labels. The bundle's parts do not belong together; fetch it anew."
             )
-        threads = options.threads or available_cores()
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="manylabel")
-        self._run_alone = self._session.run
+        self._run_alone: Run = self._session.run
         if device == "cpu" and threads > 1:
             wide = min(threads, MOST_THREADS)
             self._run_alone = Alone(
@@ -371,16 +362,12 @@ class Classifier:
             BundleError: An answer is too far off.
         """
         probes = self.bundle.manifest.probes
-        probabilities = self.predict_proba([probe.text for probe in probes])
-        for probe, row in zip(probes, probabilities, strict=True):
-            for label, found in zip(self.bundle.labels, row.tolist(), strict=True):
-                expected = probe.probabilities[label]
-                if abs(found - expected) > PROBE_TOLERANCE[self.precision]:
-                    raise BundleError(
-                        f"{self.variant.file} gives {found:.4f} for {label!r} where PyTorch gave {expected:.4f} "
-                        f"(text {probe.text[:40]!r}). The bundle's parts do not belong together, or this machine "
-                        "computes wrongly."
-                    )
+        found = self.predict_proba([probe.text for probe in probes])
+        if said := wrong_answer(probes, self.bundle.labels, found, self.precision):
+            raise BundleError(
+                f"{self.variant.file} {said}. The bundle's parts do not belong together, or this machine computes "
+                "wrongly."
+            )
 
     def _checked(self, texts: Iterable[object]) -> Iterator[Answers]:
         for answers in self.answers(texts):
@@ -389,6 +376,17 @@ class Classifier:
 
     def _tokenise(self, texts: Sequence[object], first_row: int) -> list[Outcome]:
         return self._tokenizer.try_encode(texts, first_row=first_row)
+
+
+def _tokenizer(bundle: Bundle) -> Tokenizer:
+    manifest = bundle.manifest
+    return Tokenizer(
+        bundle.read(TOKENIZER),
+        prefix=manifest.special_tokens.prefix,
+        suffix=manifest.special_tokens.suffix,
+        max_length=manifest.max_length,
+        long_text=manifest.long_text,
+    )
 
 
 def _open(bundle: Bundle, variant: Variant, device: Literal["cpu", "cuda"], *, threads: int = 1) -> Session:

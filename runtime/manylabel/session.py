@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Mapping
 from contextlib import redirect_stdout
-from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any, Literal
 
@@ -247,11 +247,9 @@ def has_gpu() -> bool:
 
 
 def _installed(name: str) -> bool:
-    try:
-        distribution(name)
-    except PackageNotFoundError:
-        return False
-    return True
+    """By its folder of metadata. To ask importlib.metadata, and so import it, took 8 % of a start."""
+    pattern = f"{name.replace('-', '_')}-*.dist-info"
+    return any(any(Path(folder).glob(pattern)) for folder in sys.path)
 
 
 def _broken(why: str) -> MissingDependency:

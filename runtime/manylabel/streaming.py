@@ -60,7 +60,7 @@ def stream(
         first_row: The number by which an error calls the first text.
         threads: Where both are called; on the caller's thread where it takes no work.
     """
-    hands = _Hands(threads)
+    hands = Hands(threads)
     if isinstance(texts, Sequence) and len(texts) == 1:
         yield _alone(texts[0], first_row, tokenise, run, run_alone, hands, n_labels)
         return
@@ -108,7 +108,7 @@ def _alone(
     tokenise: Callable[[Sequence[object], int], list[Outcome]],
     run: Callable[[Ids], Scores],
     run_alone: Callable[[Ids], Scores],
-    hands: "_Hands",
+    hands: "Hands",
     n_labels: int,
 ) -> Answers:
     """The answer to one text. Windows and threads would add 30 microseconds to the 15 around tokeniser and run."""
@@ -123,7 +123,7 @@ def _alone(
     )
 
 
-class _Hands:
+class Hands:
     """Threads that work; from the first time that they are refused, the caller's own."""
 
     def __init__(self, threads: Executor) -> None:
@@ -131,6 +131,7 @@ class _Hands:
         self._refused = False
 
     def submit(self, function: Callable[..., Result], *arguments: Any) -> "Future[Result]":
+        """Call on another thread."""
         if not self._refused:
             try:
                 return self._threads.submit(function, *arguments)
@@ -161,7 +162,7 @@ class _Tokenised:
         window: Sequence[object],
         first_row: int,
         tokenise: Callable[[Sequence[object], int], list[Outcome]],
-        hands: _Hands,
+        hands: Hands,
     ) -> "_Tokenised":
         submit = hands.submit if len(window) > PIECE_TEXTS else hands.do
         starts = range(0, len(window), PIECE_TEXTS)
@@ -180,7 +181,7 @@ class _Running:
     scores: "list[Future[Scores]]"
 
     @classmethod
-    def start(cls, outcomes: list[Outcome], run: Callable[[Ids], Scores], hands: _Hands) -> "_Running":
+    def start(cls, outcomes: list[Outcome], run: Callable[[Ids], Scores], hands: Hands) -> "_Running":
         work = Work.of([each.windows if isinstance(each, Encoding) else () for each in outcomes])
         submit = hands.submit if len(work.batches) > 1 else hands.do
         return cls(outcomes, work, [submit(run, ids) for ids in work.batches])

@@ -124,7 +124,7 @@ def _run(folder: Path, names: Sequence[str]) -> dict[str, Any]:
     environment = {**os.environ, "PYTHONPATH": str(folder / "mutants/src"), "OMP_NUM_THREADS": "1"}
     (folder / "mutants/src").mkdir(parents=True)  # Python asks once whether a folder of its path is there
     with (folder / "log").open("wb") as log:
-        command = [mutmut, "run", "--max-children", "1", *names]
+        command = [str(mutmut), "run", "--max-children", "1", *names]
         if subprocess.run(command, cwd=folder, env=environment, stdout=log, stderr=log, check=False).returncode:
             raise click.ClickException(f"mutmut could not run: {folder / 'log'} says why.")
     codes: dict[str, int | None] = {}
@@ -167,7 +167,7 @@ def _draw(output: Path) -> str:
         rows=[_row(name, found[name]) for name in TARGETS if name in found],
         notes=[
             "Noticed are those that a test fails on and those that never end. Where fewer were tried than there are, "
-            f"they were drawn at random (seed {SEED}). [Survivors, and why they live](mutants/README.md). Controls: the "
+            f"they were drawn at random (seed {SEED}). [Survivors](mutants/README.md). Controls: the "
             "code unchanged, on which all of these tests pass, and raising in every function, on which they fail."
         ],
     )
