@@ -67,7 +67,7 @@ coverage: .venv-proof/ready build/tiny-bundle ## which lines and branches of the
 	$(PROOF) -m coverage combine --quiet
 	$(PROOF) -m coverage report
 	$(PROOF) -m coverage json --quiet -o build/coverage/measured.json
-	$(PROOF) -m manylabel_bench.reliability.reach build/coverage/measured.json --output benchmarks/results/reliability
+	$(PROOF) -m manylabel_bench.reliability.coverage build/coverage/measured.json --output benchmarks/results/reliability
 
 # Needs no quiet machine: it counts. Some hours; MUTATION names a target, such as batching.
 mutation: .venv-proof/ready build/tiny-bundle ## change the code a place at a time and count what the tests notice
@@ -426,8 +426,8 @@ BENCH_SERVER := $(WORKBENCH) -m manylabel_bench.serving build/goemotions --check
     --data $(DATA)/goemotions/data.csv --rivals .venv-rivals/bin/python --output benchmarks/results/server
 
 results-server: .venv/ready .venv-rivals/ready build/goemotions/bundle.json ## the server: speed beside FastAPI and infinity-emb, and how it holds its load
-	$(BENCH_SERVER) --part speed
 	$(BENCH_SERVER) --part load
+	$(BENCH_SERVER) --part speed
 
 clean: ## remove environments and everything built
 	rm -rf .venv .venv-transformers5 .venv-runtime .venv-clients .venv-rivals .venv-engines .venv-release .venv-audit .venv-proof build dist
