@@ -254,6 +254,10 @@ FORMS = {
     "static-percentile": Form(
         "quantize_static, percentile", partial(_static, method=CalibrationMethod.Percentile), ours=False
     ),
-    "static-entropy": Form("quantize_static, entropy", partial(_static, method=CalibrationMethod.Entropy), ours=False),
+    "static-entropy": Form(
+        "quantize_static, entropy, whose defaults find the ranges of min-max",
+        partial(_static, method=CalibrationMethod.Entropy),
+        ours=False,
+    ),
     "dynamic": Form("quantize_dynamic, one text a call", _dynamic, ours=False, alone=True),
 }
