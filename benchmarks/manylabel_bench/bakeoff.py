@@ -23,6 +23,7 @@ from manylabel.tokenization import LongText
 from manylabel_bench import ledger
 from manylabel_bench.forms import FORMS, Form, Ids, Material
 from manylabel_bench.machine import describe
+from manylabel_bench.untrained import bert
 from manylabel_export import checkpoint, graph
 from manylabel_export.metrics import multilabel_metrics
 from manylabel_export.reading import read
@@ -37,7 +38,6 @@ ALONE = 100
 """Texts that are scored both alone and in company."""
 
 FITTED_TOKENS = 8192
-RANDOM = {"layers": 12, "width": 768}
 
 Scores = NDArray[np.float32]
 
@@ -85,15 +85,10 @@ def load(run: Path, data: Path) -> Subject:
 
 def random_subject() -> Subject:
     """A BERT-base without training, for speed alone."""
-    import torch
-    from transformers import BertConfig, BertForSequenceClassification
-
-    torch.manual_seed(0)
-    config = BertConfig(num_labels=28, problem_type=checkpoint.MULTI_LABEL)
-    assert (config.num_hidden_layers, config.hidden_size) == (RANDOM["layers"], RANDOM["width"])
-    ids = np.random.default_rng(0).integers(0, config.vocab_size, (4, 64))
-    model = BertForSequenceClassification(config).eval()
-    return Subject(Material(graph.fused(model), [ids]), [], None, np.zeros(0, np.float32), config.vocab_size, 512)
+    model = bert(num_labels=28)
+    vocabulary = model.config.vocab_size
+    ids = np.random.default_rng(0).integers(0, vocabulary, (4, 64))
+    return Subject(Material(graph.fused(model), [ids]), [], None, np.zeros(0, np.float32), vocabulary, 512)
 
 
 def runner(proto: onnx.ModelProto, form: Form) -> Callable[[Ids], Scores]:

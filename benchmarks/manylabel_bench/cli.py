@@ -29,7 +29,6 @@ file_path = click.Path(exists=True, path_type=Path)
     "files",
     type=click.Path(path_type=Path),
     multiple=True,
-    required=True,
     help="Labelled texts; of a file with splits, the test split. Several make a mix.",
 )
 @click.option(
@@ -93,6 +92,8 @@ def bench(**options: Any) -> None:
 
     if options["add"] and options["output"] is None:
         raise click.UsageError("--add needs the --output that holds the result to add to.")
+    if not options["files"] and not options["unlabelled"]:
+        raise click.UsageError("there are no texts to measure on. Name a file with --data, or with --unlabelled.")
     bundle = Bundle.open(options["bundle"])
     workload, sample = _texts(bundle, options)
     threads = options["threads"] or available_cores()
@@ -131,28 +132,30 @@ def bench(**options: Any) -> None:
 
 
 def _texts(bundle: Any, options: dict[str, Any]) -> Any:
-    """The workload, and texts that are not in it."""
+    """The workload, and texts like those that are not in it."""
     import numpy as np
 
     from manylabel_bench import workload
     from manylabel_export.dataset import Dataset
 
     parts, others = [], []
-    for path in options["files"]:
-        data = read_data(path, options)
-        measured = (data.part("test") if "test" in data.split else data).reorder(bundle.labels)
-        parts.append((path.name, measured))
-        others += [text for text, split in zip(data.texts, data.split, strict=True) if split == "validation"]
-    for path in options["unlabelled"]:
-        data = read_data(path, {**options, "label_names": None})
-        data = data.part("test") if "test" in data.split else data
-        unknown = np.full((len(data), len(bundle.labels)), np.nan, dtype=np.float32)
-        parts.append((path.name, Dataset(data.texts, unknown, bundle.labels)))
-    for name, data in parts:
-        if len(data) == 0:
-            raise DataError(f"{name} holds no texts to measure on.")
+    paths = (*options["files"], *options["unlabelled"])
+    plain = len({path.name for path in paths}) == len(paths)
+    for path in paths:
+        labelled = path in options["files"]
+        data = read_data(path, options if labelled else {**options, "label_names": None})
+        measured = data.part("test") if "test" in data.split else data
+        if len(measured) == 0:
+            raise DataError(f"{path.name} holds no texts to measure on.")
+        if labelled:
+            measured = measured.reorder(bundle.labels)
+        else:
+            unknown = np.full((len(measured), len(bundle.labels)), np.nan, dtype=np.float32)
+            measured = Dataset(measured.texts, unknown, bundle.labels)
+        parts.append((path.name if plain else f"{path.parent.name}/{path.name}", measured))
+        others.append(data.part("validation").texts if "validation" in data.split else measured.texts)
     mixed = workload.gather(bundle, parts, options["limit"])
-    return mixed, others or list(mixed.data.texts)
+    return mixed, workload.sample(others, list(mixed.sources.values()))
 
 
 @contextmanager

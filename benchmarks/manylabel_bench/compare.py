@@ -24,8 +24,6 @@ from manylabel_export.metrics import multilabel_metrics
 
 COMPANY = 200
 """Texts that are scored both alone and in company."""
-SAMPLED = 500
-"""Texts that rivals may calibrate and choose their settings by."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ def compare(
         ContenderFailed: A contender that was asked for by name cannot be measured.
     """
     scratch.mkdir(parents=True, exist_ok=True)
-    write_texts(scratch / SAMPLE, sample[:SAMPLED])
+    write_texts(scratch / SAMPLE, sample)
     setting = Setting(
         bundle=str(bundle.path),
         checkpoint=str(checkpoint) if checkpoint else None,
@@ -169,10 +167,10 @@ def _accuracy(
     thresholds, of_pytorch = (
         np.array(bundle.variants[each].thresholds, dtype=np.float32) for each in (precision, exact)
     )
-    figures: dict[str, Any] = {
-        **multilabel_metrics(scores, workload.data.targets, thresholds),
-        "at_half": multilabel_metrics(scores, workload.data.targets),
-    }
+    figures: dict[str, Any] = {}
+    if not np.isnan(workload.data.targets).all():
+        figures |= multilabel_metrics(scores, workload.data.targets, thresholds)
+        figures["at_half"] = multilabel_metrics(scores, workload.data.targets)
     if reference is not None:
         difference = np.abs(scores.astype(np.float64) - reference)
         figures |= {

@@ -47,9 +47,9 @@ def _lines(result: Mapping[str, Any], title: str, pictures: list[str]) -> Iterat
     sources = ", ".join(f"{number:,} of {name}" for name, number in workload["sources"].items())
     yield (
         f"{result['texts']:,} texts that neither the model nor its thresholds have seen ({sources}); "
-        f"{result['threads']} threads for everyone; medians of {result['rounds']} rounds, taking turns. Labels are "
-        f"known of {workload['labelled']:,} texts, and F1 is measured on these. Texts beyond {workload['max_length']} "
-        "tokens are read in windows by manylabel and truncated by everyone else."
+        f"{result['threads']} threads for everyone; medians of {result['rounds']} rounds, taking turns. "
+        f"{_judged(workload['labelled'])} Texts beyond {workload['max_length']} tokens are read in windows by "
+        "manylabel and truncated by everyone else."
     )
     yield from _section("Speed", tables.SPEED, result)
     yield from _work(result)
@@ -61,6 +61,12 @@ def _lines(result: Mapping[str, Any], title: str, pictures: list[str]) -> Iterat
         yield from ("", "## Pictures", "")
         yield from (f"![{name.removesuffix('.svg').replace('-', ' ')}]({name})\n" for name in pictures)
     yield from ("", "## Measured on", "", *_measured_on(result))
+
+
+def _judged(labelled: int) -> str:
+    if labelled:
+        return f"Labels are known of {labelled:,} texts, and F1 is measured on these."
+    return "Speed only: the texts' labels are not looked at."
 
 
 def _work(result: Mapping[str, Any]) -> Iterator[str]:

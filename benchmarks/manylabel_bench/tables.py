@@ -41,7 +41,7 @@ def _cell(read: Callable[[One, Mapping[str, Any]], str], one: One, result: Mappi
     """What a column says of a contender, or None where its scenario was not measured."""
     try:
         return read(one, result)
-    except (KeyError, TypeError, StopIteration, ValueError):  # no such figure, or none to hold it against
+    except (KeyError, TypeError, ValueError):  # no such figure, or none to hold it against
         return None
 
 
@@ -51,9 +51,13 @@ def rate(one: One) -> float:
 
 
 def contender(result: Mapping[str, Any], name: str) -> One:
-    """A contender's row."""
-    found: One = next(one for one in result["contenders"] if one["name"] == name)
-    return found
+    """A contender's row.
+
+    Raises:
+        KeyError: It was not measured.
+    """
+    found: dict[str, One] = {one["name"]: one for one in result["contenders"]}
+    return found[name]
 
 
 def fastest_of_ours(result: Mapping[str, Any]) -> One:

@@ -20,6 +20,8 @@ from manylabel_export.dataset import Dataset
 
 EDGES = (0, 8, 16, 32, 64, 128, 256, 512)
 LENGTHS = (16, 32, 64, 128, 256, 512)
+SAMPLED = 500
+"""Texts that rivals may calibrate and choose their settings by."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,19 @@ def gather(bundle: Bundle, parts: Sequence[tuple[str, Dataset]], limit: int) -> 
     if len(chosen) > 1:
         joined = joined.take(dice.sample(range(len(joined)), len(joined)))
     return Workload(joined, {name: len(data) for name, data in chosen}, _tokenizer(bundle))
+
+
+def sample(others: Sequence[Sequence[str]], shares: Sequence[int]) -> list[str]:
+    """Some texts that are not measured, mixed as those that are.
+
+    Args:
+        others: Of each part of a workload, texts to draw from.
+        shares: How many texts each part has in the workload.
+    """
+    dice = random.Random(1)  # noqa: S311 - no secret
+    sizes = [min(len(texts), round(SAMPLED * share / sum(shares))) for texts, share in zip(others, shares, strict=True)]
+    chosen = [text for texts, size in zip(others, sizes, strict=True) for text in dice.sample(texts, size)]
+    return dice.sample(chosen, len(chosen))
 
 
 def write_texts(path: Path, texts: Sequence[str]) -> Path:

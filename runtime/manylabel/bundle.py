@@ -17,6 +17,8 @@ from functools import cached_property
 from pathlib import Path
 
 from manylabel.errors import BundleError, InputError
+from manylabel.hub.fetching import fetch
+from manylabel.hub.reference import Reference
 from manylabel.manifest import (
     ANEW,
     FORMAT_VERSION,
@@ -30,6 +32,7 @@ from manylabel.manifest import (
     Variant,
     read_manifest,
 )
+from manylabel.nearest import near_path
 from manylabel.sealed import sealed
 
 __all__ = [
@@ -55,6 +58,8 @@ WEIGHTS = "_data"
 
 CARD = "README.md"
 
+_MAKE = " Make one with manylabel export."
+
 
 @dataclass(frozen=True)
 class Bundle:
@@ -64,29 +69,48 @@ class Bundle:
         path: The folder.
         manifest: What it says.
         digest: The manifest's digest, which names the bundle: it covers every file's.
+        reference: Its commit on the hub; None for a folder that was named as one.
     """
 
     path: Path
     manifest: Manifest
     digest: str
+    reference: Reference | None = None
 
     @classmethod
-    def open(cls, path: Path | str) -> "Bundle":
+    def open(cls, path: Path | str, *, digest: str | None = None) -> "Bundle":
         """Read the manifest and hold the folder against it: names, sizes and kinds of files, not yet their content.
+
+        Args:
+            path: The bundle's folder, or `hf://USER/MODEL@REVISION`, which becomes one in the hub's cache.
+            digest: The bundle that is meant; another is refused.
 
         Raises:
             InputError: There is no folder at `path`.
-            BundleError: It is no bundle, or not as its manifest says.
+            BundleError: It is no bundle, not as its manifest says, or another than was meant.
             BundleTooNew: A later version wrote it.
+            HubError: The hub has it not, gives it not, or cannot be reached.
         """
+        if reference := Reference.of(path):
+            path, reference = fetch(reference)
         path = Path(path)
         if not os.path.isdir(path):  # Path.is_dir raises where a name is too long to exist
-            raise InputError(f"there is no bundle at {path}: no such folder. Make one with manylabel export.")
+            raise InputError(f"there is no bundle at {path}: no such folder.{near_path(path) or _MAKE}")
         if not os.path.lexists(path / MANIFEST):
             raise BundleError(f"{path} is no bundle: it has no {MANIFEST}. Make one with manylabel export.")
-        manifest, digest = read_manifest(_read_regular(path / MANIFEST), where=str(path / MANIFEST))
+        manifest, found = read_manifest(_read_regular(path / MANIFEST), where=str(path / MANIFEST))
+        if digest not in (None, found):
+            raise BundleError(
+                f"{reference or path} is the bundle {found}, and {digest} was asked for. "
+                "Find out who changed it before you name the other digest."
+            )
         _check_folder(path, manifest)
-        return cls(path, manifest, digest)
+        return cls(path, manifest, found, reference)
+
+    @property
+    def origin(self) -> str:
+        """Where another process finds this very bundle: its commit on the hub, or its folder's absolute path."""
+        return str(self.reference or self.path.absolute())
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -3,13 +3,14 @@
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from manylabel.alone import MOST_THREADS, Alone, Run
 from manylabel.answers import Answers
 from manylabel.batching import Ids, Scores, score
 from manylabel.bundle import TOKENIZER, Bundle, Variant
@@ -17,12 +18,16 @@ from manylabel.cores import available_cores
 from manylabel.decisions import Prediction, Thresholds, column_of, decide, ranked, resolve_thresholds
 from manylabel.errors import BundleError, InputError, InvalidText
 from manylabel.explaining import Explanation, Passage, carried_by, explain
+from manylabel.frames import Frame
 from manylabel.probing import wrong_answer
 from manylabel.session import Device, Session, resolve_device
 from manylabel.signing import open_signed
-from manylabel.streaming import stream
+from manylabel.streaming import Hands, stream
 from manylabel.tokenization import Encoding, Outcome, Tokenizer, as_texts
 from manylabel.variants import Precision, choose_variant
+
+if TYPE_CHECKING:
+    import pyarrow
 
 logger = logging.getLogger("manylabel")
 
@@ -35,6 +40,7 @@ class Options:
     precision: Precision
     threads: int | None
     verify_key: Path | None = None
+    digest: str | None = None
 
 
 class Classifier:
@@ -50,33 +56,27 @@ class Classifier:
     """
 
     def __init__(self, bundle: Bundle, variant: Variant, options: Options) -> None:
-        manifest = bundle.manifest
-        self._tokenizer = Tokenizer(
-            bundle.read(TOKENIZER),
-            prefix=manifest.special_tokens.prefix,
-            suffix=manifest.special_tokens.suffix,
-            max_length=manifest.max_length,
-            long_text=manifest.long_text,
-        )
         device = resolve_device(options.device)
-        with bundle.loadable(variant.file) as model:
-            self._session = Session(
-                model,
-                device=device,
-                optimized=variant.precision != "fp32",
-                weights={name: bundle.read(name) for name in bundle.weights_of(variant)},
-            )
+        threads = options.threads or available_cores()
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="manylabel")
+        tokenizer = Hands(self._pool).submit(_tokenizer, bundle)  # beside the session: 15 ms of a start
+        self._session = _open(bundle, variant, device)
+        self._tokenizer = tokenizer.result()
         if self._session.num_labels != len(bundle.labels):
             raise BundleError(
                 f"{variant.file} gives {self._session.num_labels} columns, and the manifest names {len(bundle.labels)} "
                 "labels. The bundle's parts do not belong together; fetch it anew."
             )
-        threads = options.threads or available_cores()
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="manylabel")
+        self._run_alone: Run = self._session.run
+        if device == "cpu" and threads > 1:
+            wide = min(threads, MOST_THREADS)
+            self._run_alone = Alone(
+                self._session.run, lambda: _open(bundle, variant, device, threads=wide).run, self._pool
+            ).run
         self._options = options
         self.bundle = bundle
         self.variant = variant
-        logger.info("%s: %s on %s, %d threads", bundle.path, variant.precision, device, threads)
+        logger.info("%s: %s on %s, %d threads", bundle.origin, variant.precision, device, threads)
 
     @classmethod
     def load(
@@ -87,34 +87,37 @@ class Classifier:
         precision: Precision = "auto",
         threads: int | None = None,
         verify_key: Path | str | None = None,
+        digest: str | None = None,
     ) -> "Classifier":
         """Load a bundle.
 
         The files that are needed are hashed as they are read; `Bundle.verify` hashes all.
 
         Args:
-            path: The bundle's folder.
+            path: The bundle's folder, or `hf://USER/MODEL@REVISION` (the extra `hub`).
             device: `"cpu"`, `"cuda"`, or `"auto"`: CUDA where it is offered and there is a GPU, else the CPU.
             precision: A variant of the bundle; `"auto"` takes the fastest that is meant for the device.
             threads: Cores to use on the CPU; `None` takes all that this process may use.
             verify_key: A public key, in PEM; only a bundle with a signature by it beside it, `PATH.sig`, is loaded.
+            digest: The bundle that is meant, as `manylabel inspect` gives it; another is refused.
 
         Raises:
             SignatureInvalid: It is not signed by the key.
-            BundleError: The bundle is damaged.
+            BundleError: The bundle is damaged, or another than was meant.
+            HubError: The hub has it not, gives it not, or cannot be reached.
             DeviceUnavailable: The device was asked for and cannot run.
             InputError: There is no bundle, or no such variant in it.
             MissingDependency: onnxruntime is absent, or both of its builds are installed.
         """
         if threads is not None and threads < 1:
             raise InputError(f"threads is {threads}; it has to be 1 or more, or None for all cores.")
-        bundle = open_signed(path, verify_key)
+        bundle = open_signed(path, verify_key, digest=digest)
         variant = choose_variant(bundle, resolve_device(device), precision)
         key = None if verify_key is None else Path(verify_key).absolute()  # for who loads it again elsewhere
-        return cls(bundle, variant, Options(device, precision, threads, key))
+        return cls(bundle, variant, Options(device, precision, threads, key, digest))
 
     def __reduce__(self) -> tuple[object, tuple[object, ...]]:
-        return _reload, (self.bundle.path.absolute(), self.bundle.digest, self._options)
+        return _reload, (self.bundle.origin, replace(self._options, digest=self.bundle.digest))
 
     @property
     def classes_(self) -> NDArray[np.str_]:
@@ -244,19 +247,20 @@ class Classifier:
             first_row=first_row,
             tokenise=self._tokenise,
             run=self._session.run,
+            run_alone=self._run_alone,
             n_labels=len(self.bundle.labels),
             threads=self._pool,
         )
 
     def predict_frame(
         self,
-        frame: Any,
+        frame: Frame,
         column: str = "text",
         *,
         thresholds: Thresholds | None = None,
         probabilities: Literal["columns", "list", "none"] = "columns",
         prefix: str = "",
-    ) -> Any:
+    ) -> "pyarrow.Table":
         """Answers beside a frame's own columns: those that `manylabel score` adds to a file.
 
         Args:
@@ -374,8 +378,27 @@ class Classifier:
         return self._tokenizer.try_encode(texts, first_row=first_row)
 
 
-def _reload(path: Path, digest: str, options: Options) -> Classifier:
-    classifier = Classifier.load(path, **vars(options))
-    if classifier.bundle.digest != digest:
-        raise BundleError(f"{path} holds another bundle than the classifier that was pickled. Load it by its path.")
-    return classifier
+def _tokenizer(bundle: Bundle) -> Tokenizer:
+    manifest = bundle.manifest
+    return Tokenizer(
+        bundle.read(TOKENIZER),
+        prefix=manifest.special_tokens.prefix,
+        suffix=manifest.special_tokens.suffix,
+        max_length=manifest.max_length,
+        long_text=manifest.long_text,
+    )
+
+
+def _open(bundle: Bundle, variant: Variant, device: Literal["cpu", "cuda"], *, threads: int = 1) -> Session:
+    with bundle.loadable(variant.file) as model:
+        return Session(
+            model,
+            device=device,
+            optimized=variant.precision != "fp32",
+            weights={name: bundle.read(name) for name in bundle.weights_of(variant)},
+            threads=threads,
+        )
+
+
+def _reload(origin: str, options: Options) -> Classifier:
+    return Classifier.load(origin, **vars(options))

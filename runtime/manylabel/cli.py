@@ -4,7 +4,6 @@ import errno
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
 from itertools import islice
 from pathlib import Path
@@ -13,10 +12,12 @@ from typing import Any
 import click
 
 from manylabel import __version__
+from manylabel.beginning import next_commands
 from manylabel.bundle import Bundle
 from manylabel.classifier import Classifier
 from manylabel.decisions import column_of
 from manylabel.errors import InputError, InvalidText, ManylabelError, MissingDependency
+from manylabel.nearest import nearest
 from manylabel.session import Device, resolve_device
 from manylabel.signing import open_signed
 from manylabel.signing import sign as write_signature
@@ -44,9 +45,9 @@ class _Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """As click does, but that a name close to one of any root's is told."""
         known = self.list_commands(ctx)
-        close = [] if args[0] in known else get_close_matches(args[0], known, n=1)
+        close = "" if args[0] in known else nearest(args[0], known)
         if close and not ctx.resilient_parsing:
-            ctx.fail(f"No such command {args[0]!r}. Did you mean {close[0]!r}?")
+            ctx.fail(f"No such command {args[0]!r}. Did you mean {close!r}?")
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -90,7 +91,6 @@ def _raise(exc: Exception) -> None:
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"]},
     invoke_without_command=True,
-    epilog="New here? manylabel doctor says whether this machine can answer, and what to type next.",
 )
 @click.version_option(__version__, prog_name="manylabel")
 @click.pass_context
@@ -101,7 +101,13 @@ def main(ctx: click.Context) -> None:
     verification, 4 for too many bad rows, 130 and 143 where a command was stopped by Ctrl-C or SIGTERM.
     """
     if ctx.invoked_subcommand is None:
+        write_utf8()
         click.echo(ctx.get_help())
+        steps = list(next_commands(Path()))
+        width = max(len(command) for command, _ in steps)
+        click.echo("\nNext:")
+        for command, purpose in steps:
+            click.echo(f"  {command:<{width}}  {purpose}")
 
 
 def loading_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -113,6 +119,7 @@ def loading_options(command: Callable[..., Any]) -> Callable[..., Any]:
             type=click.Path(path_type=Path),
             help="A public key: load a bundle only with a signature by it (the extra sign).",
         ),
+        click.option("--digest", help="The bundle that is meant, as inspect gives it; another is refused."),
         click.option("--threads", type=click.IntRange(min=1), help="Cores to use.  [default: all that are granted]"),
         click.option("--precision", type=precisions, default="auto", show_default=True),
         click.option("--device", type=devices, default="auto", show_default=True),
@@ -149,9 +156,12 @@ def predict(
     precision: Precision,
     threads: int | None,
     verify_key: Path | None,
+    digest: str | None,
 ) -> None:
     """Give the labels of TEXTS, or of standard input, one text a line."""
-    classifier = Classifier.load(bundle, device=device, precision=precision, threads=threads, verify_key=verify_key)
+    classifier = Classifier.load(
+        bundle, device=device, precision=precision, threads=threads, verify_key=verify_key, digest=digest
+    )
     limits = read_thresholds(thresholds, classifier.bundle.labels)
     show = json_line if (not sys.stdout.isatty() if as_json is None else as_json) else table
     write_utf8()
@@ -190,10 +200,11 @@ def verify(
     precision: Precision,
     threads: int | None,
     verify_key: Path | None,
+    digest: str | None,
 ) -> None:
     """Check BUNDLE's files, shapes and probes on this machine, and its signature where a key is given."""
     say: Callable[[str], None] = (lambda line: None) if as_json else click.echo
-    opened = open_signed(bundle, verify_key)
+    opened = open_signed(bundle, verify_key, digest=digest)
     opened.verify()
     signed = "" if verify_key is None else f", signed by the key of {verify_key}"
     say(f"{len(opened.manifest.files)} files as bundled{signed}")
@@ -206,21 +217,24 @@ def verify(
         if name not in meant:
             say(f"{name}: not checked, it is not made for {resolved}")
             continue
-        classifier = Classifier.load(bundle, device=resolved, precision=name, threads=threads)  # type: ignore[arg-type]  # a precision
+        classifier = Classifier.load(opened.path, device=resolved, precision=name, threads=threads)  # type: ignore[arg-type]  # a precision
         classifier.check_probes()
         say(f"{name} on {resolved}: {len(opened.manifest.probes)} probes answered as expected")
     if as_json:
         whole = {"files": len(opened.manifest.files), "signed": verify_key is not None, "device": resolved}
-        click.echo(json.dumps({**whole, "digest": opened.digest, "checked": checked}))
+        click.echo(json.dumps({**whole, "bundle": opened.origin, "digest": opened.digest, "checked": checked}))
 
 
 @main.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--key", type=click.Path(path_type=Path), required=True, help="A private elliptic key, in PEM.")
 @click.option("--password", envvar="MANYLABEL_KEY_PASSWORD", help="Of the key.  [env: MANYLABEL_KEY_PASSWORD]")
-def sign(bundle: Path, key: Path, password: str | None) -> None:
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+def sign(bundle: Path, key: Path, password: str | None, as_json: bool) -> None:
     """Sign BUNDLE by OpenSSF model signing, into BUNDLE.sig beside it."""
-    click.echo(f"signed: {write_signature(Bundle.open(bundle), key, password=password)}")
+    opened = Bundle.open(bundle)
+    path = write_signature(opened, key, password=password)
+    click.echo(json.dumps({"signature": str(path), "digest": opened.digest}) if as_json else f"signed: {path}")
 
 
 def read_thresholds(given: Sequence[str], labels: Sequence[str]) -> dict[str, float]:

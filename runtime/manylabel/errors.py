@@ -12,6 +12,7 @@ ManylabelError
 │   ├── OutputExists        the output is there already
 │   └── JobChanged          a run is gone on with by another bundle, input or option
 ├── MissingDependency       an optional package is absent, or two exclude each other
+├── HubError                a hub has it not, gives it not, or cannot be reached
 ├── DeviceUnavailable       the device that was asked for cannot run
 ├── WorkerDied              a process that scores files ended, and no single row is to blame
 ├── ForkedProcess           a loaded classifier was carried into a forked process
@@ -81,6 +82,10 @@ class WorkerDied(ManylabelError):
 
 class MissingDependency(ManylabelError):
     """An optional package is absent, or two that exclude each other are both installed."""
+
+
+class HubError(ManylabelError):
+    """A hub does not have what was asked for, does not give it, or cannot be reached."""
 
 
 class DeviceUnavailable(ManylabelError):

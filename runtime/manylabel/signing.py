@@ -14,6 +14,8 @@ from typing import Any
 
 from manylabel.bundle import MANIFEST, Bundle
 from manylabel.errors import InputError, MissingDependency, SignatureInvalid
+from manylabel.hub.fetching import fetch_signature
+from manylabel.nearest import near_path
 
 
 def signature_of(bundle: Path) -> Path:
@@ -48,12 +50,13 @@ def sign(bundle: Bundle, private_key: Path, *, password: str | None = None) -> P
     return path
 
 
-def open_signed(path: Path | str, public_key: Path | str | None) -> Bundle:
+def open_signed(path: Path | str, public_key: Path | str | None, *, digest: str | None = None) -> Bundle:
     """Open a bundle; where a key is given, only with a signature by it.
 
     Args:
-        path: The bundle's folder.
+        path: The bundle's folder, or its reference on the hub.
         public_key: A PEM file, or None to trust the folder.
+        digest: The bundle that is meant.
 
     Raises:
         InputError: There is no bundle, or no such key.
@@ -61,7 +64,7 @@ def open_signed(path: Path | str, public_key: Path | str | None) -> Bundle:
         BundleError: The bundle is damaged.
         MissingDependency: The extra `sign` is not installed.
     """
-    bundle = Bundle.open(path)
+    bundle = Bundle.open(path, digest=digest)
     if public_key is not None:
         _check(bundle, Path(public_key))
     return bundle
@@ -70,6 +73,8 @@ def open_signed(path: Path | str, public_key: Path | str | None) -> Bundle:
 def _check(bundle: Bundle, public_key: Path) -> None:
     library = _library()
     signature = signature_of(bundle.path)
+    if bundle.reference and not signature.is_file():
+        fetch_signature(bundle.reference, signature)
     if not signature.is_file():
         raise SignatureInvalid(f"{bundle.path} has no signature: there is no {signature}. {_ASK}")
     with _sentences(public_key, "a public elliptic key in PEM"):
@@ -94,7 +99,7 @@ def _sentences(key: Path, expected: str) -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        raise InputError(f"the key {key} cannot be read: {exc.strerror}.") from exc
+        raise InputError(f"the key {key} cannot be read: {exc.strerror}.{near_path(key)}") from exc
     except (ValueError, TypeError) as exc:  # what cryptography raises, the latter for a password
         raise InputError(f"{key} is not {expected}: {exc}") from exc
 

@@ -74,7 +74,7 @@ def describe(bundle: Bundle) -> Iterator[str]:
     """What a bundle is, line by line: labels with their thresholds, variants and splits with their figures."""
     manifest = bundle.manifest
     reads = f"{manifest.max_length} tokens at once, longer texts: {manifest.long_text.policy}"
-    yield f"{bundle.path}: {len(manifest.labels)} labels, {reads}"
+    yield f"{bundle.reference or bundle.path}: {len(manifest.labels)} labels, {reads}"
     yield f"digest {bundle.digest}"
     tuned = "tuned on validation data" if manifest.thresholds_tuned else "0.5: no validation data was given"
     yield f"thresholds {tuned}"

@@ -13,6 +13,7 @@ from click.testing import Result as Outcome
 
 from manylabel import Bundle, Classifier
 from manylabel.cli import main
+from manylabel_bench import untrained
 from manylabel_bench.machine import describe
 from manylabel_export.checkpoint import load_model
 from manylabel_export.exporting import export
@@ -197,6 +198,26 @@ def test_a_mix_is_all_its_texts_and_judged_where_labels_are_known(bundle: Path, 
     assert document["workload"]["histogram"]["65 to 128"] == 1
     alone = measured(bundle, "--data", data, "--rounds", 1, "--scenario", "bulk")
     assert by_name(document)["manylabel int8"]["micro_f1"] == by_name(alone)["manylabel int8"]["micro_f1"]
+
+
+def test_texts_alone_are_measured_for_speed_and_an_untrained_model_on_them(data: Path, tmp_path: Path) -> None:
+    run = write_checkpoint(tmp_path / "run")
+    words = ["--output", tmp_path / "untrained", "--layers", 1, "--width", 16]
+    done = CliRunner().invoke(untrained.main, [str(run), *map(str, words)])
+    assert done.exit_code == 0, done.output
+    export(tmp_path / "untrained", tmp_path / "bundle", precisions=["fp32"])
+    names = ("--contender", "manylabel fp32", "--contender", "pytorch")
+    texts = ("--unlabelled", data, "--checkpoint", tmp_path / "untrained", "--rounds", 1)
+    found = by_name(measured(tmp_path / "bundle", *texts, *names, "--output", tmp_path / "result"))
+    assert found["manylabel fp32"]["max_difference"] < 1e-5
+    assert "macro_f1" not in found["manylabel fp32"]
+    assert "Speed only" in (tmp_path / "result" / "README.md").read_text()
+
+
+def test_a_benchmark_without_texts_says_how_to_name_some(bundle: Path) -> None:
+    done = bench(bundle)
+    assert done.exit_code == 2
+    assert "--data" in done.stderr.splitlines()[-1]
 
 
 def test_data_with_other_labels_is_refused_in_a_sentence(bundle: Path, tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ from manylabel_bench import plots, reach, readme, tables
 from manylabel_bench.contenders import RIVALS, Kind, Setting, kind_of
 from manylabel_bench.figures import figures
 from manylabel_bench.peak import operations_per_token
-from manylabel_bench.result import check_same, read
+from manylabel_bench.result import check_same
 from manylabel_bench.statistics import interval, percentile
-from manylabel_bench.workload import gather, padding_share
+from manylabel_bench.workload import gather, padding_share, sample
 from manylabel_export.dataset import Dataset
 from tiny import LABELS, TEXTS
 
@@ -85,6 +85,15 @@ def test_a_sample_is_the_same_every_time_and_as_large_as_asked(bundle: Path) -> 
     first, again = (gather(Bundle.open(bundle), [("a", data), ("b", data)], limit=7).data for _ in range(2))
     assert first.texts == again.texts
     assert len(first) == 14
+
+
+def test_rivals_choose_their_settings_on_texts_mixed_as_those_that_are_measured() -> None:
+    short, long = [f"short {at}" for at in range(2000)], [f"long {at}" for at in range(100)]
+    found = sample([short, long], [600, 200])
+    assert len(set(found)) == len(found) == 375 + 100  # of the long ones there are no more
+    assert sum(text.startswith("short") for text in found) == 375
+    assert sample([short, long], [60, 20]) == found
+    assert {text.split()[0] for text in found[:20]} == {"short", "long"}  # mixed
 
 
 def test_operations_of_minilm(tmp_path: Path) -> None:
@@ -157,19 +166,47 @@ def test_how_far_we_reach_is_what_the_committed_results_say() -> None:
     results = ROOT / "benchmarks" / "results"
     if not (results / reach.PAGE).exists():
         pytest.skip("make results-goemotions results-mix readme writes the page")
-    found = reach.page({name: read(results / name) for name in (reach.GOEMOTIONS, reach.MIX)})
-    assert (results / reach.PAGE).read_text(encoding="utf-8") == found
+    found = (results / reach.PAGE).read_text(encoding="utf-8")
+    assert found == reach.page(results)
     assert tables.ABSENT not in found
 
 
+def test_notes_on_what_falls_short_are_of_aims_that_there_are() -> None:
+    said = reach.notes(ROOT / "benchmarks" / "results")
+    assert {model.name for model in reach.MODELS} >= set(said)
+    assert {aim.what for aim in reach.AIMS} >= {what for notes in said.values() for what in notes}
+
+
+def test_a_page_has_a_table_a_model_and_says_why_something_falls_short(tmp_path: Path) -> None:
+    ours = {"name": reach.OURS, "texts_per_second": {"median": 100.0}, "macro_f1": 0.5}
+    rivals = [
+        {"name": "pytorch", "texts_per_second": {"median": 50.0}, "macro_f1": 0.501},
+        {"name": "openvino int8", "texts_per_second": {"median": 100.0}, "macro_f1": 0.48},
+        {"name": "optimum int8", "texts_per_second": {"median": 80.0}, "macro_f1": 0.497},
+    ]
+    for name in ("goemotions-minilm", "mix-minilm", "mobasa-e5"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "result.json").write_text(json.dumps({"contenders": [ours, *rivals]}))
+    what = "bulk, against OpenVINO in int8: mix"
+    (tmp_path / reach.NOTES).write_text(f'["MiniLM-L6"]\n"{what}" = "Because."\n')
+    found = reach.page(tmp_path)
+    assert "## MiniLM-L6" in found
+    assert "multilingual-e5-small" not in found  # its mix is not measured
+    assert f"| {what} | 1.10x | 1.40x | 1.00x | 9% short; openvino int8 loses 0.021 of macro-F1 |" in found
+    assert "| bulk, against Optimum's int8, sorted: short texts | 1.15x | 1.60x | 1.25x | reached |" in found
+    assert f"- {what}: Because.\n" in found
+    assert "- bulk, against PyTorch in fp32, sorted: mix: not looked into.\n" in found
+    assert "- bulk, against Optimum's int8, sorted: short texts" not in found
+
+
 def test_verdicts_on_aims() -> None:
-    more = reach.Aim("", 2, 4, lambda results: results["a"]["x"])
-    less = reach.Aim("", 2, 1, lambda results: results["a"]["x"], most=True)
-    verdicts = {x: [aim.row({"a": {"x": x}})[-1] for aim in (more, less)] for x in (0.5, 1.5, 2.5, 4.0)}
+    more = reach.Aim("", 2, 4, lambda results: results.mix["x"])
+    less = reach.Aim("", 2, 1, lambda results: results.mix["x"], most=True)
+    verdicts = {x: [aim.row(reach.Results({}, {"x": x}))[-1] for aim in (more, less)] for x in (0.5, 1.5, 2.5, 4.0)}
     assert verdicts == {
         0.5: ["75% short", "stretch"],
         1.5: ["25% short", "reached"],
         2.5: ["reached", "20% short"],
         4.0: ["stretch", "50% short"],
     }
-    assert more.row({"a": {}})[-2:] == ["not measured", ""]
+    assert more.row(reach.Results({}, {}))[-2:] == ["not measured", ""]

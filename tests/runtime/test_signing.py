@@ -147,7 +147,7 @@ def test_a_manifest_that_is_changed_while_the_signature_is_checked_is_found(
     """A forgery is read, and the maker's bundle is back when the files are hashed for the signature."""
     forged = resign(Path(shutil.copytree(signed, tmp_path / "forged")), lambda manifest: manifest["labels"].reverse())
     read = Bundle.open(forged)
-    monkeypatch.setattr(Bundle, "open", lambda path: type(read)(signed, read.manifest, read.digest))
+    monkeypatch.setattr(Bundle, "open", lambda path, **more: type(read)(signed, read.manifest, read.digest))
     with pytest.raises(SignatureInvalid, match="was changed while its signature was checked"):
         open_signed(signed, keys[1])
 
@@ -179,6 +179,11 @@ def test_a_key_may_have_a_password(own_bundle: Path, tmp_path: Path, cli: Cli) -
     done = cli("sign", own_bundle, "--key", private, "--password", "secret")
     assert done.output == f"signed: {signature_of(own_bundle)}\n"
     open_signed(own_bundle, public)
+
+
+def test_what_was_signed_is_told_in_json(own_bundle: Path, keys: Keys, cli: Cli) -> None:
+    said = json.loads(cli("sign", own_bundle, "--key", keys[0], "--json").stdout)
+    assert said == {"signature": str(signature_of(own_bundle)), "digest": Bundle.open(own_bundle).digest}
 
 
 @pytest.mark.parametrize(

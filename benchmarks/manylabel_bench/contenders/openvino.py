@@ -1,5 +1,6 @@
 """OpenVINO: fp32, bf16, and int8 by NNCF, at the batch size and hint that are best on this machine."""
 
+import hashlib
 import json
 import time
 from collections.abc import Iterator
@@ -14,11 +15,14 @@ from manylabel_bench.contenders.padded import Array, Ids, Padded, plain_tokenize
 
 FOLDER = "openvino"
 SAMPLE = "sample.json"
-"""Texts that were not measured on, for calibration and to choose the batch by; laid in `prepared` by the comparison."""
+"""Texts that were not measured on but are like those, for calibration and to choose the batch by; laid in `prepared`
+by the comparison."""
 SIZES = (1, 8, 32, 128)
 HINTS = ("LATENCY", "THROUGHPUT")
 CALIBRATION = 300
 """NNCF's own default."""
+TRIED, TRIES = 200, 3
+"""Texts by which batch and hint are chosen, and how often each way has them."""
 
 
 class OpenVino(Padded):
@@ -37,7 +41,7 @@ class OpenVino(Padded):
         super().__init__(*plain_tokenizer(setting))
         folder = setting.folder(FOLDER)
         if size is None or hint is None:
-            best = json.loads((folder / f"{variant}.json").read_text())
+            best = json.loads(_choice(variant, setting).read_text())
             size, hint = int(best["size"]), str(best["hint"])
         self._openvino, self._variant, self._threads = openvino, variant, setting.threads
         self._model = openvino.Core().read_model(folder / _file(variant))
@@ -97,11 +101,14 @@ def prepare(variant: str, setting: Setting) -> None:
         _convert(setting, folder / _file("fp32"))
     if variant == "int8" and not (folder / _file("int8")).exists():
         _quantise(setting, texts[:CALIBRATION], folder)
-    if not (folder / f"{variant}.json").exists():
-        tried = {(size, hint): _seconds(variant, setting, size, hint, texts) for size in SIZES for hint in HINTS}
+    choice = _choice(variant, setting)
+    if not choice.exists():
+        tried = {
+            (size, hint): _seconds(variant, setting, size, hint, texts[:TRIED]) for size in SIZES for hint in HINTS
+        }
         size, hint = min(tried, key=lambda each: tried[each])
         best = {"size": size, "hint": hint, "tried": [[*each, seconds] for each, seconds in tried.items()]}
-        (folder / f"{variant}.json").write_text(json.dumps(best))
+        choice.write_text(json.dumps(best))
 
 
 def artefacts(variant: str, setting: Setting) -> list[Path]:
@@ -112,6 +119,12 @@ def artefacts(variant: str, setting: Setting) -> list[Path]:
 
 def _file(variant: str) -> str:
     return "int8.xml" if variant == "int8" else "fp32.xml"  # bf16 is how fp32 is run
+
+
+def _choice(variant: str, setting: Setting) -> Path:
+    """Which batch and hint were best for such texts."""
+    name = hashlib.sha256((Path(setting.prepared) / SAMPLE).read_bytes()).hexdigest()[:12]
+    return setting.folder(FOLDER) / f"{variant}-{name}.json"
 
 
 def _convert(setting: Setting, path: Path) -> None:
@@ -146,11 +159,11 @@ def _quantise(setting: Setting, texts: list[str], folder: Path) -> None:
 
 
 def _seconds(variant: str, setting: Setting, size: int, hint: str, texts: list[str]) -> float:
-    """The better of two runs over the sample, once all is compiled."""
+    """The best of some runs, once all is compiled."""
     contender = OpenVino(variant, setting, size=size, hint=hint)
-    contender.scores(texts[:100])
+    contender.scores(texts)
     seconds = []
-    for _ in range(2):
+    for _ in range(TRIES):
         started = time.perf_counter()
         contender.scores(texts)
         seconds.append(time.perf_counter() - started)

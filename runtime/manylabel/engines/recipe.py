@@ -19,7 +19,8 @@ class Recipe:
     """A bundle and how it is loaded.
 
     Attributes:
-        path: The bundle's folder, as it is found by every process; a relative one from where that process works.
+        path: The bundle's folder, as it is found by every process; a relative one from where that process works. Of a
+            bundle on the hub its commit, which every process fetches for itself.
         digest: Of the bundle that was meant.
         device: What runs.
         precision: Which variant.
@@ -46,7 +47,7 @@ class Recipe:
         """
         opened = Bundle.open(bundle)
         variant = choose_variant(opened, resolve_device(device), precision)
-        return cls(str(bundle), opened.digest, device, variant.precision, threads, opened.labels)  # type: ignore[arg-type]  # a precision
+        return cls(str(opened.reference or bundle), opened.digest, device, variant.precision, threads, opened.labels)  # type: ignore[arg-type]  # a precision
 
     def with_threads(self, threads: int) -> "Recipe":
         """The same, on so many cores."""

@@ -36,6 +36,7 @@ def explain(
     precision: Precision,
     threads: int | None,
     verify_key: Path | None,
+    digest: str | None,
 ) -> None:
     """Show which words of TEXT, or of standard input, a label's score hangs on.
 
@@ -44,7 +45,9 @@ def explain(
     """
     if html and html.exists() and not force:
         raise OutputExists(f"{html} is there already. Choose another output, or replace it with --force.")
-    classifier = Classifier.load(bundle, device=device, precision=precision, threads=threads, verify_key=verify_key)
+    classifier = Classifier.load(
+        bundle, device=device, precision=precision, threads=threads, verify_key=verify_key, digest=digest
+    )
     (read,) = read_arguments([text]) if text is not None else ["\n".join(read_lines())]
     explanation = classifier.explain(read, label)
     write_utf8()

@@ -20,6 +20,7 @@ from manylabel.scoring.merging import summary
 from manylabel.scoring.parts import OutputFormat
 from manylabel.scoring.run import Progress, Request, run
 from manylabel.session import resolve_device
+from manylabel.signing import open_signed
 from manylabel.terminal import write_utf8
 from manylabel.variants import choose_variant
 
@@ -133,6 +134,7 @@ def merge(folders: tuple[str, ...], output: str, force: bool) -> None:
 
 
 def _request(given: dict[str, Any]) -> Request:
+    bundle = open_signed(given["bundle"], given["verify_key"], digest=given["digest"])
     options = Options(
         text_column=given["text_column"],
         format=given["to"],
@@ -141,12 +143,12 @@ def _request(given: dict[str, Any]) -> Request:
         separator=given["separator"],
         for_spreadsheet=given["for_spreadsheet"],
         shard_rows=given["shard_rows"],
-        thresholds=_thresholds(given),
+        thresholds=_thresholds(bundle, given),
     )
     if options.for_spreadsheet and given["to"] != "csv" and not given["output"].endswith(".csv"):
         raise InputError("--for-spreadsheet escapes the cells of a CSV. Name a .csv output, or give --to csv.")
     return Request(
-        bundle=given["bundle"],
+        bundle=bundle.path,  # of the hub: one commit for all that follows
         inputs=given["inputs"],
         input_format=given["input_format"],
         output=given["output"],
@@ -155,15 +157,15 @@ def _request(given: dict[str, Any]) -> Request:
         precision=given["precision"],
         threads=given["threads"],
         verify_key=given["verify_key"],
+        digest=bundle.digest,
         share=_share(given["share"]),
         force=given["force"],
     )
 
 
-def _thresholds(given: dict[str, Any]) -> tuple[float, ...] | None:
+def _thresholds(bundle: Bundle, given: dict[str, Any]) -> tuple[float, ...] | None:
     if not given["thresholds"]:
         return None
-    bundle = Bundle.open(given["bundle"])
     variant = choose_variant(bundle, resolve_device(given["device"]), given["precision"])
     named = read_thresholds(given["thresholds"], bundle.labels)
     return tuple(resolve_thresholds(named, bundle.labels, variant.thresholds).tolist())

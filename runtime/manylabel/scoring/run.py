@@ -40,6 +40,7 @@ class Request:
         precision: By which variant.
         threads: Cores to use; None for all.
         verify_key: A public key by which the bundle has to be signed; None to trust the folder.
+        digest: The bundle that is meant; None for whichever lies there.
         share: Which shards are for this machine: `(1, 3)` are the first, the fourth, and so on.
         force: Whether an output that is there is replaced.
     """
@@ -53,6 +54,7 @@ class Request:
     precision: Precision = "auto"
     threads: int | None = None
     verify_key: Path | None = None
+    digest: str | None = None
     share: tuple[int, int] = (1, 1)
     force: bool = False
 
@@ -143,7 +145,8 @@ def _score(
 
 
 def _job(request: Request, target: "_Target", sources: Sequence[Source], progress: Progress) -> Job:
-    bundle = open_signed(request.bundle, request.verify_key)  # the worker holds what it loads to the digest
+    # the worker holds what it loads to the digest
+    bundle = open_signed(request.bundle, request.verify_key, digest=request.digest)
     variant = choose_variant(bundle, resolve_device(request.device), request.precision)
     options = replace(request.options, format=target.format)
     planned = _known_plan(target.folder, sources, options) or plan(

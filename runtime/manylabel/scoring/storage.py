@@ -20,6 +20,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from manylabel.errors import DataError, InputError, MissingDependency
+from manylabel.nearest import near_path
 
 COPY_BYTES = 1 << 20
 TEMPORARY = ".tmp"
@@ -89,7 +90,8 @@ def expand(uri: str) -> list[str]:
     else:
         found = [uri] if os.path.exists(uri) else []
     if not found:
-        raise DataError(f"{uri} names no file. Check the path; a glob in quotes is expanded here.")
+        near = "" if is_remote(uri) else near_path(uri)
+        raise DataError(f"{uri} names no file.{near or ' Check the path; a glob in quotes is expanded here.'}")
     return sorted(found)
 
 

@@ -62,6 +62,7 @@ def serve(
     precision: Precision,
     threads: int | None,
     verify_key: Path | None,
+    digest: str | None,
     **settings: Any,  # each a setting of its name
 ) -> None:
     """Answer over HTTP with BUNDLE.
@@ -79,7 +80,15 @@ def serve(
     if serving.default_name(Path("/") / chosen.name) != chosen.name:
         raise InputError(f"--name {chosen.name!r} cannot be in a path; use letters, digits, '.', '_' and '-'.")
     serving.warn_if_open(host, chosen)
-    load = partial(Classifier.load, bundle, device=device, precision=precision, threads=threads, verify_key=verify_key)
+    load = partial(
+        Classifier.load,
+        bundle,
+        device=device,
+        precision=precision,
+        threads=threads,
+        verify_key=verify_key,
+        digest=digest,
+    )
     with serving.bind(host, port) as listener:
         recorders = [tracing.exporting_to(otlp, chosen.name)] if otlp else []
         app, service = serving.create(load, chosen, workers=threads, recorders=recorders)

@@ -19,6 +19,7 @@ from starlette.types import ASGIApp
 from manylabel.classifier import Classifier
 from manylabel.cores import available_cores
 from manylabel.errors import InputError
+from manylabel.hub.reference import name_of
 from manylabel.server.app import App
 from manylabel.server.engine import Engine
 from manylabel.server.exchanges import Recorder, log_access
@@ -40,6 +41,10 @@ SWITCH = 0.0002
 """Seconds that a thread may hold the interpreter while another waits for it, in place of Python's 0.005. The event loop
 and the threads that compute hand it to and fro several times a text; at twice what the server can do, texts answered
 rise by a third, and refusals that took 3 s take 50 ms (manylabel_bench.serving, two cores)."""
+
+CPU_BATCH_TOKENS = 256
+"""Tokens that a core takes together of its share of what waits: a dozen short texts. Where nothing waits each goes
+alone; under load the locks, the records and the waking of the event loop are paid once for several."""
 
 logger = logging.getLogger("manylabel.server")
 Load = Callable[[], Classifier]
@@ -65,7 +70,7 @@ def create(
     policy = Policy(
         workers=1 if cuda else workers or available_cores(),
         max_queue_tokens=settings.max_queue_tokens,
-        batch_tokens=settings.batch_tokens if cuda else 0,
+        batch_tokens=settings.batch_tokens if cuda else CPU_BATCH_TOKENS,
         batch_wait=settings.batch_wait if cuda else 0.0,
     )
     service = Service(settings, Engine(model, policy, metrics.computed), metrics, partial(load_checked, load))
@@ -207,8 +212,8 @@ def warn_if_open(host: str, settings: Settings) -> None:
 
 
 def default_name(bundle: Path) -> str:
-    """What a bundle's model is called where nothing else is said: its folder, with what a path can hold."""
-    name = bundle.absolute().name
+    """What a bundle's model is called where nothing else is said: with what a path can hold."""
+    name = name_of(bundle)
     return "".join(mark if mark.isascii() and (mark.isalnum() or mark in "._-") else "-" for mark in name) or "model"
 
 
