@@ -67,7 +67,7 @@ coverage: .venv-proof/ready build/tiny-bundle ## which lines and branches of the
 	$(PROOF) -m coverage combine --quiet
 	$(PROOF) -m coverage report
 	$(PROOF) -m coverage json --quiet -o build/coverage/measured.json
-	$(PROOF) -m manylabel_bench.reliability.reach build/coverage/measured.json --output benchmarks/results/reliability
+	$(PROOF) -m manylabel_bench.reliability.coverage build/coverage/measured.json --output benchmarks/results/reliability
 
 # Needs no quiet machine: it counts. Some hours; MUTATION names a target, such as batching.
 mutation: .venv-proof/ready build/tiny-bundle ## change the code a place at a time and count what the tests notice
@@ -409,10 +409,12 @@ results-kills: .venv-engines/ready build/tiny-bundle ## a million rows with a pr
 	for engine in command ray spark; do \
 	    $(ENGINES) -m manylabel_bench.killing build/tiny-bundle --engine $$engine --output benchmarks/results/scoring; done
 
-results-reliability: .venv/ready build/tiny-bundle build/goemotions/bundle.json build/goemotions-int8/bundle.json ## damaged bundles and hostile texts, beside controls: half an hour
+results-reliability: .venv/ready build/tiny-bundle build/goemotions/bundle.json build/goemotions-int8/bundle.json ## damaged bundles, hostile texts, kills, an hour of fuzzing, beside controls
 	$(WORKBENCH) -m manylabel_bench.reliability.corruption build/tiny-bundle --output benchmarks/results/reliability
 	$(WORKBENCH) -m manylabel_bench.reliability.corruption build/goemotions-int8 --name corruption-minilm --output benchmarks/results/reliability
 	$(WORKBENCH) -m manylabel_bench.reliability.texts build/goemotions --output benchmarks/results/reliability
+	$(WORKBENCH) -m manylabel_bench.reliability.kills --output benchmarks/results/reliability
+	$(WORKBENCH) -m manylabel_bench.reliability.fuzzing --output benchmarks/results/reliability
 
 # By night; by hand before a release: make soak SOAK_MINUTES=120. Needs no quiet machine.
 SOAK_MINUTES ?= 20
@@ -424,8 +426,8 @@ BENCH_SERVER := $(WORKBENCH) -m manylabel_bench.serving build/goemotions --check
     --data $(DATA)/goemotions/data.csv --rivals .venv-rivals/bin/python --output benchmarks/results/server
 
 results-server: .venv/ready .venv-rivals/ready build/goemotions/bundle.json ## the server: speed beside FastAPI and infinity-emb, and how it holds its load
-	$(BENCH_SERVER) --part speed
 	$(BENCH_SERVER) --part load
+	$(BENCH_SERVER) --part speed
 
 clean: ## remove environments and everything built
 	rm -rf .venv .venv-transformers5 .venv-runtime .venv-clients .venv-rivals .venv-engines .venv-release .venv-audit .venv-proof build dist

@@ -9,7 +9,7 @@ from importlib.metadata import Distribution, distribution
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-EXTRAS = ("cpu", "files", "server", "sign")
+EXTRAS = ("cpu", "files", "server", "sign", "hub")
 UNTOLD = {"sigstore-models": "MIT"}  # by its LICENSE file; its metadata names none
 HEAD = f"""# Licences
 

@@ -81,10 +81,13 @@ def export(**options: Any) -> None:
     """
     from manylabel.folders import check_free
     from manylabel_export.exporting import export as run_export
+    from manylabel_export.shortage import explained
 
     goals = goals_of(options)
     check_free(options["output"], force=options["force"])
-    with _told():
+    short = "while the bundle was made. Make some free, or name fewer variants with --precision."
+    kept = "Nothing was written; the same command begins anew."
+    with _told(), explained(options["output"], "the bundle", short=short, kept=lambda: kept):
         bundle = run_export(
             options["run"],
             options["output"],

@@ -2,8 +2,10 @@
 
 import errno
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from importlib.metadata import EntryPoint, entry_points
 from itertools import islice
 from pathlib import Path
@@ -16,9 +18,10 @@ from manylabel.beginning import next_commands
 from manylabel.bundle import Bundle
 from manylabel.classifier import Classifier
 from manylabel.decisions import column_of
-from manylabel.errors import InputError, InvalidText, ManylabelError, MissingDependency
+from manylabel.errors import InputError, InvalidText, ManylabelError, MissingDependency, OutOfMemory
 from manylabel.nearest import nearest
 from manylabel.session import Device, resolve_device
+from manylabel.shortage import FULL
 from manylabel.signing import open_signed
 from manylabel.signing import sign as write_signature
 from manylabel.terminal import describe, json_line, read_arguments, read_lines, table, write_utf8
@@ -27,6 +30,7 @@ from manylabel.variants import Precision, choose_variant, variants_for
 GROUP = "manylabel.commands"
 CHUNK = 256
 """Lines of standard input that are answered together; those typed on a terminal are answered one by one."""
+MEMORY = "Free some, raise the limit (ulimit -v, or the container's), or give fewer --threads."
 
 
 class _Commands(click.Group):
@@ -60,8 +64,29 @@ class _Commands(click.Group):
         except OSError as exc:
             if exc.errno == errno.EPIPE:  # the reader of our output has gone; click ends quietly
                 raise
-            click.echo(f"{type(exc).__name__}: {exc}", err=True)
+            click.echo(_said(exc), err=True)
+            _drop_unwritten()
             ctx.exit(InputError.exit_code)
+        except MemoryError as exc:
+            click.echo(f"OutOfMemory: memory ran out ({exc or 'no more was granted'}). {MEMORY}", err=True)
+            ctx.exit(OutOfMemory.exit_code)
+
+
+def _said(exc: OSError) -> str:
+    """The system's refusal in a line, with the next step where it is known."""
+    where = exc.filename or "the output"
+    if exc.errno in FULL:
+        return f"CannotWrite: {where} has no room left ({exc.strerror}). Make room there, or write elsewhere."
+    return f"{type(exc).__name__}: {exc}"
+
+
+def _drop_unwritten() -> None:
+    """Keep Python from trying once more, at its end, to write what standard output could not take."""
+    with suppress(OSError, ValueError, AttributeError):  # closed, or not of a system's kind
+        sys.stdout.flush()
+        return
+    with suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _load(point: EntryPoint) -> click.Command:

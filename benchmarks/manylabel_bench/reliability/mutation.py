@@ -124,7 +124,7 @@ def _run(folder: Path, names: Sequence[str]) -> dict[str, Any]:
     environment = {**os.environ, "PYTHONPATH": str(folder / "mutants/src"), "OMP_NUM_THREADS": "1"}
     (folder / "mutants/src").mkdir(parents=True)  # Python asks once whether a folder of its path is there
     with (folder / "log").open("wb") as log:
-        command = [mutmut, "run", "--max-children", "1", *names]
+        command = [str(mutmut), "run", "--max-children", "1", *names]
         if subprocess.run(command, cwd=folder, env=environment, stdout=log, stderr=log, check=False).returncode:
             raise click.ClickException(f"mutmut could not run: {folder / 'log'} says why.")
     codes: dict[str, int | None] = {}

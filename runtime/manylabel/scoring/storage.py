@@ -21,10 +21,12 @@ from pyarrow import fs
 
 from manylabel.errors import DataError, InputError, MissingDependency
 from manylabel.nearest import near_path
+from manylabel.shortage import writing
 
 COPY_BYTES = 1 << 20
 TEMPORARY = ".tmp"
 GLOB_MARKS = "*?["
+GOES_ON = "What is committed is kept; the same command goes on."
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,11 @@ def read_bytes(uri: str) -> bytes | None:
 
 @contextmanager
 def new_file(uri: str) -> Iterator[Path]:
-    """A temporary file to fill, which becomes `uri` when the block ends without an error."""
+    """A temporary file to fill, which becomes `uri` when the block ends without an error.
+
+    Raises:
+        CannotWrite: The disk is full or cannot be written to.
+    """
     if is_remote(uri):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "new"
@@ -115,10 +121,11 @@ def new_file(uri: str) -> Iterator[Path]:
     target = Path(uri)
     path = target.with_name(f".{target.name}.{secrets.token_hex(4)}{TEMPORARY}")
     try:
-        yield path
-        _sync(path)
-        path.replace(target)
-        _sync(target.absolute().parent)
+        with writing(target.absolute().parent, "the output", GOES_ON):
+            yield path
+            _sync(path)
+            path.replace(target)
+            _sync(target.absolute().parent)
     finally:
         path.unlink(missing_ok=True)
 

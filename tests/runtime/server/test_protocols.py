@@ -5,12 +5,14 @@ tests/clients asks the same server with the clients themselves.
 
 import json
 import struct
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from manylabel import Classifier
+from manylabel.errors import InputError
 
 httpx = pytest.importorskip("httpx")
 pytest.importorskip("uvicorn")
@@ -184,3 +186,20 @@ def test_tei_gives_a_row_for_a_text_and_rows_for_a_batch(server: Any) -> None:
     for inputs in (TEXTS[0], [TEXTS[0]]):
         assert httpx.post(f"{server.url}/predict", json={"inputs": inputs}).json() == alone
     assert len(httpx.post(f"{server.url}/predict", json={"inputs": [[each] for each in TEXTS]}).json()) == 2
+
+
+def test_a_key_comes_from_a_file_or_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from manylabel.server.keys import read_key
+
+    file = tmp_path / "key"
+    file.write_text("0123456789abcdef\n")
+    monkeypatch.delenv("MANYLABEL_API_KEY", raising=False)
+    assert read_key(None) == ""
+    monkeypatch.setenv("MANYLABEL_API_KEY", "fedcba9876543210")
+    assert (read_key(None), read_key(file)) == ("fedcba9876543210", "0123456789abcdef")
+    for wrong in ("short", "has a blank 0123456789", "0123456789abcdeé"):
+        file.write_text(wrong)
+        with pytest.raises(InputError, match=f"key holds no key: .* found {len(wrong)} characters"):
+            read_key(file)
+    with pytest.raises(InputError, match=r"the key's file .*none cannot be read"):
+        read_key(tmp_path / "none")
