@@ -13,8 +13,13 @@ BARE := .venv-runtime/bin/python
 CLIENTS := .venv-clients/bin/python
 RELEASE := .venv-release/bin/python
 ENGINES := .venv-engines/bin/python
+AUDIT := .venv-audit/bin
+PROOF := .venv-proof/bin/python
 WHEEL := build/wheel/stamp
 SOURCES := pyproject.toml LICENSE README.md $(shell find runtime export benchmarks/manylabel_bench -name '*.py' -o -path '*/server/page/*')
+
+# Every file held against the hashes of a lock; what it does not list (torch, ourselves) comes in the line after it.
+locked = $(PIP) install --no-deps --require-hashes -r constraints/locked/$(1).txt
 
 .PHONY: $(shell sed -n 's/^\([a-z0-9-]*\):.*/\1/p' $(MAKEFILE_LIST))
 help: ## show this list
@@ -33,7 +38,7 @@ lint: .venv/ready
 	$(WORKBENCH) -m mypy
 
 # Tiny models gain nothing from threads, and on a busy machine two that wait for each other are far slower than one.
-test-workbench test-transformers5 test-runtime test-slow test-clients test-engines test-interop: export OMP_NUM_THREADS := 1
+test-workbench test-transformers5 test-runtime test-slow test-clients test-engines test-interop coverage mutation: export OMP_NUM_THREADS := 1
 
 test-workbench: .venv/ready ## all tests, with PyTorch and Optimum; the report's in Chromium need chromium and chromedriver, or are skipped
 	$(WORKBENCH) -m pytest -m "not slow" --ignore=tests/clients --ignore=tests/engines --ignore=tests/site
@@ -47,14 +52,26 @@ test-transformers5: .venv-transformers5/ready ## training and export with transf
 test-runtime: .venv-runtime/tested build/tiny-bundle ## the runtime's tests on the built wheel, in an environment without PyTorch
 	$(BARE) -m pytest -m "not slow" -p no:cacheprovider tests/runtime
 
-test-clients: .venv-clients/ready build/tiny-bundle ## the server with other people's clients, in a browser (Chromium, if there is one), and fuzzed
-	env -u HF_HUB_OFFLINE $(CLIENTS) -m pytest -m "not slow" -p no:cacheprovider tests/clients tests/page tests/deploy
+test-clients: .venv-clients/ready build/tiny-bundle ## the server with others' clients, in a browser (Chromium, if there is one), fuzzed; the hub's newer client; the examples
+	env -u HF_HUB_OFFLINE $(CLIENTS) -m pytest -m "not slow" -p no:cacheprovider tests/clients tests/page tests/deploy tests/examples tests/runtime/hub
 
 # Every reader of hostile bytes for FUZZ_SECONDS each: 60 in CI, an hour by hand before a release.
 FUZZ_SECONDS ?= 60
 fuzz: .venv/ready build/tiny-bundle ## search for bytes that a reader fails on: manifest, texts, requests, CSV, JSON lines
 	for target in manifest texts requests csv jsonl; do \
 	    $(WORKBENCH) tests/fuzz/run.py $$target --seconds $(FUZZ_SECONDS); done
+
+coverage: .venv-proof/ready build/tiny-bundle ## which lines and branches of the runtime its tests reach; fails below 95 %
+	rm -rf build/coverage && mkdir -p build/coverage
+	$(PROOF) -m coverage run -m pytest -m "not slow" -p no:cacheprovider tests/runtime
+	$(PROOF) -m coverage combine --quiet
+	$(PROOF) -m coverage report
+	$(PROOF) -m coverage json --quiet -o build/coverage/measured.json
+	$(PROOF) -m manylabel_bench.reliability.coverage build/coverage/measured.json --output benchmarks/results/reliability
+
+# Needs no quiet machine: it counts. Some hours; MUTATION names a target, such as batching.
+mutation: .venv-proof/ready build/tiny-bundle ## change the code a place at a time and count what the tests notice
+	$(PROOF) -m manylabel_bench.reliability.mutation $(MUTATION) --output benchmarks/results/reliability
 
 test-engines: .venv-engines/ready build/tiny-bundle ## Ray, Spark, Triton's files, pandas, polars, DuckDB: real ones, about 3 minutes; needs Java
 	@java -version 2> /dev/null || { echo "Spark needs Java 17 or newer: apt-get install openjdk-17-jre-headless" >&2; exit 2; }
@@ -66,12 +83,13 @@ docs: .venv/docs ## the documentation as a site, in build/site
 	$(WORKBENCH) -m sphinx --quiet --fail-on-warning --keep-going --nitpicky --conf-dir docs --doctree-dir build/site-doctrees . build/site
 	$(WORKBENCH) -m pytest tests/site
 
-test-interop: .venv/interop build/interop/ready ## bundles in Optimum, OpenVINO and, with Node, transformers.js and ONNX Runtime
-	$(WORKBENCH) -m pytest tests/interop
+test-interop: .venv/interop build/interop/ready ## bundles in Optimum, OpenVINO and, with Node, transformers.js and ONNX Runtime; types by pyright
+	$(WORKBENCH) -m pytest tests/interop tests/typing
 
 # The workbench, editable. Pinned, so that today's failure is today's change.
 .venv/ready: pyproject.toml constraints/optimum.txt
 	$(PYTHON) -m venv .venv
+	$(WORKBENCH) $(call locked,workbench)
 	$(WORKBENCH) $(PIP) install -c constraints/optimum.txt -e '.[export,lora,search,bench,files,server,sign,cpu,demo,dev]'
 	touch $@
 
@@ -93,6 +111,7 @@ build/interop/ready: tests/interop/package.json
 
 .venv-transformers5/ready: pyproject.toml constraints/transformers5.txt
 	$(PYTHON) -m venv .venv-transformers5
+	$(TRANSFORMERS5) $(call locked,transformers5)
 	$(TRANSFORMERS5) $(PIP) install -c constraints/transformers5.txt -e '.[export-torch,lora,cpu,demo,dev]'
 	touch $@
 
@@ -105,6 +124,7 @@ $(WHEEL): .venv/ready $(SOURCES)
 .venv-runtime/ready: $(WHEEL)
 	rm -rf .venv-runtime
 	$(PYTHON) -m venv .venv-runtime
+	$(BARE) $(call locked,cpu)
 	$(BARE) $(PIP) install -c constraints/optimum.txt "$$(ls build/wheel/*.whl)[cpu]"
 	$(BARE) tests/check_bare.py
 	touch $@
@@ -112,13 +132,22 @@ $(WHEEL): .venv/ready $(SOURCES)
 # What clients of the server bring has no place beside the workbench: kserve alone asks for sixty packages.
 .venv-clients/ready: pyproject.toml constraints/clients.txt
 	$(PYTHON) -m venv .venv-clients
+	$(CLIENTS) $(call locked,clients)
 	$(CLIENTS) $(PIP) install -c constraints/clients.txt -e '.[clients]'
 	touch $@
 
 # Ray, Spark and three libraries of frames: 1.6 GB on the disk.
 .venv-engines/ready: pyproject.toml constraints/engines.txt
 	$(PYTHON) -m venv .venv-engines
+	$(ENGINES) $(call locked,engines)
 	$(ENGINES) $(PIP) install -c constraints/engines.txt -e '.[engines]'
+	touch $@
+
+# The runtime with its tests and what doubts them; without PyTorch, which a mutant would wait for.
+.venv-proof/ready: pyproject.toml constraints/optimum.txt
+	$(PYTHON) -m venv .venv-proof
+	$(PROOF) $(call locked,proof)
+	$(PROOF) $(PIP) install -c constraints/optimum.txt -e '.[files,server,sign,hub,cpu,dev,proof]'
 	touch $@
 
 # infinity-emb holds numpy below 2.
@@ -128,16 +157,55 @@ $(WHEEL): .venv/ready $(SOURCES)
 	touch $@
 
 .venv-runtime/tested: .venv-runtime/ready
-	$(BARE) $(PIP) install -c constraints/optimum.txt pytest pytest-timeout hypothesis
+	$(BARE) $(call locked,tests)
 	touch $@
 
 # Where a release is built and checked; twine brings two dozen packages of its own.
 .venv-release/ready: constraints/release.txt
 	$(PYTHON) -m venv .venv-release
-	$(RELEASE) $(PIP) install -c constraints/release.txt build hatchling twine
+	$(RELEASE) $(call locked,release)
 	touch $@
 
-# The bytes depend on the commit alone: its time is that of every file in them.
+# uv, which makes the locks, CycloneDX and pip-audit: apart from what builds a release.
+.venv-audit/ready: constraints/audit.txt
+	$(PYTHON) -m venv .venv-audit
+	$(AUDIT)/python $(call locked,audit)
+	touch $@
+
+# The versions are those of constraints/, the hashes all that the index has: for Linux and Python 3.11, as CI and the images
+# are. Where versions shall move, edit constraints/ first.
+lock = $(AUDIT)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-annotate \
+    --excludes constraints/elsewhere.txt --constraint constraints/$(1).txt --output-file constraints/locked/$(2).txt
+lock: .venv-audit/ready ## write constraints/locked anew: the versions of constraints/ with the hashes of their files
+	$(call lock,optimum,workbench) pyproject.toml $(addprefix --extra ,export lora search bench files server sign cpu demo dev)
+	$(call lock,transformers5,transformers5) pyproject.toml $(addprefix --extra ,export-torch lora cpu demo dev)
+	$(call lock,optimum,proof) pyproject.toml $(addprefix --extra ,files server sign hub cpu dev proof)
+	$(call lock,optimum,cpu) pyproject.toml --extra cpu
+	$(call lock,optimum,image-cpu) pyproject.toml --extra server --extra cpu
+	printf "onnxruntime-gpu[cuda,cudnn]" | $(call lock,optimum,image-cuda) pyproject.toml --extra server --extra gpu -
+	$(call lock,clients,clients) pyproject.toml --extra clients
+	$(call lock,engines,engines) pyproject.toml --extra engines
+	printf '%s\n' pytest pytest-timeout hypothesis | $(call lock,optimum,tests) -
+	printf '%s\n' build hatchling twine | $(call lock,release,release) -
+	printf '%s\n' uv cyclonedx-bom pip-audit | $(call lock,audit,audit) -
+
+# What the image installs: the runtime, the server and ONNX Runtime.
+sbom: .venv-audit/ready $(WHEEL) ## what the server's image consists of, as CycloneDX: build/sbom.json
+	rm -rf build/image && $(PYTHON) -m venv build/image
+	build/image/bin/python $(call locked,image-cpu)
+	build/image/bin/python $(PIP) install --no-deps build/wheel/*.whl
+	$(AUDIT)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --validate \
+	    --output-file build/sbom.json build/image/bin/python
+
+audit: .venv-audit/ready ## ask the vulnerability service about every locked version; says so where it cannot be reached
+	$(AUDIT)/python .ci/audit.py constraints/locked/*.txt
+
+licences: .venv/ready ## draw docs/licences.md from what the environment has
+	$(WORKBENCH) .ci/licences.py > docs/licences.md
+
+# The bytes depend on the commit alone: its time is that of every file in them. PYTHONS="python3.11 python3.12 python3.13" tries
+# them on each, about ten minutes a file and Python on two cores.
+PYTHONS ?= $(PYTHON)
 release: .venv-release/ready build/tiny-bundle ## wheel and sdist in dist/: the same bytes twice, checked, each installed alone and tested
 	rm -rf dist build/again
 	for folder in dist build/again; do \
@@ -145,15 +213,16 @@ release: .venv-release/ready build/tiny-bundle ## wheel and sdist in dist/: the 
 	(cd dist && sha256sum *) | tee build/SHA256SUMS
 	(cd build/again && sha256sum --check --strict ../SHA256SUMS)
 	$(RELEASE) -m twine check --strict dist/*
-	for file in dist/*; do \
-	    rm -rf build/alone && $(PYTHON) -m venv build/alone && \
+	for python in $(PYTHONS); do for file in dist/*; do \
+	    rm -rf build/alone && $$python -m venv build/alone && \
+	    build/alone/bin/python $(call locked,cpu) && \
 	    build/alone/bin/python $(PIP) install -c constraints/optimum.txt "$$file[cpu]" && \
 	    build/alone/bin/python tests/check_bare.py && \
 	    build/alone/bin/manylabel doctor && \
-	    build/alone/bin/python $(PIP) install -c constraints/optimum.txt pytest pytest-timeout hypothesis && \
-	    OMP_NUM_THREADS=1 build/alone/bin/python -m pytest -m "not slow" -p no:cacheprovider tests/runtime || exit 1; done
+	    build/alone/bin/python $(call locked,tests) && \
+	    OMP_NUM_THREADS=1 build/alone/bin/python -m pytest -m "not slow" -p no:cacheprovider tests/runtime || exit 1; done; done
 
-build/tiny-bundle: .venv/ready tests/tiny.py
+build/tiny-bundle: .venv/ready tests/tiny.py $(filter runtime/% export/%,$(SOURCES))
 	rm -rf $@
 	$(WORKBENCH) tests/tiny.py $@
 
@@ -283,6 +352,10 @@ results-splits: .venv/ready ## splits at random, by iterative-stratification and
 	PYTHONPATH=build/iterative-stratification $(WORKBENCH) -m manylabel_bench.splits $(patsubst %,--data $(DATA)/%/data.csv,goemotions mobasa mams_acsa steam_review_aspect) \
 	    --output benchmarks/results/splits
 
+results-cold-start: .venv/ready .venv-runtime/ready build/goemotions-int8/bundle.json ## a function started on demand: start to first answer (MiniLM, int8)
+	$(WORKBENCH) -m manylabel_bench.cold_start build/goemotions-int8 --python .venv-runtime/bin/python \
+	    --output benchmarks/results/cold-start --title "A cold start: MiniLM-L6 on GoEmotions, int8, in an environment that only answers"
+
 results-label-noise: .venv/ready ## labels removed at random: how many of the first suggestions of review-labels are among them
 	$(WORKBENCH) -m manylabel_bench.label_noise $(DATA)/mams_acsa/data.csv --output benchmarks/results/label-noise \
 	    --title "MAMS-ACSA with MiniLM-L6"
@@ -328,6 +401,10 @@ results-gpu: .venv/ready build/goemotions/bundle.json ## on a machine with an NV
 build/goemotions/bundle.json:
 	$(MAKE) build-goemotions
 
+build/goemotions-int8/bundle.json:
+	test -f build/goemotions-run/run.json || $(MAKE) build-goemotions
+	$(MANYLABEL) export build/goemotions-run --output build/goemotions-int8 --precision int8 --force
+
 results-scaling: .venv/ready build/goemotions/bundle.json ## what a core and what two score, and each step of scoring a file by itself (MiniLM)
 	$(WORKBENCH) -m manylabel_bench.scaling build/goemotions --data $(DATA)/goemotions/data.csv --output benchmarks/results/scaling
 
@@ -336,19 +413,25 @@ results-kills: .venv-engines/ready build/tiny-bundle ## a million rows with a pr
 	for engine in command ray spark; do \
 	    $(ENGINES) -m manylabel_bench.killing build/tiny-bundle --engine $$engine --output benchmarks/results/scoring; done
 
-results-reliability: .venv/ready build/tiny-bundle build/goemotions/bundle.json ## damaged bundles and hostile texts, beside controls: half an hour
+results-reliability: .venv/ready build/tiny-bundle build/goemotions/bundle.json build/goemotions-int8/bundle.json ## damaged bundles, hostile texts, kills, an hour of fuzzing, beside controls
 	$(WORKBENCH) -m manylabel_bench.reliability.corruption build/tiny-bundle --output benchmarks/results/reliability
-	$(MANYLABEL) export build/goemotions-run --output build/goemotions-int8 --precision int8 --force
 	$(WORKBENCH) -m manylabel_bench.reliability.corruption build/goemotions-int8 --name corruption-minilm --output benchmarks/results/reliability
 	$(WORKBENCH) -m manylabel_bench.reliability.texts build/goemotions --output benchmarks/results/reliability
+	$(WORKBENCH) -m manylabel_bench.reliability.kills --output benchmarks/results/reliability
+	$(WORKBENCH) -m manylabel_bench.reliability.fuzzing --output benchmarks/results/reliability
+
+# By night; by hand before a release: make soak SOAK_MINUTES=120. Needs no quiet machine.
+SOAK_MINUTES ?= 20
+soak: .venv/ready build/tiny-bundle ## a server asked for SOAK_MINUTES: memory, descriptors and threads stay as they are
+	$(WORKBENCH) -m manylabel_bench.reliability.soak build/tiny-bundle --minutes $(SOAK_MINUTES) --output benchmarks/results/reliability
 
 # The server beside others and under load, about 5 minutes each.
 BENCH_SERVER := $(WORKBENCH) -m manylabel_bench.serving build/goemotions --checkpoint build/goemotions-run \
     --data $(DATA)/goemotions/data.csv --rivals .venv-rivals/bin/python --output benchmarks/results/server
 
 results-server: .venv/ready .venv-rivals/ready build/goemotions/bundle.json ## the server: speed beside FastAPI and infinity-emb, and how it holds its load
-	$(BENCH_SERVER) --part speed
 	$(BENCH_SERVER) --part load
+	$(BENCH_SERVER) --part speed
 
 clean: ## remove environments and everything built
-	rm -rf .venv .venv-transformers5 .venv-runtime .venv-clients .venv-rivals .venv-engines .venv-release build dist
+	rm -rf .venv .venv-transformers5 .venv-runtime .venv-clients .venv-rivals .venv-engines .venv-release .venv-audit .venv-proof build dist

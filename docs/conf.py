@@ -1,4 +1,4 @@
-"""How the site is made: Sphinx reads the repository from its root, so that a link that works there works on the site."""
+"""How the site is made: Sphinx reads the repository from its root, so that a link is right here where it is there."""
 
 import sys
 from pathlib import Path

@@ -52,7 +52,7 @@ def _reference() -> Iterator[str]:
 
 
 def _markdown(text: str) -> str:
-    """Click's text as Markdown: nothing in it is markup but what stands in backticks; lines after a \\b stay apart."""
+    """Click's text as Markdown: nothing in it is markup but backticks, and lines after a backspace stay apart."""
     blocks = []
     for block in text.split("\n\n"):
         kept = block.startswith("\b")

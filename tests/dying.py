@@ -1,6 +1,5 @@
 """Trainings that end before their time, each in a process of its own that is forked from one that has PyTorch."""
 
-import multiprocessing
 import os
 import signal
 import sys
@@ -8,30 +7,38 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from manylabel_bench.reliability import forked
+
 Hook = Callable[[int], None]
 """Called after each evaluation with the number of those that were, before the checkpoint is written."""
-
-_server = multiprocessing.get_context("forkserver")
-_server.set_forkserver_preload(["manylabel_export.training", "manylabel_export.train_cli", "manylabel.cli"])
 
 
 def run(arguments: Sequence[object], folder: Path, hook: str = "nothing", *values: int) -> tuple[int | None, str]:
     """`manylabel ARGUMENTS` with a hook of this module; its exit code, negative for a signal, and what it showed."""
-    errors = folder / "stderr.txt"
-    process = _server.Process(target=_main, args=([str(each) for each in arguments], errors, hook, values))
-    process.start()
+    return ended(forked.start(arguments, folder / "stderr.txt", _hang, hook, values), folder)
+
+
+def run_limited(arguments: Sequence[object], folder: Path, kind: int, size: int) -> tuple[int | None, str]:
+    """`manylabel ARGUMENTS` under a limit of the system."""
+    return ended(forked.start(arguments, folder / "stderr.txt", _limit, kind, size), folder)
+
+
+def ended(process: Any, folder: Path) -> tuple[int | None, str]:
+    """What a process came to."""
     process.join(300)
-    return process.exitcode, errors.read_text(encoding="utf-8")
+    return process.exitcode, (folder / "stderr.txt").read_text(encoding="utf-8")
 
 
-def _main(arguments: list[str], errors: Path, hook: str, values: tuple[int, ...]) -> None:
-    from manylabel.cli import main
+def _limit(kind: int, size: int) -> None:
+    import resource
+
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(kind, (size, resource.getrlimit(kind)[1]))
+
+
+def _hang(hook: str, values: tuple[int, ...]) -> None:
     from manylabel_export.training.progress import Progress
 
-    descriptor = os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    sys.stdout = sys.stderr = open(descriptor, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     seen, before, act = [0], Progress.on_evaluate, globals()[hook]
 
     def on_evaluate(self: Any, *given: Any, **named: Any) -> None:
@@ -40,8 +47,6 @@ def _main(arguments: list[str], errors: Path, hook: str, values: tuple[int, ...]
         act(seen[0], *values)
 
     Progress.on_evaluate = on_evaluate
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    main(arguments)
 
 
 def nothing(epoch: int) -> None:

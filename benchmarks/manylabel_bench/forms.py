@@ -167,7 +167,7 @@ def _bias(editor: Editor, scaled: onnx.NodeProto) -> tuple[onnx.NodeProto, str]:
 def _with_tanh(material: Material) -> onnx.ModelProto:
     editor = Editor(_ours(material))
     for node in editor.nodes:
-        if node.op_type == "BiasGelu":
+        if node.op_type == "Gelu":
             editor.supersede(node.output[0], editor.add("FastGelu", list(node.input), "gelu", domain=CONTRIB))
     return editor.finish()
 

@@ -1,15 +1,20 @@
-"""What else could the engine do? Sizes of a batch, threads within a call, memory arenas: each way in turns.
+"""What else could the engine do, and where does the time go?
+
+Sizes of a batch, threads within a call and memory arenas, each way in turns; and each operator's share of a run.
 
     python -m manylabel_bench.trials BUNDLE --data DATA.csv --unlabelled LONG.csv --output benchmarks/results/engine
 
 Bulk is the classifier's own, with another session or size of batch put in; a single text is a run of the session alone.
 """
 
+import json
 import time
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from unittest.mock import patch
 
@@ -28,15 +33,17 @@ from manylabel_export.reading import read
 
 SIZES = (128, 256, BATCH_TOKENS, 1024, 2048)
 SHORT, MIXED, ROUNDS, RUNS = 1500, 400, 3, 15
+PROFILED = (16, 64, 256)
 SESSIONS: Mapping[str, Mapping[str, Any]] = {
     "as it is: one thread a call": {},
     "two threads a call, which sleep": {"intra_op_num_threads": 2, "spin": "0"},
     "two threads a call, which spin": {"intra_op_num_threads": 2},
+    "two threads a call, which spin until it ends": {"intra_op_num_threads": 2, "stop": "1"},
     "one thread, no arena": {"enable_cpu_mem_arena": False},
 }
 
 
-def session(path: Path, *, spin: str = "1", **options: Any) -> onnxruntime.InferenceSession:
+def session(path: Path, *, spin: str = "1", stop: str = "0", **options: Any) -> onnxruntime.InferenceSession:
     """A session on a graph that is fused already, as ours, with some options changed."""
     chosen = onnxruntime.SessionOptions()
     chosen.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -44,6 +51,7 @@ def session(path: Path, *, spin: str = "1", **options: Any) -> onnxruntime.Infer
     for name, value in settings.items():
         setattr(chosen, name, value)
     chosen.add_session_config_entry("session.intra_op.allow_spinning", spin)
+    chosen.add_session_config_entry("session.force_spinning_stop", stop)
     return onnxruntime.InferenceSession(path, chosen, providers=["CPUExecutionProvider"])
 
 
@@ -64,7 +72,7 @@ def latencies(sessions: Mapping[str, Any], lengths: tuple[int, ...]) -> dict[str
     """Median milliseconds of one text by session and length, in turns."""
     found: dict[str, dict[str, float]] = {way: {} for way in sessions}
     for length in lengths:
-        ids: NDArray[np.int64] = np.random.default_rng(length).integers(1000, 20000, (1, length))
+        ids = _ids(1, length)
         seconds: dict[str, list[float]] = {way: [] for way in sessions}
         for _ in range(ROUNDS):
             for way, each in sessions.items():
@@ -73,6 +81,32 @@ def latencies(sessions: Mapping[str, Any], lengths: tuple[int, ...]) -> dict[str
         for way in sessions:
             found[way][str(length)] = float(np.median(seconds[way])) * 1000
     return found
+
+
+def shares(path: Path, lengths: Iterable[int]) -> dict[str, dict[str, float]]:
+    """Percent of a run by operator and length, of batches as bulk has them; operators below 1 % everywhere together."""
+    found = {length: _profiled(path, length) for length in lengths}
+    names = {name for by in found.values() for name, share in by.items() if share >= 1}
+    ordered = sorted(names, key=lambda name: -max(by[name] for by in found.values()))
+    rows = {name: {f"{length} tokens": by[name] for length, by in found.items()} for name in ordered}
+    others = {f"{length} tokens": 100 - sum(by[name] for name in names) for length, by in found.items()}
+    return {**rows, "the others": others}
+
+
+def _profiled(path: Path, length: int) -> defaultdict[str, float]:
+    """Percent of the operators' time, by onnxruntime's own profile of a thread."""
+    with TemporaryDirectory() as folder:
+        profiled = session(path, enable_profiling=True, profile_file_prefix=f"{folder}/profile")
+        ids = _ids(max(1, BATCH_TOKENS // length), length)
+        for _ in range(RUNS):
+            profiled.run(None, {profiled.get_inputs()[0].name: ids})
+        events = json.loads(Path(profiled.end_profiling()).read_text(encoding="utf-8"))
+    spent: defaultdict[str, float] = defaultdict(float)
+    for event in events:
+        if event["name"].endswith("_kernel_time"):
+            spent[event["args"]["op_name"]] += event["dur"]
+    total = sum(spent.values()) / 100
+    return defaultdict(float, {name: microseconds / total for name, microseconds in spent.items()})
 
 
 def with_session(classifier: Classifier, other: Any) -> Any:
@@ -87,7 +121,14 @@ def with_batches(classifier: Classifier, tokens: int) -> Any:
 
 def markdown(result: Mapping[str, Any]) -> str:
     """The tables with what they were measured on."""
-    lines = ["# What else the engine could do", "", f"`{result['command']}`", "", result["texts"], ""]
+    lines = [
+        "# What else the engine could do, and where the time goes",
+        "",
+        f"`{result['command']}`",
+        "",
+        result["texts"],
+        "",
+    ]
     for title, rows in result["tables"].items():
         columns = list(next(iter(rows.values())))
         body = [[way, *(f"{rows[way][column]:,.{2 if 'ms' in title else 0}f}" for column in columns)] for way in rows]
@@ -123,9 +164,15 @@ def main(bundle: Path, data: Path, unlabelled: Path, output: Path) -> None:
             "Tokens in a batch: texts/s": rates(classifier, workloads, sizes),
             "Sessions: texts/s in bulk": rates(classifier, workloads, others),
             "Sessions: one text by its tokens, ms": latencies(sessions, lengths),
+            "Operators: percent of a run of 512 tokens in texts of": shares(path, PROFILED),
         },
     }
     ledger.write(result, output, markdown(result))
+
+
+def _ids(texts: int, length: int) -> NDArray[np.int64]:
+    """Any words of a vocabulary of some 30,000."""
+    return np.random.default_rng(length).integers(1000, 20000, (texts, length))
 
 
 def _bare(data: Dataset, bundle: Bundle) -> Dataset:

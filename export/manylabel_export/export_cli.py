@@ -76,15 +76,18 @@ from manylabel_export.workbench import needs_workbench
 def export(**options: Any) -> None:
     """Turn RUN, or any multi-label checkpoint of Hugging Face, into a bundle with proved answers.
 
-    A variant beyond --max-f1-drop or --max-flips keeps in fp32 what does most harm; where that is not enough, it is
-    left out, and the exit code is 3.
+    A variant beyond --max-f1-drop or --max-flips, or off on one of the bundle's probes, keeps in fp32 what does most
+    harm; where that is not enough, it is left out, and the exit code is 3.
     """
     from manylabel.folders import check_free
     from manylabel_export.exporting import export as run_export
+    from manylabel_export.shortage import explained
 
     goals = goals_of(options)
     check_free(options["output"], force=options["force"])
-    with _told():
+    short = "while the bundle was made. Make some free, or name fewer variants with --precision."
+    kept = "Nothing was written; the same command begins anew."
+    with _told(), explained(options["output"], "the bundle", short=short, kept=lambda: kept):
         bundle = run_export(
             options["run"],
             options["output"],
@@ -108,8 +111,8 @@ def export(**options: Any) -> None:
     click.echo(f'{bundle.path} is ready: manylabel predict {bundle.path} "a text"', err=options["as_json"])
     if refused := bundle.manifest.certificate.refused:
         raise BudgetExceeded(
-            f"{bundle.path} is written without {' and '.join(refused)}, which would be beyond the budget. Allow more "
-            "with --max-f1-drop or --max-flips, or name what you need with --precision."
+            f"{bundle.path} is written without {' and '.join(refused)}, for the reason above. Allow more with "
+            "--max-f1-drop or --max-flips, or name what you need with --precision."
         )
 
 

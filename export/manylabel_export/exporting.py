@@ -65,9 +65,9 @@ def export(
             other checkpoints.
         goals: What thresholds are chosen for. None: what the run's were; F1 without a run.
         calibration: For a checkpoint that was trained elsewhere; a run was calibrated when it was trained.
-        budget: What a variant may differ by from PyTorch on the validation texts. One that is beyond it keeps in fp32
-            what does most harm; where that is not enough it is left out, and the bundle's certificate says why.
-            None: anything goes.
+        budget: What a variant may differ by from PyTorch on the validation texts. One that is beyond it, or answers a
+            probe wrongly, keeps in fp32 what does most harm; where that is not enough it is left out, and the bundle's
+            certificate says why. None: the probes alone.
         corpus: Texts whose pieces the vocabulary is trimmed to; empty leaves it whole.
         single_file: Write a graph that takes text, too.
         limit: Bytes of weights that a graph may hold; beyond, a file beside it has them.
@@ -96,7 +96,7 @@ def export(
         trimmed.expected if trimmed else checkpoint.predict_proba(subject.model, subject.reader, subject.texts)
     )
     chosen = _chosen(probabilities, subject)
-    judge = Judge(subject, encodings, Answers(probabilities, chosen.thresholds), limit)
+    judge = Judge(subject, encodings, Answers(probabilities, chosen.thresholds), _probes(subject), limit)
     allowed = None if subject.targets is None else budget  # half a dozen probes are no evidence
     made = make_variants(judge, engine, precisions, allowed)
     files = {**made.files, **score_reference(subject, probabilities, chosen.thresholds)}
@@ -104,7 +104,7 @@ def export(
         content, said = whole.make(made.best, judge)
         files |= content
         subject = replace(subject, source={**subject.source, "single_file": said})
-    manifest = _manifest(subject, made, chosen, engine)
+    manifest = _manifest(subject, made, chosen, judge.probes, engine)
     return write_bundle(
         Path(output),
         manifest,
@@ -138,7 +138,7 @@ def _chosen(probabilities: Scores, subject: Subject) -> Chosen:
     return chosen
 
 
-def _manifest(subject: Subject, made: Made, chosen: Chosen, engine: str) -> Manifest:
+def _manifest(subject: Subject, made: Made, chosen: Chosen, probes: Sequence[Probe], engine: str) -> Manifest:
     prefix, suffix = checkpoint.special_tokens(subject.tokenizer)
     return Manifest(
         format_version=FORMAT_VERSION,
@@ -147,7 +147,7 @@ def _manifest(subject: Subject, made: Made, chosen: Chosen, engine: str) -> Mani
         long_text=long_text_for(subject.reader.max_length, subject.policy),
         special_tokens=SpecialTokens(tuple(prefix), tuple(suffix)),
         variants=made.variants,
-        probes=_probes(subject),
+        probes=tuple(probes),
         thresholds_tuned=subject.targets is not None,
         source={
             **subject.source,

@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manylabel.batching import score
-from manylabel.bundle import FP32, WEIGHTS, Rescue, Variant
+from manylabel.bundle import FP32, WEIGHTS, Probe, Rescue, Variant
 from manylabel.certificate import Parity
 from manylabel.certifying.comparing import Answers, compare, scored_alone
 from manylabel.cores import available_cores
+from manylabel.probing import wrong_answer
 from manylabel.session import Session
 from manylabel.tokenization import Encoding
 from manylabel_export import parity
@@ -33,6 +34,7 @@ class Judged:
         thresholds: Those by which it decides as PyTorch, shape `(n_labels,)`.
         parity: Its answers beside PyTorch's.
         unmet: By label, which guarantee its scores do not bear out.
+        wrong: What it answers to a probe that is too far off, as a sentence without its subject; "" where nothing is.
         rescue: What was done to bring it within its budget.
     """
 
@@ -41,6 +43,7 @@ class Judged:
     thresholds: Scores
     parity: Parity
     unmet: Mapping[str, str] = field(default_factory=dict)
+    wrong: str = ""
     rescue: Rescue | None = None
 
     @property
@@ -75,16 +78,24 @@ class Judge:
         subject: What is exported.
         encodings: Its texts.
         expected: What PyTorch says of them.
+        probes: The bundle's probes, with what PyTorch says of them.
         limit: Bytes of weights that a graph may hold.
     """
 
     def __init__(
-        self, subject: Subject, encodings: Sequence[Encoding], expected: Answers, limit: int = MAX_BYTES
+        self,
+        subject: Subject,
+        encodings: Sequence[Encoding],
+        expected: Answers,
+        probes: Sequence[Probe],
+        limit: int = MAX_BYTES,
     ) -> None:
         self.subject = subject
         self.encodings = encodings
         self.expected = expected
+        self.probes = probes
         self.limit = limit
+        self._probing = subject.reader.encode([probe.text for probe in probes])
 
     def judge(self, made: Graph) -> Judged:
         """Run a graph on all texts.
@@ -106,7 +117,8 @@ class Judge:
         compared = compare(
             self.expected, Answers(found, thresholds), subject.labels, alone=alone, targets=_judged_by(subject)
         )
-        return Judged(made, content, thresholds, compared, unmet)
+        wrong = wrong_answer(self.probes, subject.labels, scores_of(session, self._probing), made.precision)
+        return Judged(made, content, thresholds, compared, unmet, wrong)
 
 
 def open_graph(content: Packed, precision: str) -> Session:

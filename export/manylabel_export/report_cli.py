@@ -1,5 +1,6 @@
 """`manylabel report`. Light to import: PyTorch is loaded when the command runs."""
 
+import json
 from pathlib import Path
 
 import click
@@ -9,11 +10,13 @@ from manylabel_export.workbench import needs_workbench
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @needs_workbench
-def report(run: Path) -> None:
+def report(run: Path, as_json: bool) -> None:
     """Write RUN's report.html anew, with the rows to review where manylabel review-labels has run."""
     from manylabel_export.reviewing.table import read_review
     from manylabel_export.training import read_run
     from manylabel_export.training.reporting import write_report
 
-    click.echo(f"{write_report(run, read_run(run), read_review(run))} is ready: open it in a browser")
+    page = write_report(run, read_run(run), read_review(run))
+    click.echo(json.dumps({"report": str(page)}) if as_json else f"{page} is ready: open it in a browser")

@@ -16,6 +16,7 @@ from manylabel.bundle import Rescue
 from manylabel.certificate import Budget
 from manylabel.errors import BudgetExceeded, NonFiniteScore
 from manylabel_export.graph import Graph, pack
+from manylabel_export.graph.fusion import CPU
 from manylabel_export.judging import Judge, Judged, open_graph, scores_of
 
 RUNS = 48
@@ -39,29 +40,27 @@ def within_budget(made: Graph, judge: Judge, budget: Budget | None) -> Judged:
     Args:
         made: Not the fp32 graph.
         judge: The texts.
-        budget: None: anything goes.
+        budget: None: there are the probes alone.
 
     Raises:
-        BudgetExceeded: It is beyond its budget, and cannot be rescued.
-        NonFiniteScore: There is no budget, and it gives a probability that is no number.
+        BudgetExceeded: It is beyond its budget, answers a probe wrongly or gives a probability that is no number, and
+            cannot be rescued.
     """
-    if budget is None:
-        return judge.judge(made)
+    budget = budget or Budget(None, None)
     plain, reason = _attempt(made, judge, budget)
     if plain is not None and not reason:
         return plain
-    if not made.products:
-        raise BudgetExceeded(f"{reason}. Nothing of {made.precision} can be left in fp32.")
     logger.info("%s is beyond its budget: %s", made.precision, reason)
     sample = _sample(judge)
     ranking = rank(list(made.products), lambda names: _error(made, names, sample))
     rescued, kept = _fewest(made, ranking, judge, budget)
-    slowdown = _time(rescued.made, sample) / _time(made, sample)
+    slowdown = _time(rescued.made, sample) / _time(made, sample) if made.provider == CPU else None
+    rescue = Rescue(reason, tuple(kept), len(ranking), slowdown)
     logger.info(
-        "%s is within its budget with %d of %d products in fp32, and takes %.2f times as long: %s",
-        made.precision, len(kept), len(ranking), slowdown, ", ".join(kept),
+        "%s is within its budget with %d of %d products in fp32, and %s: %s",
+        made.precision, len(kept), len(ranking), rescue.cost, ", ".join(kept),
     )  # fmt: skip
-    return replace(rescued, rescue=Rescue(reason, tuple(kept), len(ranking), slowdown))
+    return replace(rescued, rescue=rescue)
 
 
 def rank(products: Sequence[str], error: Callable[[Collection[str]], float], *, runs: int = RUNS) -> list[str]:
@@ -136,16 +135,21 @@ def _attempt(made: Graph, judge: Judge, budget: Budget) -> tuple[Judged | None, 
         judged = judge.judge(made)
     except NonFiniteScore as exc:
         return None, str(exc)
-    return judged, budget.excess(judged.parity)
+    return judged, "; ".join(filter(None, (budget.excess(judged.parity), judged.wrong and f"it {judged.wrong}")))
 
 
 def _sample(judge: Judge) -> Judge:
-    """The judge of a few texts, drawn at random until they are enough."""
+    """The judge of a few texts, drawn at random until they are enough, and of the probes."""
     order = np.random.default_rng(0).permutation(len(judge.encodings))
     tokens = np.cumsum([sum(len(window) for window in judge.encodings[row].windows) for row in order])
     rows = order[: max(SAMPLE_TEXTS, int((tokens <= SAMPLE_TOKENS).sum()))]
-    expected = replace(judge.expected, probabilities=judge.expected.probabilities[rows])
-    return Judge(judge.subject, [judge.encodings[row] for row in rows], expected)
+    probed = [[probe.probabilities[label] for label in judge.subject.labels] for probe in judge.probes]
+    return Judge(
+        judge.subject,
+        [*(judge.encodings[row] for row in rows), *judge.subject.reader.encode([each.text for each in judge.probes])],
+        replace(judge.expected, probabilities=np.concatenate([judge.expected.probabilities[rows], probed])),
+        judge.probes,
+    )
 
 
 def _error(made: Graph, names: Collection[str], sample: Judge) -> float:

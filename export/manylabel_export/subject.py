@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from manylabel.errors import CheckpointError, InputError
+from manylabel.nearest import near_path
 from manylabel.tokenization import Policy, Tokenizer
 from manylabel_export import checkpoint
 from manylabel_export.aside import ASIDE, require_enough, set_aside
@@ -170,6 +171,8 @@ def _with_aside(rows: Dataset, goals: Goals) -> Dataset:
 
 def _require_multi_label(folder: Path) -> None:
     """Refuse what a sigmoid would be wrong for."""
+    if not folder.exists():
+        raise CheckpointError(f"there is no folder {folder}.{near_path(folder)}")
     if not (folder / "config.json").is_file():
         raise CheckpointError(
             f"{folder} is no checkpoint: it has no config.json. "

@@ -1,5 +1,6 @@
 """`manylabel train`. Light to import: PyTorch is loaded when the command runs."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -116,13 +117,13 @@ DEFAULT_MODEL = "all-MiniLM-L6-v2"  # checkpoint.DEFAULT_MODEL, which is not imp
 )
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
 @click.option("--force", is_flag=True, help="Replace an existing output.")
+@click.option("--json", "as_json", is_flag=True, help="Print the run's metrics and thresholds as one JSON document.")
 @interruptible
 @needs_workbench
 def train(**options: Any) -> None:
     """Fine-tune on DATA (CSV, TSV, JSONL or Parquet) a classifier that gives every label that applies."""
     from manylabel_export.goals import Goals
     from manylabel_export.training import train as run_training
-    from manylabel_export.training.trials import table
 
     if options["model"] and options["start_from"]:
         raise click.UsageError("--model and --from exclude each other: --from carries a head over, --model starts one.")
@@ -144,6 +145,17 @@ def train(**options: Any) -> None:
         drop_leaked=options["drop_leaked"],
         search=search,
     )
+    if options["as_json"]:
+        thresholds = dict(zip(run.labels, run.thresholds, strict=True))
+        click.echo(json.dumps({"run": str(options["output"]), "thresholds": thresholds, "metrics": run.metrics}))
+        return
+    _report(run, options["output"])
+
+
+def _report(run: Any, output: Path) -> None:
+    """What came of a training, for a reader."""
+    from manylabel_export.training.trials import table
+
     _report_origin(run.details["origin"])
     if "search" in run.details:
         click.echo(table(run.details["search"]))
@@ -154,7 +166,7 @@ def train(**options: Any) -> None:
             f"{split} ({figures['texts']:,} texts): {_f1(figures['tuned'])} with tuned thresholds, "
             f"{_f1(figures['at_half'])} at 0.5"
         )
-    click.echo(f"{options['output']} is ready: manylabel export {options['output']} --output BUNDLE")
+    click.echo(f"{output} is ready: manylabel export {output} --output BUNDLE")
 
 
 def _recipe(options: dict[str, Any]) -> Any:

@@ -46,7 +46,7 @@ def make_variants(judge: Judge, engine: str, precisions: Sequence[str], budget: 
         judge: The model and its texts.
         engine: What traces.
         precisions: The variants to write.
-        budget: What the others may differ by; None: anything goes.
+        budget: What the others may differ by on validation texts; None: there it goes by probes alone.
 
     Raises:
         BudgetExceeded: All are beyond it.
@@ -79,18 +79,16 @@ def make_variants(judge: Judge, engine: str, precisions: Sequence[str], budget: 
 
 
 def _to_fit(judge: Judge) -> list[Ids]:
-    """Token ids that int8 is fitted to: of validation texts, and of the probes; none where there are only these.
+    """Token ids of the validation texts that int8 is fitted to; none where there are only probes.
 
-    The probes are in two languages and hold what validation texts may lack. Texts set aside to prove guarantees by are
-    left out: nothing may be chosen by them.
+    Texts set aside to prove guarantees by are left out: nothing may be chosen by them.
     """
     if judge.subject.targets is None:
         return []
     rows = np.random.default_rng(0).permutation(np.flatnonzero(~judge.subject.aside))
     windows = [window for row in rows for window in judge.encodings[row].windows]
     enough = int((np.cumsum([len(window) for window in windows]) <= FITTED_TOKENS).sum())
-    probes = [window for encoding in judge.subject.reader.encode(judge.subject.probes) for window in encoding.windows]
-    return [ids for _, ids in batches([*windows[: max(enough, 1)], *probes])]
+    return [ids for _, ids in batches(windows[: max(enough, 1)])]
 
 
 def _certificate(

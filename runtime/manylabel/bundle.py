@@ -32,6 +32,7 @@ from manylabel.manifest import (
     Variant,
     read_manifest,
 )
+from manylabel.nearest import near_path
 from manylabel.sealed import sealed
 
 __all__ = [
@@ -56,6 +57,8 @@ WEIGHTS = "_data"
 """Behind a graph's name: the file of its weights, where they are too large for the graph (beyond 2 GiB)."""
 
 CARD = "README.md"
+
+_MAKE = " Make one with manylabel export."
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ class Bundle:
             path, reference = fetch(reference)
         path = Path(path)
         if not os.path.isdir(path):  # Path.is_dir raises where a name is too long to exist
-            raise InputError(f"there is no bundle at {path}: no such folder. Make one with manylabel export.")
+            raise InputError(f"there is no bundle at {path}: no such folder.{near_path(path) or _MAKE}")
         if not os.path.lexists(path / MANIFEST):
             raise BundleError(f"{path} is no bundle: it has no {MANIFEST}. Make one with manylabel export.")
         manifest, found = read_manifest(_read_regular(path / MANIFEST), where=str(path / MANIFEST))

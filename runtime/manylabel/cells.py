@@ -2,9 +2,9 @@
 
 import unicodedata
 from collections.abc import Sequence
-from difflib import get_close_matches
 
 from manylabel.errors import DataError, UnknownLabel
+from manylabel.nearest import nearest
 
 SPLITS = {
     "train": "train",
@@ -73,8 +73,8 @@ def check_labels(labels: Sequence[str]) -> None:
 
 def unknown_label(label: str, labels: Sequence[str], where: str) -> UnknownLabel:
     """What to raise for a label that is not among those that may occur; `where` says where it stood."""
-    close = get_close_matches(label, labels, n=1)
-    hint = f"Did you mean {close[0]!r}?" if close else f"It is none of {listed(labels)}."
+    close = nearest(label, labels)
+    hint = f"Did you mean {close!r}?" if close else f"It is none of {listed(labels)}."
     return UnknownLabel(f"{where}: label {label!r} is not in the given set of {len(labels)}. {hint}")
 
 

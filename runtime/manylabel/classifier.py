@@ -5,27 +5,29 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from manylabel.alone import MOST_THREADS, Alone, Run
 from manylabel.answers import Answers
 from manylabel.batching import Ids, Map, Scores, score
-from manylabel.bundle import TOKENIZER, Bundle
+from manylabel.bundle import TOKENIZER, Bundle, Variant
 from manylabel.decisions import Prediction, Thresholds, column_of, decide, ranked, resolve_thresholds
 from manylabel.errors import BundleError, InputError, InvalidText
 from manylabel.explaining import Explanation, Reading, Steps, explain
+from manylabel.frames import Frame
 from manylabel.plan import Setting, settle
+from manylabel.probing import wrong_answer
 from manylabel.session import Device, Session, resolve_device
 from manylabel.signing import open_signed
-from manylabel.streaming import stream
+from manylabel.streaming import Hands, stream
 from manylabel.tokenization import Encoding, Outcome, Tokenizer, as_texts
 from manylabel.variants import Precision
 
-PROBE_TOLERANCE = {"fp32": 1e-3, "fp16": 2e-2, "int8": 1e-1}
-"""How far a probe's probability may lie from PyTorch's: wide enough for another machine's rounding, and for what a
-precision costs (measured per bundle in its parity figures), far below what a wrong tokenizer or shuffled labels do."""
+if TYPE_CHECKING:
+    import pyarrow
 
 logger = logging.getLogger("manylabel")
 
@@ -55,29 +57,23 @@ class Classifier:
     """
 
     def __init__(self, bundle: Bundle, setting: Setting, options: Options) -> None:
-        manifest = bundle.manifest
-        variant = bundle.variants[setting.precision]
-        self._tokenizer = Tokenizer(
-            bundle.read(TOKENIZER),
-            prefix=manifest.special_tokens.prefix,
-            suffix=manifest.special_tokens.suffix,
-            max_length=manifest.max_length,
-            long_text=manifest.long_text,
-        )
+        variant, threads = bundle.variants[setting.precision], setting.threads
         device = resolve_device(options.device)
-        with bundle.loadable(variant.file) as model:
-            self._session = Session(
-                model,
-                device=device,
-                optimized=variant.precision != "fp32",
-                weights={name: bundle.read(name) for name in bundle.weights_of(variant)},
-            )
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="manylabel")
+        tokenizer = Hands(self._pool).submit(_tokenizer, bundle)  # beside the session: 15 ms of a start
+        self._session = _open(bundle, variant, device)
+        self._tokenizer = tokenizer.result()
         if self._session.num_labels != len(bundle.labels):
             raise BundleError(
                 f"{variant.file} gives {self._session.num_labels} columns, and the manifest names {len(bundle.labels)} "
                 "labels. The bundle's parts do not belong together; fetch it anew."
             )
-        self._pool = ThreadPoolExecutor(setting.threads, thread_name_prefix="manylabel")
+        self._run_alone: Run = self._session.run
+        if device == "cpu" and threads > 1:
+            wide = min(threads, MOST_THREADS)
+            self._run_alone = Alone(
+                self._session.run, lambda: _open(bundle, variant, device, threads=wide).run, self._pool
+            ).run
         self._options = options
         self._setting = setting
         self.bundle = bundle
@@ -270,6 +266,7 @@ class Classifier:
             first_row=first_row,
             tokenise=self._tokenise,
             run=self._session.run,
+            run_alone=self._run_alone,
             n_labels=len(self.bundle.labels),
             max_tokens=self._setting.batch_tokens,
             threads=self._pool,
@@ -277,13 +274,13 @@ class Classifier:
 
     def predict_frame(
         self,
-        frame: Any,
+        frame: Frame,
         column: str = "text",
         *,
         thresholds: Thresholds | None = None,
         probabilities: Literal["columns", "list", "none"] = "columns",
         prefix: str = "",
-    ) -> Any:
+    ) -> "pyarrow.Table":
         """Answers beside a frame's own columns: those that `manylabel score` adds to a file.
 
         Args:
@@ -389,16 +386,12 @@ class Classifier:
             BundleError: An answer is too far off.
         """
         probes = self.bundle.manifest.probes
-        probabilities = self.predict_proba([probe.text for probe in probes])
-        for probe, row in zip(probes, probabilities, strict=True):
-            for label, found in zip(self.bundle.labels, row.tolist(), strict=True):
-                expected = probe.probabilities[label]
-                if abs(found - expected) > PROBE_TOLERANCE[self.precision]:
-                    raise BundleError(
-                        f"{self.variant.file} gives {found:.4f} for {label!r} where PyTorch gave {expected:.4f} "
-                        f"(text {probe.text[:40]!r}). The bundle's parts do not belong together, or this machine "
-                        "computes wrongly."
-                    )
+        found = self.predict_proba([probe.text for probe in probes])
+        if said := wrong_answer(probes, self.bundle.labels, found, self.precision):
+            raise BundleError(
+                f"{self.variant.file} {said}. The bundle's parts do not belong together, or this machine computes "
+                "wrongly."
+            )
 
     def _checked(self, texts: Iterable[object]) -> Iterator[Answers]:
         for answers in self.answers(texts):
@@ -417,6 +410,28 @@ class Classifier:
 
     def _tokenise(self, texts: Sequence[object], first_row: int) -> list[Outcome]:
         return self._tokenizer.try_encode(texts, first_row=first_row)
+
+
+def _tokenizer(bundle: Bundle) -> Tokenizer:
+    manifest = bundle.manifest
+    return Tokenizer(
+        bundle.read(TOKENIZER),
+        prefix=manifest.special_tokens.prefix,
+        suffix=manifest.special_tokens.suffix,
+        max_length=manifest.max_length,
+        long_text=manifest.long_text,
+    )
+
+
+def _open(bundle: Bundle, variant: Variant, device: Literal["cpu", "cuda"], *, threads: int = 1) -> Session:
+    with bundle.loadable(variant.file) as model:
+        return Session(
+            model,
+            device=device,
+            optimized=variant.precision != "fp32",
+            weights={name: bundle.read(name) for name in bundle.weights_of(variant)},
+            threads=threads,
+        )
 
 
 def _reload(origin: str, options: Options) -> Classifier:

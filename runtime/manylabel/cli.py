@@ -2,9 +2,10 @@
 
 import errno
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from difflib import get_close_matches
+from contextlib import suppress
 from importlib.metadata import EntryPoint, entry_points
 from itertools import islice
 from pathlib import Path
@@ -13,12 +14,15 @@ from typing import Any
 import click
 
 from manylabel import __version__
+from manylabel.beginning import next_commands
 from manylabel.bundle import Bundle
 from manylabel.classifier import Classifier
 from manylabel.decisions import column_of
-from manylabel.errors import InputError, InvalidText, ManylabelError, MissingDependency
+from manylabel.errors import InputError, InvalidText, ManylabelError, MissingDependency, OutOfMemory
+from manylabel.nearest import nearest
 from manylabel.plan import find_plan
 from manylabel.session import Device, resolve_device
+from manylabel.shortage import FULL
 from manylabel.signing import open_signed
 from manylabel.signing import sign as write_signature
 from manylabel.terminal import describe, json_line, read_arguments, read_lines, table, write_utf8
@@ -27,6 +31,7 @@ from manylabel.variants import Precision, choose_variant, variants_for
 GROUP = "manylabel.commands"
 CHUNK = 256
 """Lines of standard input that are answered together; those typed on a terminal are answered one by one."""
+MEMORY = "Free some, raise the limit (ulimit -v, or the container's), or give fewer --threads."
 
 
 class _Commands(click.Group):
@@ -45,9 +50,9 @@ class _Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """As click does, but that a name close to one of any root's is told."""
         known = self.list_commands(ctx)
-        close = [] if args[0] in known else get_close_matches(args[0], known, n=1)
+        close = "" if args[0] in known else nearest(args[0], known)
         if close and not ctx.resilient_parsing:
-            ctx.fail(f"No such command {args[0]!r}. Did you mean {close[0]!r}?")
+            ctx.fail(f"No such command {args[0]!r}. Did you mean {close!r}?")
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -60,8 +65,29 @@ class _Commands(click.Group):
         except OSError as exc:
             if exc.errno == errno.EPIPE:  # the reader of our output has gone; click ends quietly
                 raise
-            click.echo(f"{type(exc).__name__}: {exc}", err=True)
+            click.echo(_said(exc), err=True)
+            _drop_unwritten()
             ctx.exit(InputError.exit_code)
+        except MemoryError as exc:
+            click.echo(f"OutOfMemory: memory ran out ({exc or 'no more was granted'}). {MEMORY}", err=True)
+            ctx.exit(OutOfMemory.exit_code)
+
+
+def _said(exc: OSError) -> str:
+    """The system's refusal in a line, with the next step where it is known."""
+    where = exc.filename or "the output"
+    if exc.errno in FULL:
+        return f"CannotWrite: {where} has no room left ({exc.strerror}). Make room there, or write elsewhere."
+    return f"{type(exc).__name__}: {exc}"
+
+
+def _drop_unwritten() -> None:
+    """Keep Python from trying once more, at its end, to write what standard output could not take."""
+    with suppress(OSError, ValueError, AttributeError):  # closed, or not of a system's kind
+        sys.stdout.flush()
+        return
+    with suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _load(point: EntryPoint) -> click.Command:
@@ -91,7 +117,6 @@ def _raise(exc: Exception) -> None:
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"]},
     invoke_without_command=True,
-    epilog="New here? manylabel doctor says whether this machine can answer, and what to type next.",
 )
 @click.version_option(__version__, prog_name="manylabel")
 @click.pass_context
@@ -102,7 +127,13 @@ def main(ctx: click.Context) -> None:
     that fails verification, 4 for too many bad rows, 130 and 143 where a command was stopped by Ctrl-C or SIGTERM.
     """
     if ctx.invoked_subcommand is None:
+        write_utf8()
         click.echo(ctx.get_help())
+        steps = list(next_commands(Path()))
+        width = max(len(command) for command, _ in steps)
+        click.echo("\nNext:")
+        for command, purpose in steps:
+            click.echo(f"  {command:<{width}}  {purpose}")
 
 
 def loading_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -226,9 +257,12 @@ def verify(
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--key", type=click.Path(path_type=Path), required=True, help="A private elliptic key, in PEM.")
 @click.option("--password", envvar="MANYLABEL_KEY_PASSWORD", help="Of the key.  [env: MANYLABEL_KEY_PASSWORD]")
-def sign(bundle: Path, key: Path, password: str | None) -> None:
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+def sign(bundle: Path, key: Path, password: str | None, as_json: bool) -> None:
     """Sign BUNDLE by OpenSSF model signing, into BUNDLE.sig beside it."""
-    click.echo(f"signed: {write_signature(Bundle.open(bundle), key, password=password)}")
+    opened = Bundle.open(bundle)
+    path = write_signature(opened, key, password=password)
+    click.echo(json.dumps({"signature": str(path), "digest": opened.digest}) if as_json else f"signed: {path}")
 
 
 def read_thresholds(given: Sequence[str], labels: Sequence[str]) -> dict[str, float]:

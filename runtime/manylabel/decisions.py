@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from numbers import Real
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from manylabel.errors import InputError, UnknownLabel
+from manylabel.nearest import nearest
 
 Thresholds = float | Mapping[str, float] | Sequence[float] | NDArray[np.floating]
 
@@ -80,8 +80,8 @@ def column_of(label: str, labels: Sequence[str]) -> int:
     """
     if label in labels:
         return labels.index(label)
-    close = get_close_matches(str(label), labels, n=1)
-    hint = f"Did you mean {close[0]!r}?" if close else f"The labels are {', '.join(labels)}."
+    close = nearest(str(label), labels)
+    hint = f"Did you mean {close!r}?" if close else f"The labels are {', '.join(labels)}."
     raise UnknownLabel(f"there is no label {label!r}. {hint}")
 
 

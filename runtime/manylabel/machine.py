@@ -1,9 +1,7 @@
 """What a figure was measured on."""
 
-import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from manylabel.cores import available_cores
@@ -60,6 +58,8 @@ def this_machine(cpuinfo: Path = CPUINFO) -> Machine:
     Args:
         cpuinfo: Where Linux tells of its processors.
     """
+    import platform  # here: an answer asks for none of it
+
     text = cpuinfo.read_text(encoding="utf-8", errors="replace") if cpuinfo.exists() else ""
     pairs = (line.split(":", 1) for line in text.splitlines() if ":" in line)
     fields = {key.strip(): value.strip() for key, value in pairs}
@@ -75,6 +75,8 @@ def this_machine(cpuinfo: Path = CPUINFO) -> Machine:
 
 
 def _version(name: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version  # a tenth of a start
+
     try:
         return version(name)
     except PackageNotFoundError:

@@ -38,13 +38,19 @@ class Rescue:
         reason: What was beyond it.
         kept: The products that were left in fp32, the most harmful first.
         products: How many there are.
-        slowdown: How many times as long it takes for it, measured on a few of the texts.
+        slowdown: How many times as long it takes for it, measured on a few of the texts; None where its device was not
+            at hand.
     """
 
     reason: str
     kept: tuple[str, ...]
     products: int
-    slowdown: float
+    slowdown: float | None
+
+    @property
+    def cost(self) -> str:
+        """The time that it takes for it, in words."""
+        return "its speed was not measured" if self.slowdown is None else f"it takes {self.slowdown:.2f} times as long"
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from manylabel.errors import DataError, MissingDependency
+from manylabel.nearest import near_path
 
 Row = Mapping[str, Any]
 Located = tuple[str, Row]
@@ -34,7 +35,7 @@ def read_rows(path: Path) -> list[Located]:
     except UnicodeDecodeError as exc:
         raise DataError(f"{path}, line {_first_bad_line(path)}: not UTF-8. Save the file as UTF-8.") from exc
     except OSError as exc:
-        raise DataError(f"{path} cannot be read: {exc.strerror or exc}.") from exc
+        raise DataError(f"{path} cannot be read: {exc.strerror or exc}.{near_path(path)}") from exc
     if not rows:
         raise DataError(f"{path} holds no rows. It needs at least one labelled text.")
     return rows

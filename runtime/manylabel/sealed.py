@@ -48,7 +48,9 @@ def sealed(descriptor: int) -> Iterator[Sealed]:
         with open(memory, "wb", buffering=0, closefd=False) as copy:
             while chunk := os.read(descriptor, CHUNK):
                 digest.update(chunk)
-                size += copy.write(chunk)
+                size += len(chunk)
+                if copy.write(chunk) != len(chunk):  # as far as a limit on the size of files allows
+                    raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
         fcntl.fcntl(memory, fcntl.F_ADD_SEALS, sum(getattr(fcntl, name) for name in SEALS))
         yield Sealed(f"/proc/self/fd/{memory}", size, digest.hexdigest())
     finally:

@@ -15,6 +15,7 @@ from typing import Any
 from manylabel.bundle import MANIFEST, Bundle
 from manylabel.errors import InputError, MissingDependency, SignatureInvalid
 from manylabel.hub.fetching import fetch_signature
+from manylabel.nearest import near_path
 
 
 def signature_of(bundle: Path) -> Path:
@@ -98,7 +99,7 @@ def _sentences(key: Path, expected: str) -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        raise InputError(f"the key {key} cannot be read: {exc.strerror}.") from exc
+        raise InputError(f"the key {key} cannot be read: {exc.strerror}.{near_path(key)}") from exc
     except (ValueError, TypeError) as exc:  # what cryptography raises, the latter for a password
         raise InputError(f"{key} is not {expected}: {exc}") from exc
 

@@ -41,6 +41,7 @@ def stream(
     *,
     tokenise: Callable[[Sequence[object], int], list[Outcome]],
     run: Callable[[Ids], Scores],
+    run_alone: Callable[[Ids], Scores],
     n_labels: int,
     threads: Executor,
     max_tokens: int = BATCH_TOKENS,
@@ -55,14 +56,15 @@ def stream(
         texts: What should be texts; one that is none has its error in the answers.
         tokenise: From texts and the first one's number to what becomes of each. Called on any thread.
         run: Ids of shape `(batch, n)` to probabilities of shape `(batch, n_labels)`. Called on any thread.
+        run_alone: The same for a text that comes alone, in one window. Called on the caller's thread.
         n_labels: Columns of the probabilities.
         first_row: The number by which an error calls the first text.
         max_tokens: Tokens in a batch at most; a longer window goes alone.
         threads: Where both are called; on the caller's thread where it takes no work.
     """
-    hands = _Hands(threads)
+    hands = Hands(threads)
     if isinstance(texts, Sequence) and len(texts) == 1:
-        yield _alone(texts[0], first_row, tokenise, run, hands, n_labels, max_tokens)
+        yield _alone(texts[0], first_row, tokenise, run, run_alone, hands, n_labels, max_tokens)
         return
     tokenised: deque[_Tokenised] = deque()
     running: deque[_Running] = deque()
@@ -107,7 +109,8 @@ def _alone(
     row: int,
     tokenise: Callable[[Sequence[object], int], list[Outcome]],
     run: Callable[[Ids], Scores],
-    hands: "_Hands",
+    run_alone: Callable[[Ids], Scores],
+    hands: "Hands",
     n_labels: int,
     max_tokens: int,
 ) -> Answers:
@@ -116,14 +119,14 @@ def _alone(
     if not isinstance(outcome, Encoding) or len(outcome.windows) > 1:
         return _Running.start([outcome], run, hands, max_tokens).answers(n_labels)
     return Answers(
-        probabilities=run(outcome.windows[0][np.newaxis]),
+        probabilities=run_alone(outcome.windows[0][np.newaxis]),
         n_tokens=np.array([outcome.n_tokens], dtype=np.int64),
         truncated=np.array([outcome.truncated], dtype=np.bool_),
         errors={},
     )
 
 
-class _Hands:
+class Hands:
     """Threads that work; from the first time that they are refused, the caller's own."""
 
     def __init__(self, threads: Executor) -> None:
@@ -131,6 +134,7 @@ class _Hands:
         self._refused = False
 
     def submit(self, function: Callable[..., Result], *arguments: Any) -> "Future[Result]":
+        """Call on another thread."""
         if not self._refused:
             try:
                 return self._threads.submit(function, *arguments)
@@ -161,7 +165,7 @@ class _Tokenised:
         window: Sequence[object],
         first_row: int,
         tokenise: Callable[[Sequence[object], int], list[Outcome]],
-        hands: _Hands,
+        hands: Hands,
     ) -> "_Tokenised":
         submit = hands.submit if len(window) > PIECE_TEXTS else hands.do
         starts = range(0, len(window), PIECE_TEXTS)
@@ -180,7 +184,7 @@ class _Running:
     scores: "list[Future[Scores]]"
 
     @classmethod
-    def start(cls, outcomes: list[Outcome], run: Callable[[Ids], Scores], hands: _Hands, max_tokens: int) -> "_Running":
+    def start(cls, outcomes: list[Outcome], run: Callable[[Ids], Scores], hands: Hands, max_tokens: int) -> "_Running":
         windows = [each.windows if isinstance(each, Encoding) else () for each in outcomes]
         work = Work.of(windows, max_tokens=max_tokens)
         submit = hands.submit if len(work.batches) > 1 else hands.do

@@ -88,8 +88,8 @@ def describe(bundle: Bundle) -> Iterator[str]:
         made = f"{variant.precision}: {variant.file}, {size:.1f} MB, for {', '.join(variant.providers)}."
         yield f"{made} {variant.note}".rstrip()
         if variant.rescue:
-            kept, all_, slowdown = variant.rescue.kept, variant.rescue.products, variant.rescue.slowdown
-            yield f"  {len(kept)} of {all_} products stay in fp32 ({slowdown:.2f} times as long): {', '.join(kept)}"
+            kept, all_, cost = variant.rescue.kept, variant.rescue.products, variant.rescue.cost
+            yield f"  {len(kept)} of {all_} products stay in fp32 ({cost}): {', '.join(kept)}"
     yield ""
     yield from describe_certificate(manifest.certificate)
     yield ""

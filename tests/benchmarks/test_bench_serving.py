@@ -145,14 +145,18 @@ def test_saturation_keeps_so_many_under_way() -> None:
     assert max(under_way) == 4
 
 
-def test_normal_again_means_for_good() -> None:
-    def bucket(second: int, latency: float, status: int = 200) -> Outcome:
-        return Outcome(10 + second + 0.5, 10 + second + 0.5, latency, status)
+def test_normal_again_means_as_before_for_three_seconds() -> None:
+    def bucket(begin: float, second: int, latency: float, status: int = 200) -> list[Outcome]:
+        return [Outcome(begin + second + n / 10, begin + second + n / 10, latency, status) for n in range(10)]
 
-    after = [bucket(0, 2.0), bucket(1, 0.01), bucket(2, 0.01, 429), bucket(3, 0.01), bucket(4, 0.01)]
-    assert _normal_after(after, 10, 0.1, 5) == 3.0
-    assert _normal_after(after[3:], 10, 0.1, 5) == 0.0
-    assert _normal_after([*after, bucket(4, 1.0)], 10, 0.1, 5) is None
+    before = bucket(0, 0, 0.05) + bucket(0, 1, 0.1)
+    slow, refused = bucket(10, 0, 2.0), bucket(10, 2, 0.01, 429)
+    rest = [outcome for second in range(3, 6) for outcome in bucket(10, second, 0.1)]
+    after = slow + bucket(10, 1, 0.01) + refused + rest
+    assert _normal_after(before, after, 10) == 3.0
+    assert _normal_after(before, [*after, *bucket(10, 6, 9.9)], 10) == 3.0
+    assert _normal_after(before, [*after, *bucket(10, 4, 0.11)], 10) is None
+    assert _normal_after(before, after[:-10], 10) is None
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +166,7 @@ def result(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict
     rows = [f'"{text}",{LABELS[n % len(LABELS)]},test' for n, text in enumerate(TEXTS)]
     (folder / "data.csv").write_text("\n".join(["text,labels,split", *rows]))
     command = [sys.executable, "-m", "manylabel_bench.serving", bundle, "--data", folder / "data.csv"]
-    command += ["--seconds", 0.6, "--rounds", 1, "--texts", 20, "--output", folder / "results"]
+    command += ["--seconds", 0.6, "--recovery", 0.6, "--rounds", 1, "--texts", 20, "--output", folder / "results"]
     done = subprocess.run([str(each) for each in command], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads((folder / "results" / "result.json").read_text()), (folder / "results" / "README.md").read_text()
@@ -177,6 +181,8 @@ def test_a_run_measures_speed_and_load_and_writes_them_down(result: tuple[dict[s
     assert load["steady"]["sent"] == load["steady"]["answered"] + load["steady"]["refused"] + load["steady"]["lost"]
     assert load["overload"]["rate"] == pytest.approx(2 * load["overload"]["capacity"]["before"])
     assert load["spike"]["live_ms"]["max"] > 0
+    assert load["overload"]["share"] == pytest.approx(load["overload"]["rounds"][0]["share"])
+    assert (len(load["slow_sockets"]["p99_ms"]["with"]), len(load["slow_sockets"]["control"])) == (2, 2)
     assert len(document["promises"]) == 11
     for each in document["promises"]:
         assert f"- [{'x' if each['held'] else ' '}] {each['promise']}: {each['found']}\n" in text

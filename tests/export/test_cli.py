@@ -57,6 +57,25 @@ def test_train_then_export(manylabel, encoder: Path, tmp_path: Path) -> None:  #
     assert exported.exit_code == 0, exported.output
     assert json.loads(exported.stdout)["texts"] == 60
     Bundle.open(tmp_path / "bundle").verify()
+    (tmp_path / "run" / "report.html").unlink()
+    reported = json.loads(manylabel("report", tmp_path / "run", "--json").stdout)
+    assert Path(reported["report"]).is_file()
+
+
+def test_a_training_is_told_in_json(manylabel, encoder: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    data = toy.write_csv(tmp_path / "data.csv", toy.dataset(200))
+    trained = manylabel("train", data, "-o", tmp_path / "run", "--model", encoder, *QUICK, "--json")
+    said, run = json.loads(trained.stdout), read_run(tmp_path / "run")
+    assert said["run"] == str(tmp_path / "run")
+    assert said["thresholds"] == dict(zip(run.labels, run.thresholds, strict=True))
+    assert said["metrics"] == run.metrics
+
+
+def test_a_folder_that_is_nearly_called_so_is_named(manylabel, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "run").mkdir()
+    meant = f"Did you mean '{tmp_path / 'run'}'?"
+    is_one_line(manylabel("export", tmp_path / "runn", "-o", tmp_path / "bundle"), "CheckpointError", meant)
+    is_one_line(manylabel("report", tmp_path / "ru"), "CheckpointError", meant)
 
 
 def test_labels_order_the_columns(manylabel, encoder: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -32,6 +32,19 @@ def test_fp16_stays_close_and_keeps_its_interface(architecture: str) -> None:
     assert all(np.isfinite(numpy_helper.to_array(tensor)).all() for tensor in halves)
 
 
+@each_architecture
+def test_parts_of_fp16_can_be_left_in_fp32(architecture: str) -> None:
+    """With all of them, what is rounded are embeddings and normalisations, and in unfused attention its scores."""
+    made, ids = graph.build(make(architecture), precisions=["fp16"])["fp16"], ids_of(8, 12)
+    expected = answer_of_pytorch(make(architecture), ids)
+    none, all_ = (
+        np.abs(answer(made.keeping(names).proto, ids) - expected).mean() for names in (list(made.products), [])
+    )
+    assert none < all_
+    for name in made.products:
+        assert made.keeping([name]).proto != made.proto, name
+
+
 def test_weights_beyond_the_range_of_fp16_stay_fp32() -> None:
     model = make("bert")
     with torch.no_grad():

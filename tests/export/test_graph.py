@@ -75,7 +75,7 @@ def test_build_gives_what_was_asked_for() -> None:
     built = graph.build(make("bert"), precisions=("int8", "fp32"))
     assert list(built) == ["int8", "fp32"]
     assert built["int8"].provider == CPU
-    assert built["int8"].fusions == {"MultiHeadAttention": 2, "LayerNormalization": 5, "BiasGelu": 2}
+    assert built["int8"].fusions == {"MultiHeadAttention": 2, "LayerNormalization": 5, "Gelu": 2}
     assert built["fp32"].fusions == {}
     assert [value.name for value in built["int8"].proto.graph.output] == ["probabilities", "logits"]
 

@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
+import tokenizers
 
 from manylabel.bundle import Bundle
 from manylabel.errors import BundleError, DataError
@@ -73,6 +74,15 @@ def jsonl(content: bytes) -> None:
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {each.__name__: each for each in (manifest, texts, requests, csv, jsonl)}
+
+
+def careless(content: bytes) -> None:
+    """The control: texts as they come, to the library that `texts` guards. Anything that is no UTF-8 makes it fail."""
+    tokenizer = tokenizers.Tokenizer.from_buffer(Bundle.open(BUNDLE).read("tokenizer.json"))
+    tokenizer.encode_batch(content.decode("utf-8", "surrogateescape").split("\x00"))
+
+
+CONTROLS: dict[str, Callable[[bytes], None]] = {"careless": careless}
 
 
 def _read(content: bytes, format: Any) -> None:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from manylabel.manifest import read_manifest
+
 HERE = Path(__file__).parent
 CORPUS = sorted((HERE / "corpus").glob("*/*"))
 
@@ -19,6 +21,19 @@ def _targets(bundle: Path) -> None:
     import targets
 
     targets.BUNDLE = bundle
+
+
+def test_the_search_of_manifests_begins_with_one_that_is_read() -> None:
+    """One of an older form would be refused at its first field, and so would all that comes of it."""
+    manifest, _ = read_manifest((HERE / "corpus" / "manifest" / "whole").read_bytes(), where="the corpus")
+    assert manifest.labels
+
+
+def test_the_control_fails_where_the_target_does_not() -> None:
+    import targets
+
+    with pytest.raises(TypeError):
+        targets.careless((HERE / "corpus" / "texts" / "surrogate").read_bytes())
 
 
 @pytest.mark.parametrize("target", ["manifest", "texts", "requests", "csv", "jsonl"])

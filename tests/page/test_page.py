@@ -130,7 +130,8 @@ def test_a_short_text_shows_no_windows(page: Any) -> None:
 def why(page: Any, label: str) -> None:
     """Ask why, by the keyboard alone."""
     page.run(
-        "[...document.querySelectorAll('.name > span button')].find((e) => e.textContent === arguments[0]).focus()", label
+        "[...document.querySelectorAll('.name > span button')].find((e) => e.textContent === arguments[0]).focus()",
+        label,
     )
     page.press("\ue007")
     page.until(

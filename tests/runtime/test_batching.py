@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from manylabel.batching import batches, score
+from manylabel.batching import Work, batches, score
 
 LENGTHS = st.lists(st.integers(1, 30), max_size=60)
 WINDOWED = st.lists(st.lists(st.integers(1, 12), min_size=1, max_size=4), max_size=30)
@@ -90,3 +90,20 @@ def test_batches_may_run_on_threads(threads: int) -> None:
 def test_no_texts_give_no_rows() -> None:
     assert score([], answer, n_labels=2).shape == (0, 2)
     assert list(batches([])) == []
+
+
+def test_the_bound_holds_for_what_is_run() -> None:
+    shapes = []
+
+    def run(ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        shapes.append(ids.shape)
+        return answer(ids)
+
+    score([[ids] for ids in sequences([3] * 5)], run, n_labels=2, max_tokens=6)
+    assert shapes == [(2, 3), (2, 3), (1, 3)]
+
+
+def test_a_batch_without_an_answer_is_no_text_of_zeros() -> None:
+    work = Work.of([[ids] for ids in sequences([1, 2])])
+    with pytest.raises(ValueError, match="shorter"):
+        work.gather([answer(work.batches[0])], n_labels=2)

@@ -1,5 +1,6 @@
 """Shells and scripts: completion, JSON, exit codes and near misses, as docs/command-line.md says."""
 
+import importlib.util
 import json
 import os
 import re
@@ -73,7 +74,36 @@ def test_without_arguments_the_commands_are_listed(python: Python) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     said = done.stdout
     assert all(re.search(rf"^  {name} ", said, re.MULTILINE) for name in ("doctor", "predict", "verify"))
-    assert "New here? manylabel doctor" in said
+    assert said.splitlines()[-1].startswith("  manylabel doctor  ")
+
+
+def said_next(python: Python, folder: Path) -> list[str]:
+    """The commands that are proposed in a folder."""
+    done = python(f"import os; os.chdir({str(folder)!r})\n{MAIN}")
+    return [line.split("  ")[1] for line in done.stdout.split("\nNext:\n")[1].splitlines()]
+
+
+def test_what_to_type_next_follows_from_what_lies_in_the_folder(python: Python, tmp_path: Path, bundle: Path) -> None:
+    can_train = importlib.util.find_spec("torch") is not None
+    workbench = ["manylabel train DATA.csv --output run"] if can_train else ['pip install "manylabel[export,cpu]"']
+    assert said_next(python, tmp_path) == [*workbench, "manylabel doctor"]
+    (tmp_path / "my reviews.csv").write_text("text,labels\n")
+    if can_train:
+        assert said_next(python, tmp_path)[0] == "manylabel train 'my reviews.csv' --output run"
+    (tmp_path / "first run").mkdir()
+    (tmp_path / "first run" / "run.json").write_text("{}")
+    assert said_next(python, tmp_path)[0] == "manylabel export 'first run' --output bundle"
+    shutil.copytree(bundle, tmp_path / "mine")
+    expected = ['manylabel predict mine "a text"', "manylabel serve mine", "manylabel doctor"]
+    assert said_next(python, tmp_path) == expected
+
+
+def test_python_m_is_the_command(bundle: Path) -> None:
+    command = [sys.executable, "-m", "manylabel", "predict", bundle, "late parcel"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["text"] == "late parcel"
+    asked = subprocess.run([sys.executable, "-m", "manylabel", "predct"], capture_output=True, text=True)
+    assert asked.stderr.startswith("Usage: manylabel ")
 
 
 @pytest.mark.parametrize(
@@ -90,6 +120,46 @@ def test_near_misses_are_told(cli: Cli, arguments: list[str], sentence: str) -> 
     done = cli(*arguments)
     assert done.exit_code == 2
     assert sentence in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "meant"),
+    [
+        (["predict", "bundel", "late"], "bundle"),
+        (["inspect", "./bundle2"], "bundle"),
+        (["certify", "bundle", "revews.csv"], "reviews.csv"),
+        (["certify", "bundle", "dta/reviews.csv"], "data/reviews.csv"),
+        (["score", "bundle", "revews.csv", "-o", "scored.csv"], "reviews.csv"),
+        (["drift", "bundle", "revews.csv"], "reviews.csv"),
+    ],
+)
+def test_a_file_that_is_nearly_called_so_is_named(
+    cli: Cli, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str], meant: str
+) -> None:
+    if command[0] in ("score", "drift"):
+        pytest.importorskip("pyarrow")
+    shutil.copytree(bundle, tmp_path / "bundle")
+    (tmp_path / "data").mkdir()
+    for name in ("reviews.csv", "data/reviews.csv"):
+        (tmp_path / name).write_text("text\nlate\n")
+    monkeypatch.chdir(tmp_path)
+    done = cli(*command)
+    assert done.exit_code == 2
+    assert done.stderr.endswith(f" Did you mean {meant!r}?\n")
+
+
+def test_a_file_that_nothing_is_like_gets_no_guess(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "reviews.csv").write_text("text\nlate\n")
+    monkeypatch.chdir(tmp_path)
+    assert "Did you mean" not in cli("inspect", "x").stderr
+
+
+def test_triton_gives_one_json_document(cli: Cli, bundle: Path, tmp_path: Path) -> None:
+    output = tmp_path / "repository"
+    done = cli("triton", bundle, "-o", output, "--name", "tiny", "--long-text", "truncate", "--json")
+    said = json.loads(done.stdout)
+    assert said["repository"] == str(output)
+    assert sorted(said["models"]) == sorted(path.name for path in output.iterdir())
 
 
 def test_verify_gives_one_json_document(cli: Cli, bundle: Path) -> None:

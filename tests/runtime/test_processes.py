@@ -1,8 +1,15 @@
 """Forks, fresh processes, the end of the interpreter, read-only machines: each in a process of its own."""
 
 import gc
+import json
 import multiprocessing
+import os
+import signal
+import socket
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -154,3 +161,111 @@ def test_a_process_that_is_refused_threads_answers_on_its_own(
     monkeypatch.setattr(threading.Thread, "start", refuse)
     np.testing.assert_array_equal(fresh.predict_proba(TEXTS), classifier.predict_proba(TEXTS))
     assert "answering on one thread: can't start new thread" in caplog.text
+
+
+PRELOADED = """
+import os
+from manylabel import Classifier, ForkedProcess
+
+BUNDLE = os.environ["BUNDLE"]
+early = Classifier.load(BUNDLE, device="cpu", threads=2)
+early.predict(["late", "good"])
+own = {}
+
+
+def app(environ, start_response):
+    if os.getpid() not in own:
+        own[os.getpid()] = Classifier.load(BUNDLE, device="cpu", threads=2)
+    try:
+        said = repr(early.predict(["late", "good"]))
+    except ForkedProcess as exc:
+        said = str(exc)
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [f"{said}\\n{own[os.getpid()].predict_proba(['late', 'good']).tolist()}".encode()]
+"""
+
+
+@pytest.mark.timeout(60)
+def test_gunicorn_with_preload_is_told_and_a_worker_that_loads_answers(
+    bundle: Path, classifier: Classifier, tmp_path: Path
+) -> None:
+    """What was loaded before the workers were forked says so at once; what a worker loads has the same bits."""
+    pytest.importorskip("gunicorn")
+    (tmp_path / "preloaded.py").write_text(PRELOADED)
+    place = tmp_path / "socket"
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "gunicorn", "preloaded:app", "--preload"),
+            *("--workers", "2", "--bind", f"unix:{place}"),
+        ],
+        cwd=tmp_path,
+        env={**os.environ, "BUNDLE": str(bundle), "TOKENIZERS_PARALLELISM": "false"},
+        stderr=subprocess.PIPE,
+    )
+    try:
+        while not place.exists():
+            assert process.poll() is None, process.stderr and process.stderr.read()
+            time.sleep(0.02)
+        said, scores = _got(place)
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)
+    assert "does not survive a fork. Load it in each worker" in said
+    assert json.loads(scores) == classifier.predict_proba(["late", "good"]).tolist()
+
+
+def _got(place: Path) -> list[str]:
+    """The lines of a body over a Unix socket, asked for until somebody listens."""
+    with socket.socket(socket.AF_UNIX) as asked:
+        asked.settimeout(30)
+        asked.connect(str(place))
+        asked.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        answer = b"".join(iter(lambda: asked.recv(65536), b""))
+    return answer.decode().partition("\r\n\r\n")[2].split("\n")
+
+
+def test_a_forked_pool_loads_in_each_worker(bundle: Path, python: Python) -> None:
+    """multiprocessing's fork: the initializer loads, and every worker has the same bits."""
+    done = python(
+        "import multiprocessing, sys, warnings\n"
+        "from manylabel import Classifier\n"
+        "warnings.simplefilter('ignore')\n"
+        "def load(path):\n"
+        "    global own\n"
+        "    own = Classifier.load(path, device='cpu', threads=2)\n"
+        "def answer(texts):\n"
+        "    return own.predict_proba(texts).tolist()\n"
+        "expected = Classifier.load(sys.argv[1], device='cpu', threads=2).predict_proba(['late', 'good']).tolist()\n"
+        "with multiprocessing.get_context('fork').Pool(2, load, [sys.argv[1]]) as pool:\n"
+        "    print(pool.map(answer, [['late', 'good']] * 4, chunksize=1) == [expected] * 4)",
+        bundle,
+        TOKENIZERS_PARALLELISM="false",
+    )
+    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_stream_and_leaves_no_process(bundle: Path, number: signal.Signals) -> None:
+    """In the middle of a run of several threads: the program ends by it, at once."""
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-c"),
+            "import itertools, signal, sys\n"
+            "from manylabel import Classifier\n"
+            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+            "classifier = Classifier.load(sys.argv[1], device='cpu', threads=2)\n"
+            "for at, _ in enumerate(classifier.stream(itertools.repeat('the parcel was late'))):\n"
+            "    if at == 1000:\n"
+            "        print('running', flush=True)\n",
+            str(bundle),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout
+    assert process.stdout.readline() == "running\n"
+    process.send_signal(number)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == -number, said
+    assert number is signal.SIGTERM or said.endswith("KeyboardInterrupt\n")

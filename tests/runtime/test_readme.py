@@ -7,14 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from blocks import ROOT, blocks
 from manylabel import Classifier
-
-ROOT = Path(__file__).parent.parent.parent
 
 
 def test_plain_onnx_runtime_answers_as_the_bundle(bundle: Path, tmp_path: Path) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
-    (code,) = (block for block in blocks if "onnxruntime.InferenceSession" in block)
+    (code,) = (block.code for block in blocks(ROOT / "README.md") if "onnxruntime.InferenceSession" in block.code)
     (tmp_path / "bundle").symlink_to(bundle)
     script = f"import sys\n{code}\nprint(*probabilities[0].tolist())\nassert 'manylabel' not in sys.modules"
     done = subprocess.run([sys.executable, "-I", "-c", script], cwd=tmp_path, capture_output=True, text=True)

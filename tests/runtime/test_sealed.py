@@ -61,3 +61,15 @@ def test_where_memory_is_not_granted_the_bytes_are_loaded(bundle: Path, python: 
         bundle,
     )
     assert done.stdout == "(1, 4)\n", done.stderr
+
+
+def test_a_limit_on_files_within_a_graph_is_no_damage(bundle: Path, python: Python) -> None:
+    """The limit counts for such memory, too: of the graph a part would fit."""
+    done = python(
+        "import resource, sys\n"
+        "from manylabel import Classifier\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))\n"
+        "print(Classifier.load(sys.argv[1], device='cpu').predict('late') is not None)",
+        bundle,
+    )
+    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr

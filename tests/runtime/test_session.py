@@ -318,9 +318,9 @@ def test_a_broken_onnxruntime_is_not_called_absent(
     assert sentence in done.stderr
 
 
-def test_onnxruntime_is_found_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_onnxruntime_is_found_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_onnxruntime() is sys.modules["onnxruntime"]
     check_device(onnxruntime, "cpu")
-    monkeypatch.setattr(session_module, "distribution", lambda name: name)
+    monkeypatch.syspath_prepend(pretend_installed(tmp_path, "onnxruntime", "onnxruntime_gpu"))
     with pytest.raises(MissingDependency, match="are both installed"):
         load_onnxruntime()

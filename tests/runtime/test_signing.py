@@ -181,6 +181,11 @@ def test_a_key_may_have_a_password(own_bundle: Path, tmp_path: Path, cli: Cli) -
     open_signed(own_bundle, public)
 
 
+def test_what_was_signed_is_told_in_json(own_bundle: Path, keys: Keys, cli: Cli) -> None:
+    said = json.loads(cli("sign", own_bundle, "--key", keys[0], "--json").stdout)
+    assert said == {"signature": str(signature_of(own_bundle)), "digest": Bundle.open(own_bundle).digest}
+
+
 @pytest.mark.parametrize(
     "content", [None, "", "no key", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"]
 )

@@ -37,7 +37,8 @@ def run(ids: NDArray[np.int64]) -> NDArray[np.float32]:
 
 
 def answers(texts: Any, threads: ThreadPoolExecutor, **replaced: Callable[..., Any]) -> Iterator[Any]:
-    return stream(texts, **{"tokenise": tokenise, "run": run, **replaced}, n_labels=1, threads=threads)
+    given = {"tokenise": tokenise, "run": run, "run_alone": run, **replaced}
+    return stream(texts, **given, n_labels=1, threads=threads)
 
 
 @pytest.fixture

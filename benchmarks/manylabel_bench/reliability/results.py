@@ -33,9 +33,14 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     section = {"title": title, "command": command, "rows": list(rows), "notes": list(notes), "machine": describe()}
     (folder / f"{name}.json").write_text(json.dumps(section, indent=1) + "\n", encoding="utf-8")
+    draw(folder)
+    return _markdown(section)
+
+
+def draw(folder: Path) -> None:
+    """The page of all sections that are there."""
     sections = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
     (folder / "README.md").write_text("\n\n".join([HEAD, *map(_markdown, sections)]) + "\n", encoding="utf-8")
-    return _markdown(section)
 
 
 def _markdown(section: Mapping[str, Any]) -> str:

@@ -74,9 +74,10 @@ def _load(load: dict[str, Any]) -> Iterator[str]:
     yield (
         f"Capacity, 32 requests always under way: {load['capacity_per_second']:,.0f} requests/s at first, "
         f"{_around(load['overload'])} around the surge to twice of it, {_around(load['spike'])} around the spike of "
-        f"ten times the steady load. Every request has a deadline of {load['deadline_ms']:,.0f} ms. Before and after a "
-        "surge runs half of capacity; it is normal again once everything is answered, and nine in ten of each second "
-        "within twice the p99 from before."
+        f"ten times the steady load. Every request has a deadline of {load['deadline_ms']:,.0f} ms. Both are run "
+        f"{len(load['spike']['rounds'])} times: rates and times are medians, counts are sums. Before and after a surge "
+        "runs half of capacity; it is normal again at the first of three seconds in a row in which everything is "
+        "answered and the p99 is at most the greatest of a second before the surge."
     )
     rows = []
     for name in ("steady", "overload", "spike"):
@@ -87,7 +88,7 @@ def _load(load: dict[str, Any]) -> Iterator[str]:
                 f"{phase['sent_per_second']:,.0f}",
                 f"{phase['answered_per_second']:,.0f}",
                 f"{phase['refused']:,}",
-                f"{phase.get('lost_in_all', phase['lost']):,}",
+                f"{phase['lost_in_all' if 'lost_in_all' in phase else 'lost']:,}",
                 _ms(phase["latency_ms"], "p50"),
                 _ms(phase["latency_ms"], "p99"),
                 _ms(phase["turned_away_ms"], "p99"),
@@ -105,7 +106,12 @@ def _load(load: dict[str, Any]) -> Iterator[str]:
                 f"{of}, the server keeps {cores['server']:.2f} cores busy, the generator {cores['generator']:.2f}.",
             )
     slow, memory = load["slow_sockets"], load["memory_mb"]
-    rise = f"{slow['rise']:+.0%} (medians of {len(slow['p99_ms']['with'])} rounds in turns); {slow['lost']} lost"
+    control = f"{min(slow['control']):+.0%} to {max(slow['control']):+.0%}"
+    rise = (
+        f"{slow['rise']:+.0%}, the median of {len(slow['p99_ms']['with'])} slices, each beside its neighbours without. "
+        f"Control: of two neighbours without such sockets, the later one's p99 differs by {control}. "
+        f"{slow['lost']} lost"
+    )
     memory_mb = ", ".join(f"{memory[name]:,.0f} MB {name}" for name in ("before", "after", "peak"))
     yield from (
         "",

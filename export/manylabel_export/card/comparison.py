@@ -19,7 +19,9 @@ def variants(manifest: Manifest) -> Iterator[str]:
         "",
         f"Against {certificate.reference} on {certificate.texts:,} {certificate.data} texts: differences of "
         "probabilities; texts that get other labels, of those that get any; decisions that differ by rounding alone "
-        "(ties); texts that score the same bits alone as among the others; F1 with its 95 % interval, and its change.",
+        "(ties); texts that score the same bits alone as among the others; F1 with its 95 % interval, and its change."
+        + " int8 was fitted to some of these texts."
+        * ("int8" in certificate.parity and certificate.data == "validation"),
         "",
         *table(head, [_variant_row(manifest, precision) for precision in certificate.parity]),
         "",
@@ -61,7 +63,7 @@ def _f1(figure: Estimate, change: Estimate) -> str:
 def _rescue(precision: str, rescue: Rescue) -> str:
     return (
         f"{precision} was beyond its budget: {rescue.reason}. {len(rescue.kept)} of {rescue.products} products stay in "
-        f"fp32 for that, and it takes {rescue.slowdown:.2f} times as long: {', '.join(map(code, rescue.kept))}."
+        f"fp32 for that, and {rescue.cost}: {', '.join(map(code, rescue.kept))}."
     )
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import onnx
@@ -25,7 +26,7 @@ from manylabel_export.graph.agreement import answer_of, assert_agreement
 from manylabel_export.graph.cleaning import clean
 from manylabel_export.graph.embedding import quantise_embeddings
 from manylabel_export.graph.first_token import cut_to_first_token
-from manylabel_export.graph.fp16 import halve
+from manylabel_export.graph.fp16 import halve, large_activations, parts_of
 from manylabel_export.graph.fusion import CPU, CUDA, check_counts, count_fusions, fuse
 from manylabel_export.graph.int8 import Quantisation, raise_opset
 from manylabel_export.graph.maskless import drop_mask
@@ -146,7 +147,9 @@ def _int8(base: onnx.ModelProto, model: PreTrainedModel, batches: Sequence[Ids],
 
 def _fp16(base: onnx.ModelProto, model: PreTrainedModel, batches: Sequence[Ids], limit: int) -> Graph:
     plain = _fused(base, model, CUDA, limit)
-    return replace(plain, precision="fp16", proto=halve(plain.proto, batches))
+    large = large_activations(plain.proto, batches)
+    made = partial(halve, plain.proto, large)
+    return replace(plain, precision="fp16", proto=made(), products=parts_of(plain.proto, large), _made=made)
 
 
 def fused(model: PreTrainedModel) -> onnx.ModelProto:

@@ -30,7 +30,7 @@ from manylabel_export.remains import CHECKPOINTS
 from manylabel_export.report import keep_evidence
 from manylabel_export.splits import settle_splits
 from manylabel_export.training import adding
-from manylabel_export.training.attempt import check_unbegun, open_attempt
+from manylabel_export.training.attempt import check_unbegun, open_attempt, running_out
 from manylabel_export.training.device import own_threads
 from manylabel_export.training.evidence import priors, settle, shown, warn_of_empty_labels
 from manylabel_export.training.judging import calibrate
@@ -41,7 +41,6 @@ from manylabel_export.training.recipe import Recipe
 from manylabel_export.training.reporting import write_report
 from manylabel_export.training.run import ASIDE_FILE, RUN_FILE, VALIDATION_FILE, Run, long_text_for, read_run, write_run
 from manylabel_export.training.search import Search, require_no_resume, search_recipe
-from manylabel_export.training.shortage import explained
 from manylabel_export.training.windows import lean_attention
 
 __all__ = ["ASIDE_FILE", "RUN_FILE", "VALIDATION_FILE", "Recipe", "Run", "Search", "long_text_for", "read_run", "train"]
@@ -138,7 +137,7 @@ def train(
         "calibration": calibration,
     }
     learner, origin, memory = begin()
-    with own_threads(), explained(output, recipe):
+    with own_threads(), running_out(output, recipe):
         attempt = open_attempt(output, plan, force=force, resume=resume)
         log = _fit(learner, tokenizer, data, recipe, attempt, memory)
         if recipe.lora:
@@ -149,8 +148,8 @@ def train(
         with new_folder(output, force=force) as folder:
             write_run(folder, run, learner, tokenizer, data.part("validation"), data.part(ASIDE))
             keep_evidence(folder, scores, data)
+            write_report(folder, run, title=output.absolute().name)
     shutil.rmtree(attempt, ignore_errors=True)
-    write_report(output, run)
     return run
 
 

@@ -4,12 +4,16 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from manylabel.errors import InputError, OutputExists
 from manylabel_export import checkpoint
 from manylabel_export.remains import CHECKPOINTS, PLAN_FILE, checkpoints, is_whole, remains_of, what_is_kept
+from manylabel_export.shortage import explained
+from manylabel_export.training.recipe import Recipe
 
 
 def open_attempt(output: Path, plan: Mapping[str, Any], *, force: bool, resume: bool) -> Path:
@@ -42,6 +46,20 @@ def open_attempt(output: Path, plan: Mapping[str, Any], *, force: bool, resume: 
     unfinished.write_text(json.dumps(plan, indent=2), encoding="utf-8")
     os.replace(unfinished, folder / PLAN_FILE)
     return folder
+
+
+def running_out(output: Path, recipe: Recipe) -> AbstractContextManager[None]:
+    """Within it a machine that runs out of room or memory is a sentence with what is kept of the run.
+
+    Args:
+        output: Where the finished run is to lie.
+        recipe: A completed recipe.
+    """
+    short = (
+        f"over batches of {recipe.batch_size} texts of up to {recipe.max_length} tokens. Lower --batch-size or "
+        "--max-length and start over with --force, or make memory free."
+    )
+    return explained(output, "the run", short=short, kept=partial(what_is_kept, output))
 
 
 def check_unbegun(output: Path, *, force: bool) -> None:

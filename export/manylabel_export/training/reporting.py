@@ -9,13 +9,14 @@ from manylabel_export.suggestion import Suggestion
 from manylabel_export.training.run import Run
 
 
-def write_report(folder: Path, run: Run, review: Sequence[Suggestion] = ()) -> Path:
+def write_report(folder: Path, run: Run, review: Sequence[Suggestion] = (), *, title: str = "") -> Path:
     """Write a run's report anew.
 
     Args:
         folder: The run.
         run: Its `run.json`.
         review: Rows to review, the likeliest wrong first.
+        title: Heads the page, where that is not the folder's name.
 
     Returns:
         The page's path.
@@ -25,7 +26,7 @@ def write_report(folder: Path, run: Run, review: Sequence[Suggestion] = ()) -> P
         InputError: It cannot be written.
     """
     material = Material(
-        title=folder.absolute().name,
+        title=title or folder.absolute().name,
         labels=run.labels,
         thresholds=run.thresholds,
         splits=read_evidence(folder, run.labels),

@@ -10,6 +10,7 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from manylabel.errors import BundleError, CheckpointError
+from manylabel.nearest import near_path
 from manylabel.schema import parse
 from manylabel.tokenization import LongText, Policy
 from manylabel_export import checkpoint
@@ -53,6 +54,8 @@ def read_run(folder: Path) -> Run:
         CheckpointError: It is missing, unreadable, or not what a training writes.
     """
     path = folder / RUN_FILE
+    if not folder.exists():
+        raise CheckpointError(f"there is no run {folder}.{near_path(folder)}")
     try:
         run = parse(Run, checkpoint.read_json(path), where=str(path))
     except BundleError as exc:

@@ -19,9 +19,9 @@ from transformers import TrainerCallback
 
 from manylabel.errors import InputError, MissingDependency, OutOfMemory
 from manylabel_export.remains import PLAN_FILE, remains_of
+from manylabel_export.training.attempt import running_out
 from manylabel_export.training.progress import LOWER_IS_BETTER
 from manylabel_export.training.recipe import Recipe
-from manylabel_export.training.shortage import explained
 from manylabel_export.training.trials import VALUES, Trial, Watcher, outcomes, typed
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def _try(study: "optuna.Study", search: Search, recipe: Recipe, train: Train, ou
     _say(f"trial {asked.number + 1} of {search.trials}: {typed(values)}")
     watcher, outcome = Watcher(asked, recipe.best_by), "whole"
     try:
-        with explained(output, candidate), _scratch(output) as folder:
+        with running_out(output, candidate), _scratch(output) as folder:
             train(candidate, Path(folder), watcher)
     except optuna.TrialPruned:
         outcome = "pruned"

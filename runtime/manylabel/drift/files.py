@@ -10,6 +10,7 @@ import pyarrow.dataset
 from numpy.typing import NDArray
 
 from manylabel.errors import DataError
+from manylabel.nearest import near_path
 
 FORMATS = {".parquet": "parquet", ".csv": "csv", ".jsonl": "json"}
 
@@ -28,6 +29,8 @@ def probabilities_of(path: Path, labels: Sequence[str], prefix: str = "") -> Ite
     Raises:
         DataError: It cannot be read, or has not the columns.
     """
+    if not path.exists():
+        raise DataError(f"there is no file and no folder {path}.{near_path(path)}")
     names = [f"{prefix}p_{label}" for label in labels]
     try:
         files = pyarrow.dataset.dataset(_files(path), format=FORMATS[_suffix(path)])

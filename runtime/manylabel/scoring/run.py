@@ -20,6 +20,7 @@ from manylabel.scoring.planning import Plan, plan
 from manylabel.scoring.shard import Commit, read_commit
 from manylabel.scoring.watching import Loading, Watch
 from manylabel.session import Device, resolve_device
+from manylabel.shortage import writing
 from manylabel.signing import open_signed
 from manylabel.variants import Precision, choose_variant
 
@@ -97,6 +98,7 @@ def run(request: Request, progress: Progress | None = None, scoring: Scoring = w
         JobChanged: The output holds a run that was begun otherwise; the message says what changed.
         OutputExists: The output is there, and `force` was not given.
         DataError: An input cannot be read.
+        CannotWrite: The disk is full or cannot be written to. The same call goes on.
         WorkerDied: The process that scores ends again and again.
     """
     started, progress = time.monotonic(), progress or Progress()
@@ -235,7 +237,8 @@ def _lock(stack: ExitStack, folder: str, share: tuple[int, int]) -> None:
     if storage.is_remote(folder):
         return
     path = storage.join(folder, f"{RECORDS}/lock-{share[0]}-{share[1]}")
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    with writing(Path(folder), "the output", storage.GOES_ON):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     stack.callback(os.close, descriptor)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

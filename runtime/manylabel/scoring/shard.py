@@ -79,6 +79,7 @@ def score_shard(
         JobChanged: The classifier is not the job's.
         DataError: The input is not what was planned with.
         BundleError: The graph fails.
+        CannotWrite: The disk is full or cannot be written to.
     """
     check_classifier(classifier, job)
     shard = job.plan.shards[number]

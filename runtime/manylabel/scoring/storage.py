@@ -20,10 +20,13 @@ import pyarrow as pa
 from pyarrow import fs
 
 from manylabel.errors import DataError, InputError, MissingDependency
+from manylabel.nearest import near_path
+from manylabel.shortage import writing
 
 COPY_BYTES = 1 << 20
 TEMPORARY = ".tmp"
 GLOB_MARKS = "*?["
+GOES_ON = "What is committed is kept; the same command goes on."
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,8 @@ def expand(uri: str) -> list[str]:
     else:
         found = [uri] if os.path.exists(uri) else []
     if not found:
-        raise DataError(f"{uri} names no file. Check the path; a glob in quotes is expanded here.")
+        near = "" if is_remote(uri) else near_path(uri)
+        raise DataError(f"{uri} names no file.{near or ' Check the path; a glob in quotes is expanded here.'}")
     return sorted(found)
 
 
@@ -103,7 +107,11 @@ def read_bytes(uri: str) -> bytes | None:
 
 @contextmanager
 def new_file(uri: str) -> Iterator[Path]:
-    """A temporary file to fill, which becomes `uri` when the block ends without an error."""
+    """A temporary file to fill, which becomes `uri` when the block ends without an error.
+
+    Raises:
+        CannotWrite: The disk is full or cannot be written to.
+    """
     if is_remote(uri):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "new"
@@ -113,10 +121,11 @@ def new_file(uri: str) -> Iterator[Path]:
     target = Path(uri)
     path = target.with_name(f".{target.name}.{secrets.token_hex(4)}{TEMPORARY}")
     try:
-        yield path
-        _sync(path)
-        path.replace(target)
-        _sync(target.absolute().parent)
+        with writing(target.absolute().parent, "the output", GOES_ON):
+            yield path
+            _sync(path)
+            path.replace(target)
+            _sync(target.absolute().parent)
     finally:
         path.unlink(missing_ok=True)
 

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from typing import IO, Any
 
 from manylabel.classifier import Classifier
-from manylabel.errors import InputError, ManylabelError
+from manylabel.errors import CannotWrite, InputError, ManylabelError
 from manylabel.scoring.job import Job
 from manylabel.scoring.shard import score_shard, try_rows
 
@@ -38,6 +38,9 @@ def main() -> None:
     except (ManylabelError, OSError) as exc:
         _say(told, _failure(exc))
         return
+    except MemoryError as exc:
+        _say(told, {"died": f"{type(exc).__name__}: {exc}"})
+        return
     _say(told, {"ready": True})
     while True:
         _say(told, _obey(json.loads(lines.get()), classifier, job, told))
@@ -52,7 +55,7 @@ def _obey(command: Message, classifier: Classifier, job: Job, told: IO[str]) -> 
         commit = score_shard(
             classifier, job, command["shard"], quarantined=quarantined, scored=lambda rows: _say(told, {"rows": rows})
         )
-    except (InputError, OSError) as exc:  # the input has changed, the disk is full: no row's fault
+    except (InputError, CannotWrite, OSError) as exc:  # the input has changed, the disk is full: no row's fault
         return _failure(exc)
     except Exception as exc:  # a row's fault, perhaps; as if the process had died of it
         return {"died": f"{type(exc).__name__}: {exc}"}

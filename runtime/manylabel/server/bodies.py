@@ -70,6 +70,8 @@ class Bodies:
 
 def _check_kind(request: Request) -> None:
     encoding = request.headers.get("content-encoding", "identity")
+    if encoding.lower() == "identity":  # a transfer may be compressed, too
+        encoding = request.headers.get("transfer-encoding", "chunked").lower().replace("chunked", "identity")
     if encoding.lower() != "identity":
         raise Refusal(415, "encoding", f"the body is encoded as {encoding[:40]!r}; send it uncompressed.", CLOSE)
     kind = request.headers.get("content-type", "application/json").split(";")[0].strip().lower()

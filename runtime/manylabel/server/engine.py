@@ -183,8 +183,8 @@ class Engine:
             self._observe([work for work, _ in asked], computed, start)
         with self._changed:
             answered = self._scheduler.finish(works, time.monotonic() - start if by_model else None)
-        for ticket in answered:
-            _settle(ticket.payload, _answered(ticket.payload))
+        if answered:
+            _hand_over([(ticket.payload.answered, _answered(ticket.payload)) for ticket in answered])
 
 
 def _step_back() -> None:
@@ -207,7 +207,7 @@ def _record(work: Work[Job], result: Answer | Exception, computed: Computed, sta
     """Keep a text's answer with its request, or fail the request."""
     job = work.ticket.payload
     if isinstance(result, Exception):
-        _settle(job, result)
+        _hand_over([(job.answered, result)])
         return
     job.first = min(job.first, start)
     job.tokenize += computed.tokenize / len(computed.results)
@@ -220,10 +220,15 @@ def _answered(job: Job) -> Answered:
     return Answered(job.model, [job.answers[row] for row in range(len(job.answers))], timings)
 
 
-def _settle(job: Job, result: Answered | Exception) -> None:
-    """Hand a request's result to its event loop, from a thread."""
+def _hand_over(results: Sequence[tuple["asyncio.Future[Answered]", Answered | Exception]]) -> None:
+    """Hand results to the event loop, from a thread, which wakes it up once for all of them."""
+
+    def hand_over() -> None:
+        for future, result in results:
+            _set(future, result)
+
     with suppress(RuntimeError):  # the loop is closed: nobody waits
-        job.answered.get_loop().call_soon_threadsafe(_set, job.answered, result)
+        results[0][0].get_loop().call_soon_threadsafe(hand_over)
 
 
 def _set(future: "asyncio.Future[Answered]", result: Answered | Exception) -> None:

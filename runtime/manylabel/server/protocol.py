@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from httptools import HttpParserError
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MAX_HEADER_BYTES = 65_536
@@ -46,6 +47,8 @@ class DeadlineProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """A request's headers are there."""
         self._stop()
+        if [name for name, _ in self.headers].count(b"host") != 1 and self.parser.get_http_version() == "1.1":
+            raise HttpParserError("one Host is expected (RFC 9112, section 3.2)")  # which answers 400 and hangs up
         free = self.cycle is None or self.cycle.response_complete
         refusal = self._refusal(self.parser.get_method(), self.url, self.headers) if free else None
         if refusal is None:

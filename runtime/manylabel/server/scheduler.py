@@ -34,7 +34,7 @@ class Policy:
     Attributes:
         workers: How many take work at the same time.
         max_queue_tokens: Tokens that may wait.
-        batch_tokens: Tokens that a worker takes together; 0: one text at a time.
+        batch_tokens: Tokens that a worker takes together, of its share of what waits; 0: one text at a time.
         batch_wait: How long a text may wait for others to fill its batch.
     """
 
@@ -174,15 +174,16 @@ class Scheduler(Generic[T]):
         """Hand out texts to a worker: none where it is better to wait. Requests that are too late are dropped."""
         works: list[Work[T]] = []
         ready = self.ready_at()
+        most = min(self.policy.batch_tokens, self.queued_tokens // self.policy.workers)
         tokens = 0
         while ready is not None and ready <= now and (ticket := self._next(now)) is not None:
             cost = ticket.costs[ticket.taken]
-            if works and tokens + cost > self.policy.batch_tokens:
+            if works and tokens + cost > most:
                 self._push(self._eligible, ticket.deadline, ticket)
                 break
             works.append(self._hand_out(ticket, cost))
             tokens += cost
-            if tokens >= self.policy.batch_tokens:
+            if tokens >= most:
                 break
         return works
 

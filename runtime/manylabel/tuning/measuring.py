@@ -8,9 +8,6 @@ from dataclasses import dataclass
 from manylabel.classifier import Classifier
 from manylabel.plan import Setting
 
-WARM = 8
-"""Texts before the clock runs: a first call allocates."""
-
 
 @dataclass(frozen=True)
 class Turn:
@@ -79,11 +76,16 @@ def measure_all(
 
 
 def measuring(load: Callable[[Setting], Classifier]) -> Measure:
-    """Takes times of a classifier that is loaded for the turn: no more than one is in memory."""
+    """Takes times of a classifier that is loaded for the turn: no more than one is in memory.
+
+    The single texts are answered once before: a first call allocates, and after some the classifier puts several cores
+    to one text.
+    """
 
     def measure(setting: Setting, alone: Sequence[str], texts: Sequence[str]) -> Turn:
         classifier = load(setting)
-        classifier.predict_proba(texts[:WARM])
+        for text in alone:
+            classifier.predict_proba(text)
         singles = tuple(_seconds(classifier, alone))
         start = time.perf_counter()
         classifier.predict_proba(texts)

@@ -285,3 +285,37 @@ def test_who_goes_away_is_not_computed_for(bundle: Path, start: Start) -> None:
         _wait_until_asked(process)
     process.wait_for('"status":499,"ms":[^}]*"reason":"cancelled"')
     assert "manylabel_queue_tokens 0.0" in httpx.get(f"{process.url}/metrics").text
+
+
+def test_what_comes_while_the_process_is_stopped_is_answered_once_it_goes_on(bundle: Path, start: Start) -> None:
+    """Longer than headers may take: time in which nobody could read is nobody's fault."""
+    process = start(bundle, "--header-timeout", "0.2")
+    with connected(process.url) as kept, connected(process.url) as halfway, connected(process.url) as gone:
+        for wire in (kept, gone):
+            wire.send(post(b'{"inputs": "late"}'))
+            assert wire.answer().status == 200
+        halfway.send(post(b'{"inputs": "late"}')[:20])
+        process.send(signal.SIGSTOP)
+        halfway.send(post(b'{"inputs": "late"}')[20:])
+        kept.send(post(b'{"inputs": "late"}'))
+        with connected(process.url) as new:
+            new.send(post(b'{"inputs": "late"}'))
+            time.sleep(0.5)
+            process.send(signal.SIGCONT)
+            assert [wire.answer().status for wire in (kept, halfway, new)] == [200, 200, 200]
+
+
+def test_who_waits_for_a_killed_server_knows_it_at_once_and_the_next_one_has_its_port(
+    bundle: Path, start: Start
+) -> None:
+    process = start(bundle, *MANY)
+    client = threading.Thread(target=_ask_and_lose, args=(process,))
+    client.start()
+    _wait_until_asked(process)
+    process.send(signal.SIGKILL)
+    assert process.ended() == -signal.SIGKILL
+    client.join(10)
+    assert not client.is_alive()
+    again = start(bundle, "--port", process.url.rpartition(":")[2])
+    assert again.url == process.url
+    assert _ask(again).status_code == 200

@@ -125,6 +125,14 @@ def test_batches_fill_up_to_the_tokens_and_wait_no_longer_than_they_may() -> Non
     assert scheduler.ready_at() is None
 
 
+def test_a_worker_takes_no_more_than_its_share_of_what_waits() -> None:
+    """A text in every worker is answered before two in one."""
+    scheduler: Scheduler[str] = Scheduler(Policy(workers=2, max_queue_tokens=1000, batch_tokens=100))
+    for name in "abcd":
+        scheduler.submit(name, [10], deadline=9.0, now=0.0)
+    assert [_names(scheduler.take(0.0)) for _ in range(4)] == [["a", "b"], ["c"], ["d"], []]
+
+
 def test_a_text_longer_than_a_batch_goes_alone() -> None:
     scheduler: Scheduler[str] = Scheduler(Policy(workers=1, max_queue_tokens=1000, batch_tokens=100))
     scheduler.submit("a", [400], deadline=9.0, now=0.0)
@@ -262,5 +270,12 @@ class BatchMachine(Machine):
         super().teardown()
 
 
+class ShareMachine(Machine):
+    """The same with several workers that take batches of what is there."""
+
+    policy = Policy(workers=3, max_queue_tokens=200, batch_tokens=40)
+
+
 TestMachine = Machine.TestCase
+TestShareMachine = ShareMachine.TestCase
 TestBatchMachine = BatchMachine.TestCase

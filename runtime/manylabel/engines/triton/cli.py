@@ -1,5 +1,6 @@
 """`manylabel triton`."""
 
+import json
 import re
 from pathlib import Path
 from typing import Literal
@@ -57,6 +58,7 @@ NAME = re.compile(r"[A-Za-z0-9_.-]+")
     help="Microseconds after which a request that still waits is refused; 0 for never.",
 )
 @click.option("--force", is_flag=True, help="Replace an output that is there.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 def triton(
     bundle: Path,
     output: Path,
@@ -69,6 +71,7 @@ def triton(
     queue_delay_us: int,
     timeout_us: int,
     force: bool,
+    as_json: bool,
 ) -> None:
     """Write BUNDLE as a model repository for NVIDIA's Triton Inference Server."""
     opened = Bundle.open(bundle)
@@ -77,4 +80,8 @@ def triton(
         raise InputError(f"{chosen!r} is no name for a Triton model: letters, digits, '.', '_' and '-'. Give --name.")
     serving = Serving(chosen, device, max_batch_size, max_queue_size, queue_delay_us, timeout_us)
     write_repository(opened, output, serving, long_text=long_text, pad_to=pad_to, force=force)
+    if as_json:
+        models = [chosen, f"{chosen}_tokenizer", f"{chosen}_graph"]
+        click.echo(json.dumps({"repository": str(output), "models": models, "digest": opened.digest}))
+        return
     click.echo(f"{output}: {chosen}, {chosen}_tokenizer and {chosen}_graph. tritonserver --model-repository {output}")

@@ -1,0 +1,94 @@
+"""Full and read-only disks, limits on files: a sentence with the next step, and the run goes on."""
+
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.runtime.scoring.conftest import read_jsonl, write_jsonl
+
+from tiny import TEXTS
+
+ROWS = [{"id": n, "text": f"{TEXTS[n % 60]} {n}"} for n in range(600)]
+MOUNTING = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c")
+"""A shell that may mount what no other process sees, and that is gone with it."""
+
+
+@pytest.fixture(scope="module")
+def mounts(tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("mount")
+    asked = [*MOUNTING, f"mount -t tmpfs tmpfs {folder}"]
+    if subprocess.run(asked, capture_output=True, check=False).returncode:
+        pytest.skip("this system lets nobody mount in a namespace of their own")
+
+
+def score(bundle: Path, given: Path, output: Path) -> list[str]:
+    options = ("--device", "cpu", "--threads", "1", "--shard-rows", "60")
+    return [*(sys.executable, "-m", "manylabel", "score"), *map(str, (bundle, given, "-o", output)), *options]
+
+
+def sentence(shown: str, *parts: str) -> None:
+    (line,) = shown.splitlines()
+    assert all(part in line for part in parts), line
+
+
+@pytest.mark.usefixtures("mounts")
+@pytest.mark.parametrize(
+    ("shortage", "said"),
+    [
+        (
+            "size=100k",
+            (
+                "CannotWrite: ",
+                "has no room for the output (No space left on device; 0 MB are free",
+                "Make room there",
+                "the same command goes on.",
+            ),
+        ),
+        ("ro", ("InputError: ", "cannot be made: Read-only file system. Choose another output.")),
+    ],
+)
+def test_a_disk_that_takes_no_more_is_a_sentence_and_the_run_goes_on(
+    bundle: Path, tmp_path: Path, shortage: str, said: tuple[str, ...]
+) -> None:
+    """The output's folder is a disk of its own, which is given room after the first run."""
+    given, place = write_jsonl(tmp_path / "rows.jsonl", ROWS), tmp_path / "place"
+    place.mkdir()
+    script = (
+        f'mount -t tmpfs -o {shortage} tmpfs {place}; "$@"; echo $? > {tmp_path}/code; '
+        f'mount -o remount,rw,size=10m {place}; "$@" && cp {place}/out.jsonl {tmp_path}'
+    )
+    asked = [*MOUNTING, script, "sh", *score(bundle, given, place / "out.jsonl")]
+    done = subprocess.run(asked, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "code").read_text() == "2\n"
+    sentence(done.stderr, *said)
+    assert [row["id"] for row in read_jsonl(tmp_path / "out.jsonl")] == list(range(600))
+
+
+def limited(limit: Callable[[], object], command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, preexec_fn=limit)
+
+
+def test_a_limit_on_the_size_of_files_is_a_sentence_and_the_run_goes_on(bundle: Path, tmp_path: Path) -> None:
+    given, output = write_jsonl(tmp_path / "rows.jsonl", ROWS), tmp_path / "out.jsonl"
+    command = score(bundle, given, output)
+    done = limited(lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (6_000, 6_000)), command)
+    assert done.returncode == 2
+    sentence(done.stderr, "CannotWrite: ", "(File too large; ", "ulimit -f", "the same command goes on.")
+    assert not output.exists()
+    done = limited(lambda: None, command)
+    assert done.returncode == 0, done.stderr
+    assert [row["id"] for row in read_jsonl(output)] == list(range(600))
+
+
+def test_a_full_standard_output_is_a_sentence(bundle: Path) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "manylabel", "predict", str(bundle), "late"],
+            stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert done.returncode == 2
+    sentence(done.stderr, "CannotWrite: the output has no room left (No space left on device). Make room there")
