@@ -152,7 +152,7 @@ def test_a_labels_name_says_which_words_it_hangs_on(page: Any, classifier: Class
         assert [float(title.replace("\u2212", "-")) for title in titles] == pytest.approx(
             [word.effect for word in expected.words], abs=6e-4
         )
-        sides = page.run("return [...document.querySelectorAll('#why-text mark')].map((e) => e.className)")
+        sides = page.run("return [...document.querySelectorAll('#why-text mark')].map((e) => e.classList[0])")
         assert sides == ["against" if word.effect < 0 else "for" for word in expected.words]
     page.find("#why-close").click()
     assert not page.find("#why").is_displayed()

@@ -229,6 +229,7 @@ function chooseWindow(index) {
 
 const LISTED = 6; // words whose effects stand in figures
 const STRONGEST = 0.45; // opacity of the strongest word's ground
+const FAINT = 0.1; // of the strongest: below, a word is not underlined
 const signed = (effect) => (effect < 0 ? "−" : "+") + Math.abs(effect).toFixed(3);
 
 async function explain(label) {
@@ -264,8 +265,9 @@ function marked(characters, words) {
   let last = 0;
   for (const word of words) {
     parts.push(last ? part(last, word.start) : make("span", { className: "unread", textContent: part(0, word.start) }));
-    const className = word.effect < 0 ? "against" : "for";
-    const style = { "--strength": (STRONGEST * Math.abs(word.effect) / strongest).toFixed(3) };
+    const share = Math.abs(word.effect) / strongest;
+    const className = (word.effect < 0 ? "against" : "for") + (share < FAINT ? " faint" : "");
+    const style = { "--strength": (STRONGEST * share).toFixed(3) };
     parts.push(make("mark", { className, style, title: signed(word.effect), textContent: part(word.start, word.end) }));
     last = word.end;
   }
