@@ -394,6 +394,10 @@ results-drift: .venv/ready build/goemotions/bundle.json ## drift: quiet on GoEmo
 	$(WORKBENCH) -m manylabel_bench.drift build/goemotions --data $(DATA)/goemotions/data.csv --other $(DATA)/mobasa/data.csv \
 	    --output benchmarks/results/drift --title "Drift: MiniLM-L6 on GoEmotions, and German reviews"
 
+results-gpu: .venv/ready build/goemotions/bundle.json ## on a machine with an NVIDIA GPU and manylabel[gpu]: numbers and speed beside PyTorch in fp16
+	$(WORKBENCH) -m manylabel_bench.gpu build/goemotions --checkpoint build/goemotions-run --data $(DATA)/goemotions/data.csv \
+	    --output benchmarks/results/gpu
+
 build/goemotions/bundle.json:
 	$(MAKE) build-goemotions
 
