@@ -21,10 +21,12 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 source_suffix = {".md": "markdown"}
 
 myst_heading_anchors = 3
+myst_disable_syntax = ["myst_line_comment"]  # a line may begin with "%"
+smartquotes = False  # quotes in a command's help are typed
 # A docstring's `name` is code, as in Markdown.
 default_role = "code"
 autodoc_member_order = "bysource"
-autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_default_options = {"members": True}
 autodoc_mock_imports = ["ray", "pyspark"]  # half a gigabyte, for two signatures
 python_use_unqualified_type_names = True
 # What our docstrings name of other people's libraries is not looked up: their indices lie on the network.
@@ -34,8 +36,6 @@ nitpick_ignore = [("py:class", "manylabel.scoring.planning.Plan")]  # what a job
 
 html_theme = "furo"
 html_title = f"manylabel {release}"
-html_static_path = ["_static"]
-html_css_files = ["site.css"]
 html_extra_path = ["_extra"]
 html_copy_source = False
 html_show_sphinx = False

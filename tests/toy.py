@@ -74,20 +74,20 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", **more}
 
 
-def write_encoder(folder: Path, *, layers: int = 1, pooler: bool = True, seed: int = 0) -> Path:
+def write_encoder(folder: Path, *, layers: int = 1, pooler: bool = True, max_length: int = 32, seed: int = 0) -> Path:
     """An untrained BERT that learns the task in seconds: one layer of 32, or more, and no dropout; no head."""
     import torch
     from transformers import BertConfig, BertModel
 
     torch.manual_seed(seed)
-    tokenizer = _tokenizer(32)
+    tokenizer = _tokenizer(max_length)
     config = BertConfig(
         vocab_size=len(tokenizer),
         hidden_size=32,
         num_hidden_layers=layers,
         num_attention_heads=2,
         intermediate_size=64,
-        max_position_embeddings=32,
+        max_position_embeddings=max_length,
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
     )

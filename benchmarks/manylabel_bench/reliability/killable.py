@@ -88,7 +88,7 @@ class Scoring(Work):
         """By a scorer of a few lines."""
         from manylabel.scoring import cli
 
-        cli.run = append_rows  # type: ignore[assignment, attr-defined]
+        cli.run = append_rows  # type: ignore[attr-defined,assignment]
 
     def done(self, place: Path) -> bool:
         """Its file is there."""
