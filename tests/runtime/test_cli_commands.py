@@ -82,17 +82,17 @@ def test_every_command_explains_itself(cli: Cli, command: list[str]) -> None:
 @pytest.mark.parametrize(
     ("number", "said"),
     [
-        (5, "OSError: [Errno 5] as the system says: '/somewhere/model.onnx'"),
+        (5, "OSError: [Errno 5] as said: '/somewhere/model.onnx'"),
         (
             28,
-            "CannotWrite: /somewhere/model.onnx has no room left (as the system says). Make room there, or write elsewhere.",
+            "CannotWrite: /somewhere/model.onnx has no room left (as said). Make room there, or write elsewhere.",
         ),
     ],
 )
 def test_a_fault_of_the_system_is_a_line(python: Python, number: int, said: str) -> None:
     load = (
         "import click\n"
-        f"        def fail(): raise OSError({number}, 'as the system says', '/somewhere/model.onnx')\n"
+        f"        def fail(): raise OSError({number}, 'as said', '/somewhere/model.onnx')\n"
         "        return click.Command('plug', callback=fail)"
     )
     done = python(ENTRY.format(name="plug", load=load), "plug")
