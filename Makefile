@@ -79,7 +79,7 @@ test-engines: .venv-engines/ready build/tiny-bundle ## Ray, Spark, Triton's file
 
 # Offline, and strict: a link, an anchor or a name in a docstring that leads nowhere fails.
 docs: .venv/docs ## the documentation as a site, in build/site
-	rm -rf build/site
+	rm -rf build/site build/site-doctrees
 	$(WORKBENCH) -m sphinx --quiet --fail-on-warning --keep-going --nitpicky --conf-dir docs --doctree-dir build/site-doctrees . build/site
 	$(WORKBENCH) -m pytest tests/site
 
@@ -393,6 +393,10 @@ results-explanations: .venv/ready build/goemotions/bundle.json ## do explanation
 results-drift: .venv/ready build/goemotions/bundle.json ## drift: quiet on GoEmotions' test split, loud on German reviews
 	$(WORKBENCH) -m manylabel_bench.drift build/goemotions --data $(DATA)/goemotions/data.csv --other $(DATA)/mobasa/data.csv \
 	    --output benchmarks/results/drift --title "Drift: MiniLM-L6 on GoEmotions, and German reviews"
+
+results-gpu: .venv/ready build/goemotions/bundle.json ## on a machine with an NVIDIA GPU and manylabel[gpu]: numbers and speed beside PyTorch in fp16
+	$(WORKBENCH) -m manylabel_bench.gpu build/goemotions --checkpoint build/goemotions-run --data $(DATA)/goemotions/data.csv \
+	    --output benchmarks/results/gpu
 
 build/goemotions/bundle.json:
 	$(MAKE) build-goemotions

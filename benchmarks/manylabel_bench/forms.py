@@ -147,8 +147,6 @@ def _folded(proto: onnx.ModelProto) -> onnx.ModelProto:
         last, bias = _bias(editor, node)
         inputs = [*product.input[:2], node.input[1], *product.input[3:], *(["", bias] if bias else [])]
         folded = editor.add("MatMulIntegerToFloat", inputs, "folded", domain=CONTRIB)
-        if last.op_type == "BiasGelu":
-            folded = editor.add("Gelu", [folded], "gelu")
         editor.supersede(last.output[0], folded)
     return editor.finish()
 
@@ -156,7 +154,7 @@ def _folded(proto: onnx.ModelProto) -> onnx.ModelProto:
 def _bias(editor: Editor, scaled: onnx.NodeProto) -> tuple[onnx.NodeProto, str]:
     """The node that adds a constant to every row of a product, and the constant; else the product's own, and ""."""
     reader = editor.sole_consumer(scaled.output[0])
-    if reader is not None and reader.op_type in ("Add", "BiasGelu"):
+    if reader is not None and reader.op_type == "Add":
         for name in reader.input:
             value = editor.constant(name)
             if value is not None and value.ndim == 1:
@@ -254,6 +252,10 @@ FORMS = {
     "static-percentile": Form(
         "quantize_static, percentile", partial(_static, method=CalibrationMethod.Percentile), ours=False
     ),
-    "static-entropy": Form("quantize_static, entropy", partial(_static, method=CalibrationMethod.Entropy), ours=False),
+    "static-entropy": Form(
+        "quantize_static, entropy, whose defaults find the ranges of min-max",
+        partial(_static, method=CalibrationMethod.Entropy),
+        ours=False,
+    ),
     "dynamic": Form("quantize_dynamic, one text a call", _dynamic, ours=False, alone=True),
 }

@@ -11,6 +11,7 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,7 +24,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from manylabel import Bundle, Classifier
-from manylabel.batching import BATCH_TOKENS, Work
+from manylabel.batching import BATCH_TOKENS
 from manylabel_bench import ledger, tables
 from manylabel_bench.machine import describe
 from manylabel_bench.workload import LENGTHS, gather
@@ -113,15 +114,9 @@ def with_session(classifier: Classifier, other: Any) -> Any:
     return patch.object(classifier._session, "_session", other)
 
 
-def with_batches(tokens: int) -> Any:
-    """A context in which batches have another size."""
-
-    class Sized(Work):
-        @classmethod
-        def of(cls, texts: Any, *, max_tokens: int = tokens) -> Work:
-            return Work.of(texts, max_tokens=max_tokens)
-
-    return patch("manylabel.streaming.Work", Sized)
+def with_batches(classifier: Classifier, tokens: int) -> Any:
+    """A context in which the classifier's batches have another size."""
+    return patch.object(classifier, "_setting", replace(classifier._setting, batch_tokens=tokens))
 
 
 def markdown(result: Mapping[str, Any]) -> str:
@@ -156,7 +151,7 @@ def main(bundle: Path, data: Path, unlabelled: Path, output: Path) -> None:
     classifier.predict_proba(workloads["mix"])
     path = bundle / opened.variants["int8"].file
     sessions = {name: session(path, **options) for name, options in SESSIONS.items()}
-    sizes = {str(size): partial(with_batches, size) for size in SIZES}
+    sizes = {str(size): partial(with_batches, classifier, size) for size in SIZES}
     others = {name: partial(with_session, classifier, each) for name, each in sessions.items()}
     lengths = tuple(length for length in LENGTHS if length <= opened.manifest.max_length)
     given = {"data": ledger.data_path(data), "unlabelled": ledger.data_path(unlabelled), "output": output}

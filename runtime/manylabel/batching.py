@@ -15,6 +15,10 @@ BATCH_TOKENS = 512
 """Tokens in a batch at most, unless one sequence alone is longer. On a CPU core the activations of 256 to 512 tokens
 stay in the second-level cache; more buys nothing (measured on two cores of Zen 4, MiniLM-L6 in int8)."""
 
+USUAL_TOKENS = {"cpu": BATCH_TOKENS, "cuda": 16_384}
+"""The same by device. A GPU is idle with a few hundred; how many fill it was not measured, `manylabel tune` finds it. A
+batch that does not fit into its memory is run in halves."""
+
 Ids = NDArray[np.int64]
 Scores = NDArray[np.float32]
 

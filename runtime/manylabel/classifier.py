@@ -12,19 +12,19 @@ from numpy.typing import NDArray
 
 from manylabel.alone import MOST_THREADS, Alone, Run
 from manylabel.answers import Answers
-from manylabel.batching import Ids, Scores, score
+from manylabel.batching import Ids, Map, Scores, score
 from manylabel.bundle import TOKENIZER, Bundle, Variant
-from manylabel.cores import available_cores
 from manylabel.decisions import Prediction, Thresholds, column_of, decide, ranked, resolve_thresholds
 from manylabel.errors import BundleError, InputError, InvalidText
-from manylabel.explaining import Explanation, Passage, carried_by, explain
+from manylabel.explaining import Explanation, Reading, Steps, explain
 from manylabel.frames import Frame
+from manylabel.plan import Setting, settle
 from manylabel.probing import wrong_answer
 from manylabel.session import Device, Session, resolve_device
 from manylabel.signing import open_signed
 from manylabel.streaming import Hands, stream
 from manylabel.tokenization import Encoding, Outcome, Tokenizer, as_texts
-from manylabel.variants import Precision, choose_variant
+from manylabel.variants import Precision
 
 if TYPE_CHECKING:
     import pyarrow
@@ -39,6 +39,7 @@ class Options:
     device: Device
     precision: Precision
     threads: int | None
+    batch_tokens: int | None
     verify_key: Path | None = None
     digest: str | None = None
 
@@ -55,9 +56,9 @@ class Classifier:
         [['delivery', 'customer service']]
     """
 
-    def __init__(self, bundle: Bundle, variant: Variant, options: Options) -> None:
+    def __init__(self, bundle: Bundle, setting: Setting, options: Options) -> None:
+        variant, threads = bundle.variants[setting.precision], setting.threads
         device = resolve_device(options.device)
-        threads = options.threads or available_cores()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="manylabel")
         tokenizer = Hands(self._pool).submit(_tokenizer, bundle)  # beside the session: 15 ms of a start
         self._session = _open(bundle, variant, device)
@@ -74,9 +75,10 @@ class Classifier:
                 self._session.run, lambda: _open(bundle, variant, device, threads=wide).run, self._pool
             ).run
         self._options = options
+        self._setting = setting
         self.bundle = bundle
         self.variant = variant
-        logger.info("%s: %s on %s, %d threads", bundle.origin, variant.precision, device, threads)
+        logger.info("%s on %s: %s", bundle.origin, device, setting)
 
     @classmethod
     def load(
@@ -86,18 +88,22 @@ class Classifier:
         device: Device = "auto",
         precision: Precision = "auto",
         threads: int | None = None,
+        batch_tokens: int | None = None,
         verify_key: Path | str | None = None,
         digest: str | None = None,
     ) -> "Classifier":
         """Load a bundle.
 
-        The files that are needed are hashed as they are read; `Bundle.verify` hashes all.
+        The files that are needed are hashed as they are read; `Bundle.verify` hashes all. Where `manylabel tune` left a
+        plan beside the bundle for this machine, `PATH.plan.json`, it stands for what is not given here.
 
         Args:
             path: The bundle's folder, or `hf://USER/MODEL@REVISION` (the extra `hub`).
             device: `"cpu"`, `"cuda"`, or `"auto"`: CUDA where it is offered and there is a GPU, else the CPU.
             precision: A variant of the bundle; `"auto"` takes the fastest that is meant for the device.
             threads: Cores to use on the CPU; `None` takes all that this process may use.
+            batch_tokens: Tokens of texts that run together at most; `None` takes 512 on the CPU, 16,384 on
+                CUDA.
             verify_key: A public key, in PEM; only a bundle with a signature by it beside it, `PATH.sig`, is loaded.
             digest: The bundle that is meant, as `manylabel inspect` gives it; another is refused.
 
@@ -111,10 +117,13 @@ class Classifier:
         """
         if threads is not None and threads < 1:
             raise InputError(f"threads is {threads}; it has to be 1 or more, or None for all cores.")
+        if batch_tokens is not None and batch_tokens < 1:
+            raise InputError(f"batch_tokens is {batch_tokens}; it has to be 1 or more, or None for the usual.")
         bundle = open_signed(path, verify_key, digest=digest)
-        variant = choose_variant(bundle, resolve_device(device), precision)
+        on = resolve_device(device)
+        setting = settle(bundle, on, precision=precision, threads=threads, batch_tokens=batch_tokens)
         key = None if verify_key is None else Path(verify_key).absolute()  # for who loads it again elsewhere
-        return cls(bundle, variant, Options(device, precision, threads, key, digest))
+        return cls(bundle, setting, Options(device, precision, threads, batch_tokens, key, digest))
 
     def __reduce__(self) -> tuple[object, tuple[object, ...]]:
         return _reload, (self.bundle.origin, replace(self._options, digest=self.bundle.digest))
@@ -138,6 +147,16 @@ class Classifier:
     def precision(self) -> str:
         """Which variant runs: `"fp32"`, `"int8"` or `"fp16"`."""
         return self.variant.precision
+
+    @property
+    def threads(self) -> int:
+        """How many of its own threads compute."""
+        return self._setting.threads
+
+    @property
+    def batch_tokens(self) -> int:
+        """Tokens that run together at most; a longer window goes alone."""
+        return self._setting.batch_tokens
 
     def predict_proba(self, texts: str | Iterable[str]) -> NDArray[np.float32]:
         """Probability of every label for every text.
@@ -249,6 +268,7 @@ class Classifier:
             run=self._session.run,
             run_alone=self._run_alone,
             n_labels=len(self.bundle.labels),
+            max_tokens=self._setting.batch_tokens,
             threads=self._pool,
         )
 
@@ -307,7 +327,7 @@ class Classifier:
             ForkedProcess: The classifier was loaded before a fork.
             BundleError: The graph fails.
         """
-        return score([[window] for window in windows], self._session.run, n_labels=len(self.bundle.labels))
+        return self._score(windows)
 
     def window_spans(self, text: str) -> list[tuple[int, int]]:
         """Which part of a text each of its windows reads: start and end in characters, the end exclusive.
@@ -332,28 +352,32 @@ class Classifier:
             InvalidText: It is not a string, or too long under the policy `"error"`.
             ForkedProcess: The classifier was loaded before a fork.
         """
+        steps = self.explaining(text, label)
+        windows = next(steps)
+        while True:
+            try:
+                windows = steps.send(self._score(windows, self._pool.map))
+            except StopIteration as done:
+                explanation: Explanation = done.value
+                return explanation
+
+    def explaining(self, text: str, label: str | None = None) -> Steps:
+        """As `explain`, for those who score windows themselves, as `score_windows` does.
+
+        Raises:
+            UnknownLabel: There is no such label.
+            InvalidText: It is not a string, or too long under the policy `"error"`.
+        """
         (encoding,) = self.encode([text])
-        scores = self.score_windows(encoding.windows)
-        column = int(scores.max(axis=0).argmax()) if label is None else column_of(label, self.bundle.labels)
-        tokens = self._tokenizer.token_spans(text)
-        spans = self.window_spans(text)
-        passages = [Passage(*span, score) for span, score in zip(spans, scores[:, column].tolist(), strict=True)]
-        best = carried_by(passages)
-        return explain(
+        read = Reading(
             text,
-            self.bundle.labels[column],
-            float(self.thresholds_[column]),
-            passages,
-            window=encoding.windows[best],
-            tokens=tokens[best],
+            encoding.windows,
+            self.window_spans(text),
+            self._tokenizer.token_spans(text),
             first=len(self.bundle.manifest.special_tokens.prefix),
-            score=lambda windows: score(
-                [[window] for window in windows],
-                self._session.run,
-                n_labels=len(self.bundle.labels),
-                map=self._pool.map,
-            )[:, column],
         )
+        column = None if label is None else column_of(label, self.bundle.labels)
+        return explain(read, self.bundle.labels, self.thresholds_, column)
 
     def check_probes(self) -> None:
         """Answer the bundle's probes on this machine and hold the answers against PyTorch's.
@@ -373,6 +397,16 @@ class Classifier:
         for answers in self.answers(texts):
             answers.check()
             yield answers
+
+    def _score(self, windows: Sequence[Ids], map: Map = map) -> Scores:
+        """Probabilities of windows, shape `(len(windows), n_labels)`."""
+        return score(
+            [[window] for window in windows],
+            self._session.run,
+            n_labels=len(self.bundle.labels),
+            max_tokens=self._setting.batch_tokens,
+            map=map,
+        )
 
     def _tokenise(self, texts: Sequence[object], first_row: int) -> list[Outcome]:
         return self._tokenizer.try_encode(texts, first_row=first_row)

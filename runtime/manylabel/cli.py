@@ -20,6 +20,7 @@ from manylabel.classifier import Classifier
 from manylabel.decisions import column_of
 from manylabel.errors import InputError, InvalidText, ManylabelError, MissingDependency, OutOfMemory
 from manylabel.nearest import nearest
+from manylabel.plan import find_plan
 from manylabel.session import Device, resolve_device
 from manylabel.shortage import FULL
 from manylabel.signing import open_signed
@@ -122,8 +123,8 @@ def _raise(exc: Exception) -> None:
 def main(ctx: click.Context) -> None:
     """Multi-label text classification: train, export, answer.
 
-    Exit codes: 0, 1 where doctor or drift found something, 2 for wrong usage or input, 3 for a bundle that fails
-    verification, 4 for too many bad rows, 130 and 143 where a command was stopped by Ctrl-C or SIGTERM.
+    Exit codes: 0, 1 where doctor or drift found something or tune nothing, 2 for wrong usage or input, 3 for a bundle
+    that fails verification, 4 for too many bad rows, 130 and 143 where a command was stopped by Ctrl-C or SIGTERM.
     """
     if ctx.invoked_subcommand is None:
         write_utf8()
@@ -212,6 +213,8 @@ def inspect(bundle: Path, as_json: bool) -> None:
         return
     for line in describe(opened):
         click.echo(line)
+    click.echo()
+    click.echo(f"here: {find_plan(opened)}")
 
 
 @main.command()

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from manylabel.answers import Answers
-from manylabel.batching import Ids, Scores, Work
+from manylabel.batching import BATCH_TOKENS, Ids, Scores, Work
 from manylabel.tokenization import Encoding, Outcome
 
 WINDOW_TEXTS = 4096
@@ -44,6 +44,7 @@ def stream(
     run_alone: Callable[[Ids], Scores],
     n_labels: int,
     threads: Executor,
+    max_tokens: int = BATCH_TOKENS,
     first_row: int = 0,
 ) -> Iterator[Answers]:
     """Answers to texts, a window at a time, in order.
@@ -58,11 +59,12 @@ def stream(
         run_alone: The same for a text that comes alone, in one window. Called on the caller's thread.
         n_labels: Columns of the probabilities.
         first_row: The number by which an error calls the first text.
+        max_tokens: Tokens in a batch at most; a longer window goes alone.
         threads: Where both are called; on the caller's thread where it takes no work.
     """
     hands = Hands(threads)
     if isinstance(texts, Sequence) and len(texts) == 1:
-        yield _alone(texts[0], first_row, tokenise, run, run_alone, hands, n_labels)
+        yield _alone(texts[0], first_row, tokenise, run, run_alone, hands, n_labels, max_tokens)
         return
     tokenised: deque[_Tokenised] = deque()
     running: deque[_Running] = deque()
@@ -71,13 +73,13 @@ def stream(
             tokenised.append(_Tokenised.start(window, first_row, tokenise, hands))
             first_row += len(window)
             if len(tokenised) == AHEAD:
-                running.append(_Running.start(tokenised[0].outcomes(), run, hands))
+                running.append(_Running.start(tokenised[0].outcomes(), run, hands, max_tokens))
                 tokenised.popleft()
             if len(running) == AHEAD:
                 yield running[0].answers(n_labels)
                 running.popleft()
         while tokenised:
-            running.append(_Running.start(tokenised[0].outcomes(), run, hands))
+            running.append(_Running.start(tokenised[0].outcomes(), run, hands, max_tokens))
             tokenised.popleft()
         while running:
             yield running[0].answers(n_labels)
@@ -110,11 +112,12 @@ def _alone(
     run_alone: Callable[[Ids], Scores],
     hands: "Hands",
     n_labels: int,
+    max_tokens: int,
 ) -> Answers:
     """The answer to one text. Windows and threads would add 30 microseconds to the 15 around tokeniser and run."""
     (outcome,) = tokenise([text], row)
     if not isinstance(outcome, Encoding) or len(outcome.windows) > 1:
-        return _Running.start([outcome], run, hands).answers(n_labels)
+        return _Running.start([outcome], run, hands, max_tokens).answers(n_labels)
     return Answers(
         probabilities=run_alone(outcome.windows[0][np.newaxis]),
         n_tokens=np.array([outcome.n_tokens], dtype=np.int64),
@@ -181,8 +184,9 @@ class _Running:
     scores: "list[Future[Scores]]"
 
     @classmethod
-    def start(cls, outcomes: list[Outcome], run: Callable[[Ids], Scores], hands: Hands) -> "_Running":
-        work = Work.of([each.windows if isinstance(each, Encoding) else () for each in outcomes])
+    def start(cls, outcomes: list[Outcome], run: Callable[[Ids], Scores], hands: Hands, max_tokens: int) -> "_Running":
+        windows = [each.windows if isinstance(each, Encoding) else () for each in outcomes]
+        work = Work.of(windows, max_tokens=max_tokens)
         submit = hands.submit if len(work.batches) > 1 else hands.do
         return cls(outcomes, work, [submit(run, ids) for ids in work.batches])
 

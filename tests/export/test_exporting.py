@@ -221,10 +221,10 @@ def test_validation_texts_with_other_labels(elsewhere: Path, tmp_path: Path) -> 
     )
 
 
-@pytest.mark.parametrize("name", ["absent", "empty"])
-def test_a_folder_that_is_no_checkpoint(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(("name", "said"), [("absent", "there is no folder"), ("empty", "is no checkpoint")])
+def test_a_folder_that_is_no_checkpoint(tmp_path: Path, name: str, said: str) -> None:
     (tmp_path / "empty").mkdir()
-    refuses(CheckpointError, "is no checkpoint", tmp_path / name, tmp_path)
+    refuses(CheckpointError, said, tmp_path / name, tmp_path)
 
 
 def test_a_run_whose_parts_disagree(run: Path, tmp_path: Path) -> None:

@@ -93,6 +93,13 @@ def test_pictures_have_a_size_a_sentence_and_stand_in_their_cards(tab: browser.B
         assert right >= 0
 
 
+def test_a_certificate_is_seen_whole_on_a_desk(tab: browser.Browser, run_bundle: Path) -> None:
+    tab.open(run_bundle / "report.html")
+    table = "document.querySelector('[aria-label=\"Parity of the variants\"]')"
+    assert "macro-F1" in tab.run(f"return {table}.textContent")
+    assert tab.run(f"return {table}.scrollWidth - {table}.clientWidth") <= 0
+
+
 def test_every_table_that_scrolls_can_be_reached_by_keyboard(tab: browser.Browser, hostile: Path) -> None:
     tab.open(hostile, browser.PHONE)
     left_out = (

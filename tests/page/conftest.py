@@ -9,6 +9,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
+from manylabel import Classifier
 from serving import serving
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -86,6 +87,12 @@ def url(bundle: Path) -> Iterator[str]:
     pytest.importorskip("uvicorn")
     with serving(bundle, "--name", "tiny") as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def classifier(bundle: Path) -> Classifier:
+    """What the server answers with."""
+    return Classifier.load(bundle, device="cpu")
 
 
 @pytest.fixture(scope="session")

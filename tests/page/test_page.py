@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from manylabel import Classifier
 from serving import serving
 from tiny import LABELS
 
@@ -126,6 +127,83 @@ def test_a_short_text_shows_no_windows(page: Any) -> None:
     assert not page.find("#labels .window").is_displayed()
 
 
+def why(page: Any, label: str) -> None:
+    """Ask why, by the keyboard alone."""
+    page.run(
+        "[...document.querySelectorAll('.name > span button')].find((e) => e.textContent === arguments[0]).focus()",
+        label,
+    )
+    page.press("\ue007")
+    page.until(
+        "return document.getElementById('form').ariaBusy === 'false' && !document.getElementById('why').hidden"
+        f" && document.getElementById('why-title').textContent === {json.dumps(f'Why {label}')}"
+    )
+
+
+@pytest.mark.parametrize("text", [TEXT, HOSTILE])
+def test_a_labels_name_says_which_words_it_hangs_on(page: Any, classifier: Classifier, text: str) -> None:
+    page.classify(text)
+    for label in LABELS[:2]:
+        why(page, label)
+        expected = classifier.explain(text, label)
+        assert page.texts("#why-text mark") == [word.text for word in expected.words]
+        assert page.run("return document.getElementById('why-text').textContent") == text
+        titles = page.run("return [...document.querySelectorAll('#why-text mark')].map((e) => e.title)")
+        assert [float(title.replace("\u2212", "-")) for title in titles] == pytest.approx(
+            [word.effect for word in expected.words], abs=6e-4
+        )
+        sides = page.run("return [...document.querySelectorAll('#why-text mark')].map((e) => e.classList[0])")
+        assert sides == ["against" if word.effect < 0 else "for" for word in expected.words]
+    page.find("#why-close").click()
+    assert not page.find("#why").is_displayed()
+    assert page.run("return document.activeElement.textContent") == LABELS[1]
+
+
+def test_the_window_that_carried_a_label_is_explained_and_shown(page: Any, classifier: Classifier) -> None:
+    page.classify(LONG)
+    why(page, LABELS[2])
+    expected = classifier.explain(LONG, LABELS[2])
+    assert f"From window {expected.carried_by + 1} of {len(expected.passages)}" in page.find("#why-said").text
+    assert page.texts("#why-text mark") == [word.text for word in expected.words]
+    assert page.run("return document.getElementById('why-text').textContent") == LONG
+    assert page.texts("#map button[aria-pressed=true]") == [str(expected.carried_by + 1)]
+    page.classify(TEXT)
+    assert not page.find("#why").is_displayed()
+
+
+def test_before_a_text_there_is_nothing_to_explain(page: Any) -> None:
+    assert page.run("return [...document.querySelectorAll('.name > span button')].every((e) => e.disabled)")
+
+
+BLENDED = """
+const parse = (colour) => {
+  const found = colour.match(/[\\d.]+/g).map(Number);
+  if (!colour.startsWith("color")) return [...found, 1].slice(0, 4);
+  return [...found.slice(0, 3).map((v) => 255 * v), found[3] ?? 1];
+};
+const linear = (v) => (v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
+const luminance = ([r, g, b]) => .2126 * linear(r / 255) + .7152 * linear(g / 255) + .0722 * linear(b / 255);
+const card = parse(getComputedStyle(document.getElementById("why")).backgroundColor);
+return [...document.querySelectorAll("#why mark")].map((e) => {
+  const over = parse(getComputedStyle(e).backgroundColor);
+  const ground = over.slice(0, 3).map((v, at) => over[3] * v + (1 - over[3]) * card[at]);
+  const [a, b] = [luminance(parse(getComputedStyle(e).color)), luminance(ground)].sort((x, y) => y - x);
+  return [(a + .05) / (b + .05), over[3]];
+});
+"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_words_can_be_read_on_their_colour(page: Any, scheme: str) -> None:
+    """WCAG 2.2, 1.4.3: a contrast of 4.5 at least."""
+    page.open(scheme=scheme)
+    page.classify(TEXT)
+    why(page, LABELS[0])
+    found = page.run(BLENDED)
+    assert max(opacity for _, opacity in found) == pytest.approx(0.45, abs=0.01)
+    assert min(contrast for contrast, _ in found) >= 4.5
+
+
 @pytest.mark.parametrize("text", [TEXT, HOSTILE])
 def test_the_curl_line_gives_what_the_page_shows(page: Any, tmp_path: Path, text: str) -> None:
     page.classify(text)
@@ -162,7 +240,7 @@ def test_everything_is_reached_by_tab(page: Any) -> None:
     for _ in range(40):
         page.press("\ue004")
         reached.add(page.run("const e = document.activeElement; return e.id || e.className || e.type"))
-    assert {"go", "range", "window", "excerpt", "snippet", "copy"} <= reached
+    assert {"go", "button", "range", "window", "excerpt", "snippet", "copy"} <= reached
 
 
 def test_nothing_comes_from_elsewhere_and_nothing_is_blocked(page: Any) -> None:
@@ -180,6 +258,7 @@ def test_it_fits_the_screen(page: Any, width: int) -> None:
     page.open(width=width, height=800)
     for text, lines in ((LONG, False), (f"{HOSTILE}\n{'x' * 500}", True)):
         page.classify(text, lines=lines)
+        why(page, LABELS[0])
         assert page.run("return document.documentElement.scrollWidth") <= width
 
 

@@ -79,12 +79,22 @@ def test_every_command_explains_itself(cli: Cli, command: list[str]) -> None:
         assert done.stdout.startswith("Usage:")
 
 
-def test_a_fault_of_the_system_is_a_line(python: Python) -> None:
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (5, "OSError: [Errno 5] as said: '/somewhere/model.onnx'"),
+        (
+            28,
+            "CannotWrite: /somewhere/model.onnx has no room left (as said). Make room there, or write elsewhere.",
+        ),
+    ],
+)
+def test_a_fault_of_the_system_is_a_line(python: Python, number: int, said: str) -> None:
     load = (
         "import click\n"
-        "        def fail(): raise OSError(28, 'No space left on device', '/somewhere/model.onnx')\n"
+        f"        def fail(): raise OSError({number}, 'as said', '/somewhere/model.onnx')\n"
         "        return click.Command('plug', callback=fail)"
     )
     done = python(ENTRY.format(name="plug", load=load), "plug")
     assert done.returncode == 2
-    assert one_line(done.stderr) == "OSError: [Errno 28] No space left on device: '/somewhere/model.onnx'"
+    assert one_line(done.stderr) == said

@@ -88,7 +88,7 @@ class Scoring(Work):
         """By a scorer of a few lines."""
         from manylabel.scoring import cli
 
-        cli.run = append_rows  # type: ignore[attr-defined]
+        cli.run = append_rows  # type: ignore[attr-defined,assignment]
 
     def done(self, place: Path) -> bool:
         """Its file is there."""
@@ -146,7 +146,7 @@ class Training(Work):
 
     def careless(self) -> None:
         """Nothing is looked at, and nothing renamed."""
-        remains.is_whole = attempt.is_whole = lambda checkpoint: True
+        remains.is_whole = attempt.is_whole = lambda checkpoint: True  # type: ignore[attr-defined]
         training.new_folder = in_place  # type: ignore[attr-defined]
 
     def done(self, place: Path) -> bool:

@@ -232,9 +232,8 @@ def _figure(value: float | None, digits: int = 2) -> str:
 
 
 def _estimate(figure: Estimate, sign: str = "") -> str:
-    """A figure with its interval, which may stand below it."""
-    interval = f"({figure.low:{sign}.4f} to {figure.high:{sign}.4f})".replace(" ", "\u00a0")
-    return f"{figure.value:{sign}.4f} {interval}"
+    """A figure with its interval."""
+    return f"{figure.value:{sign}.4f} ({figure.low:{sign}.4f} to {figure.high:{sign}.4f})"
 
 
 def _flipped(labels: Sequence[str], certificate: Certificate) -> list[str]:

@@ -1,12 +1,12 @@
 """Why a text has a label: which words its score hangs on, and which passage of a long text carried it.
 
 Occlusion (Zeiler and Fergus 2014, for pictures; Li et al. 2016, for words): a text is scored once more without the
-tokens of each of its words, and a word's effect is what the score loses. Knows nothing of models: a function that
-scores is handed in.
+tokens of each of its words, and a word's effect is what the score loses. Knows nothing of models: it says what is to be
+scored, and is told the scores.
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -87,50 +87,57 @@ class Explanation:
         return render(self)
 
 
-def explain(
-    text: str,
-    label: str,
-    threshold: float,
-    passages: Sequence[Passage],
-    *,
-    window: Ids,
-    tokens: Sequence[Span],
-    first: int,
-    score: Callable[[list[Ids]], NDArray[np.float32]],
-) -> Explanation:
-    """Score the passage that carried a label without each of its words.
+Steps = Generator[Sequence[Ids], NDArray[np.float32], Explanation]
+"""Yields windows of ids to be scored, is sent their scores, of shape `(n_windows, n_labels)`, returns the rest."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A text as the model reads it.
+
+    Attributes:
+        text: The text.
+        windows: Token ids with special tokens, each of shape `(n,)`.
+        spans: Which part of the text each of them reads.
+        tokens: Where each token of each of them lies in the text, special ones left out.
+        first: The place of the first of these tokens in a window.
+    """
+
+    text: str
+    windows: Sequence[Ids]
+    spans: Sequence[Span]
+    tokens: Sequence[Sequence[Span]]
+    first: int
+
+
+def explain(read: Reading, labels: Sequence[str], thresholds: NDArray[np.float32], column: int | None) -> Steps:
+    """Have a text scored, then the passage that carried a label without each of its words.
 
     Args:
-        text: The text.
-        label: The label that `score` speaks of.
-        threshold: Its threshold.
-        passages: The windows that the text was read in.
-        window: The ids of the one with the greatest score, the first of several, shape `(n,)`.
-        tokens: Where each of its tokens lies in the text, special ones left out.
-        first: The place of the first of them in `window`.
-        score: From ids to the label's probability of each, shape `(n_windows,)`. Called once.
+        read: The text.
+        labels: In column order.
+        thresholds: Shape `(n_labels,)`.
+        column: Which label; None for the most probable.
     """
-    groups = list(_words(text, tokens))
-    shorter = [np.delete(window, [first + place for place in places]) for _, places in groups]
-    without = score(shorter).tolist() if shorter else []
-    best = carried_by(passages)
+    scores = yield read.windows
+    column = int(scores.max(axis=0).argmax()) if column is None else column
+    passages = [Passage(*span, score) for span, score in zip(read.spans, scores[:, column].tolist(), strict=True)]
+    best = max(range(len(passages)), key=lambda at: passages[at].score)
+    groups = list(_words(read.text, read.tokens[best]))
+    shorter = [np.delete(read.windows[best], [read.first + place for place in places]) for _, places in groups]
+    without = (yield shorter)[:, column].tolist() if shorter else []
     return Explanation(
-        text=text,
-        label=label,
+        text=read.text,
+        label=labels[column],
         score=passages[best].score,
-        threshold=threshold,
+        threshold=float(thresholds[column]),
         passages=tuple(passages),
         carried_by=best,
         words=tuple(
-            Word(start, end, text[start:end], passages[best].score - left)
+            Word(start, end, read.text[start:end], passages[best].score - left)
             for ((start, end), _), left in zip(groups, without, strict=True)
         ),
     )
-
-
-def carried_by(passages: Sequence[Passage]) -> int:
-    """The place of the passage with the greatest score, the first of several."""
-    return max(range(len(passages)), key=lambda at: passages[at].score)
 
 
 def _words(text: str, tokens: Sequence[Span]) -> Iterator[tuple[Span, list[int]]]:

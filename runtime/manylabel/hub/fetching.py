@@ -46,7 +46,7 @@ def fetch(reference: Reference) -> tuple[Path, Reference]:
             _fill(folder, pinned, manifest.read_bytes())
     except OSError as exc:
         raise CannotWrite(
-            f"{reference} cannot be kept in the cache: {exc.strerror} ({exc.filename}). "
+            f"{reference} cannot be kept in the cache: {exc}. "
             "Make room there or grant it, or name another place by HF_HOME."
         ) from exc
     return folder, pinned

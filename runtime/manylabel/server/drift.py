@@ -38,7 +38,7 @@ class DriftGauges(Collector):
 
     def answered(self, model: Model, computed: Computed) -> None:
         """Count what a model has answered; called on any thread."""
-        rows = [each.probabilities for each in computed.results if isinstance(each, Answer)]
+        rows = [each.probabilities for each in computed.results if isinstance(each, Answer) and each.sent]
         if self._monitor and rows and model is self._model:
             self._monitor.update(np.stack(rows))
 

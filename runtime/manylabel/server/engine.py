@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from math import inf
 
-from manylabel.server.model import Answer, Computed, Model
+from manylabel.server.model import Answer, Asked, Computed, Model
 from manylabel.server.scheduler import Full, Policy, Scheduler, Ticket, Work
 
 __all__ = ["Answered", "DeadlineExceeded", "Engine", "Full", "Job", "Observer", "Timings"]
@@ -63,7 +63,7 @@ class Job:
     """
 
     model: Model
-    texts: Sequence[str]
+    texts: Sequence[Asked]
     answered: "asyncio.Future[Answered]"
     submitted: float
     answers: dict[int, Answer] = field(default_factory=dict)
@@ -117,7 +117,7 @@ class Engine:
         """
         return self._scheduler.crowded_for(timeout)
 
-    async def answer(self, texts: Sequence[str], timeout: float) -> Answered:
+    async def answer(self, texts: Sequence[Asked], timeout: float) -> Answered:
         """Answer the texts of one request. Cancelling it drops what was not computed yet.
 
         Raises:
@@ -172,7 +172,7 @@ class Engine:
 
     def _compute(self, works: Sequence[Work[Job]]) -> None:
         start = time.monotonic()
-        by_model: dict[Model, list[tuple[Work[Job], str]]] = {}
+        by_model: dict[Model, list[tuple[Work[Job], Asked]]] = {}
         for work in works:
             if texts := work.ticket.payload.texts:  # else its request is over
                 by_model.setdefault(work.ticket.payload.model, []).append((work, texts[work.row]))
@@ -194,7 +194,7 @@ def _step_back() -> None:
             os.setpriority(os.PRIO_PROCESS, 0, min(19, os.getpriority(os.PRIO_PROCESS, 0) + STEP_BACK))
 
 
-def _answers(model: Model, texts: Sequence[str]) -> Computed:
+def _answers(model: Model, texts: Sequence[Asked]) -> Computed:
     """What a model says of texts; whatever goes wrong is theirs, and the thread goes on."""
     try:
         return model.compute(texts)

@@ -87,7 +87,7 @@ class Metrics:
         for work, result in zip(works, computed.results, strict=True):
             job = work.ticket.payload
             self.queue_seconds.observe(start - job.submitted)
-            if isinstance(result, Answer):
+            if isinstance(result, Answer) and result.sent:
                 self._answered(result, job.model)
             elif isinstance(result, NonFiniteScore):
                 self.non_finite.inc()

@@ -10,6 +10,10 @@ from numpy.typing import NDArray
 
 from manylabel.classifier import Classifier
 from manylabel.errors import ManylabelError
+from manylabel.tokenization import Encoding
+
+Asked = str | Encoding
+"""What is computed: a text as it was sent, or what was tokenised before, such as a part of an explanation."""
 
 CHARACTERS_PER_TOKEN = 4
 """By which a text's tokens are estimated before it is tokenised; English and German run at 4 to 5."""
@@ -26,11 +30,13 @@ class Answer:
         windows: Probabilities of every window that the text was read in, shape `(n_windows, n_labels)`.
         n_tokens: Tokens of the text, special ones included; where `truncated`, of the part that was read.
         truncated: Whether some of the text was not read.
+        sent: Whether it is of a text that somebody sent, to be counted as such.
     """
 
     windows: NDArray[np.float32]
     n_tokens: int
     truncated: bool
+    sent: bool = True
 
     @cached_property
     def probabilities(self) -> NDArray[np.float32]:
@@ -64,15 +70,17 @@ class Model:
         windows = manifest.long_text.max_windows if manifest.long_text.policy == "window" else 1
         self._most = manifest.max_length * windows
 
-    def estimate_tokens(self, text: str) -> int:
+    def estimate_tokens(self, text: Asked) -> int:
         """Tokens that a text will cost, by its characters."""
+        if isinstance(text, Encoding):
+            return sum(len(window) for window in text.windows)
         return min(len(text) // CHARACTERS_PER_TOKEN + SPECIAL_TOKENS, self._most)
 
-    def compute(self, texts: Sequence[str]) -> Computed:
+    def compute(self, texts: Sequence[Asked]) -> Computed:
         """Answer texts on the calling thread. An error of one of them is that one's alone."""
         start = time.perf_counter()
         try:
-            encodings = self.classifier.encode(texts)
+            encodings = self._encode(texts)
             tokenized = time.perf_counter()
             scores = self.classifier.score_windows([window for each in encodings for window in each.windows])
         except ManylabelError as exc:
@@ -82,9 +90,14 @@ class Model:
         ends = np.cumsum([len(each.windows) for each in encodings])
         rows = np.split(scores, ends[:-1]) if len(texts) > 1 else [scores]
         results: list[Answer | Exception] = [
-            Answer(windows, each.n_tokens, each.truncated) for each, windows in zip(encodings, rows, strict=True)
+            Answer(windows, each.n_tokens, each.truncated, isinstance(text, str))
+            for text, each, windows in zip(texts, encodings, rows, strict=True)
         ]
         return Computed(results, tokenized - start, time.perf_counter() - tokenized)
+
+    def _encode(self, texts: Sequence[Asked]) -> list[Encoding]:
+        read = iter(self.classifier.encode([text for text in texts if isinstance(text, str)]))
+        return [next(read) if isinstance(text, str) else text for text in texts]
 
 
 def _together(parts: Sequence[Computed]) -> Computed:

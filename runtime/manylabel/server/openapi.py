@@ -33,6 +33,7 @@ def _paths(model: str) -> dict[str, Any]:
     prefix = f"/v2/models/{model}"
     return {
         "/v1/classify": {"post": _post("Labels and probabilities", "ClassifyRequest", "ClassifyResponse", "Problem")},
+        "/v1/explain": {"post": _post("Which words a label hangs on", "ExplainRequest", "ExplainResponse", "Problem")},
         "/v1/model": {"get": _get("The model that answers", "ModelInfo", "Problem")},
         "/predict": {"post": _post("TEI: probabilities", "TeiPredictRequest", _TEI_ROWS, "TeiError")},
         "/info": {"get": _get("TEI: model and limits", "TeiInfo", "TeiError")},

@@ -5,7 +5,7 @@ protocols' own servers do. Responses are these fields and no others. `openapi` w
 
 | protocol | routes | an error's body |
 | --- | --- | --- |
-| ours | `POST /v1/classify`, `GET /v1/model` | `Problem` (`application/problem+json`) |
+| ours | `POST /v1/classify`, `POST /v1/explain`, `GET /v1/model` | `Problem` (`application/problem+json`) |
 | text-embeddings-inference | `POST /predict`, `GET /info`, `/health`, `/metrics` | `TeiError` |
 | Open Inference Protocol v2 | `/v2`, `/v2/health/live`, `/v2/health/ready`, `/v2/models/M[/versions/V][/ready or /infer]`, `POST /v2/repository/models/M/load`, `POST /v2/repository/index` | `OipError` |
 | Hugging Face inference | `POST /`, `POST /models/M` | `HfError` |
@@ -80,6 +80,64 @@ class ClassifyResponse(Struct):
     version: str
     thresholds: dict[str, float]
     predictions: list[TextPrediction]
+
+
+class ExplainRequest(Struct):
+    """A text whose label is to be explained.
+
+    Attributes:
+        input: The text.
+        label: Which label; the most probable where it is absent.
+    """
+
+    input: str
+    label: str | None = None
+
+
+class ExplainedWord(Struct):
+    """A word, and what the label's probability loses without it: above 0 it speaks for the label.
+
+    Attributes:
+        start: Of the word, in characters of the text (Unicode code points).
+        end: Behind its last character.
+        effect: The probability with it less that without it.
+    """
+
+    start: int
+    end: int
+    effect: float
+
+
+class ExplainedPassage(Struct):
+    """A window that the text was read in, with the label's probability of it alone; `start` and `end` as of words."""
+
+    start: int
+    end: int
+    probability: float
+
+
+class ExplainResponse(Struct):
+    """Which words a label's probability hangs on.
+
+    Attributes:
+        model: The model's name.
+        version: The version that answered.
+        label: The label.
+        probability: The greatest of the passages'.
+        threshold: The bundle's.
+        carried_by: The place in `passages` of the one with the greatest probability, whose words are explained.
+        passages: The windows that the text was read in, from its start; one where it was read at once.
+        words: The words of that passage, in order.
+    """
+
+    model: str
+    version: str
+    label: str
+    probability: float
+    threshold: float
+    carried_by: int
+    passages: list[ExplainedPassage]
+    words: list[ExplainedWord]
 
 
 class LabelInfo(Struct):

@@ -15,7 +15,7 @@ from manylabel.server.bodies import CLOSE, Bodies
 from manylabel.server.connection import this_task, while_connected
 from manylabel.server.engine import Answered, DeadlineExceeded, Engine
 from manylabel.server.metrics import Metrics
-from manylabel.server.model import Model
+from manylabel.server.model import Asked, Model
 from manylabel.server.refusals import Refusal
 from manylabel.server.scheduler import Full
 from manylabel.server.settings import Settings
@@ -80,15 +80,15 @@ class Service:
         seconds = self.engine.crowded_for(self._timeout(timeout_ms))
         return self._full(seconds) if seconds else None
 
-    async def answer(self, request: Request, texts: Sequence[str]) -> Answered:
+    async def answer(self, request: Request, texts: Sequence[Asked]) -> Answered:
         """Answer a request's texts.
 
         Raises:
             Refusal: They are not answered.
             ClientDisconnect: Nobody waits for them any more.
         """
-        self._check(texts)
-        timeout = self._timeout(request.headers.get("x-timeout-ms"))
+        self.check(texts)
+        timeout = self.timeout_of(request)
         task = this_task()
         self._answering.add(task)
         try:
@@ -152,6 +152,10 @@ class Service:
             logger.info("reloaded: %s before, %s now", before.version, model.version)
             return changed
 
+    def timeout_of(self, request: Request) -> float:
+        """Seconds that a request may take."""
+        return self._timeout(request.headers.get("x-timeout-ms"))
+
     def _timeout(self, given: str | None) -> float:
         """Seconds that a request may take: what its client grants, within what the server does."""
         if given is None:
@@ -166,7 +170,8 @@ class Service:
         detail = f"the queue holds {queued:,} tokens of at most {most:,}; try again after {after} s."
         return Refusal(429, "full", detail, {"Retry-After": after})
 
-    def _check(self, texts: Sequence[str]) -> None:
+    def check(self, texts: Sequence[Asked]) -> None:
+        """Refuse texts that are too many or too long, and all of them where none are taken."""
         if not self.ready:
             raise Refusal(
                 503, "draining", f"the server is {self.phase}; it takes no texts.", {"Retry-After": "1", **CLOSE}
@@ -176,7 +181,7 @@ class Service:
         if len(texts) > self.settings.max_texts:
             raise Refusal(413, "too_large", f"{len(texts)} texts; a request takes at most {self.settings.max_texts}.")
         for row, text in enumerate(texts):
-            if len(text) > self.settings.max_characters:
+            if isinstance(text, str) and len(text) > self.settings.max_characters:
                 limit = self.settings.max_characters
                 raise Refusal(
                     413, "too_large", f"text {row} has {len(text):,} characters; at most {limit:,} are taken."

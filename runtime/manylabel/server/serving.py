@@ -17,7 +17,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from manylabel.classifier import Classifier
-from manylabel.cores import available_cores
+from manylabel.drift import reference as scores
 from manylabel.errors import InputError
 from manylabel.hub.reference import name_of
 from manylabel.server.app import App
@@ -58,7 +58,7 @@ def create(
     Args:
         load: Loads the classifier, now and at every reload.
         settings: How the server answers.
-        workers: Threads that compute on the CPU; `None`: one a core that this process may use.
+        workers: Threads that compute on the CPU; `None`: as many as the classifier has.
         recorders: Are told of every request that is over, besides the metrics and the log.
 
     Raises:
@@ -68,7 +68,7 @@ def create(
     model = Model(settings.name, load_checked(load))
     cuda = model.classifier.device == "cuda"
     policy = Policy(
-        workers=1 if cuda else workers or available_cores(),
+        workers=1 if cuda else workers or model.classifier.threads,
         max_queue_tokens=settings.max_queue_tokens,
         batch_tokens=settings.batch_tokens if cuda else CPU_BATCH_TOKENS,
         batch_wait=settings.batch_wait if cuda else 0.0,
@@ -89,12 +89,16 @@ def create(
 def load_checked(load: Load) -> Classifier:
     """A classifier whose bundle is whole, and that answers its probes on this machine.
 
+    All that may fail is tried here, before it takes another's place.
+
     Raises:
         ManylabelError: It is not, or does not.
     """
     classifier = load()
     classifier.bundle.verify()
     classifier.check_probes()
+    if scores.FILE in classifier.bundle.manifest.files:
+        scores.Reference.read(classifier.bundle)
     return classifier
 
 

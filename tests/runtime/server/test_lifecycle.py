@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.runtime.conftest import Resign
 
 from wire import connected, post
 
@@ -142,6 +143,21 @@ def test_a_reload_switches_and_a_failed_one_keeps_the_old(bundle: Path, own_bund
     shutil.copy(bundle / "model.onnx", own_bundle / "model.onnx")
     process.send(signal.SIGHUP)
     process.wait_for("reloaded")
+    assert _ask(process).status_code == 200
+
+
+def test_a_bundle_whose_scores_cannot_be_read_does_not_take_the_others_place(
+    own_bundle: Path, start: Start, resign: Resign
+) -> None:
+    process = start(own_bundle, key=KEY)
+    headers = {"Authorization": f"Bearer {KEY}"}
+    before = httpx.get(f"{process.url}/v1/model", headers=headers).json()["version"]
+    (own_bundle / "scores.json").write_text("{}")
+    resign(own_bundle)
+    failed = httpx.post(f"{process.url}/v2/repository/models/tiny/load", headers=headers, timeout=20)
+    assert failed.status_code == 422
+    assert "scores.json" in failed.json()["error"]
+    assert httpx.get(f"{process.url}/v1/model", headers=headers).json()["version"] == before
     assert _ask(process).status_code == 200
 
 

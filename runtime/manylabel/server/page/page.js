@@ -1,4 +1,4 @@
-// The page at `/`: asks /v1/model and /v1/classify, and decides again by itself as thresholds move.
+// The page at `/`: asks /v1/model, /v1/classify and /v1/explain, and decides again by itself as thresholds move.
 // Texts and labels are only ever set as textContent; the Content-Security-Policy refuses anything that parses HTML.
 "use strict";
 
@@ -88,6 +88,7 @@ function buildRows() {
     const slider = make("input", { type: "range", min: 0, max: 1, step: 0.01, ariaLabel: `Threshold of ${label}` });
     const row = {
       slider,
+      why: make("button", { type: "button", textContent: label, title: label, ariaLabel: `Why ${label}?`, disabled: true }),
       fill: make("span", { className: "fill" }),
       tick: make("span", { className: "tick", hidden: true }),
       window: make("button", { type: "button", className: "window", hidden: true }),
@@ -96,7 +97,7 @@ function buildRows() {
     };
     row.element = make(
       "li", {},
-      make("span", { className: "name" }, make("span", { textContent: label, title: label }), row.window),
+      make("span", { className: "name" }, make("span", {}, row.why), row.window),
       make("span", { className: "track" }, row.fill, row.tick, slider),
       make("span", { className: "numbers" }, row.probability, row.limit),
     );
@@ -105,6 +106,7 @@ function buildRows() {
       decide();
     });
     row.window.addEventListener("click", () => chooseWindow(row.best));
+    row.why.addEventListener("click", () => run(() => explain(label)));
     rows.set(label, row);
   }
   at("labels").style.setProperty("--count", rows.size);
@@ -117,6 +119,7 @@ function decide() {
     const p = result ? result.probabilities[label] : NaN;
     const yes = applies(label, p);
     row.element.classList.toggle("applies", yes);
+    row.why.disabled = !result;
     row.limit.textContent = `≥ ${shown(state.thresholds[label])}`;
     row.slider.value = state.thresholds[label];
     const verdict = result ? `, probability ${shown(p)}, ${yes ? "applies" : "does not apply"}` : "";
@@ -141,6 +144,7 @@ function chips(where, labels, className = "chip") {
 }
 
 function showChosen() {
+  closeWhy();
   const result = state.results[state.chosen];
   const windows = result.windows || [];
   const ordered = [...rows.keys()].sort((a, b) => result.probabilities[b] - result.probabilities[a]);
@@ -219,6 +223,60 @@ function chooseWindow(index) {
     row.tick.style.setProperty("left", percent(each.probabilities[label]));
     row.window.setAttribute("aria-pressed", row.best === index);
   }
+}
+
+// Why a label
+
+const LISTED = 6; // words whose effects stand in figures
+const STRONGEST = 0.45; // opacity of the strongest word's ground
+const FAINT = 0.1; // of the strongest: below, a word is not underlined
+const signed = (effect) => (effect < 0 ? "−" : "+") + Math.abs(effect).toFixed(3);
+
+async function explain(label) {
+  const text = state.texts[state.chosen];
+  showWhy(text, await ask("v1/explain", { input: text, label }));
+}
+
+function showWhy(text, found) {
+  const { label, passages, carried_by: best } = found;
+  const others = passages.filter((_, index) => index !== best).map((each) => shown(each.probability));
+  at("why-title").textContent = `Why ${label}`;
+  at("why-said").textContent = [
+    `Probability ${shown(found.probability)}, threshold of the model ${shown(found.threshold)}.`,
+    others.length ? `From window ${best + 1} of ${passages.length}, whose words are explained; the other windows gave ${others.join(", ")}.` : "",
+  ].join(" ").trim();
+  at("why-text").replaceChildren(...marked([...text], found.words));
+  const strongest = [...found.words].sort((a, b) => Math.abs(b.effect) - Math.abs(a.effect)).slice(0, LISTED);
+  at("why-words").replaceChildren(...strongest.sort((a, b) => b.effect - a.effect).map((word) =>
+    make("li", {}, `${[...text].slice(word.start, word.end).join("")} `, make("span", { textContent: signed(word.effect) }))));
+  for (const [name, row] of rows) row.why.setAttribute("aria-pressed", name === label);
+  if (passages.length > 1) chooseWindow(best);
+  at("why").hidden = false;
+  const first = at("why-text").querySelector("mark");
+  at("why-text").scrollTop = first ? first.offsetTop - at("why-text").offsetTop - 24 : 0;
+  at("why").scrollIntoView({ block: "nearest" });
+}
+
+// Offsets count characters, as Python does, not UTF-16 units. What was not explained is quiet.
+function marked(characters, words) {
+  const part = (start, end) => characters.slice(start, end).join("");
+  const strongest = Math.max(1e-9, ...words.map((word) => Math.abs(word.effect)));
+  const parts = [];
+  let last = 0;
+  for (const word of words) {
+    parts.push(last ? part(last, word.start) : make("span", { className: "unread", textContent: part(0, word.start) }));
+    const share = Math.abs(word.effect) / strongest;
+    const className = (word.effect < 0 ? "against" : "for") + (share < FAINT ? " faint" : "");
+    const style = { "--strength": (STRONGEST * share).toFixed(3) };
+    parts.push(make("mark", { className, style, title: signed(word.effect), textContent: part(word.start, word.end) }));
+    last = word.end;
+  }
+  return [...parts, make("span", { className: "unread", textContent: part(last) })];
+}
+
+function closeWhy() {
+  at("why").hidden = true;
+  for (const row of rows.values()) row.why.setAttribute("aria-pressed", false);
 }
 
 // As code
@@ -309,4 +367,9 @@ at("texts").addEventListener("input", showSnippet);
 for (const choice of document.querySelectorAll("input[name=mode], input[name=language]")) choice.addEventListener("change", showSnippet);
 at("reset").addEventListener("click", () => { state.thresholds = bundled(); decide(); });
 at("copy").addEventListener("click", copy);
+at("why-close").addEventListener("click", () => {
+  const row = [...rows.values()].find((each) => each.why.ariaPressed === "true");
+  closeWhy();
+  if (row) row.why.focus();
+});
 run(load);

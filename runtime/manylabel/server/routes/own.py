@@ -13,11 +13,16 @@ from starlette.routing import Route
 from manylabel.decisions import ranked, resolve_thresholds
 from manylabel.errors import InputError
 from manylabel.server.codec import decode, reply
+from manylabel.server.explaining import explained
 from manylabel.server.model import Answer, Model
 from manylabel.server.refusals import Refusal
 from manylabel.server.schemas import (
     ClassifyRequest,
     ClassifyResponse,
+    ExplainedPassage,
+    ExplainedWord,
+    ExplainRequest,
+    ExplainResponse,
     LabelInfo,
     Limits,
     ModelInfo,
@@ -27,6 +32,7 @@ from manylabel.server.schemas import (
 from manylabel.server.service import Service
 
 _DECODER = msgspec.json.Decoder(ClassifyRequest)
+_EXPLAIN_DECODER = msgspec.json.Decoder(ExplainRequest)
 
 
 class OwnRoutes:
@@ -41,6 +47,7 @@ class OwnRoutes:
         """What to mount."""
         return [
             Route("/v1/classify", self.classify, methods=["POST"]),
+            Route("/v1/explain", self.explain, methods=["POST"]),
             Route("/v1/model", self.model, methods=["GET"]),
         ]
 
@@ -60,6 +67,23 @@ class OwnRoutes:
                 prediction.windows = windows
         named = dict(zip(model.labels, thresholds.tolist(), strict=True))
         return reply(ClassifyResponse(model.name, model.version, named, predictions))
+
+    async def explain(self, request: Request) -> Response:
+        """Which words of a text a label hangs on."""
+        asked = decode(await self._service.bodies.read(request), _EXPLAIN_DECODER)
+        model, explanation = await explained(self._service, request, asked.input, asked.label)
+        return reply(
+            ExplainResponse(
+                model=model.name,
+                version=model.version,
+                label=explanation.label,
+                probability=explanation.score,
+                threshold=explanation.threshold,
+                carried_by=explanation.carried_by,
+                passages=[ExplainedPassage(each.start, each.end, each.score) for each in explanation.passages],
+                words=[ExplainedWord(each.start, each.end, each.effect) for each in explanation.words],
+            )
+        )
 
     async def model(self, request: Request) -> Response:
         """The model that answers."""

@@ -12,7 +12,6 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from manylabel import __version__
-from manylabel.batching import BATCH_TOKENS
 from manylabel.server.codec import decode, reply
 from manylabel.server.model import SPECIAL_TOKENS, Answer, Model
 from manylabel.server.refusals import Refusal
@@ -126,7 +125,7 @@ def _info(service: Service) -> TeiInfo:
         # The queue is bounded in tokens: as many fit as are estimated at least, besides those at work.
         max_concurrent_requests=settings.max_queue_tokens // SPECIAL_TOKENS + workers,
         max_input_length=manifest.max_length,
-        max_batch_tokens=max(BATCH_TOKENS, manifest.max_length),  # of one run of the graph
+        max_batch_tokens=max(model.classifier.batch_tokens, manifest.max_length),  # of one run of the graph
         max_batch_requests=None,
         max_client_batch_size=settings.max_texts,
         auto_truncate=manifest.long_text.policy != "error",

@@ -1,0 +1,34 @@
+"""The settings worth a measurement."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from manylabel.batching import USUAL_TOKENS
+from manylabel.bundle import Bundle
+from manylabel.certificate import Budget
+from manylabel.plan import Setting
+from manylabel.variants import variants_for
+
+SHARES = (0.5, 1, 2)
+"""Of the usual size of a batch: what is tried."""
+
+
+def candidates(bundle: Bundle, device: Literal["cpu", "cuda"], cores: int, refused: Mapping[str, str]) -> list[Setting]:
+    """Every precision that is not refused, all cores and half of them, every size of batches.
+
+    Half, as two cores that the system counts may share one core's units.
+    """
+    precisions = [each.precision for each in variants_for(bundle, device) if each.precision not in refused]
+    sizes = [int(share * USUAL_TOKENS[device]) for share in SHARES]
+    threads = sorted({cores, max(1, cores // 2)})
+    return [Setting(each, some, size) for each in precisions for some in threads for size in sizes]
+
+
+def beyond_budget(bundle: Bundle) -> dict[str, str]:
+    """By precision, why a variant is not to be chosen: it answers otherwise than its bundle's budget allows.
+
+    Where the bundle was made without a budget, the usual one counts.
+    """
+    certificate = bundle.manifest.certificate
+    budget = certificate.budget or Budget()
+    return {precision: said for precision, parity in certificate.parity.items() if (said := budget.excess(parity))}
