@@ -79,7 +79,7 @@ test-engines: .venv-engines/ready build/tiny-bundle ## Ray, Spark, Triton's file
 
 # Offline, and strict: a link, an anchor or a name in a docstring that leads nowhere fails.
 docs: .venv/docs ## the documentation as a site, in build/site
-	rm -rf build/site
+	rm -rf build/site build/site-doctrees
 	$(WORKBENCH) -m sphinx --quiet --fail-on-warning --keep-going --nitpicky --conf-dir docs --doctree-dir build/site-doctrees . build/site
 	$(WORKBENCH) -m pytest tests/site
 

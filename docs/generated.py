@@ -20,7 +20,7 @@ def complete(app: Sphinx, page: str, source: list[str]) -> None:
     elif page == "docs/decisions/README":
         source[0] += f"\n{PAGES}[0-9]*\n```\n"
     elif page == "docs/results":
-        source[0] += f"\n{PAGES}../benchmarks/results/*/README\n```\n"
+        source[0] += f"\n{PAGES}../benchmarks/results/**\n```\n"
 
 
 def keep_drawings(app: Sphinx, what: str, name: str, subject: object, options: object, lines: list[str]) -> None:

