@@ -254,7 +254,7 @@ def test_the_prefix_of_the_columns_can_be_named(cli: Cli, bundle: Path, scored: 
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
-        ("none.parquet", None, "cannot be read"),
+        ("none.parquet", None, "there is no file"),
         ("broken.parquet", b"no parquet", "cannot be read"),
         ("some.txt", b"x", "is no .parquet, .csv or .jsonl file"),
         ("empty.csv", b"p_billing,p_delivery,p_price,p_user experience\n", "there is no scored row"),

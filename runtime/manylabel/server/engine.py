@@ -178,9 +178,9 @@ class Engine:
                 by_model.setdefault(work.ticket.payload.model, []).append((work, texts[work.row]))
         for model, asked in by_model.items():
             computed = _answers(model, [text for _, text in asked])
+            self._observe([work for work, _ in asked], computed, start)  # first: who hears an answer finds it counted
             for (work, _), result in zip(asked, computed.results, strict=True):
                 _record(work, result, computed, start)
-            self._observe([work for work, _ in asked], computed, start)
         with self._changed:
             answered = self._scheduler.finish(works, time.monotonic() - start if by_model else None)
         if answered:
