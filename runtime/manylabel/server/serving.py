@@ -42,10 +42,6 @@ SWITCH = 0.0002
 and the threads that compute hand it to and fro several times a text; at twice what the server can do, texts answered
 rise by a third, and refusals that took 3 s take 50 ms (manylabel_bench.serving, two cores)."""
 
-CPU_BATCH_TOKENS = 256
-"""Tokens that a core takes together of its share of what waits: a dozen short texts. Where nothing waits each goes
-alone; under load the locks, the records and the waking of the event loop are paid once for several."""
-
 logger = logging.getLogger("manylabel.server")
 Load = Callable[[], Classifier]
 
@@ -70,7 +66,7 @@ def create(
     policy = Policy(
         workers=1 if cuda else workers or model.classifier.threads,
         max_queue_tokens=settings.max_queue_tokens,
-        batch_tokens=settings.batch_tokens if cuda else CPU_BATCH_TOKENS,
+        batch_tokens=settings.batch_tokens if cuda else 0,  # a text at a time: see docs/serving.md, Measuring
         batch_wait=settings.batch_wait if cuda else 0.0,
     )
     service = Service(settings, Engine(model, policy, metrics.computed), metrics, partial(load_checked, load))
