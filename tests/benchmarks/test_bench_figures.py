@@ -167,8 +167,7 @@ def test_how_far_we_reach_is_what_the_committed_results_say() -> None:
     if not (results / reach.PAGE).exists():
         pytest.skip("make results-goemotions results-mix readme writes the page")
     found = (results / reach.PAGE).read_text(encoding="utf-8")
-    assert found == reach.page(results)
-    assert tables.ABSENT not in found
+    assert found == reach.page(results)  # which says of a piece that has not been run that it is not measured
 
 
 def test_notes_on_what_falls_short_are_of_aims_that_there_are() -> None:
