@@ -162,7 +162,7 @@ def test_the_readmes_tables_are_those_of_the_committed_results() -> None:
     assert readme.filled(text, ROOT / "benchmarks" / "results") == text
 
 
-# Aims whose command has not been run yet (`make results-goemotions results-mix`); one that is measured leaves this list.
+# Aims whose command has not been run (make results-goemotions results-mix); one that is measured leaves this list.
 UNMEASURED = [
     "bulk, against PyTorch, best of bf16 and compile: mix",
     "p99 over p50, texts of 16 tokens",
