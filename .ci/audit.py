@@ -25,6 +25,7 @@ def main(locks: Sequence[str]) -> int:
 
 def _ask(lock: str) -> Iterator[dict[str, object]]:
     command = [Path(sys.executable).parent / "pip-audit", "--disable-pip", "--require-hashes", "--format", "json"]
+    # What is run is this environment's pip-audit, on a lock of ours.
     done = subprocess.run([*command, "--requirement", lock], capture_output=True, text=True, check=False)  # noqa: S603
     if not done.stdout.strip():  # offline
         print(f"{lock}: {(done.stderr.strip() or 'no answer').splitlines()[-1]}", file=sys.stderr)

@@ -88,6 +88,7 @@ class Scoring(Work):
         """By a scorer of a few lines."""
         from manylabel.scoring import cli
 
+        # A name that the module imported, not one that it offers; the same below.
         cli.run = append_rows  # type: ignore[attr-defined,assignment]
 
     def done(self, place: Path) -> bool:

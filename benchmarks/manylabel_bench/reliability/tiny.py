@@ -46,10 +46,10 @@ def _write_encoder(folder: Path) -> None:
     backend.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=marks)
     PreTrainedTokenizerFast(
         tokenizer_object=backend,
-        unk_token="[UNK]",  # noqa: S106
-        pad_token="[PAD]",  # noqa: S106
-        cls_token="[CLS]",  # noqa: S106
-        sep_token="[SEP]",  # noqa: S106
+        unk_token="[UNK]",  # noqa: S106 - no password
+        pad_token="[PAD]",  # noqa: S106 - no password
+        cls_token="[CLS]",  # noqa: S106 - no password
+        sep_token="[SEP]",  # noqa: S106 - no password
         model_max_length=32,
     ).save_pretrained(folder)
     torch.manual_seed(0)
