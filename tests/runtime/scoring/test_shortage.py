@@ -1,5 +1,6 @@
 """Full and read-only disks, limits on files: a sentence with the next step, and the run goes on."""
 
+import os
 import resource
 import subprocess
 import sys
@@ -69,7 +70,10 @@ def test_a_disk_that_takes_no_more_is_a_sentence_and_the_run_goes_on(
 
 
 def limited(limit: Callable[[], object], command: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, preexec_fn=limit)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+    return subprocess.run(  # without coverage's own file, which the limit holds for, too
+        command, capture_output=True, text=True, timeout=120, check=False, preexec_fn=limit, env=environment
+    )
 
 
 def test_a_limit_on_the_size_of_files_is_a_sentence_and_the_run_goes_on(bundle: Path, tmp_path: Path) -> None:
