@@ -12,7 +12,9 @@ say "Exporting, with every variant compared with PyTorch"
 .venv/bin/manylabel export build/demo/run --output build/demo/bundle --force | tee build/demo/export.txt
 
 say "Measuring beside PyTorch on the test reviews"
-.venv/bin/manylabel bench build/demo/bundle --data examples/reviews.csv --checkpoint build/demo/run | tee build/demo/bench.txt
+# Without the other rivals: compiled PyTorch alone takes a minute to begin.
+.venv/bin/manylabel bench build/demo/bundle --data examples/reviews.csv --checkpoint build/demo/run --seconds 2 \
+    --contender "manylabel fp32" --contender "manylabel int8" --contender pipeline --contender pytorch | tee build/demo/bench.txt
 
 say "Answers without PyTorch ($(.venv-runtime/bin/python -c 'import importlib.util as u; print("torch is", "here" if u.find_spec("torch") else "absent")'))"
 .venv-runtime/bin/manylabel predict build/demo/bundle --table --top-k 4 \
