@@ -36,6 +36,12 @@ def fp32(bundle: Path) -> Classifier:
     return Classifier.load(bundle, device="cpu", precision="fp32", threads=2)
 
 
+@pytest.fixture
+def unmeasured() -> dict[str, str]:
+    """The environment of a process that is interrupted anywhere: coverage's lock, held just then, is never let go."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_PROCESS")}
+
+
 class MakeTokenizer(Protocol):
     def __call__(self, serialized: bytes | None = None, *, max_length: int = 32, **long_text: Any) -> Tokenizer: ...
 

@@ -83,11 +83,12 @@ def test_a_reader_that_leaves_ends_it_quietly(bundle: Path, tmp_path: Path) -> N
     assert said == b""
 
 
-def test_an_interruption_ends_it_without_a_traceback(bundle: Path) -> None:
+def test_an_interruption_ends_it_without_a_traceback(bundle: Path, unmeasured: dict[str, str]) -> None:
     """Python ignores the signal where its parent did, as a shell's background jobs do; hence the first line."""
     script = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n{MAIN}"
     process = subprocess.Popen(
         [sys.executable, "-c", script, "predict", str(bundle)],
+        env=unmeasured,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -250,7 +250,9 @@ def test_a_forked_pool_loads_in_each_worker(bundle: Path, python: Python) -> Non
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_a_stream_and_leaves_no_process(bundle: Path, number: signal.Signals) -> None:
+def test_a_signal_ends_a_stream_and_leaves_no_process(
+    bundle: Path, number: signal.Signals, unmeasured: dict[str, str]
+) -> None:
     """In the middle of a run of several threads: the program ends by it, at once."""
     process = subprocess.Popen(
         [
@@ -264,6 +266,7 @@ def test_a_signal_ends_a_stream_and_leaves_no_process(bundle: Path, number: sign
             "        print('running', flush=True)\n",
             str(bundle),
         ],
+        env=unmeasured,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -271,6 +274,9 @@ def test_a_signal_ends_a_stream_and_leaves_no_process(bundle: Path, number: sign
     assert process.stdout
     assert process.stdout.readline() == "running\n"
     process.send_signal(number)
-    _, said = process.communicate(timeout=30)
+    try:
+        _, said = process.communicate(timeout=30)
+    finally:
+        process.kill()
     assert process.returncode == -number, said
     assert number is signal.SIGTERM or said.endswith("KeyboardInterrupt\n")
