@@ -6,6 +6,7 @@ import sys
 
 from manylabel.errors import OutOfMemory
 from manylabel.shortage import is_lack_of_memory, loading, out_of_memory
+from manylabel.watched import watched
 
 ROOM = 112
 """MB that numpy, tokenizers and what else the command imports take: 104 with numpy 2.4, which ends the process or
@@ -13,9 +14,15 @@ raises from its midst with less."""
 
 
 def main() -> None:
-    """Run the command, or say that there is no room for it."""
-    if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
+    """Run the command; where memory is limited, in a process that is watched."""
+    if resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY:
+        _command()
+    else:
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # 40 MB for every other core, which nothing here needs
+        watched(_command)
+
+
+def _command() -> None:
     try:
         with loading("numpy", ROOM):
             from manylabel.cli import main as command
