@@ -128,17 +128,21 @@ def out_of_memory(exc: BaseException, kept: str = "") -> OutOfMemory:
         exc: For which `is_lack_of_memory` holds.
         kept: What is kept, and how to go on.
     """
-    said = str(exc) if isinstance(exc, OutOfMemory) else f"memory ran out ({_reason(exc)}). {more_memory()}"
+    first = next(filter(_says_so, chain(exc)))  # what took it for damage comes before
+    said = str(first) if isinstance(first, OutOfMemory) else f"memory ran out ({_reason(first)}). {more_memory()}"
     return OutOfMemory(f"{said} {kept}".rstrip())
 
 
 def is_lack_of_memory(exc: BaseException) -> bool:
     """Whether that is what an exception, or one from which it came, says."""
-    return any(
-        isinstance(each, MemoryError | OutOfMemory)
-        or getattr(each, "errno", None) == errno.ENOMEM
-        or (isinstance(each, RuntimeError | ImportError) and says_no_memory(str(each)))
-        for each in chain(exc)
+    return any(map(_says_so, chain(exc)))
+
+
+def _says_so(exc: BaseException) -> bool:
+    return (
+        isinstance(exc, MemoryError | OutOfMemory)
+        or getattr(exc, "errno", None) == errno.ENOMEM
+        or (isinstance(exc, RuntimeError | ImportError) and says_no_memory(str(exc)))
     )
 
 

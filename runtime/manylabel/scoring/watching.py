@@ -94,7 +94,8 @@ class Watch(AbstractContextManager["Watch"]):
         if high - low > 1 or len(quarantined) >= QUARANTINE:
             raise WorkerDied(
                 f"the process that scores part {number} ended {DEATHS} times ({reason}), {len(quarantined)} rows were "
-                f"left out, and no other row does it alone. Most likely memory is short. {more_memory()} {storage.GOES_ON}"
+                "left out, and no other row does it alone. Most likely memory is short. "
+                f"{more_memory()} {storage.GOES_ON}"
             )
         return low
 
