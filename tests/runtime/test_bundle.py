@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from tests.runtime.conftest import Cli, Resign
 
 from manylabel import Bundle, BundleError, BundleTooNew, Classifier, InputError
-from manylabel.bundle import MANIFEST, Manifest, record_files
+from manylabel.bundle import MANIFEST, record_files
 from manylabel.manifest import read_manifest
+from manylabel.terminal import describe
 
 FILES = ("model.onnx", "model_int8.onnx", "model_fp16.onnx", "tokenizer.json", "config.json", "README.md")
 Edit = Callable[[dict[str, Any]], object]
@@ -225,6 +226,13 @@ def list_file(name: str) -> Edit:
     return lambda manifest: manifest["files"].update({name: manifest["files"]["README.md"]})
 
 
+def nested(levels: int) -> dict[str, Any]:
+    content: dict[str, Any] = {}
+    for _ in range(levels):
+        content = {"in": content}
+    return content
+
+
 WRONG: dict[str, tuple[Edit, str]] = {
     "a label twice": (lambda m: m["labels"].__setitem__(1, "billing"), "labels are absent or come twice"),
     "no labels": (lambda m: m.update(labels=[]), "labels are absent"),
@@ -279,8 +287,20 @@ WRONG: dict[str, tuple[Edit, str]] = {
     "no room for a text": (lambda m: m.update(max_length=2), "leaves 0 tokens"),
     "no special tokens": (lambda m: m["special_tokens"].update(prefix=[], suffix=[]), "no special tokens"),
     "special tokens below 0": (lambda m: m["special_tokens"].update(prefix=[-1]), "are no token ids"),
-    "special tokens too great": (lambda m: m["special_tokens"].update(prefix=[10**30]), "are no token ids"),
+    "special tokens too great": (lambda m: m["special_tokens"].update(prefix=[2**31]), "are no token ids"),
     "special tokens of another model": (lambda m: m["special_tokens"].update(prefix=[10**6]), "the graph failed"),
+    "metrics no object": (lambda m: m.update(metrics=[]), "metrics: found list"),
+    "metrics of a split a number": (lambda m: m.update(metrics={"test": 0.5}), "something else than figures"),
+    "metrics a list": (lambda m: m.update(metrics={"test": {"tuned": [0.5]}}), "something else than figures"),
+    "metrics a text": (lambda m: m.update(metrics={"test": {"tuned": {"f1": "0.5"}}}), "something else than figures"),
+    "metrics absent": (lambda m: m.update(metrics={"test": None}), "something else than figures"),
+    "metrics too great": (lambda m: m.update(metrics={"test": {"texts": 10**400}}), "something else than figures"),
+    "metrics too deep": (lambda m: m.update(metrics=nested(500)), "something else than figures"),
+    "source too deep": (lambda m: m.update(source=nested(500)), "source is nested deeper than 32 levels"),
+    "more texts than there are": (
+        lambda m: m["certificate"]["parity"]["int8"].update(texts_flipped=10**400),
+        "texts_flipped: found int",
+    ),
     "format 0": (lambda m: m.update(format_version=0), "never a format_version 0"),
     "format true": (lambda m: m.update(format_version=True), "format_version: found bool"),
 }
@@ -312,7 +332,7 @@ JSON = st.recursive(
 def test_a_manifest_of_anything_is_read_or_refused(
     bundle: Path, resign: Resign, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
-    """No value in any place makes the reader fail otherwise than with a sentence."""
+    """No value in any place makes the reader fail otherwise than with a sentence, nor who shows what was read."""
     folder = tmp_path_factory.mktemp("any") / "bundle"
     shutil.copytree(bundle, folder)
 
@@ -329,7 +349,8 @@ def test_a_manifest_of_anything_is_read_or_refused(
     resign(folder, edit)
     try:
         opened = Classifier.load(folder, device="cpu", precision="int8", threads=1)
-        assert isinstance(opened.bundle.manifest, Manifest)
+        assert list(describe(opened.bundle))
+        assert opened.bundle.manifest.to_bytes()
     except (BundleError, InputError):  # such as: no variant int8
         pass
 
