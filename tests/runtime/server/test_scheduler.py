@@ -101,6 +101,25 @@ def test_a_request_that_would_be_too_late_is_refused_at_once(scheduler: Schedule
     assert refused.value.retry_after == pytest.approx(8.1 - 0.8 * 5)
 
 
+def test_requests_are_turned_away_unread_a_little_before_the_queue_is_full(scheduler: Scheduler[str]) -> None:
+    """Beyond 950 of its 1,000 tokens, until those are computed."""
+    scheduler.token_seconds = 0.001
+    assert scheduler.crowded_for(100.0) == 0
+    scheduler.submit("a", [950], deadline=100.0, now=0.0)
+    assert scheduler.crowded_for(100.0) == 0
+    scheduler.submit("b", [40], deadline=100.0, now=0.0)
+    assert scheduler.crowded_for(100.0) == pytest.approx(0.04)
+
+
+def test_requests_are_turned_away_unread_a_little_before_their_time_is_too_short(scheduler: Scheduler[str]) -> None:
+    scheduler.token_seconds = 0.01
+    for _ in range(8):
+        scheduler.submit("a", [100], deadline=100.0, now=0.0)  # 8 seconds of work
+    assert scheduler.crowded_for(11.0) == 0
+    assert scheduler.crowded_for(10.0) == pytest.approx(8 - 0.95 * 0.8 * 10)
+    scheduler.submit("b", [10], deadline=10.2, now=0.0)  # one that is read fits all the same
+
+
 def test_a_single_text_is_taken_while_a_request_of_many_fills_the_queue(scheduler: Scheduler[str]) -> None:
     """It will not wait for all of them: its share is enough."""
     scheduler.token_seconds = 0.01
