@@ -48,6 +48,30 @@ def test_recorded_files_are_those_of_the_manifest(bundle: Path) -> None:
     assert record_files(bundle) == Bundle.open(bundle).manifest.files
 
 
+def test_another_process_finds_a_bundle_wherever_it_stands(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(bundle.parent)
+    assert Bundle.open(bundle.name).origin == str(bundle.parent.resolve() / bundle.name)
+
+
+def test_the_bundle_that_is_meant_is_opened_and_no_other(bundle: Path) -> None:
+    digest = Bundle.open(bundle).digest
+    assert Bundle.open(bundle, digest=digest).digest == digest
+    with pytest.raises(BundleError) as caught:
+        Bundle.open(bundle, digest="0" * 64)
+    assert str(caught.value) == (
+        f"{bundle} is the bundle {digest}, and {'0' * 64} was asked for. "
+        "Find out who changed it before you name the other digest."
+    )
+
+
+def test_weights_beside_a_graph_are_its_variants(own_bundle: Path, resign: Resign) -> None:
+    (own_bundle / "model.onnx_data").write_bytes(b"weights")
+    resign(own_bundle, list_file("model.onnx_data"))
+    opened = Bundle.open(resign(own_bundle))
+    assert opened.weights_of(opened.variants["fp32"]) == ("model.onnx_data",)
+    assert opened.weights_of(opened.variants["int8"]) == ()
+
+
 # Changed bytes
 
 
