@@ -55,10 +55,17 @@ TARGETS = {
     "batching": Target(["batching.py"], ["test_batching.py", "test_streaming.py"]),
     "decisions": Target(["decisions.py"], ["test_decisions.py", "test_classifier.py"]),
     "scheduler": Target(["server/scheduler.py"], ["server/test_scheduler.py", "server/test_engine.py"]),
-    "certifying": Target(["certifying/*.py"], ["certifying"]),
+    "certifying": Target(["certificate.py", "certifying/*.py"], ["certifying"]),
     "bundle": Target(
         ["bundle.py", "manifest.py", "schema.py", "sealed.py", "folders.py", "variants.py"],
-        ["test_bundle.py", "test_schema.py", "test_sealed.py", "test_folders.py", "test_cli_bundles.py"],
+        [
+            "test_bundle.py",
+            "test_schema.py",
+            "test_sealed.py",
+            "test_folders.py",
+            "test_variants.py",
+            "test_cli_bundles.py",
+        ],
     ),
     "scoring": Target(["scoring/*.py"], ["scoring"]),
 }
@@ -150,7 +157,7 @@ def _try(folder: Path, names: Sequence[str]) -> dict[str, str]:
 def _survivor(name: str, verdict: str, folder: Path) -> dict[str, str]:
     shown = subprocess.run([MUTMUT, "show", name], cwd=folder, check=True, capture_output=True, text=True).stdout
     changed = [line for line in shown.splitlines() if re.match(r"[-+](?![-+]{2} ?)", line)]
-    function = re.sub(r"x_|x?ǁ", "", name.partition("__mutmut_")[0]).removeprefix("manylabel.")
+    function = re.sub(r"\.x[_ǁ]|ǁ", ".", name.partition("__mutmut_")[0]).removeprefix("manylabel.")
     return {"function": function, "verdict": verdict, "change": "\n".join(" ".join(each.split()) for each in changed)}
 
 

@@ -148,6 +148,7 @@ def test_a_certificate_says_what_was_compared_with_what_and_where(bundle: Path) 
     assert (found.device, found.machine, found.budget, found.refused) == ("cpu", this_machine(), None, {})
     assert {name: parity.alone for name, parity in found.parity.items()} == {"fp32": Alone(5, 5), "int8": Alone(5, 5)}
     assert [parity.quality for parity in found.parity.values()] == [None, None]
+    assert certify(opened, TEXTS[:2], data="two").device == resolve_device("auto")
     with pytest.raises(InputError) as caught:
         certify(opened, [], data="none")
     assert str(caught.value) == "there are no texts to compare on."

@@ -59,6 +59,11 @@ def test_what_one_label_gains_and_another_loses_is_told_by_label() -> None:
     assert (one.flipped, one.texts_flipped, one.texts_labelled, one.ties) == (3, 2, 3, 0)
 
 
+def test_each_column_has_a_label() -> None:
+    with pytest.raises(ValueError, match="longer"):
+        compare(Answers(EXPECTED, HALF), Answers(EXPECTED, HALF), LABELS[:1], alone=Alone(0, 0))
+
+
 def test_all_but_a_thousandth_of_the_differences_lie_below_the_last_figure() -> None:
     expected = np.zeros((1001, 1), np.float32)
     found = np.linspace(0, 1, 1001, dtype=np.float32).reshape(-1, 1)

@@ -83,6 +83,11 @@ def test_a_cancelled_request_costs_nothing(scheduler: Scheduler[str]) -> None:
     assert gone.outcome == "cancelled"
 
 
+def test_two_workers_take_half_the_time() -> None:
+    scheduler: Scheduler[str] = Scheduler(Policy(workers=2, max_queue_tokens=1000), token_seconds=0.01)
+    assert scheduler.expected_seconds(100) == pytest.approx(0.5)
+
+
 def test_a_full_queue_refuses_and_says_until_when(scheduler: Scheduler[str]) -> None:
     scheduler.token_seconds = 0.001
     scheduler.submit("a", [900], deadline=100.0, now=0.0)
@@ -99,6 +104,9 @@ def test_a_request_that_would_be_too_late_is_refused_at_once(scheduler: Schedule
     with pytest.raises(Full) as refused:
         scheduler.submit("b", [10], deadline=5.0, now=0.0)
     assert refused.value.retry_after == pytest.approx(8.1 - 0.8 * 5)
+    with pytest.raises(Full):
+        scheduler.submit("c", [10], deadline=10.1, now=0.0)  # by 0.02 seconds
+    scheduler.submit("d", [10], deadline=10.2, now=0.0)
 
 
 def test_requests_are_turned_away_unread_a_little_before_the_queue_is_full(scheduler: Scheduler[str]) -> None:
@@ -125,7 +133,8 @@ def test_a_single_text_is_taken_while_a_request_of_many_fills_the_queue(schedule
     scheduler.token_seconds = 0.01
     scheduler.submit("many", [10] * 80, deadline=100.0, now=0.0)
     single = scheduler.submit("single", [10], deadline=5.0, now=0.0)
-    assert scheduler.expected_seconds(10) < 1
+    assert scheduler.expected_seconds(10) == pytest.approx(0.3)  # its own, the other single one, and as many of theirs
+    assert scheduler.expected_seconds(900) == pytest.approx(8.1 + 9)  # behind all that waits
     scheduler.take(0.0)
     scheduler.take(0.0)
     assert single.queued == 0
