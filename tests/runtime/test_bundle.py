@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.runtime.conftest import Cli, Resign
 
 from manylabel import Bundle, BundleError, BundleTooNew, Classifier, InputError
-from manylabel.bundle import MANIFEST, Manifest, record_files
+from manylabel.bundle import MANIFEST, Manifest, Rescue, record_files
 from manylabel.manifest import read_manifest
 
 FILES = ("model.onnx", "model_int8.onnx", "model_fp16.onnx", "tokenizer.json", "config.json", "README.md")
@@ -316,13 +316,42 @@ def test_a_wrong_manifest_is_refused(own_bundle: Path, resign: Resign, cli: Cli,
     assert_refused(cli, resign(own_bundle, edit), sentence)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "fault"),
+    [
+        ("a label twice", "labels are absent or come twice"),
+        ("no variants", "variants are absent or come twice"),
+        ("no probes", "probes are absent, or their labels are not the bundle's"),
+        ("an unknown precision", "'bf16' is not one of fp32, int8, fp16"),
+        ("a threshold too few", "fp32 has 3 thresholds for 4 labels"),
+    ],
+)
+def test_a_contradiction_is_told_in_one_sentence(own_bundle: Path, resign: Resign, wrong: str, fault: str) -> None:
+    with pytest.raises(BundleError) as caught:
+        Bundle.open(resign(own_bundle, WRONG[wrong][0]))
+    assert str(caught.value) == (
+        f"{own_bundle / MANIFEST} contradicts itself: {fault}. "
+        "Fetch the bundle anew, or make it anew with manylabel export."
+    )
+
+
+@pytest.mark.parametrize(
+    ("slowdown", "said"), [(None, "its speed was not measured"), (1.234, "it takes 1.23 times as long")]
+)
+def test_what_a_rescue_costs_is_told_where_it_was_measured(slowdown: float | None, said: str) -> None:
+    assert Rescue("too many flips", ("/encoder/MatMul",), 12, slowdown).cost == said
+
+
 def test_a_newer_format_is_refused_with_what_to_do(own_bundle: Path, resign: Resign) -> None:
     """Even where nothing else of it is understood, the digest included."""
     resign(own_bundle, lambda manifest: manifest.update(format_version=2, shards=[1, 2]))
     text = (own_bundle / MANIFEST).read_text().replace('"billing"', '"invoices"')
     (own_bundle / MANIFEST).write_text(text)
-    with pytest.raises(BundleTooNew, match=r"format_version 2; this manylabel reads up to 1. pip install --upgrade"):
+    with pytest.raises(BundleTooNew) as caught:
         Bundle.open(own_bundle)
+    assert str(caught.value) == (
+        f"{own_bundle / MANIFEST} has format_version 2; this manylabel reads up to 1. pip install --upgrade manylabel"
+    )
 
 
 JSON = st.recursive(
