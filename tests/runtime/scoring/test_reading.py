@@ -176,6 +176,23 @@ def test_columns_that_a_file_lacks_are_empty_there(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_a_byte_order_mark_is_one_at_the_beginning_of_a_file_alone(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_bytes("\ufefftext,n\n\ufefflate,1\ngood,2\n".encode())
+    for shard_rows in (1, 9):
+        rows, texts, _ = read(planned(path, shard_rows=shard_rows))
+        assert texts == ["\ufefflate", "good"]
+        assert [*rows[0]] == ["text", "n"]
+
+
+def test_a_column_of_values_of_all_kinds_is_none_of_strings(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "a", "n": 1}\n{"text": "a", "n": "1"}\n')
+    (tmp_path / "b.jsonl").write_text('{"text": "b", "n": "1"}\n')
+    with pytest.raises(DataError, match=r"the column 'n' is JSON in .*a\.jsonl and string in .*b\.jsonl\."):
+        planned(tmp_path / "a.jsonl", tmp_path / "b.jsonl")
+    assert planned(tmp_path / "a.jsonl", tmp_path / "a.jsonl").schema.field("n").metadata
+
+
 # Rows that are none
 
 
@@ -317,7 +334,12 @@ def test_a_null_in_parquet_names_its_row(tmp_path: Path) -> None:
         ("x.csv.gz", b"no gzip", "is damaged"),
         ("x.csv.zst", b"no zstd", "is damaged|cannot be read"),
         ("x.csv.xz", b"no xz", "is damaged"),
-        ("x.docx", b"", "none of the suffixes .csv, .tsv"),
+        (
+            "x.docx",
+            b"",
+            r"x.docx has none of the suffixes .csv, .tsv, .jsonl, .parquet, .ndjson, .pq, perhaps followed by .gz, "
+            r".bz2, .xz, .zst. Say what it holds with --format\.$",
+        ),
         ("x.parquet.gz", b"", "Parquet compresses within"),
     ],
 )

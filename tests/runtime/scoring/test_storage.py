@@ -94,3 +94,32 @@ def test_a_folder_is_made_with_those_above_it(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         storage.make_folder(str(tmp_path / "file" / "below"))
     assert str(caught.value) == f"{tmp_path / 'file' / 'below'} cannot be made: Not a directory. Choose another output."
+
+
+def test_a_store_named_by_a_uri_holds_the_same(tmp_path: Path) -> None:
+    """Here the disk by its URI, which goes the way of the object stores."""
+    store = f"file://{tmp_path}"
+    for name in ("b1/x.csv", "b1/y.csv", "a2/x.csv", "b1/.hidden", "b1/_log", "_logs/x.csv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        storage.write_bytes(f"{store}/{name}", name.encode())
+        assert (tmp_path / name).read_bytes() == name.encode()
+    assert storage.read_bytes(f"{store}/a2/x.csv") == b"a2/x.csv"
+    assert storage.status(f"{store}/a2/x.csv") == storage.status(str(tmp_path / "a2" / "x.csv"))
+    for named, expected in (
+        ("b1", ["b1/x.csv", "b1/y.csv"]),
+        ("b1/y.csv", ["b1/y.csv"]),
+        ("*/x.csv", ["a2/x.csv", "b1/x.csv"]),
+        ("b*/[xy].*", ["b1/x.csv", "b1/y.csv"]),
+    ):
+        assert storage.expand(f"{store}/{named}") == [f"{store}/{name}" for name in expected]
+    with pytest.raises(DataError) as caught:
+        storage.expand(f"{store}/none")
+    assert str(caught.value) == (f"{store}/none names no file. Check the path; a glob in quotes is expanded here.")
+    storage.remove(f"{store}/b1/y.csv")
+    storage.remove(f"{store}/a2")
+    storage.remove(f"{store}/none")
+    assert storage.expand(store) == [f"{store}/b1/x.csv"]
+    assert storage.status(f"{store}/a2") is None
+    assert storage.read_bytes(f"{store}/none") is None
+    with pytest.raises(DataError, match="/none cannot be read: "):
+        storage.open_input(f"{store}/none")
