@@ -67,7 +67,10 @@ TARGETS = {
             "test_cli_bundles.py",
         ],
     ),
-    "scoring": Target(["scoring/*.py"], ["scoring"]),
+    "scoring": Target(  # less the slow ones: test_remote.py, and test_shortage.py, of whose processes mutmut sees nothing
+        ["scoring/*.py"],
+        [f"scoring/test_{each}.py" for each in ("reading", "scoring", "tables", "interruptions", "storage", "worker")],
+    ),
 }
 
 
