@@ -67,7 +67,7 @@ TARGETS = {
             "test_cli_bundles.py",
         ],
     ),
-    "scoring": Target(  # less the slow ones: test_remote.py, and test_shortage.py, of whose processes mutmut sees nothing
+    "scoring": Target(  # less test_remote.py, which is slow, and test_shortage.py, all in other processes
         ["scoring/*.py"],
         [f"scoring/test_{each}.py" for each in ("reading", "scoring", "tables", "interruptions", "storage", "worker")],
     ),
