@@ -140,6 +140,19 @@ def test_a_single_text_is_taken_while_a_request_of_many_fills_the_queue(schedule
     assert single.queued == 0
 
 
+def test_two_texts_are_many(scheduler: Scheduler[str]) -> None:
+    scheduler.token_seconds = 0.01
+    scheduler.submit("two", [400, 400], deadline=100.0, now=0.0)
+    assert scheduler.expected_seconds(10) == pytest.approx(0.2)
+
+
+def test_a_batch_that_is_just_full_waits_for_nothing() -> None:
+    scheduler: Scheduler[str] = Scheduler(Policy(workers=1, max_queue_tokens=1000, batch_tokens=100, batch_wait=0.5))
+    scheduler.submit("a", [60], deadline=9.0, now=0.0)
+    scheduler.submit("b", [40], deadline=9.0, now=0.0)
+    assert _names(scheduler.take(0.0)) == ["a", "b"]
+
+
 def test_batches_fill_up_to_the_tokens_and_wait_no_longer_than_they_may() -> None:
     scheduler: Scheduler[str] = Scheduler(Policy(workers=1, max_queue_tokens=1000, batch_tokens=100, batch_wait=0.5))
     scheduler.submit("a", [40], deadline=9.0, now=0.0)
