@@ -309,6 +309,21 @@ def test_a_worker_that_cannot_begin_says_why(own_bundle: Path, tmp_path: Path, c
     assert "was changed after the bundle was made" in said
 
 
+def test_what_fails_in_the_worker_is_an_error_of_the_same_kind_here(
+    bundle: Path, tmp_path: Path, score_here: ScoreHere
+) -> None:
+    given = write_jsonl(tmp_path / "rows.jsonl", ROWS[:8])
+    score_here(given, output=tmp_path / "out")
+    write_jsonl(given, ROWS[:9])
+    with Watch(Job.load(str(tmp_path / "out")), Loading(str(bundle), "cpu", 1)) as watch:
+        for _ in range(2):  # of which the worker does not die
+            with pytest.raises(DataError) as caught:
+                watch.score(0, lambda rows: None)
+            assert str(caught.value) == (
+                f"{given} was changed while it was being scored. Start anew with another output."
+            )
+
+
 def test_a_worker_that_dies_while_it_loads_is_started_once_more(
     bundle: Path, tmp_path: Path, score_here: ScoreHere, monkeypatch: pytest.MonkeyPatch
 ) -> None:

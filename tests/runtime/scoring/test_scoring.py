@@ -311,6 +311,14 @@ def test_standard_input_is_read_when_its_format_is_said(bundle: Path, tmp_path: 
     assert "standard input has no suffix. Say what it holds with --format" in said
 
 
+def test_standard_input_is_kept_only_while_it_is_scored(bundle: Path, tmp_path: Path, cli: Cli) -> None:
+    given = ("score", bundle, "-", "--format", "jsonl", "--to", "jsonl", "-o", tmp_path / "out")
+    done = cli(*given, stdin=b'{"text": "late"}\n{"text": "good"}\n')
+    assert (done.exit_code, json.loads(done.stdout)["rows"]) == (0, 2)
+    assert [row["text"] for row in read_jsonl(tmp_path / "out" / "part-000000.jsonl")] == ["late", "good"]
+    assert not (tmp_path / "out" / "_manylabel" / "stdin").exists()
+
+
 def test_no_rows_make_an_empty_file(tmp_path: Path, score_here: ScoreHere) -> None:
     (tmp_path / "x.csv").write_text("id,text\n")
     for suffix in ("parquet", "csv", "jsonl"):

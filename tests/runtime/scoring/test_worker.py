@@ -9,7 +9,7 @@ import pytest
 from tests.runtime.scoring.conftest import ScoreHere, read_jsonl, write_jsonl
 
 from manylabel import Classifier
-from manylabel.scoring import Job, worker
+from manylabel.scoring import Job, blocks, worker
 from tiny import TEXTS
 
 
@@ -37,7 +37,11 @@ def test_a_shard_is_scored_and_committed(classifier: Classifier, job: Job) -> No
     assert [row["text"] for row in read_jsonl(Path(job.part(1)))] == [*TEXTS[5:8]]
 
 
-def test_rows_in_quarantine_are_left_out(classifier: Classifier, job: Job) -> None:
+@pytest.mark.parametrize("block_rows", [2, 4096])
+def test_rows_in_quarantine_are_left_out_in_whichever_block_they_are(
+    classifier: Classifier, job: Job, monkeypatch: pytest.MonkeyPatch, block_rows: int
+) -> None:
+    monkeypatch.setattr(blocks, "BLOCK_ROWS", block_rows)
     reply, _ = told(classifier, job, quarantined={"2": "left out", "4": "and this"})
     assert (reply["commit"]["quarantined"], reply["commit"]["errors"]) == ([2, 4], 2)
     assert [row["error"] for row in read_jsonl(Path(job.part(0)))] == [None, None, "left out", None, "and this"]
