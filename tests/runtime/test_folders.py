@@ -79,12 +79,16 @@ def test_what_appears_meanwhile_is_kept(tmp_path: Path) -> None:
     assert content_of(tmp_path / "out") == "another's"
 
 
-def test_the_remains_of_a_killed_run_are_cleared_away(tmp_path: Path) -> None:
+@pytest.mark.parametrize("replaced", [False, True])
+def test_the_remains_of_a_killed_run_are_cleared_away(tmp_path: Path, replaced: bool) -> None:
     fill(tmp_path / ".out.new", "half")
     fill(tmp_path / ".out.old", "older")
-    with new_folder(tmp_path / "out") as folder:
+    if replaced:
+        fill(tmp_path / "out", "old")
+    with new_folder(tmp_path / "out", force=replaced) as folder:
         assert names(folder) == []
         fill(folder, "new")
+    assert content_of(tmp_path / "out") == "new"
     assert names(tmp_path) == ["out"]
 
 
