@@ -11,13 +11,17 @@ from typing import Any, Protocol
 
 import pytest
 from click.testing import CliRunner, Result
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 from manylabel import Classifier
 from manylabel.cli import main
 from manylabel.tokenization import LongText, Tokenizer
 
 settings.register_profile("runtime", deadline=None, max_examples=60)
+# For `make mutation`: the same examples every time, and the first that fails is enough, be it not the smallest.
+settings.register_profile(
+    "mutation", settings.get_profile("runtime"), derandomize=True, phases=[Phase.explicit, Phase.generate]
+)
 settings.load_profile("runtime")
 
 ROOT = Path(__file__).parent.parent.parent

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.runtime.conftest import Cli, Resign
 
 from manylabel import Bundle, BundleError, BundleTooNew, Classifier, InputError
-from manylabel.bundle import MANIFEST, record_files
+from manylabel.bundle import MANIFEST, Manifest, Rescue, record_files
 from manylabel.manifest import read_manifest
 from manylabel.terminal import describe
 
@@ -47,6 +47,30 @@ def test_a_manifest_is_written_as_it_was_read(bundle: Path) -> None:
 
 def test_recorded_files_are_those_of_the_manifest(bundle: Path) -> None:
     assert record_files(bundle) == Bundle.open(bundle).manifest.files
+
+
+def test_another_process_finds_a_bundle_wherever_it_stands(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(bundle.parent)
+    assert Bundle.open(bundle.name).origin == str(bundle.parent.resolve() / bundle.name)
+
+
+def test_the_bundle_that_is_meant_is_opened_and_no_other(bundle: Path) -> None:
+    digest = Bundle.open(bundle).digest
+    assert Bundle.open(bundle, digest=digest).digest == digest
+    with pytest.raises(BundleError) as caught:
+        Bundle.open(bundle, digest="0" * 64)
+    assert str(caught.value) == (
+        f"{bundle} is the bundle {digest}, and {'0' * 64} was asked for. "
+        "Find out who changed it before you name the other digest."
+    )
+
+
+def test_weights_beside_a_graph_are_its_variants(own_bundle: Path, resign: Resign) -> None:
+    (own_bundle / "model.onnx_data").write_bytes(b"weights")
+    resign(own_bundle, list_file("model.onnx_data"))
+    opened = Bundle.open(resign(own_bundle))
+    assert opened.weights_of(opened.variants["fp32"]) == ("model.onnx_data",)
+    assert opened.weights_of(opened.variants["int8"]) == ()
 
 
 # Changed bytes
@@ -312,13 +336,42 @@ def test_a_wrong_manifest_is_refused(own_bundle: Path, resign: Resign, cli: Cli,
     assert_refused(cli, resign(own_bundle, edit), sentence)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "fault"),
+    [
+        ("a label twice", "labels are absent or come twice"),
+        ("no variants", "variants are absent or come twice"),
+        ("no probes", "probes are absent, or their labels are not the bundle's"),
+        ("an unknown precision", "'bf16' is not one of fp32, int8, fp16"),
+        ("a threshold too few", "fp32 has 3 thresholds for 4 labels"),
+    ],
+)
+def test_a_contradiction_is_told_in_one_sentence(own_bundle: Path, resign: Resign, wrong: str, fault: str) -> None:
+    with pytest.raises(BundleError) as caught:
+        Bundle.open(resign(own_bundle, WRONG[wrong][0]))
+    assert str(caught.value) == (
+        f"{own_bundle / MANIFEST} contradicts itself: {fault}. "
+        "Fetch the bundle anew, or make it anew with manylabel export."
+    )
+
+
+@pytest.mark.parametrize(
+    ("slowdown", "said"), [(None, "its speed was not measured"), (1.234, "it takes 1.23 times as long")]
+)
+def test_what_a_rescue_costs_is_told_where_it_was_measured(slowdown: float | None, said: str) -> None:
+    assert Rescue("too many flips", ("/encoder/MatMul",), 12, slowdown).cost == said
+
+
 def test_a_newer_format_is_refused_with_what_to_do(own_bundle: Path, resign: Resign) -> None:
     """Even where nothing else of it is understood, the digest included."""
     resign(own_bundle, lambda manifest: manifest.update(format_version=2, shards=[1, 2]))
     text = (own_bundle / MANIFEST).read_text().replace('"billing"', '"invoices"')
     (own_bundle / MANIFEST).write_text(text)
-    with pytest.raises(BundleTooNew, match=r"format_version 2; this manylabel reads up to 1. pip install --upgrade"):
+    with pytest.raises(BundleTooNew) as caught:
         Bundle.open(own_bundle)
+    assert str(caught.value) == (
+        f"{own_bundle / MANIFEST} has format_version 2; this manylabel reads up to 1. pip install --upgrade manylabel"
+    )
 
 
 JSON = st.recursive(
