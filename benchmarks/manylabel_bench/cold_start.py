@@ -28,7 +28,7 @@ STEPS = ("interpreter", "import", "load", "answer")
 START = """
 import json, sys, time
 began = time.monotonic()
-import manylabel
+import manylabel.classifier
 imported = time.monotonic()
 from lambda_handler import classifier, handler
 loaded = time.monotonic()

@@ -9,14 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from manylabel.errors import ExportError, ManylabelError, OutOfMemory
-from manylabel.shortage import cannot_write, chain, reason_not_to_write
+from manylabel.shortage import cannot_write, is_lack_of_memory, reason_not_to_write
 
 SAFETENSORS = re.compile(r"\(os error (\d+)\)")
 """safetensors and tokenizers are written in Rust and have exceptions of their own, which end like this."""
 TORCH_WRITING = ("unexpected pos", "PytorchStreamWriter failed")
 """torch.save raises a RuntimeError without the system's reason; this is what its writer says."""
-NO_MEMORY = ("can't allocate memory", "out of memory", "bad_alloc")
-"""What torch's RuntimeErrors say on a CPU and on CUDA, and C++ in either."""
 
 
 @contextmanager
@@ -36,12 +34,12 @@ def explained(output: Path, what: str, *, short: str, kept: Callable[[], str]) -
     try:
         yield
     except Exception as exc:  # safetensors, torch and tokenizers each raise their own
+        if is_lack_of_memory(exc):
+            raise OutOfMemory(f"memory ran out {short} {kept()}") from exc
         if isinstance(exc, ManylabelError) and not isinstance(exc, ExportError):  # which blames what traces
             raise
         if reason := reason_not_to_write(exc, _told):
             raise cannot_write(_tightest(output.absolute().parent), what, reason, kept()) from exc
-        if _is_lack_of_memory(exc):
-            raise OutOfMemory(f"memory ran out {short} {kept()}") from exc
         raise
 
 
@@ -58,11 +56,3 @@ def _told(exc: BaseException) -> int | None:
         return int(found[1])
     silent = isinstance(exc, RuntimeError) and any(name in str(exc) for name in TORCH_WRITING)
     return errno.ENOSPC if silent else None
-
-
-def _is_lack_of_memory(exc: BaseException) -> bool:
-    return any(
-        isinstance(each, MemoryError)
-        or (isinstance(each, RuntimeError) and any(word in str(each) for word in NO_MEMORY))
-        for each in chain(exc)
-    )

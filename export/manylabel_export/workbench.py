@@ -10,8 +10,11 @@ from typing import Any
 import click
 
 from manylabel.errors import MissingDependency
+from manylabel.shortage import loading
 
 WORKBENCH = ("torch", "transformers", "accelerate", "onnx", "sklearn", "pyarrow")
+ROOM = 1024
+"""MB that these take when they are loaded: 992 with torch 2.13 for CPUs, which is at times killed by less."""
 
 
 def needs_workbench(command: Callable[..., None]) -> Callable[..., None]:
@@ -20,8 +23,9 @@ def needs_workbench(command: Callable[..., None]) -> Callable[..., None]:
     @wraps(command)
     def guarded(**options: Any) -> None:
         try:
-            for name in WORKBENCH:
-                import_module(name)
+            with loading("torch", ROOM):
+                for name in WORKBENCH:
+                    import_module(name)
         except ImportError as exc:
             raise MissingDependency(
                 f'{exc.name} is required to train and export. pip install "manylabel[export,cpu]"'

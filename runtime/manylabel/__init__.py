@@ -3,9 +3,9 @@
 `Classifier.load(bundle)` answers; `manylabel.errors` has every error as a tree.
 """
 
-from manylabel.bundle import Bundle
-from manylabel.classifier import Classifier
-from manylabel.decisions import Prediction
+import importlib
+import typing
+
 from manylabel.errors import (
     BudgetExceeded,
     BundleError,
@@ -33,6 +33,11 @@ from manylabel.errors import (
     UnknownLabel,
     WorkerDied,
 )
+
+if typing.TYPE_CHECKING:
+    from manylabel.bundle import Bundle
+    from manylabel.classifier import Classifier
+    from manylabel.decisions import Prediction
 
 __version__ = "0.1.0"
 
@@ -66,3 +71,19 @@ __all__ = [
     "UnknownLabel",
     "WorkerDied",
 ]
+
+_HOMES = {"Bundle": "manylabel.bundle", "Classifier": "manylabel.classifier", "Prediction": "manylabel.decisions"}
+"""What needs numpy and tokenizers is imported when it is asked for: the command says first where these do not fit."""
+
+
+def __getattr__(name: str) -> object:
+    """A public name from its module, once."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value = getattr(importlib.import_module(_HOMES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    """Those that were not asked for yet, too."""
+    return sorted({*globals(), *__all__})

@@ -22,7 +22,7 @@ from manylabel.errors import InputError, InvalidText, ManylabelError, MissingDep
 from manylabel.nearest import nearest
 from manylabel.plan import find_plan
 from manylabel.session import Device, resolve_device
-from manylabel.shortage import FULL
+from manylabel.shortage import FULL, is_lack_of_memory, out_of_memory
 from manylabel.signing import open_signed
 from manylabel.signing import sign as write_signature
 from manylabel.terminal import describe, json_line, read_arguments, read_lines, table, write_utf8
@@ -31,7 +31,6 @@ from manylabel.variants import Precision, choose_variant, variants_for
 GROUP = "manylabel.commands"
 CHUNK = 256
 """Lines of standard input that are answered together; those typed on a terminal are answered one by one."""
-MEMORY = "Free some, raise the limit (ulimit -v, or the container's), or give fewer --threads."
 
 
 class _Commands(click.Group):
@@ -59,18 +58,19 @@ class _Commands(click.Group):
         """Run a command; an error that its user can mend is one line, without a traceback."""
         try:
             return super().invoke(ctx)
-        except ManylabelError as exc:
-            click.echo(f"{type(exc).__name__}: {exc}".replace("\n", " "), err=True)
-            ctx.exit(exc.exit_code)
-        except OSError as exc:
-            if exc.errno == errno.EPIPE:  # the reader of our output has gone; click ends quietly
+        except (click.ClickException, click.exceptions.Exit):
+            raise
+        except Exception as exc:
+            # first, as whatever met it may have taken it for damage or for a fault of its own
+            fault = out_of_memory(exc) if is_lack_of_memory(exc) else exc
+            if isinstance(fault, ManylabelError):
+                click.echo(f"{type(fault).__name__}: {fault}".replace("\n", " "), err=True)
+                ctx.exit(fault.exit_code)
+            if not isinstance(exc, OSError) or exc.errno == errno.EPIPE:  # whose reader has gone; click ends quietly
                 raise
             click.echo(_said(exc), err=True)
             _drop_unwritten()
             ctx.exit(InputError.exit_code)
-        except MemoryError as exc:
-            click.echo(f"OutOfMemory: memory ran out ({exc or 'no more was granted'}). {MEMORY}", err=True)
-            ctx.exit(OutOfMemory.exit_code)
 
 
 def _said(exc: OSError) -> str:
@@ -94,10 +94,10 @@ def _load(point: EntryPoint) -> click.Command:
     """A command of another import root; where it cannot be imported, one that says so when it is run."""
     try:
         command: click.Command = point.load()
-    except (ImportError, MissingDependency) as exc:
+    except (ImportError, MissingDependency, OutOfMemory) as exc:
         missing = (
             exc
-            if isinstance(exc, MissingDependency)
+            if isinstance(exc, ManylabelError) or is_lack_of_memory(exc)
             else MissingDependency(f"manylabel {point.name} cannot be loaded: {exc}. Install what {point.value} needs.")
         )
         command = click.Command(

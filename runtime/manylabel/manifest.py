@@ -12,7 +12,7 @@ from typing import Any
 
 from manylabel.certificate import Certificate
 from manylabel.errors import BundleError, BundleTooNew
-from manylabel.schema import parse
+from manylabel.schema import is_number, parse
 from manylabel.tokenization import LongText
 
 FORMAT_VERSION = 1
@@ -20,6 +20,8 @@ MANIFEST = "bundle.json"
 TOKENIZER = "tokenizer.json"
 ANEW = "Fetch the bundle anew, or make it anew with manylabel export."
 PRECISIONS = ("fp32", "int8", "fp16")
+LEVELS = 32
+"""How deep what has no form of its own may be nested: far deeper than any is, and not too deep to be walked through."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ class Manifest:
         probes: Texts with known answers, to check a machine by.
         thresholds_tuned: Whether thresholds come from validation data; else they are 0.5.
         source: Checkpoint, versions and data that the bundle was made from.
-        metrics: By split, as training measured them.
+        metrics: By split, as training measured them: figures by name, and by name again.
         certificate: How the graphs compare with PyTorch.
         files: Every file of the bundle but the manifest.
     """
@@ -183,6 +185,10 @@ def _contradictions(manifest: Manifest) -> Iterator[str]:
         yield "variants are absent or come twice"
     if not manifest.probes or any(set(probe.probabilities) != set(manifest.labels) for probe in manifest.probes):
         yield "probes are absent, or their labels are not the bundle's"
+    if not _is_shallow(manifest.source, LEVELS):
+        yield f"source is nested deeper than {LEVELS} levels"
+    if not all(_are_figures(figures, LEVELS) for figures in manifest.metrics.values()):
+        yield "metrics holds something else than figures by name, a split each"
     for name in manifest.files:
         if Path(name).name != name or name in ("", "..", MANIFEST):
             yield f"a bundle's file cannot be called {name!r}"
@@ -205,6 +211,21 @@ def _contradictions_of(variant: Variant, n_labels: int) -> Iterator[str]:
         yield f"{variant.precision} has {len(variant.thresholds)} thresholds for {n_labels} labels"
     if not all(0 < threshold < 1 for threshold in variant.thresholds):
         yield f"{variant.precision} has a threshold that is not between 0 and 1"
+
+
+def _is_shallow(value: object, levels: int) -> bool:
+    """Whether JSON is nested in no more than so many levels."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels >= 0 and all(_is_shallow(each, levels - 1) for each in inner)
+
+
+def _are_figures(value: object, levels: int) -> bool:
+    """Whether it is numbers by name, which a float can hold, or again such mappings."""
+    return (
+        levels > 0
+        and isinstance(value, dict)
+        and all(is_number(each) or _are_figures(each, levels - 1) for each in value.values())
+    )
 
 
 def _twice(names: tuple[str, ...] | list[str]) -> bool:

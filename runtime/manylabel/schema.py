@@ -10,6 +10,9 @@ from manylabel.errors import BundleError
 
 T = TypeVar("T")
 
+INT64 = 2**63
+"""Beyond, an integer is none that others read, and no float may hold what is counted with it."""
+
 
 def parse(cls: type[T], content: object, *, where: str) -> T:
     """Build a dataclass from parsed JSON.
@@ -48,15 +51,18 @@ def _value(hint: Any, value: object, where: str) -> Any:
         return tuple(_value(arguments[0], item, f"{where}[{at}]") for at, item in enumerate(value))
     if origin is Mapping and isinstance(value, dict):
         return {key: _value(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
-    if hint is float and type(value) in (int, float) and _is_finite(value):
+    if hint is float and is_number(value):
         return float(value)  # type: ignore[arg-type]  # a number
-    if hint in (int, str, bool) and type(value) is hint:
+    if hint is int and type(value) is int and -INT64 <= value < INT64:
+        return value
+    if hint in (str, bool) and type(value) is hint:
         return value
     raise BundleError(f"{where}: found {type(value).__name__} {str(value)[:40]!r}, which does not belong there.")
 
 
-def _is_finite(number: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether it is a number, and one that a float can hold."""
     try:
-        return math.isfinite(number)
+        return type(value) in (int, float) and math.isfinite(value)
     except OverflowError:  # an integer that no float can hold
         return False

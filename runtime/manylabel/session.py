@@ -25,6 +25,7 @@ from manylabel.errors import (
 )
 from manylabel.halving import in_halves
 from manylabel.saturation import saturates
+from manylabel.shortage import loading, more_memory, says_no_memory
 
 # onnxruntime's Linux builds keep a device ID and a data base of events under ~/.cache/Microsoft (seen with 1.32), to
 # send to Microsoft (its Privacy.md). Off, unless the user says otherwise; it is heard before the first import only.
@@ -33,8 +34,8 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 Device = Literal["auto", "cpu", "cuda"]
 PROVIDERS: dict[str, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-NO_MEMORY = ("failed to allocate memory", "out of memory", "bad_alloc", "bad allocation")
-"""What onnxruntime's arena, CUDA and the C++ library say."""
+ROOM = 64
+"""MB that onnxruntime takes when it is loaded: 43 with 1.32, beside numpy and tokenizers; with less it crashes."""
 INSTALL_GPU = 'pip uninstall onnxruntime && pip install "manylabel[gpu]"'
 
 
@@ -165,6 +166,7 @@ def load_onnxruntime() -> ModuleType:
 
     Raises:
         MissingDependency: It is absent or broken, or both of its builds are installed.
+        OutOfMemory: There is no room for it.
     """
     if _installed("onnxruntime") and _installed("onnxruntime-gpu"):
         raise MissingDependency(
@@ -172,7 +174,8 @@ def load_onnxruntime() -> ModuleType:
             'pip uninstall onnxruntime onnxruntime-gpu, then pip install "manylabel[gpu]" or "manylabel[cpu]"'
         )
     try:
-        import onnxruntime
+        with loading("onnxruntime", ROOM):
+            import onnxruntime
     except ModuleNotFoundError as exc:
         raise MissingDependency(
             f'{exc.name} is not installed. pip install "manylabel[cpu]", or "manylabel[gpu]" for NVIDIA GPUs'
@@ -261,8 +264,9 @@ def _broken(why: str) -> MissingDependency:
 
 def _fault(exc: Exception, what: str, device: str) -> ManylabelError:
     """The memory's fault, the device's, or else the bundle's: onnxruntime has no kinds of exceptions to tell by."""
-    if any(words in str(exc).lower() for words in NO_MEMORY):
-        return OutOfMemory(f"{what}: {_first_line(exc)}. Free memory of the {device.upper()}, or send shorter batches.")
+    if isinstance(exc, MemoryError) or says_no_memory(str(exc)):
+        more = more_memory() if device == "cpu" else "Free memory of the GPU (nvidia-smi shows who has it)."
+        return OutOfMemory(f"{what}: {_first_line(exc)}. {more}")
     if device == "cuda" and "CUDA" in str(exc):
         return DeviceUnavailable(f'{what}: {_first_line(exc)}. Check nvidia-smi, or choose device="cpu".')
     return BundleError(f"{what}: {_first_line(exc)}")

@@ -215,6 +215,8 @@ class Tokenizer:
         """Token ids of each text. Where the library refuses the lot, one text after the other is asked for."""
         try:
             return [one.ids for one in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+        except MemoryError:  # the machine's fault, and not the tokenizer's
+            raise
         except Exception as exc:  # the library raises bare Exception, such as for a vocabulary without [UNK]
             if len(texts) > 1:
                 return [ids for text in texts for ids in self._ids([text])]

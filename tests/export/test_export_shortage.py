@@ -1,11 +1,15 @@
 """An export that runs out of room or memory ends in a sentence, leaves nothing half-written, and can be begun anew."""
 
 import resource
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 import dying
+import toy
 from manylabel import Bundle
 from tiny import write_checkpoint
 
@@ -30,6 +34,29 @@ def test_no_room_for_a_bundle_is_a_sentence_and_leaves_nothing(command: list[obj
     assert "the same command begins anew." in last
     assert {path.name for path in tmp_path.iterdir()} == {"checkpoint", "stderr.txt"}
     code, shown = dying.run_limited(command, tmp_path, resource.RLIMIT_FSIZE, resource.RLIM_INFINITY)
+    assert code == 0, shown
+    Bundle.open(tmp_path / "bundle").verify()
+
+
+def test_any_limit_on_memory_is_a_sentence_and_leaves_nothing(command: list[object], tmp_path: Path) -> None:
+    """From what PyTorch does not fit in to what is almost enough, where libraries end the process."""
+    asked = [sys.executable, "-m", "manylabel", *map(str, command)]
+    for megabytes in (100, 600, 1150, 1155, 1160):
+        done = subprocess.run(
+            asked, capture_output=True, text=True, timeout=200, check=False, env={**toy.environment()},
+            preexec_fn=lambda size=megabytes << 20: resource.setrlimit(resource.RLIMIT_AS, (size, size)),
+        )  # fmt: skip
+        if done.returncode == 0:  # almost enough was enough
+            Bundle.open(tmp_path / "bundle").verify()
+            shutil.rmtree(tmp_path / "bundle")
+            continue
+        assert done.returncode == 2, done.stderr
+        assert "Traceback" not in done.stderr
+        last = done.stderr.splitlines()[-1]
+        assert last.startswith("OutOfMemory: ")
+        assert f"ulimit -v, now {megabytes:,} MB" in last
+        assert not (tmp_path / "bundle").exists()
+    code, shown = dying.run(command, tmp_path)
     assert code == 0, shown
     Bundle.open(tmp_path / "bundle").verify()
 

@@ -1,7 +1,7 @@
 """On the path of a process that is to die of certain texts, as of a fault in a library's native code.
 
-`KILL` in a text ends the process, `RAISE` runs out of memory, and `ONCE` ends the first process that meets it: the file
-that `MANYLABEL_TEST_ONCE` names is there from then on.
+`KILL` in a text ends the process, and `RAISE` runs out of memory. `ONCE` ends the first process that meets it, and for
+`SHORT` its batch finds no memory: the file that `MANYLABEL_TEST_ONCE` names is there from then on.
 """
 
 import os
@@ -9,6 +9,7 @@ import signal
 from typing import Any
 
 try:
+    from manylabel.errors import OutOfMemory
     from manylabel.tokenization import Tokenizer
 except ImportError:
     pass
@@ -21,6 +22,8 @@ else:
             os.kill(os.getpid(), signal.SIGKILL)
         if "RAISE" in said:
             raise MemoryError("as if")
+        if "SHORT" in said and _first():
+            raise OutOfMemory("as if")
         return try_encode(self, texts, first_row=first_row)
 
     Tokenizer.try_encode = hostile  # type: ignore[method-assign]

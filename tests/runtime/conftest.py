@@ -11,13 +11,17 @@ from typing import Any, Protocol
 
 import pytest
 from click.testing import CliRunner, Result
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 from manylabel import Classifier
 from manylabel.cli import main
 from manylabel.tokenization import LongText, Tokenizer
 
 settings.register_profile("runtime", deadline=None, max_examples=60)
+# For `make mutation`: the same examples every time, and the first that fails is enough, be it not the smallest.
+settings.register_profile(
+    "mutation", settings.get_profile("runtime"), derandomize=True, phases=[Phase.explicit, Phase.generate]
+)
 settings.load_profile("runtime")
 
 ROOT = Path(__file__).parent.parent.parent
@@ -148,16 +152,24 @@ def _graph(
     output: str = "probabilities",
     columns: int | str = 1,
     mean: str = "of a row",
+    beside: str = "",
 ) -> bytes:
-    """The first input's mean `of a row` or `of all`, or `none`, through unary `operators`."""
+    """The first input's mean `of a row` or `of all`, or `none`, through unary `operators`.
+
+    To that, `beside` adds as many float32 as there are columns, of a file of this name.
+    """
     nodes = [_node("Cast", inputs[0], "0", _number_field("to", 1))]
     axes = _field(5, _field(1, b"axes") + _varint(8, 1) + _varint(20, 7)) if mean == "of a row" else b""
     keep = _number_field("keepdims", 1)
-    nodes.append(_node("Identity", "0", "1") if mean == "none" else _node("ReduceMean", "0", "1", axes + keep))
+    first = "m" if beside else "1"
+    nodes.append(_node("Identity", "0", first) if mean == "none" else _node("ReduceMean", "0", first, axes + keep))
+    if beside:
+        nodes.append(_node("Add", first, "1", _field(1, b"w")))
     for at, operator in enumerate((*operators, "Identity"), start=1):
         nodes.append(_node(operator, str(at), output if at == len(operators) + 1 else str(at + 1)))
     values = b"".join(_field(11, _value(name, 7, ["batch", "sequence"])) for name in inputs)
     body = b"".join(_field(1, node) for node in nodes) + _field(2, b"g") + values
+    body += _field(5, _outside(beside, columns)) if beside else b""
     body += _field(12, _value(output, 1, ["batch", columns]))
     return _varint(1, 8) + _field(7, body) + _field(8, _field(1, b"") + _varint(2, 17))
 
@@ -181,6 +193,13 @@ def _number_field(name: str, value: int) -> bytes:
 
 def _node(operator: str, source: str, target: str, attributes: bytes = b"") -> bytes:
     return _field(1, source.encode()) + _field(2, target.encode()) + _field(4, operator.encode()) + attributes
+
+
+def _outside(name: str, size: int | str) -> bytes:
+    """An initializer `w` whose float32 are all that a file holds."""
+    location = _field(1, b"location") + _field(2, name.encode())
+    tensor = _varint(1, int(size)) + _varint(2, 1) + _field(8, b"w")
+    return tensor + _field(13, location) + _varint(14, 1)
 
 
 def _value(name: str, kind: int, shape: Sequence[int | str]) -> bytes:

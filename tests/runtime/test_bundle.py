@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from tests.runtime.conftest import Cli, Resign
 
 from manylabel import Bundle, BundleError, BundleTooNew, Classifier, InputError
-from manylabel.bundle import MANIFEST, Manifest, record_files
+from manylabel.bundle import MANIFEST, Manifest, Rescue, record_files
 from manylabel.manifest import read_manifest
+from manylabel.terminal import describe
 
 FILES = ("model.onnx", "model_int8.onnx", "model_fp16.onnx", "tokenizer.json", "config.json", "README.md")
 Edit = Callable[[dict[str, Any]], object]
@@ -46,6 +47,30 @@ def test_a_manifest_is_written_as_it_was_read(bundle: Path) -> None:
 
 def test_recorded_files_are_those_of_the_manifest(bundle: Path) -> None:
     assert record_files(bundle) == Bundle.open(bundle).manifest.files
+
+
+def test_another_process_finds_a_bundle_wherever_it_stands(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(bundle.parent)
+    assert Bundle.open(bundle.name).origin == str(bundle.parent.resolve() / bundle.name)
+
+
+def test_the_bundle_that_is_meant_is_opened_and_no_other(bundle: Path) -> None:
+    digest = Bundle.open(bundle).digest
+    assert Bundle.open(bundle, digest=digest).digest == digest
+    with pytest.raises(BundleError) as caught:
+        Bundle.open(bundle, digest="0" * 64)
+    assert str(caught.value) == (
+        f"{bundle} is the bundle {digest}, and {'0' * 64} was asked for. "
+        "Find out who changed it before you name the other digest."
+    )
+
+
+def test_weights_beside_a_graph_are_its_variants(own_bundle: Path, resign: Resign) -> None:
+    (own_bundle / "model.onnx_data").write_bytes(b"weights")
+    resign(own_bundle, list_file("model.onnx_data"))
+    opened = Bundle.open(resign(own_bundle))
+    assert opened.weights_of(opened.variants["fp32"]) == ("model.onnx_data",)
+    assert opened.weights_of(opened.variants["int8"]) == ()
 
 
 # Changed bytes
@@ -225,6 +250,13 @@ def list_file(name: str) -> Edit:
     return lambda manifest: manifest["files"].update({name: manifest["files"]["README.md"]})
 
 
+def nested(levels: int) -> dict[str, Any]:
+    content: dict[str, Any] = {}
+    for _ in range(levels):
+        content = {"in": content}
+    return content
+
+
 WRONG: dict[str, tuple[Edit, str]] = {
     "a label twice": (lambda m: m["labels"].__setitem__(1, "billing"), "labels are absent or come twice"),
     "no labels": (lambda m: m.update(labels=[]), "labels are absent"),
@@ -279,8 +311,20 @@ WRONG: dict[str, tuple[Edit, str]] = {
     "no room for a text": (lambda m: m.update(max_length=2), "leaves 0 tokens"),
     "no special tokens": (lambda m: m["special_tokens"].update(prefix=[], suffix=[]), "no special tokens"),
     "special tokens below 0": (lambda m: m["special_tokens"].update(prefix=[-1]), "are no token ids"),
-    "special tokens too great": (lambda m: m["special_tokens"].update(prefix=[10**30]), "are no token ids"),
+    "special tokens too great": (lambda m: m["special_tokens"].update(prefix=[2**31]), "are no token ids"),
     "special tokens of another model": (lambda m: m["special_tokens"].update(prefix=[10**6]), "the graph failed"),
+    "metrics no object": (lambda m: m.update(metrics=[]), "metrics: found list"),
+    "metrics of a split a number": (lambda m: m.update(metrics={"test": 0.5}), "something else than figures"),
+    "metrics a list": (lambda m: m.update(metrics={"test": {"tuned": [0.5]}}), "something else than figures"),
+    "metrics a text": (lambda m: m.update(metrics={"test": {"tuned": {"f1": "0.5"}}}), "something else than figures"),
+    "metrics absent": (lambda m: m.update(metrics={"test": None}), "something else than figures"),
+    "metrics too great": (lambda m: m.update(metrics={"test": {"texts": 10**400}}), "something else than figures"),
+    "metrics too deep": (lambda m: m.update(metrics=nested(500)), "something else than figures"),
+    "source too deep": (lambda m: m.update(source=nested(500)), "source is nested deeper than 32 levels"),
+    "more texts than there are": (
+        lambda m: m["certificate"]["parity"]["int8"].update(texts_flipped=10**400),
+        "texts_flipped: found int",
+    ),
     "format 0": (lambda m: m.update(format_version=0), "never a format_version 0"),
     "format true": (lambda m: m.update(format_version=True), "format_version: found bool"),
 }
@@ -292,13 +336,42 @@ def test_a_wrong_manifest_is_refused(own_bundle: Path, resign: Resign, cli: Cli,
     assert_refused(cli, resign(own_bundle, edit), sentence)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "fault"),
+    [
+        ("a label twice", "labels are absent or come twice"),
+        ("no variants", "variants are absent or come twice"),
+        ("no probes", "probes are absent, or their labels are not the bundle's"),
+        ("an unknown precision", "'bf16' is not one of fp32, int8, fp16"),
+        ("a threshold too few", "fp32 has 3 thresholds for 4 labels"),
+    ],
+)
+def test_a_contradiction_is_told_in_one_sentence(own_bundle: Path, resign: Resign, wrong: str, fault: str) -> None:
+    with pytest.raises(BundleError) as caught:
+        Bundle.open(resign(own_bundle, WRONG[wrong][0]))
+    assert str(caught.value) == (
+        f"{own_bundle / MANIFEST} contradicts itself: {fault}. "
+        "Fetch the bundle anew, or make it anew with manylabel export."
+    )
+
+
+@pytest.mark.parametrize(
+    ("slowdown", "said"), [(None, "its speed was not measured"), (1.234, "it takes 1.23 times as long")]
+)
+def test_what_a_rescue_costs_is_told_where_it_was_measured(slowdown: float | None, said: str) -> None:
+    assert Rescue("too many flips", ("/encoder/MatMul",), 12, slowdown).cost == said
+
+
 def test_a_newer_format_is_refused_with_what_to_do(own_bundle: Path, resign: Resign) -> None:
     """Even where nothing else of it is understood, the digest included."""
     resign(own_bundle, lambda manifest: manifest.update(format_version=2, shards=[1, 2]))
     text = (own_bundle / MANIFEST).read_text().replace('"billing"', '"invoices"')
     (own_bundle / MANIFEST).write_text(text)
-    with pytest.raises(BundleTooNew, match=r"format_version 2; this manylabel reads up to 1. pip install --upgrade"):
+    with pytest.raises(BundleTooNew) as caught:
         Bundle.open(own_bundle)
+    assert str(caught.value) == (
+        f"{own_bundle / MANIFEST} has format_version 2; this manylabel reads up to 1. pip install --upgrade manylabel"
+    )
 
 
 JSON = st.recursive(
@@ -312,7 +385,7 @@ JSON = st.recursive(
 def test_a_manifest_of_anything_is_read_or_refused(
     bundle: Path, resign: Resign, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
-    """No value in any place makes the reader fail otherwise than with a sentence."""
+    """No value in any place makes the reader fail otherwise than with a sentence, nor who shows what was read."""
     folder = tmp_path_factory.mktemp("any") / "bundle"
     shutil.copytree(bundle, folder)
 
@@ -329,7 +402,8 @@ def test_a_manifest_of_anything_is_read_or_refused(
     resign(folder, edit)
     try:
         opened = Classifier.load(folder, device="cpu", precision="int8", threads=1)
-        assert isinstance(opened.bundle.manifest, Manifest)
+        assert list(describe(opened.bundle))
+        assert opened.bundle.manifest.to_bytes()
     except (BundleError, InputError):  # such as: no variant int8
         pass
 

@@ -282,7 +282,7 @@ def test_a_classifier_can_be_pickled_by_its_path(
 
 def test_a_pickled_classifier_does_not_become_another(own_bundle: Path, resign: Resign) -> None:
     packed = pickle.dumps(Classifier.load(own_bundle, device="cpu", threads=1))
-    resign(own_bundle, lambda manifest: manifest["metrics"].update(new=1))
+    resign(own_bundle, lambda manifest: manifest["source"].update(new=1))
     with pytest.raises(BundleError, match=r"is the bundle [0-9a-f]{64}, and [0-9a-f]{64} was asked for"):
         pickle.loads(packed)
 

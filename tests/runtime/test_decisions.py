@@ -46,10 +46,20 @@ def test_a_threshold_that_is_no_probability_is_refused(wrong: Any) -> None:
             resolve_thresholds(thresholds, LABELS, OWN)
 
 
+def test_a_wrong_threshold_is_shown_as_far_as_a_line_allows() -> None:
+    with pytest.raises(InputError) as caught:
+        resolve_thresholds("0.5" * 100, LABELS, OWN)
+    shown = repr("0.5" * 100)[:40]
+    assert str(caught.value) == f"a threshold is a probability between 0 and 1; found {shown}."
+
+
 @pytest.mark.parametrize("wrong", [[0.5], [0.5] * 4, [], np.full(4, 0.5)])
 def test_the_number_of_thresholds_has_to_fit(wrong: Any) -> None:
-    with pytest.raises(InputError, match=rf"{len(wrong)} thresholds were given for 3 labels"):
+    with pytest.raises(InputError) as caught:
         resolve_thresholds(wrong, LABELS, OWN)
+    assert str(caught.value) == (
+        f"{len(wrong)} thresholds were given for 3 labels. Give one each, or name them: {{label: threshold}}."
+    )
 
 
 def test_a_threshold_for_an_unknown_label_suggests_the_right_one() -> None:
@@ -62,9 +72,10 @@ def test_a_threshold_for_an_unknown_label_suggests_the_right_one() -> None:
 
 
 def test_a_probability_that_reaches_its_threshold_counts() -> None:
-    thresholds = np.array([0.1, 0.2, 0.3], dtype=np.float32)
+    """Of thresholds in double precision, too: 0.2 rounds up on its way to a probability's precision, 0.7 down."""
+    thresholds = np.array([0.1, 0.2, 0.7], dtype=np.float32)
     just_below = np.nextafter(thresholds, np.float32(0))
-    assert decide(np.stack([thresholds, just_below]), [0.1, 0.2, 0.3]).tolist() == [[True] * 3, [False] * 3]
+    assert decide(np.stack([thresholds, just_below]), [0.1, 0.2, 0.7]).tolist() == [[True] * 3, [False] * 3]
 
 
 @given(ROWS, ROWS, st.sampled_from([None, 1, 2, 3, 9]))
@@ -78,8 +89,10 @@ def test_labels_and_scores_fall(row: NDArray[np.float32], thresholds: NDArray[np
 
 
 def test_equal_scores_keep_the_order_of_columns() -> None:
-    half = np.full(3, 0.5, dtype=np.float32)
-    assert ranked(half, half, LABELS) == (list(LABELS), dict.fromkeys(LABELS, 0.5))
+    half, labels = np.full(40, 0.5, dtype=np.float32), [f"label {n}" for n in range(40)]
+    half[20] = 0.75
+    labels, scores = ranked(half, np.full(40, 0.5, dtype=np.float32), labels)
+    assert labels == list(scores) == ["label 20", *(f"label {n}" for n in range(40) if n != 20)]
 
 
 def test_a_label_that_applies_is_named_though_its_score_is_not_kept() -> None:

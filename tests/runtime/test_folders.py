@@ -79,12 +79,16 @@ def test_what_appears_meanwhile_is_kept(tmp_path: Path) -> None:
     assert content_of(tmp_path / "out") == "another's"
 
 
-def test_the_remains_of_a_killed_run_are_cleared_away(tmp_path: Path) -> None:
+@pytest.mark.parametrize("replaced", [False, True])
+def test_the_remains_of_a_killed_run_are_cleared_away(tmp_path: Path, replaced: bool) -> None:
     fill(tmp_path / ".out.new", "half")
     fill(tmp_path / ".out.old", "older")
-    with new_folder(tmp_path / "out") as folder:
+    if replaced:
+        fill(tmp_path / "out", "old")
+    with new_folder(tmp_path / "out", force=replaced) as folder:
         assert names(folder) == []
         fill(folder, "new")
+    assert content_of(tmp_path / "out") == "new"
     assert names(tmp_path) == ["out"]
 
 
@@ -149,6 +153,31 @@ def test_the_old_folder_comes_back_when_a_signal_falls_between_the_two_names(
         fill(folder, "new")
     assert content_of(tmp_path / "target") == "old"
     assert names(tmp_path) == ["target"]
+
+
+def test_all_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lies within, the folder, and once it is renamed the folder above."""
+    written: list[tuple[str, bool]] = []
+    through = os.fsync
+
+    def note(descriptor: int) -> None:
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        written.append((str(path.relative_to(tmp_path)), (tmp_path / "out").exists()))
+        through(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    with new_folder(tmp_path / "out") as folder:
+        fill(folder, "new")
+    names = ["", "/below", "/below/file", "/file"]
+    assert sorted(written[:-1]) == [(f".out.new{name}", False) for name in names]
+    assert written[-1] == (".", True)
+
+
+def test_a_folder_that_cannot_have_its_name_is_no_old_one_that_is_missing(tmp_path: Path) -> None:
+    fill(tmp_path / "new", "new")
+    with pytest.raises(OSError, match="Invalid argument"):
+        publish(tmp_path / "new", tmp_path / "new" / "below" / "out")
+    assert content_of(tmp_path / "new") == "new"
 
 
 def test_the_old_folder_comes_back_when_the_new_one_cannot_take_its_place(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import inspect
 import re
 from pathlib import Path
 
+import pytest
 from tests.runtime.conftest import Python
 
 import manylabel
@@ -14,9 +15,11 @@ HEAVY = ("torch", "transformers", "optimum", "sklearn", "onnx", "manylabel_expor
 
 def test_the_public_names_are_those_a_user_can_see() -> None:
     visible = {
-        name for name, value in vars(manylabel).items() if not name.startswith("_") and not inspect.ismodule(value)
+        name for name in dir(manylabel) if not name.startswith("_") and not inspect.ismodule(getattr(manylabel, name))
     }
     assert visible == set(manylabel.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'Clasifier'"):
+        manylabel.Clasifier  # noqa: B018
 
 
 def test_every_error_is_public() -> None:

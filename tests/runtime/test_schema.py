@@ -51,6 +51,8 @@ def test_json_becomes_a_dataclass() -> None:
     [
         ({"count": 3.0}, "here: count: found float '3.0'"),
         ({"count": True}, "here: count: found bool"),
+        ({"count": 2**63}, "here: count: found int '9223372036854775808'"),
+        ({"count": -(10**400)}, "here: count: found int '-1000"),
         ({"flag": 1}, "here: flag: found int"),
         ({"kind": "c"}, "here: kind: found str 'c'"),
         ({"kind": None}, "here: kind: found NoneType"),

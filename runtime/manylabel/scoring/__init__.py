@@ -18,12 +18,17 @@ The way of the data, a module a step:
 from importlib.util import find_spec
 
 from manylabel.errors import MissingDependency
+from manylabel.shortage import loading
 
 if find_spec("pyarrow") is None:
     raise MissingDependency('manylabel[files] is required to score files or frames. pip install "manylabel[files,cpu]"')
 
-from manylabel.scoring.job import Job, Options
-from manylabel.scoring.merging import merge
-from manylabel.scoring.shard import Commit, score_shard
+ROOM = 256
+"""MB that pyarrow takes when it is loaded: 223 with 26.0 at most."""
+
+with loading("pyarrow", ROOM):
+    from manylabel.scoring.job import Job, Options
+    from manylabel.scoring.merging import merge
+    from manylabel.scoring.shard import Commit, score_shard
 
 __all__ = ["Commit", "Job", "Options", "merge", "score_shard"]

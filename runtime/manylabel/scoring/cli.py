@@ -28,6 +28,9 @@ TOO_MANY_ERRORS = 4
 """Exit code of a run that is complete, with more bad rows than `--max-errors`."""
 
 
+tqdm.monitor_interval = 0  # a thread that would move bars which are told of little; ours is told every second
+
+
 class _Bar(Progress):
     """A bar on the terminal: rows, texts a second, time left."""
 

@@ -20,7 +20,7 @@ from manylabel.scoring.planning import Plan, plan
 from manylabel.scoring.shard import Commit, read_commit
 from manylabel.scoring.watching import Loading, Watch
 from manylabel.session import Device, resolve_device
-from manylabel.shortage import writing
+from manylabel.shortage import remembering, writing
 from manylabel.signing import open_signed
 from manylabel.variants import Precision, choose_variant
 
@@ -83,6 +83,7 @@ def watched(job: Job, request: Request, shards: Sequence[int], scored: Callable[
         yield from (watch.score(number, scored) for number in shards)
 
 
+@remembering(storage.GOES_ON)
 def run(request: Request, progress: Progress | None = None, scoring: Scoring = watched) -> dict[str, Any]:
     """Score files into files. Called once more after any interruption, it goes on where it was.
 
@@ -99,6 +100,7 @@ def run(request: Request, progress: Progress | None = None, scoring: Scoring = w
         OutputExists: The output is there, and `force` was not given.
         DataError: An input cannot be read.
         CannotWrite: The disk is full or cannot be written to. The same call goes on.
+        OutOfMemory: Memory ran out. The same call goes on.
         WorkerDied: The process that scores ends again and again.
     """
     started, progress = time.monotonic(), progress or Progress()

@@ -11,8 +11,10 @@ from typing import Any
 
 from manylabel import errors
 from manylabel.errors import InputError, ManylabelError, WorkerDied
+from manylabel.scoring import storage
 from manylabel.scoring.job import Job
 from manylabel.scoring.shard import Commit
+from manylabel.shortage import more_memory
 
 DEATHS = 2
 """So many ends of the process make a shard suspect; one may be the machine's."""
@@ -92,8 +94,8 @@ class Watch(AbstractContextManager["Watch"]):
         if high - low > 1 or len(quarantined) >= QUARANTINE:
             raise WorkerDied(
                 f"the process that scores part {number} ended {DEATHS} times ({reason}), {len(quarantined)} rows were "
-                f"left out, and no other row does it alone. Most likely memory is short: run with fewer --threads, or "
-                "on a larger machine; the run goes on where it stopped."
+                "left out, and no other row does it alone. Most likely memory is short. "
+                f"{more_memory()} {storage.GOES_ON}"
             )
         return low
 
@@ -122,7 +124,7 @@ class Watch(AbstractContextManager["Watch"]):
                 reason = exc
         raise WorkerDied(
             f"the process that scores ended {DEATHS} times before it scored anything ({reason}). Most likely memory is "
-            "too short for the model: run on a larger machine; the run goes on where it stopped."
+            f"too short for the model. {more_memory()} {storage.GOES_ON}"
         ) from reason
 
     def __exit__(self, *_: object) -> None:

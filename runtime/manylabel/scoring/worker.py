@@ -13,9 +13,10 @@ from dataclasses import asdict
 from typing import IO, Any
 
 from manylabel.classifier import Classifier
-from manylabel.errors import CannotWrite, InputError, ManylabelError
+from manylabel.errors import CannotWrite, InputError, ManylabelError, OutOfMemory
 from manylabel.scoring.job import Job
 from manylabel.scoring.shard import score_shard, try_rows
+from manylabel.shortage import is_lack_of_memory, out_of_memory
 
 Message = dict[str, Any]
 
@@ -24,9 +25,9 @@ def main() -> None:
     """Load the classifier that the first line names, then do what each line says."""
     told = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever a library prints is no message
-    lines = _lines_of(sys.stdin)
-    spec = json.loads(lines.get())
     try:
+        lines = _lines_of(sys.stdin)
+        spec = json.loads(lines.get())
         job = Job.from_json(spec["output"], spec["job"])
         classifier = Classifier.load(
             spec["bundle"],
@@ -35,11 +36,10 @@ def main() -> None:
             threads=spec["threads"],
         )
         classifier.predict_proba(["", "."])  # what fails on every text fails here, and blames no row
-    except (ManylabelError, OSError) as exc:
+    except Exception as exc:
+        if not isinstance(exc, ManylabelError | OSError) and not is_lack_of_memory(exc):
+            raise
         _say(told, _failure(exc))
-        return
-    except MemoryError as exc:
-        _say(told, {"died": f"{type(exc).__name__}: {exc}"})
         return
     _say(told, {"ready": True})
     while True:
@@ -55,7 +55,8 @@ def _obey(command: Message, classifier: Classifier, job: Job, told: IO[str]) -> 
         commit = score_shard(
             classifier, job, command["shard"], quarantined=quarantined, scored=lambda rows: _say(told, {"rows": rows})
         )
-    except (InputError, CannotWrite, OSError) as exc:  # the input has changed, the disk is full: no row's fault
+    # The input has changed, the disk is full, a batch finds no memory: no row's fault.
+    except (InputError, CannotWrite, OutOfMemory, OSError) as exc:
         return _failure(exc)
     except Exception as exc:  # a row's fault, perhaps; as if the process had died of it
         return {"died": f"{type(exc).__name__}: {exc}"}
@@ -63,7 +64,8 @@ def _obey(command: Message, classifier: Classifier, job: Job, told: IO[str]) -> 
 
 
 def _failure(exc: Exception) -> Message:
-    return {"failed": type(exc).__name__, "message": str(exc)}
+    told = out_of_memory(exc) if is_lack_of_memory(exc) else exc  # whatever took it for damage
+    return {"failed": type(told).__name__, "message": str(told)}
 
 
 def _lines_of(file: IO[str]) -> "queue.SimpleQueue[str]":

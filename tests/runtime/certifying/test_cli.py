@@ -8,7 +8,11 @@ import numpy as np
 import pytest
 from tests.runtime.conftest import Cli, Python, Resign
 
-from manylabel import Bundle, Classifier
+from manylabel import Bundle, Classifier, InputError
+from manylabel.certificate import Alone
+from manylabel.certifying.against import certify
+from manylabel.machine import this_machine
+from manylabel.session import resolve_device
 from manylabel.variants import Precision
 
 TEXTS = ["the parcel was late", "a very good app", "invoice broken", "die rechnung war teuer"] * 10
@@ -59,7 +63,10 @@ def test_texts_without_labels_do(cli: Cli, bundle: Path, tmp_path: Path, name: s
     assert "F1" not in done.stdout
     refused = cli("certify", bundle, tmp_path / name, "--max-f1-drop", "0.1")
     assert refused.exit_code == 2
-    assert "has no labels" in refused.stderr
+    assert refused.stderr == (
+        f"InputError: --max-f1-drop is about F1, and {tmp_path / name} has no labels. "
+        "Name their column, or leave it out.\n"
+    )
 
 
 def test_labels_in_columns_of_their_own(cli: Cli, bundle: Path, tmp_path: Path) -> None:
@@ -67,9 +74,28 @@ def test_labels_in_columns_of_their_own(cli: Cli, bundle: Path, tmp_path: Path) 
     (tmp_path / "data.csv").write_text(f"text,{','.join(labels)}\nlate,1,0,0,0\ngood,0,,1,0\n")
     found = cli("certify", bundle, tmp_path / "data.csv", "--label-columns", ",".join(labels))
     assert "micro-F1" in found.stdout
+    spaced = cli("certify", bundle, tmp_path / "data.csv", "--label-columns", " , ".join(labels))
+    assert spaced.stdout == found.stdout
     wrong = cli("certify", bundle, tmp_path / "data.csv", "--label-columns", "delivry")
     assert wrong.exit_code == 2
     assert "Did you mean 'delivery'?" in wrong.stderr
+
+
+def test_columns_may_have_any_name_and_labels_any_separator(cli: Cli, bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "data.csv").write_text("words,tags\nlate,delivery/price\ngood,\nthe app,user experience\n")
+    named = ("--text-column", "words", "--labels-column", "tags", "--separator", "/")
+    found = json.loads(cli("certify", bundle, tmp_path / "data.csv", *named, "--json").stdout)
+    assert (found["texts"], found["data"]) == (3, "all")
+    assert found["parity"]["fp32"]["quality"] is not None
+    without = json.loads(cli("certify", bundle, tmp_path / "data.csv", *named[:2], "--json").stdout)
+    assert without["parity"]["fp32"]["quality"] is None
+    unsplit = cli("certify", bundle, tmp_path / "data.csv", *named[:4])
+    assert (unsplit.exit_code, "label 'delivery/price' is not in" in unsplit.stderr) == (2, True)
+
+
+def test_a_split_is_that_of_the_rows(cli: Cli, bundle: Path, labelled: Path) -> None:
+    for split, said in (("train", "on 10 texts (train)"), ("all", "on 40 texts (all)"), ("validation", "on 10 texts")):
+        assert said in cli("certify", bundle, labelled, "--split", split).stdout
 
 
 def test_a_budget_that_is_exceeded_fails_with_the_figures_and_one_that_holds_does_not(
@@ -88,6 +114,9 @@ def test_a_budget_that_is_exceeded_fails_with_the_figures_and_one_that_holds_doe
     assert failed.exit_code == 3
     assert f"int8: {found['texts_flipped']} of {found['texts_labelled']} texts with a label" in failed.stderr
     assert "fp32:" not in failed.stderr
+    assert failed.stderr.endswith(
+        "% are allowed. Use a more exact variant (--precision fp32), or export anew with a stricter budget.\n"
+    )
     assert "int8: probabilities differ" in failed.stdout  # what was measured is told all the same
     as_json = cli(*words, "--max-f1-drop", 0, "--json")
     assert as_json.exit_code == 3
@@ -106,8 +135,31 @@ def test_a_bundle_without_fp32_says_what_is_needed(cli: Cli, own_bundle: Path, l
     (own_bundle / "bundle.json").write_text(json.dumps(manifest))
     done = cli("certify", resign(own_bundle, leave_out), labelled)
     assert done.exit_code == 2
-    assert "has no fp32 graph to compare with; it has int8, fp16" in done.stderr
-    assert "--precision" in done.stderr
+    assert done.stderr == (
+        f"InputError: {own_bundle} has no fp32 graph to compare with; it has int8, fp16. Its own certificate is "
+        "against PyTorch, see manylabel inspect. To certify anew, export fp32, too (--precision).\n"
+    )
+
+
+def test_a_certificate_says_what_was_compared_with_what_and_where(bundle: Path) -> None:
+    opened = Bundle.open(bundle)
+    found = certify(opened, TEXTS[:5], data="five texts", device="cpu", threads=1)
+    assert (found.reference, found.texts, found.data) == ("the bundle's fp32 graph", 5, "five texts")
+    assert (found.device, found.machine, found.budget, found.refused) == ("cpu", this_machine(), None, {})
+    assert {name: parity.alone for name, parity in found.parity.items()} == {"fp32": Alone(5, 5), "int8": Alone(5, 5)}
+    assert [parity.quality for parity in found.parity.values()] == [None, None]
+    assert certify(opened, TEXTS[:2], data="two").device == resolve_device("auto")
+    with pytest.raises(InputError) as caught:
+        certify(opened, [], data="none")
+    assert str(caught.value) == "there are no texts to compare on."
+
+
+def test_a_device_that_is_not_there_is_no_other(cli: Cli, bundle: Path, labelled: Path) -> None:
+    if resolve_device("auto") == "cuda":
+        pytest.skip("this machine has it")
+    done = cli("certify", bundle, labelled, "--device", "cuda")
+    assert done.exit_code != 0
+    assert done.stderr.startswith("DeviceUnavailable: CUDA was asked for")
 
 
 @pytest.mark.parametrize(
@@ -130,7 +182,9 @@ def test_a_split_that_no_row_has(cli: Cli, bundle: Path, tmp_path: Path) -> None
     (tmp_path / "data.csv").write_text("text,split\nlate,train\n")
     done = cli("certify", bundle, tmp_path / "data.csv", "--split", "test")
     assert done.exit_code == 2
-    assert "no row's split is 'test'. The rows say train" in done.stderr
+    assert done.stderr == "InputError: no row's split is 'test'. The rows say train.\n"
+    (tmp_path / "data.csv").write_text("text\nlate\n")
+    assert "The rows say none." in cli("certify", bundle, tmp_path / "data.csv", "--split", "test").stderr
 
 
 def test_it_loads_nothing_heavy(bundle: Path, labelled: Path, python: Python) -> None:

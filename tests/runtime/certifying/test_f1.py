@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from manylabel.certifying import f1 as module
 from manylabel.certifying.f1 import f1, quality
 
 RNG = np.random.default_rng(3)
@@ -57,6 +58,26 @@ def test_a_change_is_compared_text_by_text() -> None:
 def test_the_same_texts_give_the_same_intervals() -> None:
     targets, decided = draw(100, np.array([0.3, 0.1]), RNG)
     assert quality(targets, decided, decided) == quality(targets, decided, decided)
+
+
+@pytest.mark.parametrize("at_once", [1, 70_000, 99_999])
+def test_the_intervals_are_the_same_however_many_draws_are_in_memory(
+    monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    targets, decided = draw(100, np.array([0.3, 0.1]), RNG)
+    other = decided ^ (RNG.random(decided.shape) < 0.1)
+    found = quality(targets, decided, other)
+    monkeypatch.setattr(module, "DRAWN_AT_ONCE", at_once)
+    assert quality(targets, decided, other) == found
+
+
+def test_an_interval_holds_nineteen_of_twenty_draws_and_no_more() -> None:
+    """Of texts that are right or wrong as a coin falls, micro-F1 is nearly normal: 1.96 deviations either way."""
+    right = np.arange(1000).reshape(-1, 1) % 2 == 0
+    found = quality(np.ones((1000, 1), np.float32), right, right).micro_f1
+    assert found.value == pytest.approx(2 / 3)
+    deviation = np.sqrt(0.25 / 1000) * 2 / 1.5**2  # of the share that was found, carried over to F1 = 2s / (s + 1)
+    assert (found.high - found.low) / 2 == pytest.approx(1.96 * deviation, rel=0.1)
 
 
 def test_intervals_hold_what_many_texts_would_give() -> None:

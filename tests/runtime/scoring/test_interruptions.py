@@ -13,10 +13,10 @@ import pytest
 from tests.runtime.conftest import ROOT, Resign
 from tests.runtime.scoring.conftest import Command, ScoreHere, read_jsonl, write_jsonl
 
-from manylabel import Classifier
+from manylabel import Bundle, Classifier
 from manylabel.errors import DataError, InputError, JobChanged, WorkerDied
 from manylabel.scoring import Job, Options
-from manylabel.scoring.run import Request, run
+from manylabel.scoring.run import Progress, Request, run
 from manylabel.scoring.watching import Loading, Watch
 from tiny import TEXTS
 
@@ -95,6 +95,39 @@ def test_what_is_committed_is_not_scored_again(bundle: Path, tmp_path: Path) -> 
     assert again["rows_resumed"] == 600 - 80
     assert contents(output) == before
     assert (output / "part-000004.jsonl").stat().st_mtime_ns == kept
+
+
+def test_whoever_watches_is_told_of_every_row_once(bundle: Path, tmp_path: Path) -> None:
+    class Told(Progress):
+        def __init__(self) -> None:
+            self.counted: list[int] = []
+            self.begun: list[tuple[int, int]] = []
+            self.rows = 0
+
+        def planned(self, rows: int) -> None:
+            self.counted.append(rows)
+
+        def started(self, rows: int, done: int) -> None:
+            self.begun.append((rows, done))
+
+        def scored(self, rows: int) -> None:
+            self.rows += rows
+
+    given = [write_jsonl(tmp_path / f"{n}.jsonl", ROWS[:n]) for n in (70, 50)]
+    told, output = Told(), tmp_path / "out"
+    done = run(request(bundle, *given, output=output), told)
+    assert (told.counted, told.begun, told.rows) == ([70, 50], [(120, 0)], 120)
+    assert (done["output"], done["bundle"], done["precision"]) == (str(output), Bundle.open(bundle).digest, "int8")
+    assert done["texts_per_second"] == pytest.approx(120 / done["seconds"], rel=0.01)
+    (output / "_manylabel" / "part-000001.json").unlink()
+    again = Told()
+    resumed = run(request(bundle, *given, output=output), again)
+    assert (again.counted, again.begun, again.rows) == ([], [(120, 90)], 30)
+    assert (resumed["rows"], resumed["rows_resumed"], resumed["parts"]) == (120, 90, 4)
+    share = Told()
+    done = run(request(bundle, *given, output=tmp_path / "share", share=(2, 3)), share)
+    assert (share.begun, done["rows"], done["parts"]) == ([(30, 0)], 30, 1)
+    assert [path.name for path in (tmp_path / "share").glob("part-*")] == ["part-000001.jsonl"]
 
 
 def test_an_output_file_is_there_when_it_is_complete(
@@ -231,9 +264,40 @@ def test_a_process_that_dies_without_a_rows_fault_says_so(
 
     monkeypatch.setattr(watching, "_Worker", Dying)
     counted = []
-    with Watch(job, Loading(str(bundle), "cpu", 1)) as watch, pytest.raises(WorkerDied, match="no other row does it"):
+    with Watch(job, Loading(str(bundle), "cpu", 1)) as watch, pytest.raises(WorkerDied) as caught:
         watch.score(0, counted.append)
+    assert str(caught.value) == (
+        "the process that scores part 0 ended 2 times (SIGKILL), 0 rows were left out, and no other row does it "
+        "alone. Most likely memory is short: run with fewer --threads, or on a larger machine; the run goes on where "
+        "it stopped."
+    )
     assert counted == [3, -3, 3, -3]
+
+
+def test_rows_are_left_out_only_so_far(
+    bundle: Path, tmp_path: Path, score_here: ScoreHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where one row after the other ends the process, it is not the rows."""
+    score_here(write_jsonl(tmp_path / "rows.jsonl", ROWS[:30]), output=tmp_path / "out")
+    job = Job.load(str(tmp_path / "out"))
+    from manylabel.scoring import watching
+
+    class Dying:
+        """Dies of every row that is not left out."""
+
+        def __init__(self, *_: Any) -> None: ...
+
+        def ask(self, command: Any, scored: Any) -> Any:
+            if set(range(*command.get("rows", (0, 30)))) - set(command["quarantined"]):
+                raise watching.Died("SIGSEGV")
+            return {"tried": True}
+
+        def end(self) -> None: ...
+
+    monkeypatch.setattr(watching, "_Worker", Dying)
+    with Watch(job, Loading(str(bundle), "cpu", 1)) as watch, pytest.raises(WorkerDied) as caught:
+        watch.score(0, lambda rows: None)
+    assert "part 0 ended 2 times (SIGSEGV), 20 rows were left out, and no other row" in str(caught.value)
 
 
 def test_a_worker_that_cannot_begin_says_why(own_bundle: Path, tmp_path: Path, command: Command) -> None:
@@ -243,6 +307,21 @@ def test_a_worker_that_cannot_begin_says_why(own_bundle: Path, tmp_path: Path, c
     graph.write_bytes(graph.read_bytes()[:-1] + b"!")
     said = command("score", own_bundle, given, "-o", tmp_path / "out", "--device", "cpu", code=3)["said"]
     assert "was changed after the bundle was made" in said
+
+
+def test_what_fails_in_the_worker_is_an_error_of_the_same_kind_here(
+    bundle: Path, tmp_path: Path, score_here: ScoreHere
+) -> None:
+    given = write_jsonl(tmp_path / "rows.jsonl", ROWS[:8])
+    score_here(given, output=tmp_path / "out")
+    write_jsonl(given, ROWS[:9])
+    with Watch(Job.load(str(tmp_path / "out")), Loading(str(bundle), "cpu", 1)) as watch:
+        for _ in range(2):  # of which the worker does not die
+            with pytest.raises(DataError) as caught:
+                watch.score(0, lambda rows: None)
+            assert str(caught.value) == (
+                f"{given} was changed while it was being scored. Start anew with another output."
+            )
 
 
 def test_a_worker_that_dies_while_it_loads_is_started_once_more(

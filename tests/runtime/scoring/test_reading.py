@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from manylabel.errors import DataError
-from manylabel.scoring import blocks, csv_rows, lines
+from manylabel.scoring import blocks, columns, csv_rows, lines, parquet_rows
 from manylabel.scoring.inputs import Source, find_sources
 from manylabel.scoring.planning import Plan, plan, read_shard
 
@@ -52,6 +52,10 @@ def read(found: Plan, text_column: str = "text") -> tuple[list[dict[str, Any]], 
             errors += [block.errors.get(place) for place in range(len(block))]
     assert len(rows) == found.rows
     return rows, texts, errors
+
+
+def blocks_of(found: Plan) -> list[blocks.Block]:
+    return [block for shard in found.shards for block in read_shard(found.inputs[shard.file], shard, "text")]
 
 
 def write_csv(path: Path, rows: Sequence[Sequence[str]], *, end: str = "\r\n", tab: bool = False) -> Path:
@@ -127,6 +131,68 @@ def test_every_row_of_a_parquet_file_comes_back(
     assert not any(errors)
 
 
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ([None, None], "null"),
+        ([None, "a"], "string"),
+        ([True, False], "bool"),
+        ([1, None], "int64"),
+        ([2**63 - 1, -(2**63)], "int64"),
+        ([2**63], "JSON"),
+        ([-(2**63) - 1], "JSON"),
+        ([2**53, 0.5], "double"),
+        ([-(2**53), 0.5], "double"),
+        ([2**53 + 1, 0.5], "JSON"),
+        ([0.5, None], "double"),
+        ([True, 1], "JSON"),
+        (["1", 1], "JSON"),
+        ([{"a": 1}, None], "JSON"),
+    ],
+)
+def test_a_columns_type_is_the_one_that_holds_all_its_values_exactly(
+    tmp_path: Path, values: list[Any], kind: str
+) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text("".join(json.dumps({"text": "late", "n": value}) + "\n" for value in values))
+    made = planned(path)
+    field = made.schema.field("n")
+    assert ("JSON" if field.metadata else str(field.type)) == kind
+    found = [row["n"] for row in read(made)[0]]
+    assert [json.loads(value) if field.metadata and value else value for value in found] == values
+
+
+def test_columns_that_a_file_lacks_are_empty_there(tmp_path: Path) -> None:
+    for name, row in (("a", {"n": None}), ("b", {"n": 1}), ("c", {"n": 0.5}), ("d", {"m": True}), ("e", {"n": None})):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps({"text": name, **row}) + "\n")
+    made = planned(*(tmp_path / f"{name}.jsonl" for name in "abcde"))
+    assert [(field.name, str(field.type)) for field in made.schema] == [
+        ("text", "string"), ("n", "double"), ("m", "bool")
+    ]  # fmt: skip
+    found = [columns.conform(block.columns, made.schema) for block in blocks_of(made)]
+    assert [[column.to_pylist() for column in each] for each in found] == [
+        [["a"], [None], [None]], [["b"], [1.0], [None]], [["c"], [0.5], [None]], [["d"], [None], [True]],
+        [["e"], [None], [None]],
+    ]  # fmt: skip
+
+
+def test_a_byte_order_mark_is_one_at_the_beginning_of_a_file_alone(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_bytes("\ufefftext,n\n\ufefflate,1\ngood,2\n".encode())
+    for shard_rows in (1, 9):
+        rows, texts, _ = read(planned(path, shard_rows=shard_rows))
+        assert texts == ["\ufefflate", "good"]
+        assert [*rows[0]] == ["text", "n"]
+
+
+def test_a_column_of_values_of_all_kinds_is_none_of_strings(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "a", "n": 1}\n{"text": "a", "n": "1"}\n')
+    (tmp_path / "b.jsonl").write_text('{"text": "b", "n": "1"}\n')
+    with pytest.raises(DataError, match=r"the column 'n' is JSON in .*a\.jsonl and string in .*b\.jsonl\."):
+        planned(tmp_path / "a.jsonl", tmp_path / "b.jsonl")
+    assert planned(tmp_path / "a.jsonl", tmp_path / "a.jsonl").schema.field("n").metadata
+
+
 # Rows that are none
 
 
@@ -148,6 +214,36 @@ def test_a_bad_row_of_a_csv_names_its_line_and_spares_its_neighbours(tmp_path: P
         ):
             assert f"x.csv, line {line}: " in error
             assert why in error
+
+
+def test_a_block_ends_by_rows_or_bytes_and_none_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [f"text {n}" for n in range(10)]
+    write_csv(tmp_path / "x.csv", [("text",), *[(text,) for text in texts]])
+    (tmp_path / "x.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    pq.write_table(pa.table({"text": texts}), tmp_path / "x.parquet")
+    for limits, sizes in (
+        ({"BLOCK_ROWS": 4}, {"csv": [4, 4, 2], "jsonl": [4, 4, 2]}),
+        ({"BLOCK_BYTES": 25}, {"csv": [3, 3, 3, 1], "jsonl": [2, 2, 2, 2, 2]}),  # rows of 10 and of 19 bytes
+        ({}, {"csv": [10], "jsonl": [10], "parquet": [10]}),
+    ):
+        with monkeypatch.context() as patched:
+            for name, limit in limits.items():
+                patched.setattr(blocks, name, limit)
+            for suffix, expected in sizes.items():
+                found = blocks_of(planned(tmp_path / f"x.{suffix}", shard_rows=100))
+                assert [len(block) for block in found] == expected
+                assert [text for block in found for text in block.texts] == texts
+
+
+def test_batches_of_a_parquet_file_are_halved_until_they_are_small(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [str(n) * 100 for n in range(10)]
+    pq.write_table(pa.table({"text": texts}), tmp_path / "x.parquet")
+    monkeypatch.setattr(parquet_rows, "BLOCK_BYTES", 320)
+    found = blocks_of(planned(tmp_path / "x.parquet", shard_rows=100))
+    assert [len(block) for block in found] == [2, 3, 2, 3]  # of 100 bytes, and 4 for each end
+    assert [text for block in found for text in block.texts] == texts
 
 
 def test_a_quote_that_is_never_closed_costs_one_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,14 +327,19 @@ def test_a_null_in_parquet_names_its_row(tmp_path: Path) -> None:
     [
         ("x.csv", b"", "is empty; its first line should name the columns"),
         ("x.csv", b"a,b\n1,2\n", "x.csv has no column 'text'; it has 'a', 'b'"),
-        ("x.csv", b"text,text\n1,2\n", "more than one column named 'text'"),
+        ("x.csv", b"b,text,text,a,b\n", r"x.csv has more than one column named 'b', 'text'\. Rename or remove one\.$"),
         ("x.csv", b"caf\xe9,text\n", "line 1: not UTF-8. The header cannot be read"),
         ("x.jsonl", b'{"a": 1}\n', "x.jsonl has no column 'text'; it has 'a'"),
         ("x.parquet", b"no", "not a Parquet file that can be read"),
         ("x.csv.gz", b"no gzip", "is damaged"),
         ("x.csv.zst", b"no zstd", "is damaged|cannot be read"),
         ("x.csv.xz", b"no xz", "is damaged"),
-        ("x.docx", b"", "none of the suffixes .csv, .tsv"),
+        (
+            "x.docx",
+            b"",
+            r"x.docx has none of the suffixes .csv, .tsv, .jsonl, .parquet, .ndjson, .pq, perhaps followed by .gz, "
+            r".bz2, .xz, .zst. Say what it holds with --format\.$",
+        ),
         ("x.parquet.gz", b"", "Parquet compresses within"),
     ],
 )
@@ -271,8 +372,12 @@ def test_files_of_different_columns_share_a_schema_or_are_refused(tmp_path: Path
         ("text", "string"), ("n", "double"), ("m", "bool")
     ]  # fmt: skip
     (tmp_path / "c.jsonl").write_text('{"text": "c", "m": "yes"}\n')
-    with pytest.raises(DataError, match=r"the column 'm' is bool in .*b.jsonl and string in .*c.jsonl"):
+    with pytest.raises(DataError) as caught:
         planned(tmp_path / "b.jsonl", tmp_path / "c.jsonl")
+    assert str(caught.value) == (
+        f"the column 'm' is bool in {tmp_path / 'b.jsonl'} and string in {tmp_path / 'c.jsonl'}. "
+        "Score these files apart, or give the column one type."
+    )
 
 
 def test_a_file_that_changes_meanwhile_is_noticed(tmp_path: Path) -> None:

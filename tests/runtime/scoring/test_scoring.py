@@ -19,7 +19,8 @@ from tests.runtime.scoring.conftest import Command, ScoreHere, read_jsonl, write
 
 from manylabel import Classifier
 from manylabel.errors import DataError, InputError, JobChanged
-from manylabel.scoring import Job, merge
+from manylabel.scoring import Job, blocks, merge, parts
+from manylabel.scoring.merging import summary
 from tiny import LABELS, TEXTS
 
 ROWS = [{"id": n, "text": text, "note": f"=note {n}"} for n, text in enumerate(TEXTS)]
@@ -160,10 +161,77 @@ def test_parquet_types_stay_in_parquet_and_are_written_in_csv(tmp_path: Path, sc
     assert read_jsonl(tmp_path / "out.jsonl")[0]["when"] == "2026-01-02T03:00:00"
 
 
+def test_what_json_has_no_word_for_is_written_otherwise(tmp_path: Path, score_here: ScoreHere) -> None:
+    """Numbers that are none become null, wherever they stand; bytes base64, times ISO, decimals text."""
+    from datetime import date, time
+    from decimal import Decimal
+
+    table = pa.table(
+        {
+            "text": ["late", "good"],
+            "number": [float("nan"), 0.5],
+            "nested": [{"a": [float("inf"), 1.0]}, {"a": [2.0, 3.0]}],
+            "bytes": [b"\x00\xff", b""],
+            "day": [date(2026, 1, 2), None],
+            "hour": [time(3, 4), None],
+            "price": [Decimal("1.50"), None],
+        }
+    )
+    pq.write_table(table, tmp_path / "rows.parquet")
+    score_here(tmp_path / "rows.parquet", output=tmp_path / "out.jsonl")
+    assert [{name: row[name] for name in table.column_names} for row in read_jsonl(tmp_path / "out.jsonl")] == [
+        {
+            "text": "late", "number": None, "nested": {"a": [None, 1.0]}, "bytes": "AP8=", "day": "2026-01-02",
+            "hour": "03:04:00", "price": "1.50",
+        },
+        {
+            "text": "good", "number": 0.5, "nested": {"a": [2.0, 3.0]}, "bytes": "", "day": None, "hour": None,
+            "price": None,
+        },
+    ]  # fmt: skip
+
+
+def test_row_groups_of_a_part_end_by_rows_or_bytes(
+    rows: Path, tmp_path: Path, score_here: ScoreHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blocks, "BLOCK_ROWS", 10)  # so that a part is written in six pieces
+    for name, limit, expected in (("GROUP_ROWS", 25, [25, 5, 25, 5]), ("GROUP_BYTES", 1, [10] * 6), ("", 0, [60])):
+        with monkeypatch.context() as patched:
+            if name:
+                patched.setattr(parts, name, limit)
+            score_here(rows, output=tmp_path / f"out{name}")
+        (part,) = (tmp_path / f"out{name}").glob("*.parquet")
+        found = pq.ParquetFile(part).metadata
+        assert [found.row_group(at).num_rows for at in range(found.num_row_groups)] == expected
+        assert pq.read_table(part).column("id").to_pylist() == list(range(60))
+
+
+def test_the_sums_of_a_run_are_those_of_its_rows(tmp_path: Path, score_here: ScoreHere) -> None:
+    texts = ["late", None, "late " * 5000, "a good app", None, "the parcel"]
+    given = write_jsonl(tmp_path / "rows.jsonl", [{"text": text} for text in texts])
+    commits = score_here(given, output=tmp_path / "out.jsonl", shard_rows=4)
+    found = read_jsonl(tmp_path / "out.jsonl")
+    assert summary(commits) == {
+        "rows": 6,
+        "errors": 2,
+        "truncated": 1,
+        "tokens": sum(row["n_tokens"] or 0 for row in found),
+        "quarantined": 0,
+        "parts": 2,
+    }
+    assert [(commit.part, commit.first, commit.rows) for commit in commits] == [
+        ("part-000000.jsonl", 0, 4), ("part-000001.jsonl", 4, 2)
+    ]  # fmt: skip
+
+
 def test_columns_of_the_answers_names_are_refused_or_set_apart(tmp_path: Path, score_here: ScoreHere) -> None:
     given = write_jsonl(tmp_path / "rows.jsonl", [{"text": "late", "labels": ["price"], "error": "mine"}])
-    with pytest.raises(DataError, match=r"columns named 'error', 'labels', as the answer has.*--prefix"):
+    with pytest.raises(DataError) as caught:
         score_here(given, output=tmp_path / "out.jsonl")
+    assert str(caught.value) == (
+        "the input has columns named 'error', 'labels', as the answer has. "
+        "Set the answer's apart with --prefix, such as --prefix predicted_."
+    )
     score_here(given, output=tmp_path / "apart.jsonl", prefix="predicted_")
     (row,) = read_jsonl(tmp_path / "apart.jsonl")
     assert (row["labels"], row["error"], row["predicted_error"]) == (["price"], "mine", None)
@@ -180,8 +248,12 @@ def test_cells_that_start_a_formula_are_escaped_on_request(tmp_path: Path, score
 
 
 def test_a_label_that_holds_the_separator_needs_another(rows: Path, tmp_path: Path, score_here: ScoreHere) -> None:
-    with pytest.raises(InputError, match=r"the label 'user experience' holds ' '.*--separator"):
+    with pytest.raises(InputError) as caught:
         score_here(rows, output=tmp_path / "out.csv", separator=" ")
+    assert str(caught.value) == (
+        "the label 'user experience' holds ' ', which separates labels in a CSV cell. Choose another --separator."
+    )
+    score_here(rows, output=tmp_path / "out.jsonl", separator=" ")  # where lists are lists
 
 
 # Inputs
@@ -239,6 +311,14 @@ def test_standard_input_is_read_when_its_format_is_said(bundle: Path, tmp_path: 
     assert "standard input has no suffix. Say what it holds with --format" in said
 
 
+def test_standard_input_is_kept_only_while_it_is_scored(bundle: Path, tmp_path: Path, cli: Cli) -> None:
+    given = ("score", bundle, "-", "--format", "jsonl", "--to", "jsonl", "-o", tmp_path / "out")
+    done = cli(*given, stdin=b'{"text": "late"}\n{"text": "good"}\n')
+    assert (done.exit_code, json.loads(done.stdout)["rows"]) == (0, 2)
+    assert [row["text"] for row in read_jsonl(tmp_path / "out" / "part-000000.jsonl")] == ["late", "good"]
+    assert not (tmp_path / "out" / "_manylabel" / "stdin").exists()
+
+
 def test_no_rows_make_an_empty_file(tmp_path: Path, score_here: ScoreHere) -> None:
     (tmp_path / "x.csv").write_text("id,text\n")
     for suffix in ("parquet", "csv", "jsonl"):
@@ -275,7 +355,11 @@ def test_the_command_scores_sums_up_and_tells_of_errors_by_its_exit_code(
         (["rows.jsonl", "-o", "rows.jsonl"], "rows.jsonl is there already"),
         (["none.jsonl", "-o", "out"], "none.jsonl names no file"),
         (["rows.jsonl", "-o", "out", "--text-column", "body"], "has no column 'body'"),
-        (["rows.jsonl", "-o", "out", "--for-spreadsheet"], "escapes the cells of a CSV"),
+        (
+            ["rows.jsonl", "-o", "out", "--for-spreadsheet"],
+            r": --for-spreadsheet escapes the cells of a CSV. Name a .csv output, or give --to csv.$",
+        ),
+        (["rows.jsonl", "-o", "out", "--shard", "0/2"], "--shard '0/2' is not I/N with I from 1 to N, such as 3/8."),
         (["rows.jsonl", "-o", "out", "--shard", "3/2"], "--shard '3/2' is not I/N"),
         (["rows.jsonl", "-o", "out.csv", "--shard", "1/2"], "manylabel merge FOLDER --output"),
         (["rows.jsonl", "-o", "out", "--threshold", "prise=1"], "no label 'prise'"),

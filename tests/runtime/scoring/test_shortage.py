@@ -1,5 +1,6 @@
-"""Full and read-only disks, limits on files: a sentence with the next step, and the run goes on."""
+"""Full and read-only disks, limits on files and memory: a sentence with the next step, and the run goes on."""
 
+import json
 import os
 import resource
 import subprocess
@@ -8,8 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.runtime.conftest import ROOT
 from tests.runtime.scoring.conftest import read_jsonl, write_jsonl
 
+from manylabel.scoring import storage
 from tiny import TEXTS
 
 ROWS = [{"id": n, "text": f"{TEXTS[n % 60]} {n}"} for n in range(600)]
@@ -86,6 +89,42 @@ def test_a_limit_on_the_size_of_files_is_a_sentence_and_the_run_goes_on(bundle: 
     done = limited(lambda: None, command)
     assert done.returncode == 0, done.stderr
     assert [row["id"] for row in read_jsonl(output)] == list(range(600))
+
+
+def test_any_limit_on_memory_is_a_sentence_and_the_run_goes_on(bundle: Path, tmp_path: Path) -> None:
+    """From what not even numpy fits in to what is almost enough, all for one output."""
+    given, output = write_jsonl(tmp_path / "rows.jsonl", ROWS), tmp_path / "out.jsonl"
+    command = score(bundle, given, output)
+    short = []
+    for megabytes in (24, 100, 135, 200, 300, 370, 380, 390, 400, 410, 420, 440, 470):
+        done = limited(lambda size=megabytes << 20: resource.setrlimit(resource.RLIMIT_AS, (size, size)), command)
+        if done.returncode == 0:  # almost enough was enough
+            output.unlink()
+            continue
+        assert done.returncode == 2, done.stderr
+        assert "Traceback" not in done.stderr
+        short.append(done.stderr.splitlines()[-1])  # a library's own last words may come before
+        sentence(short[-1], f"ulimit -v, now {megabytes} MB", "" if "was loaded" in short[-1] else storage.GOES_ON)
+    assert short[0].startswith("OutOfMemory: memory ran out while numpy was loaded, which takes ")
+    assert any("while pyarrow was loaded" in said for said in short)
+    assert limited(lambda: None, command).returncode == 0
+    assert limited(lambda: None, score(bundle, given, tmp_path / "whole.jsonl")).returncode == 0
+    assert output.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
+def test_memory_that_a_batch_does_not_find_is_no_rows_fault(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be left out, and the run would end without its answer."""
+    given, output = write_jsonl(tmp_path / "rows.jsonl", [*ROWS, {"id": 600, "text": "SHORT"}]), tmp_path / "out.jsonl"
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests" / "hostile"))
+    monkeypatch.setenv("MANYLABEL_TEST_ONCE", str(tmp_path / "once"))
+    done = limited(lambda: None, score(bundle, given, output))
+    assert done.returncode == 2, done.stderr
+    sentence(done.stderr, "OutOfMemory: as if", "What is committed is kept; the same command goes on.")
+    done = limited(lambda: None, score(bundle, given, output))
+    summary = json.loads(done.stdout)
+    assert (summary["rows_resumed"], summary["errors"]) == (600, 0)
 
 
 def test_a_full_standard_output_is_a_sentence(bundle: Path) -> None:

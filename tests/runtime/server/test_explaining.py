@@ -86,7 +86,7 @@ def test_single_texts_are_answered_while_explanations_are_computed(classifier: C
 
 def test_a_model_that_changes_between_its_parts_is_said(own_bundle: Path, resign: Any) -> None:
     models = [Model("tiny", Classifier.load(own_bundle, device="cpu", threads=1))]
-    resign(own_bundle, lambda manifest: manifest["metrics"].update(new=1))
+    resign(own_bundle, lambda manifest: manifest["source"].update(new=1))
     models.append(Model("tiny", Classifier.load(own_bundle, device="cpu", threads=1)))
     stop = threading.Event()
     with running(models[0].classifier) as server:

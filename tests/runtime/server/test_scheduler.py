@@ -83,6 +83,11 @@ def test_a_cancelled_request_costs_nothing(scheduler: Scheduler[str]) -> None:
     assert gone.outcome == "cancelled"
 
 
+def test_two_workers_take_half_the_time() -> None:
+    scheduler: Scheduler[str] = Scheduler(Policy(workers=2, max_queue_tokens=1000), token_seconds=0.01)
+    assert scheduler.expected_seconds(100) == pytest.approx(0.5)
+
+
 def test_a_full_queue_refuses_and_says_until_when(scheduler: Scheduler[str]) -> None:
     scheduler.token_seconds = 0.001
     scheduler.submit("a", [900], deadline=100.0, now=0.0)
@@ -99,6 +104,28 @@ def test_a_request_that_would_be_too_late_is_refused_at_once(scheduler: Schedule
     with pytest.raises(Full) as refused:
         scheduler.submit("b", [10], deadline=5.0, now=0.0)
     assert refused.value.retry_after == pytest.approx(8.1 - 0.8 * 5)
+    with pytest.raises(Full):
+        scheduler.submit("c", [10], deadline=10.1, now=0.0)  # by 0.02 seconds
+    scheduler.submit("d", [10], deadline=10.2, now=0.0)
+
+
+def test_requests_are_turned_away_unread_a_little_before_the_queue_is_full(scheduler: Scheduler[str]) -> None:
+    """Beyond 950 of its 1,000 tokens, until those are computed."""
+    scheduler.token_seconds = 0.001
+    assert scheduler.crowded_for(100.0) == 0
+    scheduler.submit("a", [950], deadline=100.0, now=0.0)
+    assert scheduler.crowded_for(100.0) == 0
+    scheduler.submit("b", [40], deadline=100.0, now=0.0)
+    assert scheduler.crowded_for(100.0) == pytest.approx(0.04)
+
+
+def test_requests_are_turned_away_unread_a_little_before_their_time_is_too_short(scheduler: Scheduler[str]) -> None:
+    scheduler.token_seconds = 0.01
+    for _ in range(8):
+        scheduler.submit("a", [100], deadline=100.0, now=0.0)  # 8 seconds of work
+    assert scheduler.crowded_for(11.0) == 0
+    assert scheduler.crowded_for(10.0) == pytest.approx(8 - 0.95 * 0.8 * 10)
+    scheduler.submit("b", [10], deadline=10.2, now=0.0)  # one that is read fits all the same
 
 
 def test_a_single_text_is_taken_while_a_request_of_many_fills_the_queue(scheduler: Scheduler[str]) -> None:
@@ -106,10 +133,24 @@ def test_a_single_text_is_taken_while_a_request_of_many_fills_the_queue(schedule
     scheduler.token_seconds = 0.01
     scheduler.submit("many", [10] * 80, deadline=100.0, now=0.0)
     single = scheduler.submit("single", [10], deadline=5.0, now=0.0)
-    assert scheduler.expected_seconds(10) < 1
+    assert scheduler.expected_seconds(10) == pytest.approx(0.3)  # its own, the other single one, and as many of theirs
+    assert scheduler.expected_seconds(900) == pytest.approx(8.1 + 9)  # behind all that waits
     scheduler.take(0.0)
     scheduler.take(0.0)
     assert single.queued == 0
+
+
+def test_two_texts_are_many(scheduler: Scheduler[str]) -> None:
+    scheduler.token_seconds = 0.01
+    scheduler.submit("two", [400, 400], deadline=100.0, now=0.0)
+    assert scheduler.expected_seconds(10) == pytest.approx(0.2)
+
+
+def test_a_batch_that_is_just_full_waits_for_nothing() -> None:
+    scheduler: Scheduler[str] = Scheduler(Policy(workers=1, max_queue_tokens=1000, batch_tokens=100, batch_wait=0.5))
+    scheduler.submit("a", [60], deadline=9.0, now=0.0)
+    scheduler.submit("b", [40], deadline=9.0, now=0.0)
+    assert _names(scheduler.take(0.0)) == ["a", "b"]
 
 
 def test_batches_fill_up_to_the_tokens_and_wait_no_longer_than_they_may() -> None:

@@ -1,0 +1,83 @@
+"""A graph whose weights lie in another file has them from the bundle, or not at all."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.runtime.conftest import Python, Resign
+
+from manylabel import BundleError, Classifier
+
+WEIGHTS = np.array([-1000, 1000, -1000, 1000], dtype=np.float32).tobytes()
+"""Of which a graph answers, wherever they lie: a refusal is not for what they are."""
+
+LOAD = """
+import sys
+from manylabel import BundleError, Classifier
+
+try:
+    print(Classifier.load(sys.argv[1], device="cpu", precision="fp32").predict_proba("late").tolist())
+except BundleError as exc:
+    print(exc)
+"""
+
+
+def with_graph(bundle: Path, content: bytes) -> Path:
+    (bundle / "model.onnx").write_bytes(content)
+    return bundle
+
+
+def list_file(name: str) -> Callable[[dict[str, Any]], None]:
+    return lambda manifest: manifest["files"].update({name: {"bytes": len(WEIGHTS), "sha256": "0" * 64}})
+
+
+def test_weights_within_the_bundle_are_read(own_bundle: Path, graph: Any, resign: Resign) -> None:
+    with_graph(own_bundle, graph("Sigmoid", columns=4, beside="model.onnx_data"))
+    (own_bundle / "model.onnx_data").write_bytes(WEIGHTS)
+    resign(own_bundle, list_file("model.onnx_data"))
+    resign(own_bundle)
+    found = Classifier.load(own_bundle, device="cpu", precision="fp32").predict_proba("late")
+    assert found.tolist() == [[0, 1, 0, 1]]
+
+
+@pytest.mark.parametrize("kind", ["file", "pipe"])
+@pytest.mark.parametrize("place", ["absolute", "beside", "from the process", "from the copy", "within"])
+def test_a_graph_that_names_a_file_outside_is_refused_and_opens_none(
+    own_bundle: Path, graph: Any, resign: Resign, python: Python, tmp_path: Path, kind: str, place: str
+) -> None:
+    """One with the right bytes would be taken; a pipe that nobody writes to would be waited for."""
+    outside = tmp_path / "weights"
+    named = {
+        "absolute": str(outside),
+        "beside": "../weights",
+        "from the process": os.path.relpath(outside),
+        "from the copy": f"../../..{outside}",  # which is loaded from /proc/self/fd
+        "within": "model.onnx_data",  # beside the graph, and not in the manifest
+    }[place]
+    resign(with_graph(own_bundle, graph("Sigmoid", columns=4, beside=named)))
+    if kind == "file":
+        outside.write_bytes(WEIGHTS)
+    else:
+        os.mkfifo(outside)
+    done = python(LOAD, own_bundle)
+    assert done.returncode == 0, done.stderr
+    assert "does not load the graph" in done.stdout
+    assert "not found from the table" in done.stdout
+
+
+@pytest.mark.parametrize("kind", ["file", "pipe"])
+def test_a_link_to_weights_outside_is_refused_and_not_followed(
+    own_bundle: Path, graph: Any, resign: Resign, tmp_path: Path, kind: str
+) -> None:
+    outside = tmp_path / "weights"
+    resign(with_graph(own_bundle, graph("Sigmoid", columns=4, beside="model.onnx_data")), list_file("model.onnx_data"))
+    if kind == "file":
+        outside.write_bytes(WEIGHTS)
+    else:
+        os.mkfifo(outside)
+    (own_bundle / "model.onnx_data").symlink_to(outside)
+    with pytest.raises(BundleError, match=r"model\.onnx_data is a link"):
+        Classifier.load(own_bundle, device="cpu", precision="fp32")
