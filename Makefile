@@ -390,7 +390,7 @@ results-scoring: .venv/ready build/tiny-bundle ## files: memory over 5 million r
 BENCH_EXPORT_MEMORY := $(WORKBENCH) -m manylabel_bench.export_memory $(E5) --output benchmarks/results/export-memory
 
 results-export-memory: .venv/ready ## the memory that an export takes: random XLM-R of 450 MB and of large's size
-	$(BENCH_EXPORT_MEMORY) --layers 16 --width 512 --vocabulary 120000 --precision fp32 --precision int8 --precision fp16 \
+	$(BENCH_EXPORT_MEMORY) --layers 16 --width 512 --vocabulary 120000 --precision fp32 --precision int8 \
 	    --scratch build/export-memory/middle
 	$(BENCH_EXPORT_MEMORY) --layers 24 --width 1024 --vocabulary 250002 --precision fp32 --precision int8 \
 	    --scratch build/export-memory/large

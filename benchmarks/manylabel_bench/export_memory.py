@@ -150,7 +150,7 @@ def markdown(result: dict[str, Any]) -> str:
 @click.option("--layers", type=click.IntRange(min=1), required=True)
 @click.option("--width", type=click.IntRange(min=1), required=True)
 @click.option("--vocabulary", type=click.IntRange(min=1), required=True, help="Rows of the table of word embeddings.")
-@click.option("--precision", "precisions", type=click.Choice(["fp32", "int8", "fp16"]), multiple=True, required=True)
+@click.option("--precision", "precisions", type=click.Choice(["fp32", "int8"]), multiple=True, required=True)
 @click.option("--scratch", type=click.Path(path_type=Path), required=True, help="For the checkpoint and its bundles.")
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="For result.json and README.md.")
 def main(

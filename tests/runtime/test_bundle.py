@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.runtime.conftest import Cli, Resign
 
 from manylabel import Bundle, BundleError, BundleTooNew, Classifier, InputError
-from manylabel.bundle import MANIFEST, Manifest, Rescue, record_files
+from manylabel.bundle import MANIFEST, Rescue, record_files
 from manylabel.manifest import read_manifest
 from manylabel.terminal import describe
 
