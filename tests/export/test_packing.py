@@ -19,7 +19,7 @@ from manylabel_export import graph
 from manylabel_export.exporting import export
 from manylabel_export.graph import Store
 from manylabel_export.graph.packing import lifted, size_of
-from manylabel_export.graph.store import held, hold, stored
+from manylabel_export.graph.store import held, hold, load, stored
 
 LIMIT = 5_000
 LEAST = 1024  # bytes; the tiny models' products have as many
@@ -140,3 +140,16 @@ def test_weights_are_back_where_they_were_after_a_block_that_fails(tmp_path: Pat
         print(1 / (size_of(proto) // size_of(before)))  # 0, as most of them are away
     assert sorted(map(str, proto.graph.initializer)) == sorted(map(str, before.graph.initializer))
     assert proto.graph.input == before.graph.input
+
+
+def test_constants_of_nodes_are_read_from_the_files_that_hold_them(tmp_path: Path) -> None:
+    """As PyTorch writes them where a model has more than 2 GiB: each in a file of its own."""
+    constant = helper.make_node("Constant", [], ["two"], value=helper.make_tensor("two", TensorProto.FLOAT, [1], [2.0]))
+    product = helper.make_node("Mul", ["x", "two"], ["y"])
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")
+    proto = helper.make_model(helper.make_graph([constant, product], "doubled", [x], [y]))
+    proto.ir_version = 10
+    onnx.save(proto, tmp_path / "model.onnx", save_as_external_data=True, size_threshold=0, convert_attribute=True)
+    assert onnx.load(tmp_path / "model.onnx", load_external_data=False).graph.node[0].attribute[0].t.external_data
+    session = onnxruntime.InferenceSession(load(tmp_path / "model.onnx").SerializeToString())
+    assert session.run(["y"], {"x": np.float32([21])})[0].tolist() == [42]

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from onnx.external_data_helper import load_external_data_for_tensor
 
 from manylabel_export.graph.fields import copy_fields
 
@@ -113,10 +114,18 @@ def without_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def load(path: Path) -> onnx.ModelProto:
-    """A model from a file; weights that lie in files beside it stay there, as long as these do."""
+    """A model from a file; weights that lie in files beside it stay there, as long as these do.
+
+    Constants of nodes are read: PyTorch writes even a single number of these beside a model of more than 2 GiB.
+    """
     proto = onnx.load(str(path), load_external_data=False)
     for tensor in stored(proto):
         for entry in tensor.external_data:
             if entry.key == "location":
                 entry.value = str(path.absolute().parent / entry.value)
+    for constant in (attribute.t for node in proto.graph.node for attribute in node.attribute):
+        if is_stored(constant):
+            load_external_data_for_tensor(constant, str(path.parent))
+            constant.ClearField("external_data")
+            constant.data_location = TensorProto.DEFAULT
     return proto
