@@ -386,6 +386,15 @@ results-scoring: .venv/ready build/tiny-bundle ## files: memory over 5 million r
 	$(WORKBENCH) -m manylabel_bench.scoring build/goemotions --data $(DATA)/goemotions/data.csv \
 	    --output benchmarks/results/scoring --name goemotions-minilm
 
+# Needs no quiet machine, but 12 GB. The tokenizer knows fewer pieces than the tables have rows.
+BENCH_EXPORT_MEMORY := $(WORKBENCH) -m manylabel_bench.export_memory $(E5) --output benchmarks/results/export-memory
+
+results-export-memory: .venv/ready ## the memory that an export takes: random XLM-R of 450 MB and of large's size
+	$(BENCH_EXPORT_MEMORY) --layers 16 --width 512 --vocabulary 120000 --precision fp32 --precision int8 \
+	    --scratch build/export-memory/middle
+	$(BENCH_EXPORT_MEMORY) --layers 24 --width 1024 --vocabulary 250002 --precision fp32 --precision int8 \
+	    --scratch build/export-memory/large
+
 results-explanations: .venv/ready build/goemotions/bundle.json ## do explanations name the words that matter: deletion curves on GoEmotions
 	$(WORKBENCH) -m manylabel_bench.deletion build/goemotions --data $(DATA)/goemotions/data.csv \
 	    --output benchmarks/results/explanations --title "Deletion curves: MiniLM-L6 on GoEmotions"

@@ -10,10 +10,11 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from manylabel.bundle import CARD, MANIFEST, TOKENIZER, Bundle, Manifest, record_files
+from manylabel.bundle import CARD, MANIFEST, TOKENIZER, WEIGHTS, Bundle, Manifest, record_files
 from manylabel.classifier import Classifier
 from manylabel.folders import new_folder
 from manylabel_export.card import model_card
+from manylabel_export.graph import Graph, write
 from manylabel_export.pooling import portable_config
 from manylabel_export.report import REPORT_FILE
 
@@ -26,11 +27,13 @@ LOCAL_SETTINGS = ("is_local", "local_files_only", "name_or_path", "tokenizer_fil
 def write_bundle(
     output: Path,
     manifest: Manifest,
-    graphs: Mapping[str, bytes],
+    graphs: Mapping[str, Graph],
+    files: Mapping[str, bytes],
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
     *,
     report: str,
+    limit: int,
     force: bool,
 ) -> Bundle:
     """Write a bundle, load what was written, check its probes, and only then give it its name.
@@ -38,14 +41,18 @@ def write_bundle(
     Args:
         output: The bundle's folder.
         manifest: All but the list of files.
-        graphs: Serialized graphs by file name.
+        graphs: Of the variants, by file name.
+        files: What else goes with the bundle, by name.
         model: Its configuration goes with the bundle.
         tokenizer: Goes with the bundle, free of padding and truncation.
         report: The page that shows how good the model is; it holds no user's text.
+        limit: Bytes of weights that a graph may hold; beyond, a file beside it has them.
         force: Replace an existing output.
     """
     with new_folder(output, force=force) as folder:
-        for name, content in graphs.items():
+        for name, made in graphs.items():
+            write(made.proto, folder / name, beside=name + WEIGHTS, limit=limit)
+        for name, content in files.items():
             (folder / name).write_bytes(content)
         portable_config(model.config).to_json_file(folder / "config.json", use_diff=True)
         _write_tokenizer(folder, tokenizer, manifest.max_length)

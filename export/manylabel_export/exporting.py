@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -98,22 +99,25 @@ def export(
     chosen = _chosen(probabilities, subject)
     judge = Judge(subject, encodings, Answers(probabilities, chosen.thresholds), _probes(subject), limit)
     allowed = None if subject.targets is None else budget  # half a dozen probes are no evidence
-    made = make_variants(judge, engine, precisions, allowed)
-    files = {**made.files, **score_reference(subject, probabilities, chosen.thresholds)}
-    if whole:
-        content, said = whole.make(made.best, judge)
-        files |= content
-        subject = replace(subject, source={**subject.source, "single_file": said})
-    manifest = _manifest(subject, made, chosen, judge.probes, engine)
-    return write_bundle(
-        Path(output),
-        manifest,
-        files,
-        subject.model,
-        subject.tokenizer,
-        report=bundle_report(Path(output).name, manifest, subject, probabilities, chosen.thresholds),
-        force=force,
-    )
+    with TemporaryDirectory() as folder:
+        made = make_variants(judge, engine, precisions, allowed, graph.Store(Path(folder)))
+        files = dict(score_reference(subject, probabilities, chosen.thresholds))
+        if whole:
+            content, said = whole.make(made.best, judge)
+            files |= content
+            subject = replace(subject, source={**subject.source, "single_file": said})
+        manifest = _manifest(subject, made, chosen, judge.probes, engine)
+        return write_bundle(
+            Path(output),
+            manifest,
+            made.graphs,
+            files,
+            subject.model,
+            subject.tokenizer,
+            report=bundle_report(Path(output).name, manifest, subject, probabilities, chosen.thresholds),
+            limit=limit,
+            force=force,
+        )
 
 
 def _calibrated(subject: Subject, method: Method) -> Subject:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +19,7 @@ from manylabel.session import Session
 from manylabel.tokenization import Encoding
 from manylabel_export import parity
 from manylabel_export.choosing import Scored, guaranteed
-from manylabel_export.graph import MAX_BYTES, Graph, Packed, pack
+from manylabel_export.graph import MAX_BYTES, Graph, write
 from manylabel_export.subject import Subject
 from manylabel_export.thresholds import matched_thresholds
 
@@ -30,7 +32,6 @@ class Judged:
 
     Attributes:
         made: The graph.
-        content: It, serialized, with its weights beside it where they are too large.
         thresholds: Those by which it decides as PyTorch, shape `(n_labels,)`.
         parity: Its answers beside PyTorch's.
         unmet: By label, which guarantee its scores do not bear out.
@@ -39,7 +40,6 @@ class Judged:
     """
 
     made: Graph
-    content: Packed
     thresholds: Scores
     parity: Parity
     unmet: Mapping[str, str] = field(default_factory=dict)
@@ -49,12 +49,7 @@ class Judged:
     @property
     def file(self) -> str:
         """Its file in the bundle."""
-        return _file_of(self.made)
-
-    @property
-    def files(self) -> dict[str, bytes]:
-        """Its files in the bundle with their content."""
-        return {self.file: self.content.model, **self.content.beside}
+        return FP32 if self.made.precision == "fp32" else f"model_{self.made.precision}.onnx"
 
     @property
     def variant(self) -> Variant:
@@ -104,8 +99,7 @@ class Judge:
             ParityError: It is the fp32 graph and does not answer as PyTorch.
             NonFiniteScore: It gives a probability that is no number.
         """
-        content, subject = pack(made.proto, _file_of(made) + WEIGHTS, limit=self.limit), self.subject
-        session = open_graph(content, made.precision)
+        subject, session = self.subject, open_graph(made, limit=self.limit)
         found, thresholds = scores_of(session, self.encodings), self.expected.thresholds
         unmet: Mapping[str, str] = {}
         if made.precision == "fp32":
@@ -118,12 +112,17 @@ class Judge:
             self.expected, Answers(found, thresholds), subject.labels, alone=alone, targets=_judged_by(subject)
         )
         wrong = wrong_answer(self.probes, subject.labels, scores_of(session, self._probing), made.precision)
-        return Judged(made, content, thresholds, compared, unmet, wrong)
+        return Judged(made, thresholds, compared, unmet, wrong)
 
 
-def open_graph(content: Packed, precision: str) -> Session:
+def open_graph(made: Graph, *, limit: int = MAX_BYTES) -> Session:
     """A session on the CPU, as the runtime opens it."""
-    return Session(content.model, device="cpu", optimized=precision != "fp32", weights=content.beside)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        beside = path.with_name(path.name + WEIGHTS)
+        apart = write(made.proto, path, beside=beside.name, limit=limit)
+        weights = {beside.name: np.memmap(beside, np.uint8, "r")} if apart else {}
+        return Session(str(path), device="cpu", optimized=made.precision != "fp32", weights=weights)
 
 
 def scores_of(session: Session, encodings: Sequence[Encoding]) -> Scores:
@@ -131,11 +130,6 @@ def scores_of(session: Session, encodings: Sequence[Encoding]) -> Scores:
     windows = [encoding.windows for encoding in encodings]
     with ThreadPoolExecutor(available_cores()) as pool:
         return score(windows, session.run, n_labels=session.num_labels, map=pool.map)
-
-
-def _file_of(made: Graph) -> str:
-    """A graph's file in a bundle."""
-    return FP32 if made.precision == "fp32" else f"model_{made.precision}.onnx"
 
 
 def scored(probabilities: Scores, targets: Scores, aside: NDArray[np.bool_]) -> tuple[Scored, Scored | None]:

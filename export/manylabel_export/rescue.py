@@ -15,7 +15,7 @@ import numpy as np
 from manylabel.bundle import Rescue
 from manylabel.certificate import Budget
 from manylabel.errors import BudgetExceeded, NonFiniteScore
-from manylabel_export.graph import Graph, pack
+from manylabel_export.graph import Graph
 from manylabel_export.graph.fusion import CPU
 from manylabel_export.judging import Judge, Judged, open_graph, scores_of
 
@@ -154,9 +154,9 @@ def _sample(judge: Judge) -> Judge:
 
 def _error(made: Graph, names: Collection[str], sample: Judge) -> float:
     """Mean difference of probabilities from PyTorch's where these products alone are rounded."""
-    proto = made.keeping(made.products.keys() - set(names)).proto
+    alone = made.keeping(made.products.keys() - set(names))
     try:
-        found = scores_of(open_graph(pack(proto), made.precision), sample.encodings)
+        found = scores_of(open_graph(alone), sample.encodings)
     except NonFiniteScore:
         return float("inf")
     return float(np.abs(found - sample.expected.probabilities).mean())
@@ -164,7 +164,7 @@ def _error(made: Graph, names: Collection[str], sample: Judge) -> float:
 
 def _time(made: Graph, sample: Judge) -> float:
     """Seconds for the sample, the best of some rounds."""
-    session = open_graph(pack(made.proto), made.precision)
+    session = open_graph(made)
     seconds = []
     for _ in range(ROUNDS):
         started = perf_counter()

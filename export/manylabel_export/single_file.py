@@ -86,7 +86,7 @@ class SingleFile:
         # the runtime bounds a text's characters before it is read, the graph does not
         longest = subject.reader.max_tokens * CHARACTERS_PER_TOKEN
         rows = [at for at, text in enumerate(subject.texts) if len(text) <= longest][:PROVED]
-        scores = scores_of(open_graph(one.content, precision), [judge.encodings[at] for at in rows])
+        scores = scores_of(open_graph(one.made, limit=judge.limit), [judge.encodings[at] for at in rows])
         require_same_answers(whole, [subject.texts[at] for at in rows], subject.labels, scores, one.thresholds)
         proved = {"texts_tokenised": len(subject.texts), "texts_answered": len(rows)}
         return {FILE: whole.SerializeToString()}, {"file": FILE, "precision": precision, **proved}

@@ -28,18 +28,20 @@ class Made:
 
     Attributes:
         variants: Those that are written, the most exact first.
-        files: Their graphs, serialized, by file name.
+        graphs: Theirs, by file name.
         best: The smallest for the CPU within its budget: int8 where it was asked for, else fp32.
         certificate: How all that were made compare with PyTorch, and why others were refused.
     """
 
     variants: tuple[Variant, ...]
-    files: Mapping[str, bytes]
+    graphs: Mapping[str, graph.Graph]
     best: Judged
     certificate: Certificate
 
 
-def make_variants(judge: Judge, engine: str, precisions: Sequence[str], budget: Budget | None) -> Made:
+def make_variants(
+    judge: Judge, engine: str, precisions: Sequence[str], budget: Budget | None, store: graph.Store
+) -> Made:
     """Make the variants one by one, and the fp32 graph in any case.
 
     Args:
@@ -47,20 +49,21 @@ def make_variants(judge: Judge, engine: str, precisions: Sequence[str], budget: 
         engine: What traces.
         precisions: The variants to write.
         budget: What the others may differ by on validation texts; None: there it goes by probes alone.
+        store: Where the graphs keep large weights.
 
     Raises:
         BudgetExceeded: All are beyond it.
         ParityError: The fp32 graph does not answer as PyTorch.
     """
     variants: list[Variant] = []
-    files: dict[str, bytes] = {}
+    graphs: dict[str, graph.Graph] = {}
     found: dict[str, Parity] = {}
     refused: dict[str, str] = {}
     best: Judged | None = None
     asked = tuple(dict.fromkeys(("fp32", *precisions)))
     texts = _to_fit(judge)
     model, limit = judge.subject.model, judge.limit
-    for made in graph.build_each(model, engine=engine, precisions=asked, batches=texts, limit=limit):
+    for made in graph.build_each(model, engine=engine, precisions=asked, batches=texts, store=store, limit=limit):
         try:
             one = judge.judge(made) if made.precision == "fp32" else within_budget(made, judge, budget)
         except BudgetExceeded as exc:
@@ -72,10 +75,10 @@ def make_variants(judge: Judge, engine: str, precisions: Sequence[str], budget: 
         if made.precision in precisions:
             warn_of_unmet(one.unmet)
             variants.append(one.variant)
-            files |= one.files
+            graphs[one.file] = one.made
     if not variants or best is None:
         raise BudgetExceeded(f"nothing is left to write. {'. '.join(refused.values())}")
-    return Made(tuple(variants), files, best, _certificate(judge, found, budget, refused))
+    return Made(tuple(variants), graphs, best, _certificate(judge, found, budget, refused))
 
 
 def _to_fit(judge: Judge) -> list[Ids]:

@@ -185,10 +185,15 @@ class Bundle:
 def record_files(folder: Path) -> dict[str, FileRecord]:
     """Sizes and digests of all files in a folder that is about to become a bundle."""
     return {
-        path.name: FileRecord(path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest())
+        path.name: FileRecord(path.stat().st_size, _digest(path))
         for path in sorted(folder.iterdir())
         if path.name != MANIFEST
     }
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _check_folder(path: Path, manifest: Manifest) -> None:

@@ -66,7 +66,7 @@ class Session:
         *,
         device: Literal["cpu", "cuda"],
         optimized: bool = False,
-        weights: Mapping[str, bytes] = MappingProxyType({}),
+        weights: Mapping[str, bytes | NDArray[np.uint8]] = MappingProxyType({}),
         threads: int = 1,
     ) -> None:
         ort = load_onnxruntime()
@@ -209,7 +209,7 @@ def _open(
     device: Literal["cpu", "cuda"],
     *,
     optimized: bool,
-    weights: Mapping[str, bytes],
+    weights: Mapping[str, bytes | NDArray[np.uint8]],
     threads: int,
 ) -> Any:
     """An InferenceSession that runs where it was asked to, or an error."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import onnx
@@ -98,8 +99,8 @@ def test_a_wrong_fusion_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_wrong_trace_is_refused_when_only_padding_shows_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    def trace_without_mask(model: PreTrainedModel, *, engine: str) -> onnx.ModelProto:
-        editor = Editor(tracing.trace(model, engine=engine))
+    def trace_without_mask(model: PreTrainedModel, **options: Any) -> onnx.ModelProto:
+        editor = Editor(tracing.trace(model, **options))
         shape = editor.add("Shape", ["input_ids"], "shape_of_ids")
         ones = numpy_helper.from_array(np.ones(1, np.int64))
         editor.redirect("attention_mask", editor.add("ConstantOfShape", [shape], "no_padding", value=ones))

@@ -8,7 +8,8 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper
-from tests.export.architectures import LONGEST, VOCABULARY, make
+from tests.export.architectures import LONGEST, make
+from tests.export.graphs import ENGINES, ids_of
 
 import toy
 from manylabel import Bundle, Classifier
@@ -16,9 +17,12 @@ from manylabel.errors import BundleError, ExportError
 from manylabel.session import Session
 from manylabel_export import graph
 from manylabel_export.exporting import export
-from manylabel_export.graph.packing import lifted, pack, size_of
+from manylabel_export.graph import Store
+from manylabel_export.graph.packing import lifted, size_of
+from manylabel_export.graph.store import held, hold, load, stored
 
 LIMIT = 5_000
+LEAST = 1024  # bytes; the tiny models' products have as many
 TEXTS = [text for text, _ in toy.examples(20, seed=9)]
 
 
@@ -31,17 +35,31 @@ def large(elsewhere: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("architecture", ["bert", "xlm-roberta", "modernbert"])
-def test_graphs_come_out_alike_whether_weights_are_apart_meanwhile_or_not(architecture: str) -> None:
-    ids = np.random.default_rng(0).integers(0, VOCABULARY, (2, LONGEST // 2))
-    whole = graph.build(make(architecture), precisions=["fp32", "int8"])
-    parts = graph.build(make(architecture), precisions=["fp32", "int8"], limit=LIMIT)
-    for precision in whole:
-        assert parts[precision].fusions == whole[precision].fusions
-        packed = pack(parts[precision].proto, limit=LIMIT)
-        assert len(packed.beside["weights"]) > size_of(whole[precision].proto) / 2
-        one = Session(packed.model, device="cpu", optimized=precision != "fp32", weights=packed.beside)
-        other = Session(whole[precision].proto.SerializeToString(), device="cpu", optimized=precision != "fp32")
-        np.testing.assert_array_equal(one.run(ids), other.run(ids))
+@pytest.mark.parametrize("engine", ENGINES)
+def test_graphs_are_the_same_whether_weights_are_in_a_file_meanwhile_or_not(
+    architecture: str, engine: str, tmp_path: Path
+) -> None:
+    batches = [ids_of(2, LONGEST // 2)]
+    whole = graph.build(make(architecture), engine=engine, batches=batches)
+    light = graph.build(make(architecture), engine=engine, batches=batches, store=Store(tmp_path, least=LEAST))
+    for precision, made in light.items():
+        assert made.fusions == whole[precision].fusions
+        assert content_of(made.proto) == content_of(whole[precision].proto)
+    assert stored(light["fp32"].proto)
+
+
+@pytest.mark.parametrize("precision", graph.PRECISIONS)
+def test_a_file_holds_what_serialising_the_whole_gives(precision: str, tmp_path: Path) -> None:
+    proto = graph.build(make("bert"), precisions=[precision], store=Store(tmp_path, least=LEAST))[precision].proto
+    assert not graph.write(proto, tmp_path / "model.onnx", beside="none")
+    assert (tmp_path / "model.onnx").read_bytes() == hold(proto).SerializeToString()
+    assert not (tmp_path / "none").exists()
+
+
+def content_of(proto: onnx.ModelProto) -> tuple[list[bytes], dict[str, bytes]]:
+    """A graph's nodes in their order, and its weights by name."""
+    weights = {tensor.name: held(tensor).SerializeToString() for tensor in proto.graph.initializer}
+    return [node.SerializeToString() for node in proto.graph.node], weights
 
 
 def test_the_file_of_weights_is_listed_hashed_and_read(large: Path, elsewhere: Path, tmp_path: Path) -> None:
@@ -114,11 +132,24 @@ def test_fp16_and_one_file_say_what_to_choose_instead(elsewhere: Path, tmp_path:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_weights_are_back_where_they_were_after_a_block_that_fails() -> None:
-    proto = graph.build(make("bert"), precisions=["fp32"])["fp32"].proto
+def test_weights_are_back_where_they_were_after_a_block_that_fails(tmp_path: Path) -> None:
+    proto = graph.build(make("bert"), precisions=["fp32"], store=Store(tmp_path, least=LEAST))["fp32"].proto
     before = onnx.ModelProto()
     before.CopyFrom(proto)
-    with pytest.raises(ZeroDivisionError), lifted(proto, limit=LIMIT):
+    with pytest.raises(ZeroDivisionError), lifted(proto):
         print(1 / (size_of(proto) // size_of(before)))  # 0, as most of them are away
     assert sorted(map(str, proto.graph.initializer)) == sorted(map(str, before.graph.initializer))
     assert proto.graph.input == before.graph.input
+
+
+def test_constants_of_nodes_are_read_from_the_files_that_hold_them(tmp_path: Path) -> None:
+    """As PyTorch writes them where a model has more than 2 GiB: each in a file of its own."""
+    constant = helper.make_node("Constant", [], ["two"], value=helper.make_tensor("two", TensorProto.FLOAT, [1], [2.0]))
+    product = helper.make_node("Mul", ["x", "two"], ["y"])
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")
+    proto = helper.make_model(helper.make_graph([constant, product], "doubled", [x], [y]))
+    proto.ir_version = 10
+    onnx.save(proto, tmp_path / "model.onnx", save_as_external_data=True, size_threshold=0, convert_attribute=True)
+    assert onnx.load(tmp_path / "model.onnx", load_external_data=False).graph.node[0].attribute[0].t.external_data
+    session = onnxruntime.InferenceSession(load(tmp_path / "model.onnx").SerializeToString())
+    assert session.run(["y"], {"x": np.float32([21])})[0].tolist() == [42]

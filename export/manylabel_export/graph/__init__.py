@@ -1,13 +1,13 @@
 """A trained model in, ONNX graphs out: traced, with the sigmoid inside, fused, in several precisions.
 
 Boundary: this package knows PyTorch only in `tracing`, and knows nothing of texts, tokenizers, labels,
-thresholds, files or bundles. It takes a loaded model and returns graphs in memory.
+thresholds or bundles. It takes a loaded model and returns graphs.
 
 In reading order: `tracing` (PyTorch to ONNX), `outputs` (the sigmoid), `cleaning` (the graph for everyone),
 `maskless` (nothing that equally long texts do not need, by `intervals` and `mean`), `fusion` with `attention` (larger
 operators), `first_token` (the last layer for one token), `int8` with `products`, `moments`, `activations`, `weights`
-and `embedding`, `fp16`; `editor` is their common tool, `packing` serialises what is too large for one message, and
-`agreement` refuses what a step got wrong.
+and `embedding`, `fp16`; `editor` is their common tool, `store` keeps large weights in a file, `packing` serialises (by
+`fields`), also what is too large for one message, and `agreement` refuses what a step got wrong.
 """
 
 from __future__ import annotations
@@ -32,12 +32,13 @@ from manylabel_export.graph.int8 import Quantisation, raise_opset
 from manylabel_export.graph.maskless import drop_mask
 from manylabel_export.graph.moments import measure
 from manylabel_export.graph.outputs import append_sigmoid
-from manylabel_export.graph.packing import MAX_BYTES, Packed, pack
+from manylabel_export.graph.packing import MAX_BYTES, write
 from manylabel_export.graph.products import products_of
+from manylabel_export.graph.store import Store
 from manylabel_export.graph.tracing import pytorch_answer, resolve_engine, trace
 from manylabel_export.pooling import PooledConfig, encoder_config
 
-__all__ = ["MAX_BYTES", "PRECISIONS", "Graph", "Packed", "build", "build_each", "fused", "pack", "resolve_engine"]
+__all__ = ["MAX_BYTES", "PRECISIONS", "Graph", "Store", "build", "build_each", "fused", "resolve_engine", "write"]
 
 PRECISIONS = ("fp32", "int8", "fp16")
 UNFITTED = "int8 was not fitted to real texts: there were none."
@@ -84,10 +85,11 @@ def build(
     engine: str = "auto",
     precisions: Sequence[str] = PRECISIONS,
     batches: Sequence[Ids] = (),
+    store: Store | None = None,
     limit: int = MAX_BYTES,
 ) -> dict[str, Graph]:
     """All variants that are asked for, by precision; see `build_each`."""
-    made = build_each(model, engine=engine, precisions=precisions, batches=batches, limit=limit)
+    made = build_each(model, engine=engine, precisions=precisions, batches=batches, store=store, limit=limit)
     return {each.precision: each for each in made}
 
 
@@ -97,6 +99,7 @@ def build_each(
     engine: str = "auto",
     precisions: Sequence[str] = PRECISIONS,
     batches: Sequence[Ids] = (),
+    store: Store | None = None,
     limit: int = MAX_BYTES,
 ) -> Iterator[Graph]:
     """Exports a sequence classifier, one variant after another, so that memory need not hold all.
@@ -107,7 +110,8 @@ def build_each(
         precisions: Which variants to make.
         batches: Token ids of real texts, each `(batch, sequence)`, that int8 is fitted to. Without them it is less
             exact, and its note says so.
-        limit: Bytes of weights that a graph may hold when it is serialised; beyond, they are kept apart meanwhile.
+        store: Where large weights are kept while graphs are made, and as long as they are used; None for in the graphs.
+        limit: Bytes of weights that fp16 is made of at most.
 
     Yields:
         The variants in the order asked for.
@@ -125,28 +129,28 @@ def build_each(
             f"the model has {size:,} bytes of fp32 weights; fp16 can be made of {limit:,} at most. Choose "
             "--precision int8 or --precision fp32, or both."
         )
-    base = clean(append_sigmoid(trace(model, engine=engine)), limit=limit)
+    base = clean(append_sigmoid(trace(model, engine=engine, store=store)))
     vocabulary = encoder_config(model.config).vocab_size
-    assert_agreement(pytorch_answer(model), base, vocabulary=vocabulary, padding=True, step="Tracing", limit=limit)
+    assert_agreement(pytorch_answer(model), base, vocabulary=vocabulary, padding=True, step="Tracing")
     makers = {"fp32": _fp32, "int8": _int8, "fp16": _fp16}
     for precision in precisions:
-        yield makers[precision](base, model, batches, limit)
+        yield makers[precision](base, model, batches, store)
 
 
-def _fp32(base: onnx.ModelProto, model: PreTrainedModel, batches: Sequence[Ids], limit: int) -> Graph:
+def _fp32(base: onnx.ModelProto, model: PreTrainedModel, batches: Sequence[Ids], store: Store | None) -> Graph:
     return Graph("fp32", base, CPU, {})
 
 
-def _int8(base: onnx.ModelProto, model: PreTrainedModel, batches: Sequence[Ids], limit: int) -> Graph:
-    plain = _fused(raise_opset(base, limit=limit), model, CPU, limit)
-    moments = measure(plain.proto, batches, limit=limit) if batches else {}
+def _int8(base: onnx.ModelProto, model: PreTrainedModel, batches: Sequence[Ids], store: Store | None) -> Graph:
+    plain = _fused(raise_opset(base), model, CPU, store)
+    moments = measure(plain.proto, batches) if batches else {}
     made = Quantisation(quantise_embeddings(plain.proto), moments).graph
     note = plain.note if batches else " ".join(filter(None, (plain.note, UNFITTED)))
     return replace(plain, precision="int8", proto=made(), note=note, products=products_of(plain.proto), _made=made)
 
 
-def _fp16(base: onnx.ModelProto, model: PreTrainedModel, batches: Sequence[Ids], limit: int) -> Graph:
-    plain = _fused(base, model, CUDA, limit)
+def _fp16(base: onnx.ModelProto, model: PreTrainedModel, batches: Sequence[Ids], store: Store | None) -> Graph:
+    plain = _fused(base, model, CUDA, store)
     large = large_activations(plain.proto, batches)
     made = partial(halve, plain.proto, large)
     return replace(plain, precision="fp16", proto=made(), products=parts_of(plain.proto, large), _made=made)
@@ -154,15 +158,14 @@ def _fp16(base: onnx.ModelProto, model: PreTrainedModel, batches: Sequence[Ids],
 
 def fused(model: PreTrainedModel) -> onnx.ModelProto:
     """The fp32 graph that int8 is made from, for whoever makes it otherwise."""
-    return _fused(raise_opset(clean(append_sigmoid(trace(model)))), model, CPU, MAX_BYTES).proto
+    return _fused(raise_opset(clean(append_sigmoid(trace(model)))), model, CPU, None).proto
 
 
-def _fused(base: onnx.ModelProto, model: PreTrainedModel, provider: str, limit: int) -> Graph:
+def _fused(base: onnx.ModelProto, model: PreTrainedModel, provider: str, store: Store | None) -> Graph:
     """The fp32 graph that a variant for one provider is made from."""
     config = encoder_config(model.config)
-    whole = fuse(drop_mask(base), config, provider=provider)
+    whole = fuse(drop_mask(base, store), config, provider=provider)
     note = check_counts(whole, config, provider, own_head=not isinstance(model.config, PooledConfig))
     cut, is_cut = cut_to_first_token(whole)
-    expected = answer_of(base, limit=limit)
-    assert_agreement(expected, cut, vocabulary=config.vocab_size, padding=False, step="Fusing", limit=limit)
+    assert_agreement(answer_of(base), cut, vocabulary=config.vocab_size, padding=False, step="Fusing")
     return Graph("fp32", cut, provider, count_fusions(whole), is_cut, note)

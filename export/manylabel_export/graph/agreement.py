@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from manylabel.errors import ExportError
 from manylabel_export.graph.maskless import FILLED
 from manylabel_export.graph.outputs import PROBABILITIES
-from manylabel_export.graph.packing import MAX_BYTES, session_of
+from manylabel_export.graph.packing import session_of
 
 # Ids and mask, both int64 `(batch, sequence)`, to probabilities `(batch, num_labels)`.
 Answer = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float32]]
@@ -25,9 +25,7 @@ UNSUPPORTED = "This architecture is not supported; the README's table lists thos
 SHAPES = ((1, 3), (3, 11))  # batch and length; traced was another
 
 
-def assert_agreement(
-    expected: Answer, proto: onnx.ModelProto, *, vocabulary: int, padding: bool, step: str, limit: int = MAX_BYTES
-) -> None:
+def assert_agreement(expected: Answer, proto: onnx.ModelProto, *, vocabulary: int, padding: bool, step: str) -> None:
     """Compares a graph with what it was made from.
 
     Args:
@@ -36,12 +34,11 @@ def assert_agreement(
         vocabulary: Number of token ids.
         padding: Whether to try texts of unequal length too, which only a graph with a mask can take.
         step: What made the graph, as the beginning of a sentence.
-        limit: Bytes of weights that a graph may hold.
 
     Raises:
         ExportError: A probability differs by more than `TOLERANCE`, or the graph does not run.
     """
-    found = answer_of(proto, limit=limit)
+    found = answer_of(proto)
     generator = np.random.default_rng(0)
     for shape in SHAPES:
         ids = generator.integers(0, vocabulary, shape)
@@ -57,9 +54,9 @@ def assert_agreement(
                 )
 
 
-def answer_of(proto: onnx.ModelProto, *, limit: int = MAX_BYTES) -> Answer:
+def answer_of(proto: onnx.ModelProto) -> Answer:
     """How a graph answers; it is fed the inputs that it declares."""
-    session = session_of(proto, threads=1, limit=limit)
+    session = session_of(proto, threads=1)
     names = [value.name for value in session.get_inputs()]
 
     def answer(ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:

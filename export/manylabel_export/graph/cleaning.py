@@ -10,19 +10,18 @@ import onnxruntime
 
 from manylabel.errors import ExportError
 from manylabel_export.graph.editor import Editor
-from manylabel_export.graph.packing import MAX_BYTES, lifted, put_back
+from manylabel_export.graph.packing import lifted, put_back
 
 # Both replace what a later pass recognises: sharing merges scalars of unequal meaning into one
 # initializer, and MatMul + Add as Gemm hides a linear layer from the attention fusion.
 LEFT_OUT = ["ConstantSharing", "MatMulAddFusion"]
 
 
-def clean(proto: onnx.ModelProto, *, limit: int = MAX_BYTES) -> onnx.ModelProto:
+def clean(proto: onnx.ModelProto) -> onnx.ModelProto:
     """Folds constants and drops no-ops by ONNX Runtime's basic level, which stays within the standard.
 
     Args:
         proto: A traced graph with its outputs named.
-        limit: Bytes of weights that a graph may hold.
 
     Returns:
         A new model that computes the same.
@@ -34,7 +33,7 @@ def clean(proto: onnx.ModelProto, *, limit: int = MAX_BYTES) -> onnx.ModelProto:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
-    with tempfile.TemporaryDirectory() as folder, lifted(proto, limit=limit) as tensors:
+    with tempfile.TemporaryDirectory() as folder, lifted(proto) as tensors:
         path = Path(folder) / "clean.onnx"
         options.optimized_model_filepath = str(path)
         try:

@@ -12,6 +12,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from manylabel_export.graph.store import Store, value_of
+
 Message = TypeVar(
     "Message", onnx.ModelProto, onnx.NodeProto, onnx.TensorProto, onnx.ValueInfoProto, onnx.OperatorSetIdProto
 )
@@ -28,10 +30,12 @@ class Editor:
 
     Args:
         proto: The model to edit, in place. Pass a copy to keep the original.
+        store: Where large constants go that are added; None for into the model.
     """
 
-    def __init__(self, proto: onnx.ModelProto) -> None:
+    def __init__(self, proto: onnx.ModelProto, store: Store | None = None) -> None:
         self.proto = proto
+        self.store = store
         self.graph = proto.graph
         self._initializers = {tensor.name: tensor for tensor in self.graph.initializer}
         self._constants: dict[str, NDArray[Any]] = {}
@@ -91,7 +95,7 @@ class Editor:
                 tensor = attribute(node, "value")
             if tensor is None:
                 return None
-            self._constants[name] = numpy_helper.to_array(tensor)
+            self._constants[name] = value_of(tensor)
         return self._constants[name]
 
     def scalar(self, name: str) -> float | None:
@@ -111,11 +115,13 @@ class Editor:
     def add_constant(self, value: NDArray[Any] | np.generic, hint: str) -> str:
         """Adds an initializer and returns its name; equal values share one, as ALBERT's layers share weights."""
         array = np.asarray(value, order="C")
-        key = (array.dtype.str, array.shape, hashlib.blake2b(array.tobytes()).digest())
+        key = (array.dtype.str, array.shape, hashlib.blake2b(array.reshape(-1).view(np.uint8).data).digest())
         if key not in self._added:
             name = self._added[key] = self.unused(hint)
             strings = array.dtype.kind == "U"
-            self.graph.initializer.append(numpy_helper.from_array(array.astype(object) if strings else array, name))
+            values = array.astype(object) if strings else array
+            kept = self.store.keep(values, name) if self.store else numpy_helper.from_array(values, name)
+            self.graph.initializer.append(kept)
             self._initializers[name] = self.graph.initializer[-1]
         return self._added[key]
 

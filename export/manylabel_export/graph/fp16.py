@@ -7,7 +7,6 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import numpy_helper
 from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST
 from onnxruntime.transformers.onnx_model import OnnxModel
 
@@ -16,6 +15,7 @@ from manylabel_export.graph.fusion import quiet_optimizer
 from manylabel_export.graph.moments import watch
 from manylabel_export.graph.outputs import LOGITS, PROBABILITIES
 from manylabel_export.graph.products import product_name
+from manylabel_export.graph.store import hold, value_of
 
 # Kept in fp32 beside what the converter keeps anyway. The kernels of the normalisations accumulate in fp32
 # themselves, so those can take halves.
@@ -42,7 +42,7 @@ def halve(proto: onnx.ModelProto, large: Collection[str] = (), keep: Collection[
         reads or makes a tensor near its end, or reads what a kept part makes, which may be beyond it.
     """
     made = {name for node in proto.graph.node if product_name(node) in keep for name in node.output}
-    model = OnnxModel(clone(proto))
+    model = OnnxModel(hold(proto))
     with quiet_optimizer():
         model.convert_float_to_float16(
             use_symbolic_shape_infer=True,
@@ -97,5 +97,5 @@ def _kept_nodes(proto: onnx.ModelProto, large: Collection[str]) -> list[str]:
 def _exceeds(tensor: onnx.TensorProto) -> bool:
     if tensor.data_type != onnx.TensorProto.FLOAT:
         return False
-    values = numpy_helper.to_array(tensor)
+    values = value_of(tensor)
     return bool(values.size) and float(np.abs(values).max()) > LARGEST

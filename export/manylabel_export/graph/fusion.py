@@ -16,6 +16,7 @@ from transformers import PretrainedConfig
 from manylabel.errors import ExportError
 from manylabel_export.graph.attention import fuse_attention
 from manylabel_export.graph.editor import Editor, clone
+from manylabel_export.graph.store import hold
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
@@ -43,7 +44,8 @@ def fuse(proto: onnx.ModelProto, config: PretrainedConfig, *, provider: str) -> 
     Returns:
         A new model.
     """
-    editor = Editor(clone(proto))
+    # the optimizer reads tables of embeddings before it fuses them for CUDA, and no files
+    editor = Editor(hold(proto) if provider == CUDA else clone(proto))
     heads, width = getattr(config, "num_attention_heads", 0), getattr(config, "hidden_size", 0)
     if heads and width % heads == 0:
         fuse_attention(editor, heads, width // heads, packed=provider == CUDA)

@@ -23,7 +23,7 @@ from onnx import version_converter
 from manylabel_export.graph.activations import AFTER_GELU, GELUS, SYMMETRIC, Bytes, Quantiser
 from manylabel_export.graph.editor import CONTRIB, Editor, clone
 from manylabel_export.graph.moments import Moments
-from manylabel_export.graph.packing import MAX_BYTES, lifted, put_back
+from manylabel_export.graph.packing import lifted, put_back
 from manylabel_export.graph.products import (
     linear_layers,
     product_name,
@@ -38,9 +38,9 @@ OPSET = 21  # the first with a scale for every block in QuantizeLinear
 PICKERS = ("Slice", "Gather", "Squeeze", "Unsqueeze", "Reshape", "Identity")
 
 
-def raise_opset(proto: onnx.ModelProto, *, limit: int = MAX_BYTES) -> onnx.ModelProto:
+def raise_opset(proto: onnx.ModelProto) -> onnx.ModelProto:
     """The same graph in the opset that `quantise` needs; for a graph that is still of standard operators."""
-    with lifted(proto, limit=limit) as tensors:
+    with lifted(proto) as tensors:
         raised = version_converter.convert_version(proto, OPSET)
     put_back(raised, tensors)
     return raised

@@ -9,11 +9,12 @@ from onnx import TensorProto
 from manylabel_export.graph.editor import Editor, clone
 from manylabel_export.graph.intervals import Interval, analyse
 from manylabel_export.graph.mean import plain_means
+from manylabel_export.graph.store import Store
 
 FILLED = {"attention_mask": 1, "token_type_ids": 0}  # in a batch without padding, of single texts
 
 
-def drop_mask(proto: onnx.ModelProto) -> onnx.ModelProto:
+def drop_mask(proto: onnx.ModelProto, store: Store | None = None) -> onnx.ModelProto:
     """Specialises a graph for texts of equal length, without padding.
 
     A mask without effect (adding zeros, multiplying by ones, choosing always the same branch) is removed; the
@@ -22,11 +23,12 @@ def drop_mask(proto: onnx.ModelProto) -> onnx.ModelProto:
 
     Args:
         proto: A cleaned graph with the inputs `input_ids`, `attention_mask` and perhaps `token_type_ids`.
+        store: Where a new table of word embeddings is kept; None for in the graph.
 
     Returns:
         A new model with the single input `input_ids`, int64 `(batch, sequence)`.
     """
-    editor = Editor(clone(proto))
+    editor = Editor(clone(proto), store)
     given = {name: Interval(value, value) for name, value in FILLED.items() if editor.has_input(name)}
     known = analyse(editor, given)
     for node in editor.nodes:

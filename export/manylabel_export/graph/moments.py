@@ -13,7 +13,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from manylabel_export.graph.editor import Editor, clone
-from manylabel_export.graph.packing import MAX_BYTES, session_of
+from manylabel_export.graph.packing import session_of
 from manylabel_export.graph.products import products, split_gemms
 
 
@@ -51,15 +51,12 @@ class Moments:
         )
 
 
-def measure(
-    proto: onnx.ModelProto, batches: Iterable[NDArray[np.int64]], *, limit: int = MAX_BYTES
-) -> dict[str, Moments]:
+def measure(proto: onnx.ModelProto, batches: Iterable[NDArray[np.int64]]) -> dict[str, Moments]:
     """The moments of everything that int8 will quantise.
 
     Args:
         proto: The fused graph that `quantise` is to be given.
         batches: Token ids of real texts, each `(batch, sequence)`.
-        limit: Bytes of weights that a graph may hold.
 
     Returns:
         By the names of activations; empty where there are no texts.
@@ -67,7 +64,7 @@ def measure(
     editor = Editor(clone(proto))
     split_gemms(editor)
     names = list(dict.fromkeys(node.input[0] for node in products(editor)))
-    session = watch(proto, names, limit=limit)
+    session = watch(proto, names)
     found: dict[str, list[Moments]] = {}
     for ids in batches:
         for name, activation in zip(names, session.run(names, {"input_ids": ids}), strict=True):
@@ -75,9 +72,9 @@ def measure(
     return {name: moments for name, (moments,) in found.items()}
 
 
-def watch(proto: onnx.ModelProto, names: Iterable[str], *, limit: int = MAX_BYTES) -> onnxruntime.InferenceSession:
+def watch(proto: onnx.ModelProto, names: Iterable[str]) -> onnxruntime.InferenceSession:
     """A session that tells what some tensors inside a graph are."""
     watched = clone(proto)
     already = {value.name for value in watched.graph.output}
     watched.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in already)
-    return session_of(watched, limit=limit)
+    return session_of(watched)

@@ -1,105 +1,138 @@
-"""Graphs of more bytes than one message may have: weights beside a graph, or out of it for a while.
+"""Graphs to files and sessions: whole, or with their weights apart where one message cannot have as many bytes.
 
 A serialised ONNX graph ends at 2 GiB. Beyond, what is large is kept apart, as ONNX has it: the graph names a file, and
-where in it a tensor lies. Every step that serialises a graph takes one of the two ways here.
+where in it a tensor lies. Either is written tensor by tensor, so that nothing is copied in memory on the way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TypeVar
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import BinaryIO, TypeVar
 
-import numpy as np
 import onnx
 import onnxruntime
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from manylabel_export.graph.editor import inputs_of
+from manylabel_export.graph.fields import around, header
+from manylabel_export.graph.store import bytes_of, is_stored, located, put, stored, value_of, without_weights
 
 Message = TypeVar("Message", TensorProto, onnx.ValueInfoProto)
 
 MAX_BYTES = 2**31 - 2**20  # protobuf refuses 2 GiB; the margin is for the graph around the weights
-LEAST = 1024  # smaller tensors stay: their values decide how a graph is read
-BESIDE = "weights"
-ALIGNED = 64  # bytes; what vector instructions like to find
-
-
-@dataclass(frozen=True)
-class Packed:
-    """A serialised graph.
-
-    Attributes:
-        model: The graph.
-        beside: The file of weights that it names, with its content; empty where it holds them itself.
-    """
-
-    model: bytes
-    beside: Mapping[str, bytes]
+LEAST = 1024  # smaller tensors stay in the graph, whose shapes hang on some of them
+GRAPH, INITIALIZER, RAW_DATA = 7, 5, 9  # fields of ModelProto, GraphProto and TensorProto
 
 
 def size_of(proto: onnx.ModelProto) -> int:
     """Bytes of a model's weights."""
-    return sum(_bytes_of(tensor) for tensor in proto.graph.initializer)
+    return sum(bytes_of(tensor) for tensor in proto.graph.initializer)
 
 
-def pack(proto: onnx.ModelProto, location: str = BESIDE, *, limit: int = MAX_BYTES) -> Packed:
-    """Serialise a model, with its weights apart if they have more than `limit` bytes.
+def write(proto: onnx.ModelProto, path: Path, *, beside: str, limit: int = MAX_BYTES) -> bool:
+    """Serialise a model into a file, with its weights in another if they have more than `limit` bytes.
 
     Args:
         proto: The model; left as it is.
-        location: What the graph calls the file of weights beside it.
+        path: The file.
+        beside: The name of the file of weights, in the same folder.
         limit: Bytes of weights that a graph may hold.
+
+    Returns:
+        Whether the weights are apart.
     """
-    if size_of(proto) <= limit:
-        return Packed(proto.SerializeToString(), {})
-    with lifted(proto, limit=limit) as tensors:
-        light = onnx.ModelProto()
-        light.CopyFrom(proto)
-    weights = bytearray()
-    for tensor in tensors:
-        weights += bytes(-len(weights) % ALIGNED)
-        content = numpy_helper.to_array(tensor).tobytes()
-        entry = TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
-        entry.data_location = TensorProto.EXTERNAL
-        for key, value in (("location", location), ("offset", len(weights)), ("length", len(content))):
-            entry.external_data.add(key=key, value=str(value))
-        light.graph.initializer.append(entry)
-        weights += content
-    _drop_inputs(light, {tensor.name for tensor in tensors})
-    return Packed(light.SerializeToString(), {location: bytes(weights)})
+    apart = size_of(proto) > limit
+    with path.open("wb") as file:
+        if not apart:
+            _write_whole(proto, file)
+            return False
+        with path.with_name(beside).open("wb") as weights:
+            file.write(_apart(proto, weights, beside).SerializeToString())
+    return True
 
 
-def session_of(proto: onnx.ModelProto, *, threads: int = 0, limit: int = MAX_BYTES) -> onnxruntime.InferenceSession:
+def _apart(proto: onnx.ModelProto, file: BinaryIO, location: str) -> onnx.ModelProto:
+    """The model with its weights in a file."""
+    light = without_weights(proto)
+    large = [tensor for tensor in proto.graph.initializer if bytes_of(tensor) >= LEAST]
+    light.graph.initializer.extend(tensor for tensor in proto.graph.initializer if bytes_of(tensor) < LEAST)
+    light.graph.initializer.extend(put(value_of(tensor), tensor.name, file, location) for tensor in large)
+    return light
+
+
+def _write_whole(proto: onnx.ModelProto, file: BinaryIO) -> None:
+    """Write what `SerializeToString` would give were all weights in the model."""
+    before, after = around(proto, GRAPH)
+    graph_before, graph_after = around(proto.graph, INITIALIZER)
+    tensors = [(_head(tensor), tensor) for tensor in proto.graph.initializer]
+    size = len(graph_before) + sum(len(head) + _mapped(tensor) for head, tensor in tensors) + len(graph_after)
+    file.write(before + header(GRAPH, size) + graph_before)
+    for head, tensor in tensors:
+        file.write(head)
+        if is_stored(tensor):
+            file.write(value_of(tensor).data)
+    file.write(graph_after + after)
+
+
+def _head(tensor: TensorProto) -> bytes:
+    """A tensor as a field of its graph, as far as its values if these are in a file."""
+    if is_stored(tensor):
+        plain = TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+        content = plain.SerializeToString() + header(RAW_DATA, bytes_of(tensor))
+    else:
+        content = bytes(tensor.SerializeToString())
+    return header(INITIALIZER, len(content) + _mapped(tensor)) + content
+
+
+def _mapped(tensor: TensorProto) -> int:
+    return bytes_of(tensor) if is_stored(tensor) else 0
+
+
+def session_of(proto: onnx.ModelProto, *, threads: int = 0) -> onnxruntime.InferenceSession:
     """A session on the CPU that runs a graph as it is, unoptimised, on so many threads, or on all cores."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 4  # what goes wrong is raised
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    packed = pack(proto, limit=limit)
-    names, contents = list(packed.beside), list(packed.beside.values())
-    options.add_external_initializers_from_files_in_memory(names, contents, [len(content) for content in contents])
-    return onnxruntime.InferenceSession(packed.model, options, ["CPUExecutionProvider"])
+    providers = ["CPUExecutionProvider"]
+    files = {Path(located(tensor)) for tensor in stored(proto)}
+    if not files:
+        return onnxruntime.InferenceSession(proto.SerializeToString(), options, providers)
+    (weights,) = files
+    with NamedTemporaryFile(dir=weights.parent, suffix=".onnx") as file:  # from which onnxruntime maps them
+        file.write(_beside(proto, weights.name).SerializeToString())
+        file.flush()
+        return onnxruntime.InferenceSession(file.name, options, providers)
+
+
+def _beside(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:
+    """The model as one that lies in the same folder as its file of weights: onnxruntime opens no others."""
+    copied = onnx.ModelProto()
+    copied.CopyFrom(proto)
+    for tensor in stored(copied):
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = name
+    return copied
 
 
 @contextmanager
-def lifted(proto: onnx.ModelProto, *, limit: int = MAX_BYTES) -> Iterator[list[TensorProto]]:
-    """A model whose large weights are inputs for the time of the block, if they have more than `limit` bytes.
+def lifted(proto: onnx.ModelProto) -> Iterator[list[TensorProto]]:
+    """A model whose stored weights are inputs for the time of the block.
 
     For what rewrites a graph and need not know its weights. They are put back at the end.
 
     Args:
         proto: The model, changed in place.
-        limit: Bytes of weights that a graph may hold.
     """
-    tensors: list[TensorProto] = []
-    if size_of(proto) > limit:
-        tensors = [tensor for tensor in proto.graph.initializer if _bytes_of(tensor) >= LEAST]
-        small = [tensor for tensor in proto.graph.initializer if _bytes_of(tensor) < LEAST]
-        tensors, small = _own(tensors), _own(small)
+    tensors = _own(stored(proto))
+    if tensors:
+        others = _own([tensor for tensor in proto.graph.initializer if not is_stored(tensor)])
         del proto.graph.initializer[:]
-        proto.graph.initializer.extend(small)
+        proto.graph.initializer.extend(others)
         proto.graph.input.extend(
             helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims) for tensor in tensors
         )
@@ -111,15 +144,12 @@ def lifted(proto: onnx.ModelProto, *, limit: int = MAX_BYTES) -> Iterator[list[T
 
 def put_back(proto: onnx.ModelProto, tensors: list[TensorProto]) -> None:
     """Make inputs the weights again that they were before they were `lifted`, here or in what became of the model."""
-    _drop_inputs(proto, {tensor.name for tensor in tensors})
-    read = {name for node in proto.graph.node for name in inputs_of(node)}
-    proto.graph.initializer.extend(tensor for tensor in tensors if tensor.name in read)
-
-
-def _drop_inputs(proto: onnx.ModelProto, names: set[str]) -> None:
+    names = {tensor.name for tensor in tensors}
     kept = _own([value for value in proto.graph.input if value.name not in names])
     del proto.graph.input[:]
     proto.graph.input.extend(kept)
+    read = {name for node in proto.graph.node for name in inputs_of(node)}
+    proto.graph.initializer.extend(tensor for tensor in tensors if tensor.name in read)
 
 
 def _own(messages: list[Message]) -> list[Message]:
@@ -128,7 +158,3 @@ def _own(messages: list[Message]) -> list[Message]:
     for copy, message in zip(copies, messages, strict=True):
         copy.CopyFrom(message)
     return copies
-
-
-def _bytes_of(tensor: TensorProto) -> int:
-    return int(np.prod(tensor.dims, dtype=np.int64)) * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize

@@ -21,10 +21,12 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
+from accelerate import init_empty_weights
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from manylabel.errors import ExportError
+from manylabel_export.graph.store import Store, load
 from manylabel_export.pooling import encoder_config
 
 OPSET = 17  # the first with LayerNormalization as one standard operator; both engines reach it
@@ -43,12 +45,13 @@ HARMLESS = (
 )
 
 
-def trace(model: PreTrainedModel, *, engine: str = "auto") -> onnx.ModelProto:
+def trace(model: PreTrainedModel, *, engine: str = "auto", store: Store | None = None) -> onnx.ModelProto:
     """Traces a sequence classifier as it is, with raw logits out.
 
     Args:
         model: A loaded `...ForSequenceClassification`. Left as it is, but that it ends in eval mode.
         engine: `"optimum"`, `"torch"`, or `"auto"`: optimum where it is installed.
+        store: Where large weights are kept; None for in the graph.
 
     Returns:
         A float32 graph of standard operators. Inputs, int64 `(batch, sequence)`: `input_ids`,
@@ -67,7 +70,7 @@ def trace(model: PreTrainedModel, *, engine: str = "auto") -> onnx.ModelProto:
             (_export_with_optimum if chosen == "optimum" else _export_with_torch)(module, path)
         except Exception as exc:
             raise _cannot_trace(model, chosen, exc) from exc
-        proto = onnx.load(str(path))
+        proto = store.take(load(path)) if store else onnx.load(str(path))
     return _name_dimensions(proto)
 
 
@@ -88,7 +91,8 @@ def eager_copy(model: PreTrainedModel) -> PreTrainedModel:
     """The same weights in a fresh float32 module on the CPU, with eager attention, in eval mode.
 
     Built anew rather than switched: transformers 4 picks the attention class when a BERT is made, and
-    `set_attn_implementation` then only warns.
+    `set_attn_implementation` then only warns. Built without weights, and given those of the model as they are: a model
+    in float32 on the CPU is not copied.
 
     Raises:
         ExportError: The model has weights that its own class and configuration do not account for.
@@ -96,15 +100,21 @@ def eager_copy(model: PreTrainedModel) -> PreTrainedModel:
     config = copy.deepcopy(model.config)
     if hasattr(config, "reference_compile"):  # ModernBERT compiles its MLP, which cannot be traced
         config.reference_compile = False
-    fresh = type(model)._from_config(config, attn_implementation="eager").float().cpu()
+    with init_empty_weights():
+        fresh = type(model)._from_config(config, attn_implementation="eager")
     try:
-        fresh.load_state_dict(model.state_dict())
+        fresh.load_state_dict({name: _plain(value) for name, value in model.state_dict().items()}, assign=True)
     except RuntimeError as exc:
         raise ExportError(
             f"The model does not match its own class {type(model).__name__}: {_first_line(exc)} "
             "Save it with save_pretrained, load it with from_pretrained, and export that."
         ) from exc
     return fresh.eval()
+
+
+def _plain(value: torch.Tensor) -> torch.Tensor:
+    """On the CPU, and in float32 where it is a fraction."""
+    return value.cpu().float() if value.is_floating_point() else value.cpu()
 
 
 def pytorch_answer(model: PreTrainedModel) -> Callable[..., NDArray[np.float32]]:
