@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from tests.export.architectures import LONGEST, make
 from tests.export.graphs import ENGINES, ids_of
 
@@ -144,7 +144,7 @@ def test_weights_are_back_where_they_were_after_a_block_that_fails(tmp_path: Pat
 
 def test_constants_of_nodes_are_read_from_the_files_that_hold_them(tmp_path: Path) -> None:
     """As PyTorch writes them where a model has more than 2 GiB: each in a file of its own."""
-    constant = helper.make_node("Constant", [], ["two"], value=helper.make_tensor("two", TensorProto.FLOAT, [1], [2.0]))
+    constant = helper.make_node("Constant", [], ["two"], value=numpy_helper.from_array(np.float32([2]), "two"))
     product = helper.make_node("Mul", ["x", "two"], ["y"])
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")
     proto = helper.make_model(helper.make_graph([constant, product], "doubled", [x], [y]))

@@ -81,7 +81,7 @@ def _head(tensor: TensorProto) -> bytes:
     """A tensor as a field of its graph, as far as its values if these are in a file."""
     if is_stored(tensor):
         plain = TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
-        content = plain.SerializeToString() + header(RAW_DATA, bytes_of(tensor))
+        content = bytes(plain.SerializeToString()) + header(RAW_DATA, bytes_of(tensor))
     else:
         content = bytes(tensor.SerializeToString())
     return header(INITIALIZER, len(content) + _mapped(tensor)) + content
