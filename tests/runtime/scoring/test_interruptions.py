@@ -268,8 +268,8 @@ def test_a_process_that_dies_without_a_rows_fault_says_so(
         watch.score(0, counted.append)
     assert str(caught.value) == (
         "the process that scores part 0 ended 2 times (SIGKILL), 0 rows were left out, and no other row does it "
-        "alone. Most likely memory is short: run with fewer --threads, or on a larger machine; the run goes on where "
-        "it stopped."
+        "alone. Most likely memory is short. Free some, raise the limit (ulimit -v, or the container's), or use fewer "
+        "threads. What is committed is kept; the same command goes on."
     )
     assert counted == [3, -3, 3, -3]
 
