@@ -105,11 +105,13 @@ def check_python(block: Block) -> None:
             assert not missing, f"{block.place}: {node.module} has no {missing}"
 
 
-def _names(module: ast.Module) -> Iterator[str]:
+def _names(module: ast.Module | ast.With) -> Iterator[str]:
     for node in module.body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             yield node.name
         elif isinstance(node, ast.Import | ast.ImportFrom):
             yield from (alias.asname or alias.name for alias in node.names)
+        elif isinstance(node, ast.With):
+            yield from _names(node)
         elif isinstance(node, ast.Assign):
             yield from (target.id for target in node.targets if isinstance(target, ast.Name))
