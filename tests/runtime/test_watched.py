@@ -39,9 +39,9 @@ def test_it_ends_as_it_would_alone(python: Python, command: str, code: int, show
     assert (done.returncode, done.stdout, done.stderr) == (code, shown, "")
 
 
-def started(command: str) -> tuple[subprocess.Popen[str], int]:
-    """A watched process, and the number of the one that works."""
-    script = WATCHED.format(f"(print(os.getpid(), flush=True), {command})")
+def started(preparation: str = "None") -> tuple[subprocess.Popen[str], int]:
+    """A watched process that sleeps, and the number of the one that does."""
+    script = WATCHED.format(f"({preparation}, print(os.getpid(), flush=True), time.sleep(60))")
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     assert process.stdout
     return process, int(process.stdout.readline())
@@ -49,9 +49,9 @@ def started(command: str) -> tuple[subprocess.Popen[str], int]:
 
 @pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 7), ("SIGHUP", 129)])
 def test_a_signal_is_passed_on(name: str, code: int) -> None:
-    """Here the command ends by itself at Ctrl-C; another signal has its usual effect."""
-    process, _ = started("signal.signal(signal.SIGINT, lambda *_: sys.exit(7)), time.sleep(60)")
-    time.sleep(0.1)  # until the handler is there
+    """Here the command ends by itself at Ctrl-C; the others have their usual effect, which nohup takes from one."""
+    usual = "signal.signal(signal.SIGHUP, signal.SIG_DFL)"
+    process, _ = started(f"signal.signal(signal.SIGINT, lambda *_: sys.exit(7)), {usual}")
     process.send_signal(getattr(signal, name))
     assert process.wait(30) == code
     assert process.stdout
@@ -59,7 +59,7 @@ def test_a_signal_is_passed_on(name: str, code: int) -> None:
 
 
 def test_a_command_does_not_outlive_who_watches_it() -> None:
-    process, child = started("time.sleep(60)")
+    process, child = started()
     process.kill()
     process.wait()
     assert process.stdout
