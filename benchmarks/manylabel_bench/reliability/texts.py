@@ -46,14 +46,14 @@ UNITS = {
 }
 ROUNDS = 3
 CONTROL_SHARE = 10
-"""The control reads one character of so many."""
+"""The control reads one byte of so many."""
 MOST_SECONDS, MOST_MEGABYTES = 0.1, 50
 """What is promised of a text of ten megabytes."""
 
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--size", type=click.IntRange(min=1), default=SIZE, show_default=True, help="Characters of a text.")
+@click.option("--size", type=click.IntRange(min=1), default=SIZE, show_default=True, help="Bytes of a text, in UTF-8.")
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="A folder for the result.")
 def main(bundle: Path, size: int, output: Path) -> None:
     """Read texts of every kind by BUNDLE's tokeniser, each in a process of its own."""
@@ -64,7 +64,7 @@ def main(bundle: Path, size: int, output: Path) -> None:
     found = results.write(
         output,
         "texts",
-        title=f"Texts of {size:,} characters",
+        title=f"Texts of {size:,} bytes",
         command=shlex.join(words),
         rows=[_row(kind, *found) for kind, found in costs.items()],
         notes=[
@@ -123,8 +123,8 @@ READERS = {"ours": _ours, "library": _library}
 def read_once(folder: str, kind: str, size: str, who: str) -> dict[str, float]:
     """Read a text a few times; seconds of the best, and how far memory rose above what was held before the first."""
     unit = UNITS[kind]
-    length, rounds = (int(size), ROUNDS) if who == "ours" else (int(size) // CONTROL_SHARE, 1)
-    text = (unit * (length // len(unit) + 1))[:length]
+    n_bytes, rounds = (int(size), ROUNDS) if who == "ours" else (int(size) // CONTROL_SHARE, 1)
+    text = unit * (n_bytes // len(unit.encode("utf-8", "surrogatepass")))
     read = READERS[who](Bundle.open(folder))
     read(unit)
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew

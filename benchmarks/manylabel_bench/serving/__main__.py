@@ -34,6 +34,8 @@ VERSIONS = "import importlib.metadata as m, json, sys; print(json.dumps({n: m.ve
 @click.option("--data", type=click.Path(path_type=Path), required=True)
 @click.option("--rivals", type=click.Path(path_type=Path), help="The Python of the rivals' environment.")
 @click.option("--seconds", default=15.0, show_default=True, help="Of every phase.")
+@click.option("--steady", type=float, help="Seconds of the steady load.  [default: as every phase]")
+@click.option("--overload", type=float, help="Seconds at twice capacity.  [default: as every phase]")
 @click.option("--recovery", default=11.0, show_default=True, help="Seconds that are watched after a surge.")
 @click.option("--rounds", default=3, show_default=True)
 @click.option("--texts", "limit", default=1000, show_default=True, help="Whose answers are judged.")
@@ -53,6 +55,8 @@ def main(
     data: Path,
     rivals: Path | None,
     seconds: float,
+    steady: float | None,
+    overload: float | None,
     recovery: float,
     rounds: int,
     limit: int,
@@ -76,7 +80,7 @@ def main(
             measured["speed"] = {**about, **compared}
         if "load" in parts:
             about = _about({})
-            plan = scenarios.Plan(seconds=seconds, recovery=recovery, rounds=rounds)
+            plan = scenarios.Plan(seconds, steady or seconds, overload or seconds, recovery, rounds=rounds)
             with servers.started(kinds[0], labelled.texts[0], Path(scratch) / "log") as server:
                 measured["load"] = {**about, **scenarios.run(server, labelled.texts, plan)}
     report.add(measured, output)

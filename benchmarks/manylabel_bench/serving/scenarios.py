@@ -38,9 +38,11 @@ Spent = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Plan:
-    """How long things are measured, and the deadline of every request, in seconds."""
+    """How long things are measured, the steady load and twice capacity among them, and every deadline; in seconds."""
 
     seconds: float = 15.0
+    steady: float = 15.0
+    overload: float = 15.0
     recovery: float = 11.0
     deadline: float = 1.0
     rounds: int = 3
@@ -61,9 +63,9 @@ def run(server: Server, texts: Sequence[str], plan: Plan) -> dict[str, Any]:
         "capacity_per_second": capacity,
         "deadline_ms": plan.deadline * 1000,
         "one_text_ms": float(np.median(sequential(server, texts[:100]))) * 1000,
-        "steady": _phase(target, STEADY * capacity, plan.seconds),
-        "overload": _surge(server, target, 2.0, plan),
-        "spike": _surge(server, target, 10 * STEADY, plan),
+        "steady": _phase(target, STEADY * capacity, plan.steady),
+        "overload": _surge(server, target, 2.0, plan.overload, plan),
+        "spike": _surge(server, target, 10 * STEADY, plan.seconds, plan),
         "slow_sockets": _among_slow(server, target, 0.5 * capacity, plan),
         "memory_mb": dict(zip(("before", "after", "peak"), (before, *server.memory()), strict=True)),
     }
@@ -73,12 +75,12 @@ def _phase(target: Target, rate: float, seconds: float) -> dict[str, Any]:
     return summary(asyncio.run(at_rate(target, [(rate, seconds)])), seconds)
 
 
-def _surge(server: Server, target: Target, share: float, plan: Plan) -> dict[str, Any]:
+def _surge(server: Server, target: Target, share: float, seconds: float, plan: Plan) -> dict[str, Any]:
     """Normal load, a surge, normal load again, several times: what one stall of the machine does decides nothing.
 
     Rates and times are medians over the rounds, counts are sums, and of what must never happen it is the worst.
     """
-    rounds = [_one_surge(server, target, share, plan) for _ in range(plan.rounds)]
+    rounds = [_one_surge(server, target, share, seconds, plan) for _ in range(plan.rounds)]
 
     def median(*path: str) -> float:
         return float(np.median([_at(each, path) for each in rounds]))
@@ -107,17 +109,17 @@ def _median_or_never(seconds: Sequence[float | None]) -> float | None:
     return None if middle == float("inf") else middle
 
 
-def _one_surge(server: Server, target: Target, share: float, plan: Plan) -> dict[str, Any]:
+def _one_surge(server: Server, target: Target, share: float, seconds: float, plan: Plan) -> dict[str, Any]:
     """One of its rounds, while someone keeps asking whether the server lives.
 
     Capacity is measured right before and right after: on a machine that is shared it moves within a minute.
     """
     before = asyncio.run(saturated(target, UNDER_WAY, plan.seconds / 3))
     calm = plan.seconds / 1.5
-    phases = [(NORMAL * before, calm), (share * before, plan.seconds), (NORMAL * before, plan.recovery)]
+    phases = [(NORMAL * before, calm), (share * before, seconds), (NORMAL * before, plan.recovery)]
     outcomes, live, spent = asyncio.run(_with_probe(server, target, phases))
-    end = calm + plan.seconds
-    surge = summary([each for each in outcomes if calm <= each.due < end], plan.seconds)
+    end = calm + seconds
+    surge = summary([each for each in outcomes if calm <= each.due < end], seconds)
     memory = server.memory()[0]
     after = asyncio.run(saturated(target, UNDER_WAY, plan.seconds / 3))
     return {
