@@ -7,7 +7,6 @@ from tokenizers import Tokenizer
 
 from manylabel.bundle import SpecialTokens
 from manylabel.errors import ExportError
-from manylabel.tokenization import CHARACTERS_PER_TOKEN
 from manylabel_export import checkpoint
 from manylabel_export.graph.packing import size_of
 from manylabel_export.judging import Judge, Judged, open_graph, scores_of
@@ -83,9 +82,8 @@ class SingleFile:
             labels=subject.labels,
             thresholds=one.thresholds,
         )
-        # the runtime bounds a text's characters before it is read, the graph does not
-        longest = subject.reader.max_tokens * CHARACTERS_PER_TOKEN
-        rows = [at for at, text in enumerate(subject.texts) if len(text) <= longest][:PROVED]
+        # the runtime bounds a text before it is read, the graph does not
+        rows = [at for at, text in enumerate(subject.texts) if subject.reader.reads_all(text)][:PROVED]
         scores = scores_of(open_graph(one.made, limit=judge.limit), [judge.encodings[at] for at in rows])
         require_same_answers(whole, [subject.texts[at] for at in rows], subject.labels, scores, one.thresholds)
         proved = {"texts_tokenised": len(subject.texts), "texts_answered": len(rows)}

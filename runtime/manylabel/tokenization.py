@@ -34,6 +34,10 @@ WordPiece, byte-level BPE and Unigram); only where no blank is near the cut may 
 FIRST_CHARACTERS_PER_TOKEN = 6
 """As many are read first; that the rest is read, too, is rare, since it takes a text of longer words than most have."""
 
+BYTES_PER_CHARACTER = 2
+"""Of a text that has more of them, in UTF-8, fewer characters are read: the library takes memory by bytes, and scripts
+with three and four bytes a character have few characters a token."""
+
 WORD = 200
 """Characters of a word at most, to look back for a blank where a text is cut, and so tokens that a cut may change."""
 
@@ -154,6 +158,10 @@ class Tokenizer:
             for row, each in zip(count(first_row), bounded, strict=False)
         ]
 
+    def reads_all(self, text: str) -> bool:
+        """Whether a text is short enough to be read to its end, before its tokens are counted."""
+        return len(text) <= self._most_characters(text, CHARACTERS_PER_TOKEN)
+
     def spans(self, text: str) -> list[tuple[int, int]]:
         """Where each of a text's windows begins and ends in it: offsets in characters, the end exclusive.
 
@@ -200,16 +208,25 @@ class Tokenizer:
         """Token ids of each text, or of a beginning where that has all that is kept, whatever follows it."""
         if self.long_text.policy == "error":  # whose message counts the tokens
             return self._ids(texts)
-        limit = self.max_tokens * FIRST_CHARACTERS_PER_TOKEN
-        found = self._ids([text if len(text) <= limit else _cut_between_words(text, limit) for text in texts])
+        limits = [self._most_characters(text, FIRST_CHARACTERS_PER_TOKEN) for text in texts]
+        pairs = list(zip(texts, limits, strict=True))
+        found = self._ids([text if len(text) <= limit else _cut_between_words(text, limit) for text, limit in pairs])
         short = [
             place
-            for place, (text, ids) in enumerate(zip(texts, found, strict=True))
+            for place, ((text, limit), ids) in enumerate(zip(pairs, found, strict=True))
             if len(text) > limit and (isinstance(ids, BundleError) or len(ids) < self.max_tokens + WORD)
         ]
         for place, ids in zip(short, self._ids([texts[place] for place in short]), strict=True):
             found[place] = ids
         return found
+
+    def _most_characters(self, text: str, per_token: int) -> int:
+        """How many characters of a text are read at most, for so many that a token may have."""
+        limit = self.max_tokens * per_token
+        if text.isascii() or 4 * len(text) <= BYTES_PER_CHARACTER * limit:
+            return limit
+        encoded = text[:limit].encode("utf-8", "replace")
+        return min(limit, len(encoded[: BYTES_PER_CHARACTER * limit].decode("utf-8", "ignore")))
 
     def _ids(self, texts: list[str]) -> list[list[int] | BundleError]:
         """Token ids of each text. Where the library refuses the lot, one text after the other is asked for."""
@@ -226,7 +243,7 @@ class Tokenizer:
         """The part of a text that is tokenised, and whether something was cut off."""
         if not isinstance(text, str):
             return _no_string(text, row)
-        limit = self.max_tokens * CHARACTERS_PER_TOKEN
+        limit = self._most_characters(text, CHARACTERS_PER_TOKEN)
         if len(text) <= limit:
             return valid_unicode(text), False
         if self.long_text.policy == "error":

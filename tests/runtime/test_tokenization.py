@@ -229,9 +229,9 @@ def test_bounding_the_characters_leaves_the_kept_tokens_as_they_are(
     (encoding,) = made.encode(text)
     (kept,) = inner(encoding)
     assert kept == whole[: len(kept)]
-    if len(text) <= 10 * CHARACTERS_PER_TOKEN:
+    if made.reads_all(text):
         assert kept == whole[:10]
-    assert encoding.truncated == (len(kept) < len(whole) or len(text) > 10 * CHARACTERS_PER_TOKEN)
+    assert encoding.truncated == (len(kept) < len(whole) or not made.reads_all(text))
 
 
 @pytest.mark.parametrize("kind", [wordpiece, byte_level_bpe, unigram])
@@ -249,9 +249,19 @@ def test_reading_a_beginning_first_leaves_the_kept_tokens_as_they_are(
     (encoding,) = made.encode(text)
     (kept,) = inner(encoding)
     assert kept == whole[: len(kept)]
-    if len(text) <= 98 * CHARACTERS_PER_TOKEN:
+    if made.reads_all(text):
         assert kept == whole[:98]
         assert encoding.truncated == (len(whole) > 98)
+
+
+@pytest.mark.parametrize(("mark", "most"), [("x", 160), ("é", 160), ("€", 106), ("💥", 80), ("\ud800", 160)])
+def test_a_text_is_bounded_by_its_characters_and_by_its_bytes(tokenizer: MakeTokenizer, mark: str, most: int) -> None:
+    """Ten tokens: 160 characters, 320 bytes."""
+    made = tokenizer(max_length=12, policy="truncate")
+    assert made.reads_all(mark * most)
+    assert not made.reads_all(mark * (most + 1))
+    (encoding,) = made.encode(mark * (most + 1))
+    assert encoding.truncated
 
 
 def test_of_a_long_text_no_more_than_a_beginning_is_read(tokenizer: MakeTokenizer) -> None:
