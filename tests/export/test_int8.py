@@ -223,6 +223,17 @@ def test_rounding_for_activations_errs_less_on_them_than_rounding_to_the_nearest
     assert error(round_for(weight, second)) < 0.6 * error(round_weight(weight))
 
 
+def test_activations_of_too_few_texts_are_enough_to_round_by() -> None:
+    """Of fewer rows than inputs, whose second moments have no inverse."""
+    rng = np.random.default_rng(0)
+    weight = rng.normal(size=(64, 8)).astype(np.float32)
+    rows = rng.normal(size=(5, 64)).astype(np.float32) * 1e3
+    second = rows.T @ rows / 5
+    values, scale = round_for(weight, second)
+    nearest, plain = round_weight(weight)
+    assert np.linalg.norm(rows @ (values * scale - weight)) < np.linalg.norm(rows @ (nearest * plain - weight))
+
+
 @given(arrays.arrays(np.float32, (6, 3), elements=st.floats(-1e4, 1e4, width=32)))
 def test_rounding_for_activations_takes_any_weights(weight: NDArray[np.float32]) -> None:
     values, scale = round_for(weight, np.eye(6, dtype=np.float32))

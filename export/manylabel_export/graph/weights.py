@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 BLOCK = 64  # rows whose errors are carried to the rest at once
+DAMPING = (0.0, 1e-6, 1e-4, 1e-2)  # of the diagonal's mean, the least that will do; the last is GPTQ's own
 SHRUNK = np.linspace(0.7, 1, 13)  # of the peak: what a scale may clip to
 
 Rounded = tuple[NDArray[np.int8], NDArray[np.float32]]
@@ -34,7 +36,7 @@ def round_for(weight: NDArray[np.float32], second: NDArray[np.float32]) -> Round
 
     Args:
         weight: Shape `(inputs, outputs)`.
-        second: The mean of `x.T @ x` over rows of quantised activations, `(inputs, inputs)`, positive definite.
+        second: The mean of `x.T @ x` over rows of quantised activations, `(inputs, inputs)`.
     """
     order = np.argsort(-np.diag(second), kind="stable")
     factor = _inverse_factor(second[np.ix_(order, order)].astype(np.float64))
@@ -53,9 +55,16 @@ def round_for(weight: NDArray[np.float32], second: NDArray[np.float32]) -> Round
     return values, scale
 
 
-def _inverse_factor(second: NDArray[Any]) -> NDArray[Any]:
-    """The upper Cholesky factor of the inverse of a matrix."""
-    inverse = np.linalg.inv(second)
+def _inverse_factor(second: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The upper Cholesky factor of the inverse of a matrix, which few texts or rounding may leave indefinite."""
+    one = np.eye(len(second)) * np.diag(second).mean()
+    for damping in DAMPING[:-1]:
+        with suppress(np.linalg.LinAlgError):
+            return _factor(np.linalg.inv(second + damping * one))
+    return _factor(np.linalg.inv(second + DAMPING[-1] * one))
+
+
+def _factor(inverse: NDArray[np.float64]) -> NDArray[np.float64]:
     factor: NDArray[Any] = np.linalg.cholesky((inverse + inverse.T) / 2).T
     return factor
 
