@@ -381,6 +381,11 @@ results-bakeoff: .venv/ready ## forms of int8: accuracy, speed and size of each,
 	done
 	$(BENCH_BAKEOFF) speed "random 12x768" $(BAKEOFF_OUTPUT)
 
+results-rescue: .venv/ready ## int8 under tighter and tighter budgets, judged on the test split: five minutes
+	test -f build/goemotions-run/run.json || $(MAKE) build-goemotions
+	$(WORKBENCH) -m manylabel_bench.rescue build/goemotions-run --data $(DATA)/goemotions/data.csv \
+	    --output benchmarks/results/rescue --title "What a tighter budget costs: MiniLM-L6 on GoEmotions"
+
 results-scoring: .venv/ready build/tiny-bundle ## files: memory over 5 million rows (tiny model), speed beside the library's (MiniLM)
 	$(WORKBENCH) -m manylabel_bench.scoring build/tiny-bundle --rows 5000000 --output benchmarks/results/scoring --name short-rows
 	$(WORKBENCH) -m manylabel_bench.scoring build/goemotions --data $(DATA)/goemotions/data.csv \
