@@ -443,8 +443,8 @@ soak: .venv/ready build/tiny-bundle ## a server asked for SOAK_MINUTES: memory, 
 BENCH_SERVER := $(WORKBENCH) -m manylabel_bench.serving build/goemotions --checkpoint build/goemotions-run \
     --data $(DATA)/goemotions/data.csv --rivals .venv-rivals/bin/python --output benchmarks/results/server
 
-results-server: .venv/ready .venv-rivals/ready build/goemotions/bundle.json ## the server: how it holds its load (25 minutes), and speed beside FastAPI and infinity-emb
-	$(BENCH_SERVER) --part load --rounds 2 --seconds 9 --steady 600 --overload 300
+results-server: .venv/ready .venv-rivals/ready build/goemotions/bundle.json ## the server: how it holds its load (20 minutes), and speed beside FastAPI and infinity-emb
+	$(BENCH_SERVER) --part load --rounds 1 --seconds 9 --steady 600 --overload 300
 	$(BENCH_SERVER) --part speed
 
 clean: ## remove environments and everything built

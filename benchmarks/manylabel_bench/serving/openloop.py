@@ -225,12 +225,12 @@ def summary(outcomes: Sequence[Outcome], seconds: float) -> dict[str, Any]:
     """
     accepted = [each for each in outcomes if each.status == ANSWERED]
     refused = [each for each in outcomes if each.status in REFUSED]
+    end = min((each.due for each in outcomes), default=0.0) + seconds
     return {
         "sent": len(outcomes),
         "sent_per_second": len(outcomes) / seconds,
         "answered": len(accepted),
-        "answered_per_second": sum(each.due + each.latency <= seconds + _first(outcomes) for each in accepted)
-        / seconds,
+        "answered_per_second": sum(each.due + each.latency <= end for each in accepted) / seconds,
         "refused": len(refused),
         "lost": len(outcomes) - len(accepted) - len(refused),
         "latency_ms": percentiles([each.latency for each in accepted]),
@@ -238,10 +238,6 @@ def summary(outcomes: Sequence[Outcome], seconds: float) -> dict[str, Any]:
         "turned_away_ms": percentiles([each.latency - each.sent + each.due for each in refused if each.status == FULL]),
         "sent_late_ms": percentiles([each.sent - each.due for each in outcomes]),
     }
-
-
-def _first(outcomes: Sequence[Outcome]) -> float:
-    return min((each.due for each in outcomes), default=0.0)
 
 
 def percentiles(seconds: Sequence[float]) -> dict[str, float]:
