@@ -9,6 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -39,16 +40,18 @@ NOTE = (
 @click.command()
 @click.option("--seconds", type=click.IntRange(min=1), default=180, show_default=True, help="Of a turn of a target.")
 @click.option("--turns", type=click.IntRange(min=1), default=4, show_default=True, help="Of each target.")
+@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Turns at the same time.")
 @click.option("--script", type=click.Path(path_type=Path), default=Path("tests/fuzz/run.py"), show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="A folder for the result.")
-def main(seconds: int, turns: int, script: Path, output: Path) -> None:
+def main(seconds: int, turns: int, jobs: int, script: Path, output: Path) -> None:
     """Fuzz every target, and the control, and write what was found."""
-    found = {target: [run(script, target, seconds) for _ in range(turns)] for target in TARGETS}
-    found[CONTROL] = [run(script, CONTROL, seconds)]
-    words = ["python", "-m", "manylabel_bench.reliability.fuzzing", "--seconds", str(seconds), "--turns", str(turns)]
-    rows = [row(target, runs) for target, runs in found.items()]
+    with ThreadPoolExecutor(jobs) as pool:
+        under_way = {target: [pool.submit(run, script, target, seconds) for _ in range(turns)] for target in TARGETS}
+        under_way[CONTROL] = [pool.submit(run, script, CONTROL, seconds)]
+        rows = [row(target, [each.result() for each in runs]) for target, runs in under_way.items()]
     title = f"Fuzzing: {turns} times {seconds} seconds a target"
-    command = shlex.join([*words, "--output", "FOLDER"])
+    words = ["--seconds", str(seconds), "--turns", str(turns), "--jobs", str(jobs), "--output", "FOLDER"]
+    command = shlex.join(["python", "-m", "manylabel_bench.reliability.fuzzing", *words])
     click.echo(results.write(output, "fuzzing", title=title, command=command, rows=rows, notes=[NOTE]))
 
 
