@@ -1,6 +1,7 @@
 """Runs the application until a signal ends it: SIGTERM or SIGINT drains, a second one forces, SIGHUP reloads."""
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -149,6 +150,8 @@ def bind(host: str, port: int) -> socket.socket:
 def serve(app: ASGIApp, service: Service, listener: socket.socket) -> None:
     """Answer until a signal ends it. A second one ends the process at once."""
     sys.setswitchinterval(SWITCH)
+    gc.collect()
+    gc.freeze()  # what is loaded stays: to look through it stops all threads for 12 to 16 ms, most often in a surge
     asyncio.run(_serve(app, service, listener))
 
 

@@ -1,0 +1,30 @@
+"""A reload gives back what it replaces at once: what the server began with is frozen, and no collector looks for it."""
+
+import asyncio
+import gc
+import weakref
+from pathlib import Path
+
+import pytest
+from tests.runtime.conftest import Resign
+
+from manylabel import Classifier
+
+pytest.importorskip("uvicorn")
+
+
+def test_a_replaced_model_is_gone_without_the_collector(bundle: Path, own_bundle: Path, resign: Resign) -> None:
+    from manylabel.server.serving import create
+    from manylabel.server.settings import Settings
+
+    new = resign(own_bundle, lambda manifest: manifest["source"].update(again=True))
+    folders = iter([bundle, new])
+    _, service = create(lambda: Classifier.load(next(folders), device="cpu", threads=1), Settings(name="tiny"))
+    replaced = weakref.ref(service.model.classifier)
+    gc.disable()
+    try:
+        assert asyncio.run(service.reload())
+        assert replaced() is None
+    finally:
+        gc.enable()
+        service.engine.close()
