@@ -444,7 +444,7 @@ BENCH_SERVER := $(WORKBENCH) -m manylabel_bench.serving build/goemotions --check
     --data $(DATA)/goemotions/data.csv --rivals .venv-rivals/bin/python --output benchmarks/results/server
 
 results-server: .venv/ready .venv-rivals/ready build/goemotions/bundle.json ## the server: how it holds its load (20 minutes), and speed beside FastAPI and infinity-emb
-	$(BENCH_SERVER) --part load --seconds 12 --steady 600 --overload 100
+	$(BENCH_SERVER) --part load --rounds 2 --seconds 12 --steady 600 --overload 150
 	$(BENCH_SERVER) --part speed
 
 clean: ## remove environments and everything built
