@@ -226,7 +226,7 @@ class Tokenizer:
         if text.isascii() or 4 * len(text) <= BYTES_PER_CHARACTER * limit:
             return limit
         encoded = text[:limit].encode("utf-8", "replace")
-        return min(limit, len(encoded[: BYTES_PER_CHARACTER * limit].decode("utf-8", "ignore")))
+        return len(encoded[: BYTES_PER_CHARACTER * limit].decode("utf-8", "ignore"))
 
     def _ids(self, texts: list[str]) -> list[list[int] | BundleError]:
         """Token ids of each text. Where the library refuses the lot, one text after the other is asked for."""

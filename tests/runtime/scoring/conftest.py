@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import pytest
 
 from manylabel import Classifier
+from tiny import TEXTS
 
 if not importlib.util.find_spec("pyarrow"):
     collect_ignore_glob = ["test_*.py"]
@@ -78,3 +79,12 @@ def write_jsonl(path: Path, rows: Sequence[Any]) -> Path:
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+
+
+ROWS = [{"id": n, "text": text, "note": f"=note {n}"} for n, text in enumerate(TEXTS)]
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    """The texts of the tests with two columns of their own, as JSON lines."""
+    return write_jsonl(tmp_path / "rows.jsonl", ROWS)
