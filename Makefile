@@ -223,7 +223,7 @@ release: .venv-release/ready build/tiny-bundle ## wheel and sdist in dist/: the 
 	    OMP_NUM_THREADS=1 build/alone/bin/python -m pytest -m "not slow" -p no:cacheprovider tests/runtime || exit 1; done; done
 
 build/tiny-bundle: .venv/ready tests/tiny.py $(filter runtime/% export/%,$(SOURCES))
-	rm -rf $@
+	rm -rf $@ && mkdir -p $(@D)
 	$(WORKBENCH) tests/tiny.py $@
 
 # The committed results under benchmarks/results. DATA has a folder a set; E5 is the German and English encoder. Nothing else

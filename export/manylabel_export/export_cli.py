@@ -80,12 +80,13 @@ def export(**options: Any) -> None:
     harm; where that is not enough, it is left out, and the exit code is 3.
     """
     from manylabel.folders import check_free
+    from manylabel.shortage import more_memory
     from manylabel_export.exporting import export as run_export
     from manylabel_export.shortage import explained
 
     goals = goals_of(options)
     check_free(options["output"], force=options["force"])
-    short = "while the bundle was made. Make some free, or name fewer variants with --precision."
+    short = f"while the bundle was made. {more_memory()} Or name fewer variants with --precision."
     kept = "Nothing was written; the same command begins anew."
     with _told(), explained(options["output"], "the bundle", short=short, kept=lambda: kept):
         bundle = run_export(

@@ -7,10 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 import dying
 import toy
 from manylabel import Bundle
+from manylabel.cli import main
 from tiny import write_checkpoint
 
 WITHIN_A_GRAPH = 9_000
@@ -59,6 +61,22 @@ def test_any_limit_on_memory_is_a_sentence_and_leaves_nothing(command: list[obje
     code, shown = dying.run(command, tmp_path)
     assert code == 0, shown
     Bundle.open(tmp_path / "bundle").verify()
+
+
+def test_memory_that_runs_out_within_python_is_a_sentence(
+    command: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under the limits above, one library or another may be first to find none."""
+
+    def export(*_: object, **__: object) -> Bundle:
+        raise MemoryError
+
+    monkeypatch.setattr("manylabel_export.exporting.export", export)
+    done = CliRunner().invoke(main, [str(part) for part in command])
+    assert done.exit_code == 2
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("OutOfMemory: memory ran out while the bundle was made. Free some, raise the limit (ulimit")
+    assert last.endswith("Nothing was written; the same command begins anew.")
 
 
 def test_a_bundle_where_nothing_may_be_written_is_a_sentence(command: list[object], tmp_path: Path) -> None:
