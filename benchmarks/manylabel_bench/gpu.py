@@ -2,9 +2,10 @@
 
     python -m manylabel_bench.gpu BUNDLE --checkpoint RUN --data DATA.csv --output benchmarks/results/gpu
 
-Beside each other, in turns, in one process: the bundle in batches of several sizes, and PyTorch in half precision with
-fused attention (SDPA), sorted by length, in batches of several sizes. Everyone is held against PyTorch in fp32 on the
-same device. `--device cpu` tries the command where there is no GPU; PyTorch's half precision is bf16 there.
+Beside each other, in turns, in one process: the bundle in batches of several sizes and with CUDA graphs, and PyTorch in
+half precision with fused attention (SDPA), sorted by length, in batches of several sizes. Everyone is held against
+PyTorch in fp32 on the same device. `--device cpu` tries the command where there is no GPU; PyTorch's half precision is
+bf16 there.
 """
 
 import time
@@ -67,15 +68,23 @@ class PyTorch(Padded):
         return restored((rows, self.forward(ids, mask)) for rows, ids, mask in batches)
 
 
-def ways_of(bundle: Path, setting: Setting, device: Any, half: str) -> dict[str, Way]:
-    """Who takes part, by name."""
-    ours: dict[str, Way] = {}
+def ours_of(bundle: Path, threads: int, device: Any) -> dict[str, Way]:
+    """The bundle in all the ways that it may run, by name."""
+    found: dict[str, Way] = {}
     for share in SHARES:
         tokens = int(share * USUAL_TOKENS[device])
-        classifier = Classifier.load(bundle, device=device, threads=setting.threads, batch_tokens=tokens)
-        ours[f"manylabel {classifier.precision}, {tokens:,} tokens"] = classifier.predict_proba
+        classifier = Classifier.load(bundle, device=device, threads=threads, batch_tokens=tokens)
+        found[f"manylabel {classifier.precision}, {tokens:,} tokens"] = classifier.predict_proba
+    if device == "cuda":
+        recorded = Classifier.load(bundle, device=device, threads=threads, cuda_graphs=True)
+        found[f"manylabel {recorded.precision}, CUDA graphs"] = recorded.predict_proba
+    return found
+
+
+def ways_of(bundle: Path, setting: Setting, device: Any, half: str) -> dict[str, Way]:
+    """Who takes part, by name."""
     rivals = {f"PyTorch {half} SDPA, {size} texts": PyTorch(setting, device, half, size) for size in PADDED_SIZES}
-    return {**ours, **rivals}
+    return {**ours_of(bundle, setting.threads, device), **rivals}
 
 
 def rates(ways: Mapping[str, Way], texts: tuple[str, ...], rounds: int) -> dict[str, list[float]]:

@@ -20,6 +20,7 @@ from manylabel.explaining import Explanation, Reading, Steps, explain
 from manylabel.frames import Frame
 from manylabel.plan import Setting, settle
 from manylabel.probing import wrong_answer
+from manylabel.recording import LONGEST
 from manylabel.session import Device, Session, resolve_device
 from manylabel.signing import open_signed
 from manylabel.streaming import Hands, stream
@@ -40,6 +41,7 @@ class Options:
     precision: Precision
     threads: int | None
     batch_tokens: int | None
+    cuda_graphs: bool | None = None
     verify_key: Path | None = None
     digest: str | None = None
 
@@ -61,7 +63,8 @@ class Classifier:
         device = resolve_device(options.device)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="manylabel")
         tokenizer = Hands(self._pool).submit(_tokenizer, bundle)  # beside the session: 15 ms of a start
-        self._session = _open(bundle, variant, device)
+        recorded = min(LONGEST, bundle.manifest.max_length) if setting.cuda_graphs else 0
+        self._session = _open(bundle, variant, device, recorded=recorded)
         self._tokenizer = tokenizer.result()
         if self._session.num_labels != len(bundle.labels):
             raise BundleError(
@@ -89,6 +92,7 @@ class Classifier:
         precision: Precision = "auto",
         threads: int | None = None,
         batch_tokens: int | None = None,
+        cuda_graphs: bool | None = None,
         verify_key: Path | str | None = None,
         digest: str | None = None,
     ) -> "Classifier":
@@ -104,6 +108,8 @@ class Classifier:
             threads: Cores to use on the CPU; `None` takes all that this process may use.
             batch_tokens: Tokens of texts that run together at most; `None` takes 512 on the CPU, 16,384 on
                 CUDA.
+            cuda_graphs: Whether CUDA answers single texts of up to 64 tokens from recordings, which are made and tried
+                now; `None` leaves it to the plan, and is no without one. Not tried on a GPU yet: see docs/gpu.md.
             verify_key: A public key, in PEM; only a bundle with a signature by it beside it, `PATH.sig`, is loaded.
             digest: The bundle that is meant, as `manylabel inspect` gives it; another is refused.
 
@@ -121,9 +127,11 @@ class Classifier:
             raise InputError(f"batch_tokens is {batch_tokens}; it has to be 1 or more, or None for the usual.")
         bundle = open_signed(path, verify_key, digest=digest)
         on = resolve_device(device)
-        setting = settle(bundle, on, precision=precision, threads=threads, batch_tokens=batch_tokens)
+        setting = settle(
+            bundle, on, precision=precision, threads=threads, batch_tokens=batch_tokens, cuda_graphs=cuda_graphs
+        )
         key = None if verify_key is None else Path(verify_key).absolute()  # for who loads it again elsewhere
-        return cls(bundle, setting, Options(device, precision, threads, batch_tokens, key, digest))
+        return cls(bundle, setting, Options(device, precision, threads, batch_tokens, cuda_graphs, key, digest))
 
     def __reduce__(self) -> tuple[object, tuple[object, ...]]:
         return _reload, (self.bundle.origin, replace(self._options, digest=self.bundle.digest))
@@ -423,7 +431,9 @@ def _tokenizer(bundle: Bundle) -> Tokenizer:
     )
 
 
-def _open(bundle: Bundle, variant: Variant, device: Literal["cpu", "cuda"], *, threads: int = 1) -> Session:
+def _open(
+    bundle: Bundle, variant: Variant, device: Literal["cpu", "cuda"], *, threads: int = 1, recorded: int = 0
+) -> Session:
     with bundle.loadable(variant.file) as model:
         return Session(
             model,
@@ -431,6 +441,7 @@ def _open(bundle: Bundle, variant: Variant, device: Literal["cpu", "cuda"], *, t
             optimized=variant.precision != "fp32",
             weights={name: bundle.read(name) for name in bundle.weights_of(variant)},
             threads=threads,
+            recorded=recorded,
         )
 
 

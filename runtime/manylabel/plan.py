@@ -33,15 +33,18 @@ class Setting:
         precision: A variant of the bundle.
         threads: Cores to use.
         batch_tokens: Tokens in a batch at most.
+        cuda_graphs: Whether CUDA answers single short texts from recordings.
     """
 
     precision: str
     threads: int
     batch_tokens: int
+    cuda_graphs: bool = False
 
     def __str__(self) -> str:
         threads = f"{self.threads} thread" + ("s" if self.threads > 1 else "")
-        return f"{self.precision}, {threads}, batches of {self.batch_tokens} tokens"
+        recorded = ", CUDA graphs" if self.cuda_graphs else ""
+        return f"{self.precision}, {threads}, batches of {self.batch_tokens} tokens{recorded}"
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,8 @@ class Plan:
             yield f"the bundle has no {self.setting.precision} for {self.device}"
         if not (1 <= self.setting.threads <= self.host.cores and 1 <= self.setting.batch_tokens <= MOST_BATCH_TOKENS):
             yield f"no tuning gives {self.setting} on {self.host.cores} cores"
+        if self.setting.cuda_graphs and self.device != "cuda":
+            yield f"no tuning gives {self.setting} on {self.device}"
 
 
 @dataclass(frozen=True)
@@ -172,16 +177,20 @@ def settle(
     precision: Precision = "auto",
     threads: int | None = None,
     batch_tokens: int | None = None,
+    cuda_graphs: bool | None = None,
 ) -> Setting:
     """With what to load a bundle: what was asked for, else what its plan says, else what is usual.
 
     Where a plan is there and does not hold, a warning says why.
 
     Raises:
-        InputError: The bundle has no such variant, or it is made for another device.
+        InputError: The bundle has no such variant, or it is made for another device; or CUDA graphs are asked of
+            another.
     """
+    if cuda_graphs and device != "cuda":
+        raise InputError(f"cuda_graphs is for CUDA, and {device} is what runs. Leave it out, or load on a GPU.")
     plan = None
-    if precision == "auto" or threads is None or batch_tokens is None:
+    if precision == "auto" or None in (threads, batch_tokens) or (device == "cuda" and cuda_graphs is None):
         found = find_plan(bundle, device)
         plan = found.plan.setting if found.plan else None
         if found.unfit:
@@ -190,6 +199,7 @@ def settle(
         plan.precision if plan and precision == "auto" else choose_variant(bundle, device, precision).precision,
         threads or (plan.threads if plan else available_cores()),
         batch_tokens or (plan.batch_tokens if plan else USUAL_TOKENS[device]),
+        bool(plan and plan.cuda_graphs) if cuda_graphs is None else cuda_graphs,
     )
 
 

@@ -5,8 +5,9 @@ The session knows nothing of text, labels or folders: bytes and options in, arra
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from contextlib import redirect_stdout
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any, Literal
@@ -24,6 +25,7 @@ from manylabel.errors import (
     OutOfMemory,
 )
 from manylabel.halving import in_halves
+from manylabel.recording import PROVIDER_OPTIONS, Recordings
 from manylabel.saturation import saturates
 from manylabel.shortage import loading, more_memory, says_no_memory
 
@@ -53,10 +55,12 @@ class Session:
         weights: Of files that the graph names, their bytes. No file is opened: a graph that names another is refused.
         threads: That share a call on the CPU, the caller's among them. They spin for work within a call, not between
             calls.
+        recorded: Tokens of a text that CUDA answers from a recording at most; 0 for none. Recordings are made here and
+            tried.
 
     Raises:
         MissingDependency: onnxruntime is absent, or both of its builds are installed.
-        DeviceUnavailable: The device cannot run here.
+        DeviceUnavailable: The device cannot run here, or not from recordings.
         BundleError: onnxruntime does not load the graph, or it is none that gives probabilities.
     """
 
@@ -68,14 +72,20 @@ class Session:
         optimized: bool = False,
         weights: Mapping[str, bytes | NDArray[np.uint8]] = MappingProxyType({}),
         threads: int = 1,
+        recorded: int = 0,
     ) -> None:
         ort = load_onnxruntime()
         check_device(ort, device)
-        self._session = _open(ort, model, device, optimized=optimized, weights=weights, threads=threads)
+        more = PROVIDER_OPTIONS if recorded else {}
+        self._session = _open(ort, model, device, more, optimized=optimized, weights=weights, threads=threads)
         self.inputs = [argument.name for argument in self._session.get_inputs()]
         self._pid = os.getpid()
         self.num_labels = self._check_graph()
         self.device = device
+        self._recordings: Recordings | None = None
+        if recorded:
+            self._recordings = Recordings(ort, self._session, partial(_feeds, self.inputs))
+            self._recordings.record(recorded)
 
     def run(self, input_ids: NDArray[np.int64]) -> NDArray[np.float32]:
         """Probabilities of a batch without padding.
@@ -96,13 +106,11 @@ class Session:
         return in_halves(self._run, input_ids)
 
     def _run(self, input_ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        feeds = {"input_ids": input_ids}
-        if "attention_mask" in self.inputs:
-            feeds["attention_mask"] = np.ones_like(input_ids)
-        if "token_type_ids" in self.inputs:
-            feeds["token_type_ids"] = np.zeros_like(input_ids)
         try:
-            (probabilities,) = self._session.run(["probabilities"], feeds)
+            if self._recordings:
+                probabilities = self._recordings.run(input_ids)
+            else:
+                (probabilities,) = self._session.run(["probabilities"], _feeds(self.inputs, input_ids))
         except Exception as exc:  # onnxruntime's exceptions share no base but Exception
             raise _fault(exc, f"the graph failed on a batch of shape {input_ids.shape}", self.device) from exc
         if probabilities.shape != (len(input_ids), self.num_labels):
@@ -203,10 +211,21 @@ def check_device(ort: ModuleType, device: Literal["cpu", "cuda"]) -> None:
             ort.preload_dlls()  # finds CUDA and cuDNN where pip put them
 
 
+def _feeds(inputs: Container[str], input_ids: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
+    """What a graph takes of a batch without padding."""
+    feeds = {"input_ids": input_ids}
+    if "attention_mask" in inputs:
+        feeds["attention_mask"] = np.ones_like(input_ids)
+    if "token_type_ids" in inputs:
+        feeds["token_type_ids"] = np.zeros_like(input_ids)
+    return feeds
+
+
 def _open(
     ort: ModuleType,
     model: bytes | str,
     device: Literal["cpu", "cuda"],
+    provider_options: Mapping[str, str],
     *,
     optimized: bool,
     weights: Mapping[str, bytes | NDArray[np.uint8]],
@@ -229,7 +248,9 @@ def _open(
     # With a table, if an empty one, onnxruntime looks for a graph's external data there and nowhere else.
     names, contents = zip(*(weights or {"": b""}).items(), strict=True)
     options.add_external_initializers_from_files_in_memory(names, contents, [len(content) for content in contents])
-    providers = list(dict.fromkeys((PROVIDERS[device], PROVIDERS["cpu"])))  # what CUDA lacks runs on the CPU
+    providers: list[Any] = list(dict.fromkeys((PROVIDERS[device], PROVIDERS["cpu"])))  # what CUDA lacks runs on the CPU
+    if provider_options:
+        providers[0] = (providers[0], provider_options)
     try:
         # enable_fallback: else a CUDA fault is printed, and the session goes on on the CPU.
         session = ort.InferenceSession(model, options, providers=providers, enable_fallback=0, **exactly)
@@ -267,6 +288,8 @@ def _fault(exc: Exception, what: str, device: str) -> ManylabelError:
     if isinstance(exc, MemoryError) or says_no_memory(str(exc)):
         more = more_memory() if device == "cpu" else "Free memory of the GPU (nvidia-smi shows who has it)."
         return OutOfMemory(f"{what}: {_first_line(exc)}. {more}")
+    if device == "cuda" and "graph capture" in str(exc):
+        return DeviceUnavailable(f"{what}: {_first_line(exc)}. Load the bundle with cuda_graphs=False.")
     if device == "cuda" and "CUDA" in str(exc):
         return DeviceUnavailable(f'{what}: {_first_line(exc)}. Check nvidia-smi, or choose device="cpu".')
     return BundleError(f"{what}: {_first_line(exc)}")

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from tests.runtime.cuda import Cuda, use
 
-from manylabel_bench.gpu import agreement, main, table
+from manylabel_bench.gpu import agreement, main, ours_of, table
 from toy import RECIPE, dataset, write_csv, write_encoder
 
 
@@ -25,6 +26,15 @@ def test_ours_is_held_against_the_fastest_pytorch() -> None:
         for name, speed in speeds.items()
     }
     assert [row[2] for row in table(ways)[1:]] == ["2.00x", "0.67x", "1.00x"]
+
+
+def test_on_cuda_ours_runs_with_cuda_graphs_and_without(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, Cuda())
+    ways = ours_of(bundle, 1, "cuda")
+    assert len(ways) == 4
+    assert "manylabel fp16, CUDA graphs" in ways
+    texts = ("late", "the parcel was late")
+    assert len({way(texts).tobytes() for way in ways.values()}) == 1
 
 
 def test_one_command_measures_everyone(tmp_path: Path) -> None:

@@ -3,21 +3,18 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from tests.runtime.conftest import Cli, Graph, Python
+from tests.runtime.cuda import CPU, CUDA, Cuda, onnxruntime, use
 
 from manylabel import BundleError, Classifier, DeviceUnavailable, InputError, MissingDependency
-from manylabel import session as session_module
 from manylabel.session import Session, check_device, load_onnxruntime, resolve_device
 from manylabel.variants import Precision
 
-onnxruntime = load_onnxruntime()  # without telemetry
 IDS = np.array([[1, 2, 3], [-4, 0, 1]], dtype=np.int64)
-CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 without_cuda = pytest.mark.skipif(
     CUDA in onnxruntime.get_available_providers(), reason="this onnxruntime is built for CUDA"
 )
@@ -111,55 +108,7 @@ def test_an_unknown_device_is_named() -> None:
         resolve_device("tpu")  # type: ignore[arg-type]
 
 
-# CUDA's logic without a GPU: onnxruntime itself on the CPU, except that it says what a build for CUDA says.
-# What a build for CUDA does without a GPU was seen with onnxruntime-gpu 1.31: get_providers() lacks CUDA, silently.
-
-
-class Cuda:
-    """Onnxruntime as a build for CUDA shows itself.
-
-    Attributes:
-        starts: Whether CUDA starts when a session is made; else the session is left with the CPU.
-        failure: What a session raises when it is made ("load") or run ("run").
-    """
-
-    def __init__(self, *, starts: bool = True, failure: tuple[str, str] | None = None) -> None:
-        self.starts, self.failure = starts, failure
-        self.preloaded = 0
-        self.asked: dict[str, Any] = {}
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(onnxruntime, name)
-
-    def get_available_providers(self) -> list[str]:
-        return ["TensorrtExecutionProvider", CUDA, CPU]
-
-    def preload_dlls(self) -> None:
-        print("Failed to load libcublas.so.13")  # as the real one does, on standard output
-        self.preloaded += 1
-
-    def InferenceSession(  # noqa: N802 - onnxruntime's name
-        self, model: bytes, options: Any, *, providers: Sequence[str], **more: Any
-    ) -> Any:
-        self.asked = {"providers": providers, **more}
-        if self.failure and self.failure[0] == "load":
-            raise RuntimeError(self.failure[1])
-        real = onnxruntime.InferenceSession(model, options, providers=[CPU])
-        return SimpleNamespace(
-            run=self._fail if self.failure else real.run,
-            get_inputs=real.get_inputs,
-            get_outputs=real.get_outputs,
-            get_providers=lambda: list(providers) if self.starts else [CPU],
-        )
-
-    def _fail(self, *arguments: Any) -> Any:
-        raise RuntimeError(self.failure and self.failure[1])
-
-
-def use(monkeypatch: pytest.MonkeyPatch, cuda: Cuda, *, gpu: bool = True) -> Cuda:
-    monkeypatch.setattr(session_module, "load_onnxruntime", lambda: cuda)
-    monkeypatch.setattr(session_module, "has_gpu", lambda: gpu)
-    return cuda
+# CUDA, without a GPU
 
 
 def test_cuda_runs_where_it_starts_and_takes_the_variant_made_for_it(

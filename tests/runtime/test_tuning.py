@@ -124,8 +124,13 @@ def tuned(own_bundle: Path, cli: Cli, tmp_path: Path) -> Path:
     texts.write_text("text,labels\n" + "the parcel was late,unheard of\n" * 5)
     done = cli("tune", own_bundle, "--data", texts, "--rounds", 3, "--singles", 2)
     assert done.exit_code == 0, done.output
-    change(own_bundle, setting={"precision": "fp32", "threads": 1, "batch_tokens": 64})
+    change(own_bundle, setting=setting("fp32", 1, 64))
     return own_bundle
+
+
+def setting(precision: str, threads: int, batch_tokens: int, *, cuda_graphs: bool = False) -> dict[str, Any]:
+    """As a plan has it, whether or not a tuning would give it."""
+    return {"precision": precision, "threads": threads, "batch_tokens": batch_tokens, "cuda_graphs": cuda_graphs}
 
 
 def change(folder: Path, **fields: Any) -> None:
@@ -158,10 +163,17 @@ def host(plan: Path, **fields: Any) -> dict[str, Any]:
         ({"host": {"cores": 4096}}, "measured on another machine: cores was 4096 and is "),
         ({"host": {"onnxruntime": "0.1"}}, "onnxruntime was 0.1 and is "),
         ({"device": "cuda"}, "it is for cuda, and this is cpu"),
-        ({"setting": {"precision": "fp16", "threads": 1, "batch_tokens": 64}}, "has no fp16 for cpu"),
-        ({"setting": {"precision": "int8", "threads": 10**6, "batch_tokens": 64}}, "no tuning gives int8, 1000000"),
-        ({"setting": {"precision": "int8", "threads": 1, "batch_tokens": 10**9}}, "no tuning gives"),
-        ({"setting": {}}, "it is no plan (it: setting: field batch_tokens, precision, threads is missing)"),
+        ({"setting": setting("fp16", 1, 64)}, "has no fp16 for cpu"),
+        ({"setting": setting("int8", 10**6, 64)}, "no tuning gives int8, 1000000"),
+        ({"setting": setting("int8", 1, 10**9)}, "no tuning gives"),
+        (
+            {"setting": setting("int8", 1, 64, cuda_graphs=True)},
+            "no tuning gives int8, 1 thread, batches of 64 tokens, ",
+        ),
+        (
+            {"setting": {}},
+            "it is no plan (it: setting: field batch_tokens, cuda_graphs, precision, threads is missing)",
+        ),
     ],
 )
 def test_a_plan_that_does_not_hold_is_not_used_and_that_is_said(

@@ -4,8 +4,8 @@ import json
 import random
 import re
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from manylabel.batching import USUAL_TOKENS
 from manylabel.cells import check_text, listed
 from manylabel.classifier import Classifier
 from manylabel.cores import available_cores
-from manylabel.errors import DataError
+from manylabel.errors import DataError, DeviceUnavailable
 from manylabel.labelled import USUAL
 from manylabel.plan import Host, Plan, Setting, plan_of
 from manylabel.rows import read_rows
@@ -84,11 +84,13 @@ def tune(
     texts = _texts(data, text_column, limit)
     usual = Setting(choose_variant(opened, on, "auto").precision, available_cores(), USUAL_TOKENS[on])
     refused = beyond_budget(opened)
-    settings = list(dict.fromkeys([usual, *candidates(opened, on, available_cores(), refused)]))
 
     def load(setting: Setting) -> Classifier:
         return Classifier.load(bundle, device=on, verify_key=verify_key, **vars(setting))
 
+    unrecorded = _why_unrecorded(load, usual) if on == "cuda" else None
+    tried = candidates(opened, on, available_cores(), refused, cuda_graphs=on == "cuda" and not unrecorded)
+    settings = list(dict.fromkeys([usual, *tried]))
     turns = rounds * (len(settings) + 1)
     with tqdm(total=turns, desc="measuring", unit=" turns", disable=not sys.stderr.isatty(), file=sys.stderr) as bar:
         measured = measure_all(settings, usual, texts, measuring(load), rounds=rounds, singles=singles, done=bar.update)
@@ -99,7 +101,7 @@ def tune(
         said = {"texts": len(texts), "rounds": rounds, "p99_limit_ms": _ms(p99), **_figures(choice)}
         Plan(opened.digest, on, Host.here(), choice.chosen, said).write(written)
     write_utf8()
-    report = _Report(choice, refused, written, _ms(p99), price_per_hour)
+    report = _Report(choice, refused, unrecorded, written, _ms(p99), price_per_hour)
     if as_json:
         whole = {"bundle": opened.digest, "device": on, "machine": asdict(Host.here()), **report.document()}
         click.echo(json.dumps(whole, ensure_ascii=False))
@@ -119,6 +121,15 @@ def _texts(data: Path, column: str, limit: int) -> list[str]:
     return random.Random(0).sample(texts, min(limit, len(texts)))  # noqa: S311  # a sample, not a secret
 
 
+def _why_unrecorded(load: Callable[[Setting], Classifier], usual: Setting) -> str | None:
+    """Why CUDA graphs are not to be measured; None where they can be recorded."""
+    try:
+        load(replace(usual, cuda_graphs=True))
+    except DeviceUnavailable as exc:
+        return str(exc)
+    return None
+
+
 def _ms(seconds: float | None) -> float | None:
     return None if seconds is None else 1e3 * seconds
 
@@ -135,6 +146,7 @@ class _Report:
 
     choice: Choice
     refused: Mapping[str, str]
+    unrecorded: str | None
     written: Path | None
     limit: float | None
     price: float | None
@@ -148,6 +160,7 @@ class _Report:
             "p99_limit_ms": self.limit,
             "noise": choice.noise,
             "refused": self.refused,
+            "cuda_graphs_refused": self.unrecorded,
             "settings": [
                 {**asdict(each), "cost_per_million": self.price and each.cost_per_million(self.price)}
                 for each in choice.figures
@@ -156,12 +169,14 @@ class _Report:
 
     def lines(self) -> Iterator[str]:
         cost = f"{'per million':>13}" if self.price else ""
-        yield f"  {'':<40}{'texts/s':>10}{'against usual':>15}{'p50 ms':>9}{'p99 ms':>9}{'at most':>9}{cost}"
+        yield f"  {'':<45}{'texts/s':>10}{'against usual':>15}{'p50 ms':>9}{'p99 ms':>9}{'at most':>9}{cost}"
         for each in self.choice.figures:
             yield self._line(each)
         yield ""
         for precision, said in self.refused.items():
             yield f"{precision} is not to be chosen, it is beyond the bundle's budget: {said}."
+        if self.unrecorded:
+            yield f"CUDA graphs are not measured: {self.unrecorded}"
         yield f"Noise: the usual setting differs from itself by up to {self.choice.noise:.1%}."
         yield from self._conclusion()
 
@@ -169,7 +184,7 @@ class _Report:
         mark = "✓" if each.setting == self.choice.chosen else "✗" if not each.keeps_limit else " "
         cost = f"{each.cost_per_million(self.price):>13.4f}" if self.price else ""
         return (
-            f"{mark} {each.setting!s:<40}{each.texts_per_second:>10,.0f}{each.against_usual:>14.2f}x{each.p50_ms:>9.2f}"
+            f"{mark} {each.setting!s:<45}{each.texts_per_second:>10,.0f}{each.against_usual:>14.2f}x{each.p50_ms:>9.2f}"
             f"{each.p99_ms:>9.2f}{each.p99_bound_ms:>9.2f}{cost}"
         )
 
