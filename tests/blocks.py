@@ -114,4 +114,5 @@ def _names(module: ast.Module | ast.With) -> Iterator[str]:
         elif isinstance(node, ast.With):
             yield from _names(node)
         elif isinstance(node, ast.Assign):
-            yield from (target.id for target in node.targets if isinstance(target, ast.Name))
+            names = [target.id for target in node.targets if isinstance(target, ast.Name)]
+            yield from ast.literal_eval(node.value) if names == ["__all__"] else names
