@@ -7,8 +7,9 @@ session may be granted meanwhile: all that such a session runs, it runs on one t
 Knows nothing of texts, and of onnxruntime what it is handed.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -46,18 +47,10 @@ class Recordings:
         session: Its session, made with `PROVIDER_OPTIONS`.
         feeds_of: From ids of shape `(batch, sequence)` to what each of the graph's inputs is fed; the ids as
             `input_ids`, and the others by the shape alone.
-        device: Where the values lie that a recording reads and writes.
     """
 
-    def __init__(
-        self,
-        ort: ModuleType,
-        session: Any,
-        feeds_of: Callable[[Ids], Mapping[str, Ids]],
-        *,
-        device: str = "cuda",
-    ) -> None:
-        self._ort, self._session, self._feeds_of, self._device = ort, session, feeds_of, device
+    def __init__(self, ort: ModuleType, session: Any, feeds_of: Callable[[Ids], Mapping[str, Ids]]) -> None:
+        self._ort, self._session, self._feeds_of = ort, session, feeds_of
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="manylabel-recorded")
         self._recordings: dict[int, _Recording] = {}
         self._unrecorded = _options(ort, NONE)
@@ -87,33 +80,27 @@ class Recordings:
         return np.asarray(probabilities)
 
     def _record(self, longest: int) -> None:
-        for length in range(1, longest + 1):
-            try:
-                self._recordings[length] = self._recording(length)
-            except Exception as exc:  # onnxruntime's exceptions share no base but Exception
-                said = str(exc).strip().split("\n")[0].rstrip(".")
-                raise DeviceUnavailable(
-                    f"a text of {length} tokens cannot be recorded as a CUDA graph: {said}. "
-                    "Load the bundle with cuda_graphs=False."
-                ) from exc
+        lengths = range(1, longest + 1)
+        with _told():
+            for length in lengths:
+                ids = _tried(length)[0]
+                self._recordings[length] = self._new(ids, self._run_unrecorded(ids))
+                self._recordings[length].play(ids)
+            for length in lengths:  # once all the others have been played: what they write, it must not read
+                self._try(length)
 
-    def _recording(self, length: int) -> "_Recording":
-        """One that has been found to give what the session gives without it."""
-        tried = [np.zeros((1, length), np.int64), np.ones((1, length), np.int64)]  # of every vocabulary
-        expected = [self._run_unrecorded(ids) for ids in tried]
-        recording = self._new(tried[0], expected[0])
-        for ids, due in zip((*tried, tried[0]), (*expected, expected[0]), strict=True):  # the first is recorded
-            off = float(np.abs(recording.play(ids) - due).max())
+    def _try(self, length: int) -> None:
+        for ids in _tried(length):
+            off = float(np.abs(self._recordings[length].play(ids) - self._run_unrecorded(ids)).max())
             if not off <= CLOSE:
-                raise ValueError(f"its probabilities are off by {off:.3g}")
-        return recording
+                raise ValueError(f"of a text of {length} tokens its probabilities are off by {off:.3g}")
 
     def _new(self, ids: Ids, probabilities: Probabilities) -> "_Recording":
-        """One that its first play makes, of the shapes of these."""
+        """One that is made as it is first played, of these shapes."""
         new = self._ort.OrtValue
         feeds = self._feeds_of(ids.copy())  # a value on the CPU is the array itself, and is written to
-        inputs = {name: new.ortvalue_from_numpy(fed, self._device, 0) for name, fed in feeds.items()}
-        output = new.ortvalue_from_shape_and_type(probabilities.shape, probabilities.dtype.type, self._device, 0)
+        inputs = {name: new.ortvalue_from_numpy(fed, "cuda", 0) for name, fed in feeds.items()}
+        output = new.ortvalue_from_shape_and_type(probabilities.shape, probabilities.dtype.type, "cuda", 0)
         binding = self._session.io_binding()
         for name, value in inputs.items():
             binding.bind_ortvalue_input(name, value)
@@ -135,6 +122,21 @@ class _Recording:
         self.input_ids.update_inplace(np.ascontiguousarray(ids))
         self.session.run_with_iobinding(self.binding, self.options)
         return np.array(self.output.numpy())
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Say that a recording is what failed."""
+    try:
+        yield
+    except Exception as exc:  # onnxruntime's exceptions share no base but Exception
+        said = str(exc).strip().split("\n")[0].rstrip(".")
+        raise DeviceUnavailable(f"a CUDA graph fails: {said}. Load the bundle with cuda_graphs=False.") from exc
+
+
+def _tried(length: int) -> tuple[Ids, Ids]:
+    """Ids that every vocabulary has: those that are recorded, and others."""
+    return np.zeros((1, length), np.int64), np.ones((1, length), np.int64)
 
 
 def _options(ort: ModuleType, number: str) -> Any:

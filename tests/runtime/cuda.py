@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any, Literal
 
+import numpy as np
 import pytest
 
 from manylabel import session as session_module
@@ -25,6 +26,7 @@ class Cuda:
         starts: Whether CUDA starts when a session is made; else the session is left with the CPU.
         failure: What a session raises when it is made ("load"), run ("run") or played ("play").
         stale: Whether a recording gives what it gave first, whatever its inputs hold.
+        shared: Whether a recording writes over the inputs of the one that is shorter by a token.
         asked: What the last session was made with.
         played: How often a recording was made or played, by its number.
         recorders: The threads that did so.
@@ -36,12 +38,14 @@ class Cuda:
         starts: bool = True,
         failure: tuple[Literal["load", "run", "play"], str] | None = None,
         stale: bool = False,
+        shared: bool = False,
     ) -> None:
-        self.starts, self.failure, self.stale = starts, failure, stale
+        self.starts, self.failure, self.stale, self.shared = starts, failure, stale, shared
         self.preloaded = 0
         self.asked: dict[str, Any] = {}
         self.played: dict[str, int] = {}
         self.recorders: set[int] = set()
+        self.inputs: dict[int, list[Any]] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(onnxruntime, name)
@@ -62,20 +66,23 @@ class Cuda:
 
     @property
     def OrtValue(self) -> Any:  # noqa: N802 - onnxruntime's name
-        real = onnxruntime.OrtValue
-
-        def on_cpu(make: Any) -> Any:
-            def made(*arguments: Any) -> Any:
-                *content, device, number = arguments
-                assert (device, number) == ("cuda", 0)
-                return make(*content, "cpu", 0)
-
-            return made
-
         return SimpleNamespace(
-            ortvalue_from_numpy=on_cpu(real.ortvalue_from_numpy),
-            ortvalue_from_shape_and_type=on_cpu(real.ortvalue_from_shape_and_type),
+            ortvalue_from_numpy=self._from_numpy, ortvalue_from_shape_and_type=self._from_shape_and_type
         )
+
+    def _from_numpy(self, content: Any, device: str, number: int) -> Any:
+        assert (device, number) == ("cuda", 0)
+        value = onnxruntime.OrtValue.ortvalue_from_numpy(content, "cpu", 0)
+        self.inputs.setdefault(content.shape[1], []).append(value)
+        return value
+
+    def _from_shape_and_type(self, shape: Any, dtype: Any, device: str, number: int) -> Any:
+        assert (device, number) == ("cuda", 0)
+        return onnxruntime.OrtValue.ortvalue_from_shape_and_type(shape, dtype, "cpu", 0)
+
+    def write_over(self, length: int) -> None:
+        for value in self.inputs.get(length, []):
+            value.update_inplace(np.ones((1, length), np.int64))
 
     def fail(self, when: str) -> None:
         if self.failure and self.failure[0] == when:
@@ -109,6 +116,8 @@ class _Session:
         self._cuda.played[number] = self._cuda.played.get(number, 0) + 1
         if first or not self._cuda.stale:
             self._real.run_with_iobinding(binding)
+        if self._cuda.shared:
+            self._cuda.write_over(int(number) - 1)
 
     @property
     def _records(self) -> bool:

@@ -85,10 +85,17 @@ def test_a_recording_that_does_not_heed_its_input_is_found(bundle: Path, monkeyp
     use(monkeypatch, Cuda(stale=True))
     with pytest.raises(
         DeviceUnavailable,
-        match=r"a text of 1 tokens cannot be recorded as a CUDA graph: its probabilities are off by [\d.e-]+\. Load "
-        r"the bundle with cuda_graphs=False\.$",
+        match=r"a CUDA graph fails: of a text of 1 tokens its probabilities are off by [\d.e-]+\. Load the bundle with "
+        r"cuda_graphs=False\.$",
     ):
         Classifier.load(bundle, device="cuda", cuda_graphs=True)
+
+
+def test_recordings_that_write_over_each_other_are_found(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Alone, each of them is right."""
+    use(monkeypatch, Cuda(shared=True))
+    with pytest.raises(DeviceUnavailable, match="of a text of 1 tokens its probabilities are off"):
+        Classifier.load(bundle, device="cuda", precision="fp32", cuda_graphs=True)
 
 
 def test_a_gpu_that_does_not_record_is_a_sentence(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,5 +163,5 @@ def test_tune_says_why_it_does_not_measure_them(
     asked = ("tune", own_bundle, "--data", texts, "--rounds", 3, "--singles", 2, "--device", "cuda", "--dry-run")
     found = json.loads(cli(*asked, "--json").stdout)
     assert {each["setting"]["cuda_graphs"] for each in found["settings"]} == {False}
-    assert "cannot be recorded" in found["cuda_graphs_refused"]
-    assert "CUDA graphs are not measured: a text of 1 tokens cannot be recorded" in cli(*asked).stdout
+    assert "a CUDA graph fails" in found["cuda_graphs_refused"]
+    assert "CUDA graphs are not measured: a CUDA graph fails: of a text of 1 tokens" in cli(*asked).stdout
