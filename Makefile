@@ -38,7 +38,7 @@ lint: .venv/ready
 	$(WORKBENCH) -m mypy
 
 # Tiny models gain nothing from threads, and on a busy machine two that wait for each other are far slower than one.
-test-workbench test-transformers5 test-runtime test-slow test-clients test-engines test-interop coverage mutation: export OMP_NUM_THREADS := 1
+test-workbench test-transformers5 test-runtime test-slow test-clients test-engines test-interop test-java coverage mutation: export OMP_NUM_THREADS := 1
 
 test-workbench: .venv/ready ## all tests, with PyTorch and Optimum; the report's in Chromium need chromium and chromedriver, or are skipped
 	$(WORKBENCH) -m pytest -m "not slow" --ignore=tests/clients --ignore=tests/engines --ignore=tests/site
@@ -86,6 +86,10 @@ docs: .venv/docs ## the documentation as a site, in build/site
 test-interop: .venv/interop build/interop/ready ## bundles in Optimum, OpenVINO and, with Node, transformers.js and ONNX Runtime; types by pyright
 	$(WORKBENCH) -m pytest tests/interop tests/typing
 
+# Not in CI: a jar of 170 MB for one file.
+test-java: .venv/interop build/interop/onnxruntime.jar ## the file that takes text, run from Java; needs Java 17
+	$(WORKBENCH) -m pytest tests/interop/test_java.py
+
 # The workbench, editable. Pinned, so that today's failure is today's change.
 .venv/ready: pyproject.toml constraints/optimum.txt
 	$(PYTHON) -m venv .venv
@@ -108,6 +112,14 @@ build/interop/ready: tests/interop/package.json
 	cp $< $(@D)
 	! command -v npm > /dev/null || npm install --prefix $(@D) --ignore-scripts --no-audit --no-fund --no-package-lock
 	touch $@
+
+# Of the packages that pip finds the one that has ONNX Runtime's classes and libraries for Java: 1.17, in Anserini's jar.
+build/interop/onnxruntime.jar:
+	rm -rf build/interop/java && mkdir -p build/interop/java
+	$(PYTHON) $(PIP) download --no-deps --dest build/interop/java pyserini==1.6.0
+	tar -xzf build/interop/java/pyserini-1.6.0.tar.gz -C build/interop/java --wildcards '*/anserini-1.7.1-fatjar.jar'
+	mv build/interop/java/pyserini-1.6.0/pyserini/resources/jars/anserini-1.7.1-fatjar.jar $@
+	rm -r build/interop/java
 
 .venv-transformers5/ready: pyproject.toml constraints/transformers5.txt
 	$(PYTHON) -m venv .venv-transformers5

@@ -38,10 +38,10 @@ OPSET = 21  # the first with a scale for every block in QuantizeLinear
 PICKERS = ("Slice", "Gather", "Squeeze", "Unsqueeze", "Reshape", "Identity")
 
 
-def raise_opset(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """The same graph in the opset that `quantise` needs; for a graph that is still of standard operators."""
+def raise_opset(proto: onnx.ModelProto, opset: int = OPSET) -> onnx.ModelProto:
+    """The same graph in an opset, usually what `quantise` needs; for a graph that is still of standard operators."""
     with lifted(proto) as tensors:
-        raised = version_converter.convert_version(proto, OPSET)
+        raised = version_converter.convert_version(proto, opset)
     put_back(raised, tensors)
     return raised
 

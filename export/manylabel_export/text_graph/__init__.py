@@ -21,7 +21,7 @@ from onnx import TensorProto, helper
 from manylabel.bundle import SpecialTokens
 from manylabel.tokenization import LongText
 from manylabel_export.graph.editor import Editor, clone
-from manylabel_export.graph.int8 import OPSET, raise_opset
+from manylabel_export.graph.int8 import raise_opset
 from manylabel_export.graph.maskless import drop_mask
 from manylabel_export.text_graph.labels import add_labels
 from manylabel_export.text_graph.pieces import add_tokenizer
@@ -31,6 +31,7 @@ from manylabel_export.text_graph.wordpiece import WordPiece
 __all__ = ["FILE", "WordPiece", "ids_graph", "text_graph"]
 
 FILE = "text_to_labels.onnx"
+OPSET = 20  # the first with StringConcat and RegexFullMatch: ONNX Runtime 1.17; int8 takes one more, and 1.18
 TEXT = "text"
 IDS = "ids"
 
@@ -40,7 +41,7 @@ def ids_graph(tokenizer: WordPiece) -> onnx.ModelProto:
     graph = helper.make_graph(
         [], "tokenizer", [_text()], [helper.make_tensor_value_info(IDS, TensorProto.INT64, [None])]
     )
-    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)
     editor = Editor(proto)
     editor.add("Identity", [add_tokenizer(editor, TEXT, tokenizer)], IDS)
     return editor.finish()
@@ -71,7 +72,7 @@ def text_graph(
         A graph with the input `text`, string `(1,)`, and the outputs `labels`, string `(k,)`, those that apply in
         column order, and `probabilities`, float32 `(1, n_labels)`. Its metadata has labels and thresholds as JSON.
     """
-    whole = clone(proto) if _opset(proto) >= OPSET else raise_opset(proto)
+    whole = clone(proto) if _opset(proto) >= OPSET else raise_opset(proto, OPSET)
     masked = any(value.name == "attention_mask" for value in whole.graph.input)
     editor = Editor(drop_mask(whole) if masked else whole)
     del editor.graph.input[:]
