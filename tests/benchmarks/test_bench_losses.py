@@ -8,7 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 import toy
-from manylabel_bench.losses import CEILING, SETTINGS, cut, main, one_label_each, rows
+from manylabel_bench.losses import CEILING, COMPARISON, SETTINGS, main, one_label_each
+from manylabel_bench.seeds import cut
 from manylabel_export.training.losses import LOSSES
 
 
@@ -41,9 +42,9 @@ def test_means_and_spreads_over_seeds() -> None:
         figures = dict.fromkeys(("macro_f1", "micro_f1", "macro_average_precision"), value)
         return {"loss": "focal", "seed": seed, "tuned": figures, "at_half": figures}
 
-    (row,) = rows([run(1, 0.5), run(2, 0.7)], ["bce", "focal"])
+    (row,) = COMPARISON.rows([run(1, 0.5), run(2, 0.7)], ["bce", "focal"])
     assert row == ["focal", *["0.6000 ± 0.1414"] * 5, "1, 2"]
-    (row,) = rows([run(1, 0.5)], ["focal"])
+    (row,) = COMPARISON.rows([run(1, 0.5)], ["focal"])
     assert row[1] == "0.5000"
 
 
@@ -63,5 +64,5 @@ def test_what_was_measured_is_not_measured_again(tmp_path: Path) -> None:
     assert text.startswith("# Toy\n")
     assert "| role |" in text
     assert f"--epochs 1 --seed 1 --loss '{CEILING}' --loss role`" in text
-    assert "Not measured yet: assume-negative, smoothed-negative, weak-negative, expected-positives." in text
+    assert "Not measured yet: assume-negative; smoothed-negative; weak-negative; expected-positives." in text
     assert "Fewer than 3 seeds" in text

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 import toy
-from manylabel_bench.recipes import SETTINGS, main, rows
+from manylabel_bench.recipes import COMPARISON, SETTINGS, main
 from manylabel_export.training import Recipe
 
 
@@ -24,7 +24,7 @@ def test_means_and_spreads_over_seeds() -> None:
         at = {"tuned": figures, "at_half": figures}
         return {"way": "b", "seed": seed, "validation": at, "test": at}
 
-    (row,) = rows([run(1, 0.5), run(2, 0.7)], ["a", "b"])
+    (row,) = COMPARISON.rows([run(1, 0.5), run(2, 0.7)], ["a", "b"])
     assert row == ["b", *["0.6000 ± 0.1414"] * 5, "1, 2"]
 
 
@@ -37,7 +37,7 @@ def test_what_was_measured_is_not_measured_again(tmp_path: Path, monkeypatch: py
     for way, done in (("16 tokens", 1), ("24 tokens", 1), ("16 tokens", 0)):
         result = CliRunner().invoke(main, [str(each) for each in ("long-texts", *options, "--seed", 1, "--way", way)])
         assert result.exit_code == 0, result.output
-        assert result.stdout.count("validation macro-F1") == done
+        assert result.stdout.count("validation macro_f1") == done
     measured = json.loads((tmp_path / "results" / "result.json").read_text())["runs"]
     assert [(run["way"], run["recipe"]["max_length"]) for run in measured] == [("16 tokens", 16), ("24 tokens", 24)]
     text = (tmp_path / "results" / "README.md").read_text()
