@@ -14,7 +14,7 @@ import click
 
 from manylabel_bench import result, tables
 
-PAGE, NOTES = "reach.md", "reach.toml"
+PAGE, NOTES, GPU = "reach.md", "reach.toml", "gpu"
 OURS, EXACT = "manylabel int8", "pytorch"
 EQUAL = 0.005
 """Macro-F1 that a rival may lose and still decides equally."""
@@ -223,9 +223,28 @@ def _lines(folder: Path, said: Mapping[str, Mapping[str, str]]) -> Iterator[str]
     for model in MODELS:
         if results := model.results(folder):
             yield from ("", f"## {model.name}", "")
-            yield f"[Short texts]({model.short}/README.md) and [mix]({model.mix}/README.md): {model.texts}."
+            places = f"[Short texts]({model.short}/README.md) and [mix]({model.mix}/README.md)"
+            yield f"{places}: {model.texts}. On {_processors(results)}."
             yield from ("", *tables.markdown([head, *(aim.row(results) for aim in AIMS)]))
             yield from _notes(results, said.get(model.name, {}))
+    yield from ("", "## On a GPU", "", *tables.markdown([head, _gpu(folder / GPU)]))
+
+
+def _processors(results: Results) -> str:
+    """What both were measured on: where matrix units make products cheap, all else weighs more."""
+    machines = [each["machine"] for each in (results.short, results.mix)]
+    return " and ".join(dict.fromkeys(f"{each['cpu']} ({', '.join(each['flags'])})" for each in machines))
+
+
+def _gpu(folder: Path) -> list[str]:
+    """The row of what `make results-gpu` measures, once it has run."""
+    row = ["bulk, against PyTorch in fp16 with SDPA, sorted", "1.50x", "3.00x"]
+    if not (folder / result.RESULT).exists():
+        return [*row, tables.ABSENT, "`make results-gpu` has not run on one yet"]
+    document = result.read(folder)
+    rates = {name: each["texts_per_second"]["median"] for name, each in document["ways"].items()}
+    ours, rivals = ([rate for name, rate in rates.items() if name.startswith("manylabel") == mine] for mine in (1, 0))
+    return [*row, f"{max(ours) / max(rivals):.2f}x", f"on {document['device']}"]
 
 
 def _notes(results: Results, said: Mapping[str, str]) -> Iterator[str]:
