@@ -31,12 +31,7 @@ def _command() -> None:
             raise
         print(f"OutOfMemory: {out_of_memory(exc)}", file=sys.stderr)
         sys.exit(OutOfMemory.exit_code)
-    try:
-        command(prog_name="manylabel")
-    except SystemExit as exc:
-        if is_lack_of_memory(exc):
-            sys.unraisablehook = lambda _: None  # torch's dynamo wants some at the end, and shows that there is none
-        raise
+    command(prog_name="manylabel")
 
 
 if __name__ == "__main__":

@@ -8,10 +8,12 @@ import ctypes
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
+from typing import Any
 
 from manylabel.errors import OutOfMemory
-from manylabel.shortage import more_memory
+from manylabel.shortage import is_lack_of_memory, more_memory
 
 PASSED_ON = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2}
 BY_LIBRARIES = {-number: number.name for number in (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL)} | {
@@ -30,6 +32,8 @@ def watched(command: Callable[[], object]) -> None:
     if not child:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # it does not outlive who is told to stop
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        sys.unraisablehook = _unless_memory(sys.unraisablehook)
+        threading.excepthook = _unless_memory(threading.excepthook)
         command()
         return
     code = _end_of(child)
@@ -38,6 +42,11 @@ def watched(command: Callable[[], object]) -> None:
         print(f"OutOfMemory: {said} {more_memory()} Then give the command again.", file=sys.stderr)
         code = OutOfMemory.exit_code
     sys.exit(code if code >= 0 else 128 - code)  # as shells have it
+
+
+def _unless_memory(hook: Callable[[Any], object]) -> Callable[[Any], object]:
+    """Keep from showing that memory ran out in a library's thread, or in its last acts: the command itself says so."""
+    return lambda shown: None if shown.exc_value and is_lack_of_memory(shown.exc_value) else hook(shown)
 
 
 def _end_of(child: int) -> int:

@@ -39,6 +39,29 @@ def test_it_ends_as_it_would_alone(python: Python, command: str, code: int, show
     assert (done.returncode, done.stdout, done.stderr) == (code, shown, "")
 
 
+AT_THE_END = """
+import atexit, threading
+from manylabel.watched import watched
+
+def fail():
+    raise {error}
+
+def command():
+    atexit.register(fail)
+    thread = threading.Thread(target=fail)
+    thread.start()
+    thread.join()
+
+watched(command)
+"""
+
+
+def test_memory_that_a_library_lacks_at_its_end_or_in_a_thread_is_not_shown(python: Python) -> None:
+    """The command's own sentence is."""
+    assert python(AT_THE_END.format(error="MemoryError")).stderr == ""
+    assert python(AT_THE_END.format(error="ValueError")).stderr.count("ValueError") == 2
+
+
 def started(preparation: str = "None") -> tuple[subprocess.Popen[str], int]:
     """A watched process that sleeps, and the number of the one that does."""
     script = WATCHED.format(f"({preparation}, print(os.getpid(), flush=True), time.sleep(60))")
