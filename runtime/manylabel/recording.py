@@ -7,9 +7,8 @@ session may be granted meanwhile: all that such a session runs, it runs on one t
 Knows nothing of texts, and of onnxruntime what it is handed.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -18,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manylabel.batching import Ids
-from manylabel.errors import DeviceUnavailable
 
 LONGEST = 64
 """Tokens of a text that is recorded at most. A recording a length is made when a bundle is loaded; a longer text
@@ -62,7 +60,7 @@ class Recordings:
             longest: In tokens.
 
         Raises:
-            DeviceUnavailable: A recording cannot be made, or gives something else.
+            ValueError: One gives something else. What onnxruntime raises, where one cannot be made.
         """
         self._thread.submit(self._record, longest).result()
 
@@ -81,13 +79,12 @@ class Recordings:
 
     def _record(self, longest: int) -> None:
         lengths = range(1, longest + 1)
-        with _told():
-            for length in lengths:
-                ids = _tried(length)[0]
-                self._recordings[length] = self._new(ids, self._run_unrecorded(ids))
-                self._recordings[length].play(ids)
-            for length in lengths:  # once all the others have been played: what they write, it must not read
-                self._try(length)
+        for length in lengths:
+            ids = _tried(length)[0]
+            self._recordings[length] = self._new(ids, self._run_unrecorded(ids))
+            self._recordings[length].play(ids)
+        for length in lengths:  # once all the others have been played: what they write, it must not read
+            self._try(length)
 
     def _try(self, length: int) -> None:
         for ids in _tried(length):
@@ -122,16 +119,6 @@ class _Recording:
         self.input_ids.update_inplace(np.ascontiguousarray(ids))
         self.session.run_with_iobinding(self.binding, self.options)
         return np.array(self.output.numpy())
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    """Say that a recording is what failed."""
-    try:
-        yield
-    except Exception as exc:  # onnxruntime's exceptions share no base but Exception
-        said = str(exc).strip().split("\n")[0].rstrip(".")
-        raise DeviceUnavailable(f"a CUDA graph fails: {said}. Load the bundle with cuda_graphs=False.") from exc
 
 
 def _tried(length: int) -> tuple[Ids, Ids]:

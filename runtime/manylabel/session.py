@@ -38,6 +38,7 @@ PROVIDERS: dict[str, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecuti
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 ROOM = 64
 """MB that onnxruntime takes when it is loaded: 43 with 1.32, beside numpy and tokenizers; with less it crashes."""
+UNRECORDED = "Load the bundle with cuda_graphs=False."
 INSTALL_GPU = 'pip uninstall onnxruntime && pip install "manylabel[gpu]"'
 
 
@@ -85,7 +86,10 @@ class Session:
         self._recordings: Recordings | None = None
         if recorded:
             self._recordings = Recordings(ort, self._session, partial(_feeds, self.inputs))
-            self._recordings.record(recorded)
+            try:
+                self._recordings.record(recorded)
+            except Exception as exc:  # as in _run
+                raise DeviceUnavailable(f"a CUDA graph fails: {_first_line(exc).rstrip('.')}. {UNRECORDED}") from exc
 
     def run(self, input_ids: NDArray[np.int64]) -> NDArray[np.float32]:
         """Probabilities of a batch without padding.
@@ -289,7 +293,7 @@ def _fault(exc: Exception, what: str, device: str) -> ManylabelError:
         more = more_memory() if device == "cpu" else "Free memory of the GPU (nvidia-smi shows who has it)."
         return OutOfMemory(f"{what}: {_first_line(exc)}. {more}")
     if device == "cuda" and "graph capture" in str(exc):
-        return DeviceUnavailable(f"{what}: {_first_line(exc)}. Load the bundle with cuda_graphs=False.")
+        return DeviceUnavailable(f"{what}: {_first_line(exc)}. {UNRECORDED}")
     if device == "cuda" and "CUDA" in str(exc):
         return DeviceUnavailable(f'{what}: {_first_line(exc)}. Check nvidia-smi, or choose device="cpu".')
     return BundleError(f"{what}: {_first_line(exc)}")

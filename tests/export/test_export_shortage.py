@@ -53,7 +53,7 @@ def test_any_limit_on_memory_is_a_sentence_and_leaves_nothing(command: list[obje
             shutil.rmtree(tmp_path / "bundle")
             continue
         assert done.returncode == 2, done.stderr
-        assert "Traceback" not in done.stderr or megabytes > 600  # a library that finds just too little may show that
+        assert "Traceback" not in done.stderr
         last = done.stderr.splitlines()[-1]
         assert last.startswith("OutOfMemory: ")
         assert f"ulimit -v, now {megabytes:,} MB" in last

@@ -28,12 +28,15 @@ def texts() -> list[str]:
 @pytest.fixture(scope="session")
 def portable(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny model in fp32 and as one file, with thresholds of its own; not to be changed."""
-    folder = tmp_path_factory.mktemp("portable")
+    return make_portable(tmp_path_factory.mktemp("portable"), ["fp32", "int8"])
+
+
+def make_portable(folder: Path, precisions: Sequence[str]) -> Path:
+    """A bundle of the tiny model in a folder, with a file that takes text."""
     targets = np.random.default_rng(0).integers(0, 2, (len(tiny.TEXTS), len(tiny.LABELS)))
     validation = Dataset.from_matrix(tiny.TEXTS, targets, tiny.LABELS)
     checkpoint = tiny.write_checkpoint(folder / "checkpoint")
-    output = folder / "bundle"
-    return export(checkpoint, output, validation=validation, precisions=["fp32", "int8"], single_file=True).path
+    return export(checkpoint, folder / "bundle", validation=validation, precisions=precisions, single_file=True).path
 
 
 @pytest.fixture(scope="session")

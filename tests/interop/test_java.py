@@ -5,13 +5,11 @@ import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
 import pytest
+from tests.interop.conftest import make_portable
 
 import tiny
 from manylabel import Classifier
-from manylabel_export.dataset import Dataset
-from manylabel_export.exporting import export
 from manylabel_export.text_graph import FILE
 
 HERE = Path(__file__).parent
@@ -22,11 +20,7 @@ Java = Callable[[Path, Sequence[str]], "subprocess.CompletedProcess[str]"]
 @pytest.fixture(scope="module")
 def fp32(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle of the tiny model with a file that takes text in fp32: int8's operators came with 1.18."""
-    folder = tmp_path_factory.mktemp("java")
-    targets = np.random.default_rng(0).integers(0, 2, (len(tiny.TEXTS), len(tiny.LABELS)))
-    validation = Dataset.from_matrix(tiny.TEXTS, targets, tiny.LABELS)
-    checkpoint = tiny.write_checkpoint(folder / "checkpoint")
-    return export(checkpoint, folder / "bundle", validation=validation, precisions=["fp32"], single_file=True).path
+    return make_portable(tmp_path_factory.mktemp("java"), ["fp32"])
 
 
 @pytest.fixture(scope="module")
