@@ -207,7 +207,7 @@ def test_what_a_gpu_gives_is_shown_once_it_was_measured(tmp_path: Path) -> None:
     ways = {name: {"texts_per_second": {"median": rate}} for name, rate in rates.items()}
     (tmp_path / reach.GPU).mkdir()
     (tmp_path / reach.GPU / "result.json").write_text(json.dumps({"ways": ways, "device": "a GPU"}))
-    assert "| 1.50x | 3.00x | 2.00x | on a GPU |" in reach.page(tmp_path)
+    assert "| 1.50x | 3.00x | 2.00x | reached; on a GPU |" in reach.page(tmp_path)
 
 
 def test_verdicts_on_aims() -> None:
