@@ -5,15 +5,13 @@ writes `result.json` and `README.md` anew after every run: what was interrupted 
 """
 
 from collections.abc import Mapping
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
 from manylabel_bench.seeds import SPREAD, Comparison
 from manylabel_export.dataset import Dataset
-from manylabel_export.training import Recipe, train
+from manylabel_export.training import Recipe
 from manylabel_export.training.losses import KNOWN_ONLY, LOSSES
 
 CEILING = "bce, all labels known"
@@ -36,15 +34,17 @@ def one_label_each(data: Dataset, seed: int) -> Dataset:
     return Dataset(data.texts, targets, data.labels, data.split)
 
 
-def run_once(data: Dataset, loss: str, seed: int, options: Mapping[str, Any]) -> dict[str, Any]:
-    """One training run: its figures on the test split, at 0.5 and with tuned thresholds."""
-    complete = loss == CEILING
-    given = one_label_each(data, seed) if options["setting"] == SINGLE_POSITIVE and not complete else data
-    recipe = Recipe(loss="bce" if complete else loss, seed=seed, epochs=options["epochs"])  # type: ignore[arg-type]  # a loss
-    with TemporaryDirectory() as scratch:
-        run = train(given, Path(scratch) / "run", model=options["model"], recipe=recipe)
-    figures = run.metrics["test"]
-    return {"tuned": figures["tuned"], "at_half": figures["at_half"], "recipe": run.details["recipe"]}
+def given(data: Dataset, loss: str, seed: int, options: Mapping[str, Any]) -> tuple[Dataset, Recipe]:
+    """What a loss is trained on: all labels for the ceiling; for the others one of a text's, where that is the setting."""
+    if loss == CEILING:
+        return data, Recipe(loss="bce", seed=seed, epochs=options["epochs"])
+    recipe = Recipe(loss=loss, seed=seed, epochs=options["epochs"])  # type: ignore[arg-type]  # SETTINGS has losses alone
+    return one_label_each(data, seed) if options["setting"] == SINGLE_POSITIVE else data, recipe
+
+
+def figures(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the test split, at 0.5 and with tuned thresholds."""
+    return {at: metrics["test"][at] for at in ("tuned", "at_half")}
 
 
 COMPARISON = Comparison(
@@ -52,7 +52,8 @@ COMPARISON = Comparison(
     way="loss",
     ways="losses",
     settings=SETTINGS,
-    run=run_once,
+    given=given,
+    figures=figures,
     columns={
         **{name: ("tuned", name) for name in ("macro_f1", "micro_f1", "macro_average_precision")},
         **{f"{name} at 0.5": ("at_half", name) for name in ("macro_f1", "micro_f1")},

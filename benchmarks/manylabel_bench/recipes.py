@@ -7,13 +7,11 @@ figures of the validation split, by which one chooses, beside those of the test 
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from manylabel_bench.seeds import SPREAD, Comparison
 from manylabel_export.dataset import Dataset
-from manylabel_export.training import Recipe, train
+from manylabel_export.training import Recipe
 
 SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     "long-texts": {
@@ -25,13 +23,14 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
 }
 
 
-def run_once(data: Dataset, way: str, seed: int, options: Mapping[str, Any]) -> dict[str, Any]:
-    """One training run: its figures on the validation and the test split, and its recipe as it was completed."""
-    recipe = replace(Recipe(seed=seed, epochs=options["epochs"]), **SETTINGS[options["setting"]][way])
-    with TemporaryDirectory() as scratch:
-        run = train(data, Path(scratch) / "run", model=options["model"], recipe=recipe)
-    figures = {split: {at: run.metrics[split][at] for at in ("tuned", "at_half")} for split in ("validation", "test")}
-    return figures | {"recipe": run.details["recipe"]}
+def given(data: Dataset, way: str, seed: int, options: Mapping[str, Any]) -> tuple[Dataset, Recipe]:
+    """All data, and a way's recipe."""
+    return data, replace(Recipe(seed=seed, epochs=options["epochs"]), **SETTINGS[options["setting"]][way])
+
+
+def figures(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the validation split, by which one chooses, and of the test split."""
+    return {split: {at: metrics[split][at] for at in ("tuned", "at_half")} for split in ("validation", "test")}
 
 
 COMPARISON = Comparison(
@@ -39,7 +38,8 @@ COMPARISON = Comparison(
     way="way",
     ways="ways",
     settings=SETTINGS,
-    run=run_once,
+    given=given,
+    figures=figures,
     columns={
         "validation macro_f1": ("validation", "tuned", "macro_f1"),
         "test macro_f1": ("test", "tuned", "macro_f1"),

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
@@ -12,6 +13,7 @@ from manylabel_bench import ledger, tables
 from manylabel_export.checkpoint import DEFAULT_MODEL
 from manylabel_export.dataset import Dataset
 from manylabel_export.reading import read
+from manylabel_export.training import Recipe, train
 
 WANTED = 3
 """Seeds; of fewer it is said that they are few."""
@@ -32,7 +34,8 @@ class Comparison:
         way: What a way of training is called, in an option and in a run.
         ways: The same of several, in the result.
         settings: By name of a setting, its ways.
-        run: From data, a way, a seed and the command's options to the run's figures.
+        given: From data, a way, a seed and the command's options to what is trained on, and how.
+        figures: From a trained run's metrics to those that are kept.
         columns: By heading, where the figure is in a run.
         note: From the numbers of texts by split to what the figures are, `SPREAD` in it.
     """
@@ -41,7 +44,8 @@ class Comparison:
     way: str
     ways: str
     settings: Mapping[str, Sequence[str] | Mapping[str, Any]]
-    run: Callable[[Dataset, str, int, Mapping[str, Any]], Result]
+    given: Callable[[Dataset, str, int, Mapping[str, Any]], tuple[Dataset, Recipe]]
+    figures: Callable[[Mapping[str, Any]], Result]
     columns: Mapping[str, Sequence[str]]
     note: Callable[[Mapping[str, int]], str]
 
@@ -74,8 +78,11 @@ class Comparison:
             for way in options["ways"] or ways:
                 if (way, seed) in {(run[self.way], run["seed"]) for run in result["runs"]}:
                     continue
-                run = {self.way: way, "seed": seed, **self.run(data, way, seed, options)}
-                result["runs"].append(run)
+                given, recipe = self.given(data, way, seed, options)
+                with TemporaryDirectory() as scratch:
+                    trained = train(given, Path(scratch) / "run", model=options["model"], recipe=recipe)
+                run = {self.way: way, "seed": seed, **self.figures(trained.metrics)}
+                result["runs"].append(run | {"recipe": trained.details["recipe"]})
                 ledger.write(result, options["output"], self.page(result))
                 heading, place = next(iter(self.columns.items()))
                 click.echo(f"{way}, seed {seed}: {heading} {_at(run, place):.4f}")
