@@ -35,7 +35,7 @@ def one_label_each(data: Dataset, seed: int) -> Dataset:
 
 
 def given(data: Dataset, loss: str, seed: int, options: Mapping[str, Any]) -> tuple[Dataset, Recipe]:
-    """What a loss is trained on: all labels for the ceiling; for the others one of a text's, where that is the setting."""
+    """What a loss is trained on: all labels for the ceiling, else one of a text's where that is the setting."""
     if loss == CEILING:
         return data, Recipe(loss="bce", seed=seed, epochs=options["epochs"])
     recipe = Recipe(loss=loss, seed=seed, epochs=options["epochs"])  # type: ignore[arg-type]  # SETTINGS has losses alone
