@@ -139,6 +139,8 @@ def test_the_file_answers_as_the_bundle(elsewhere: Path, tmp_path: Path, precisi
     assert "`text_to_labels.onnx` is the" in (bundle.path / "README.md").read_text(encoding="utf-8")
     said = bundle.manifest.source["single_file"]
     assert said == {"file": FILE, "precision": precision, "texts_tokenised": 60, "texts_answered": 60}
+    opsets = {entry.domain: entry.version for entry in onnx.load(bundle.path / FILE).opset_import}
+    assert opsets[""] == {"fp32": 20, "int8": 21}[precision]  # ONNX Runtime 1.17 and 1.18: docs/exporting.md
     bundle.verify()
 
 
