@@ -41,13 +41,13 @@ lint: .venv/ready
 test-workbench test-transformers5 test-runtime test-slow test-clients test-engines test-interop test-java coverage mutation: export OMP_NUM_THREADS := 1
 
 test-workbench: .venv/ready ## all tests, with PyTorch and Optimum; the report's in Chromium need chromium and chromedriver, or are skipped
-	$(WORKBENCH) -m pytest -m "not slow" --ignore=tests/clients --ignore=tests/engines --ignore=tests/site
+	$(WORKBENCH) -m pytest -m "not slow" --ignore=tests/clients --ignore=tests/engines --ignore=tests/docs/site
 
 test-slow: .venv/ready ## the long proofs, such as a hundred kills of a run over files
-	$(WORKBENCH) -m pytest -m slow --ignore=tests/clients --ignore=tests/engines --ignore=tests/site
+	$(WORKBENCH) -m pytest -m slow --ignore=tests/clients --ignore=tests/engines --ignore=tests/docs/site
 
 test-transformers5: .venv-transformers5/ready ## training and export with transformers 5, without Optimum
-	$(TRANSFORMERS5) -m pytest -m "not slow" tests/export
+	$(TRANSFORMERS5) -m pytest -m "not slow" tests/train tests/export
 
 test-runtime: .venv-runtime/tested build/tiny-bundle ## the runtime's tests on the built wheel, in an environment without PyTorch
 	$(BARE) -m pytest -m "not slow" -p no:cacheprovider tests/runtime
@@ -59,7 +59,7 @@ test-clients: .venv-clients/ready build/tiny-bundle ## the server with others' c
 FUZZ_SECONDS ?= 60
 fuzz: .venv/ready build/tiny-bundle ## search for bytes that a reader fails on: manifest, texts, requests, CSV, JSON lines
 	for target in manifest texts requests csv jsonl; do \
-	    $(WORKBENCH) tests/fuzz/run.py $$target --seconds $(FUZZ_SECONDS); done
+	    $(WORKBENCH) tests/fault_injection/fuzz/run.py $$target --seconds $(FUZZ_SECONDS); done
 
 coverage: .venv-proof/ready build/tiny-bundle ## which lines and branches of the runtime its tests reach; fails below 95 %
 	rm -rf build/coverage && mkdir -p build/coverage
@@ -67,11 +67,11 @@ coverage: .venv-proof/ready build/tiny-bundle ## which lines and branches of the
 	$(PROOF) -m coverage combine --quiet
 	$(PROOF) -m coverage report
 	$(PROOF) -m coverage json --quiet -o build/coverage/measured.json
-	$(PROOF) -m manylabel_bench.reliability.coverage build/coverage/measured.json --output benchmarks/results/reliability
+	$(PROOF) -m tests.fault_injection.coverage_table build/coverage/measured.json --output tests/fault_injection/results
 
 # Needs no quiet machine: it counts. Some hours; MUTATION names a target, such as batching.
 mutation: .venv-proof/ready build/tiny-bundle ## change the code a place at a time and count what the tests notice
-	$(PROOF) -m manylabel_bench.reliability.mutation $(MUTATION) --output benchmarks/results/reliability
+	$(PROOF) -m tests.fault_injection.mutation $(MUTATION) --output tests/fault_injection/results
 
 test-engines: .venv-engines/ready build/tiny-bundle ## Ray, Spark, Triton's files, pandas, polars, DuckDB: real ones, about 3 minutes; needs Java
 	@java -version 2> /dev/null || { echo "Spark needs Java 17 or newer: apt-get install openjdk-17-jre-headless" >&2; exit 2; }
@@ -81,7 +81,7 @@ test-engines: .venv-engines/ready build/tiny-bundle ## Ray, Spark, Triton's file
 docs: .venv/docs ## the documentation as a site, in build/site
 	rm -rf build/site build/site-doctrees
 	$(WORKBENCH) -m sphinx --quiet --fail-on-warning --keep-going --nitpicky --conf-dir docs --doctree-dir build/site-doctrees . build/site
-	$(WORKBENCH) -m pytest tests/site
+	$(WORKBENCH) -m pytest tests/docs/site
 
 test-interop: .venv/interop build/interop/ready ## bundles in Optimum, OpenVINO and, with Node, transformers.js and ONNX Runtime; types by pyright
 	$(WORKBENCH) -m pytest tests/interop tests/typing
@@ -234,9 +234,9 @@ release: .venv-release/ready build/tiny-bundle ## wheel and sdist in dist/: the 
 	    build/alone/bin/python $(call locked,tests) && \
 	    OMP_NUM_THREADS=1 build/alone/bin/python -m pytest -m "not slow" -p no:cacheprovider tests/runtime || exit 1; done; done
 
-build/tiny-bundle: .venv/ready tests/tiny.py $(filter runtime/% export/%,$(SOURCES))
+build/tiny-bundle: .venv/ready tests/helpers/tiny.py $(filter runtime/% export/%,$(SOURCES))
 	rm -rf $@ && mkdir -p $(@D)
-	$(WORKBENCH) tests/tiny.py $@
+	$(WORKBENCH) tests/helpers/tiny.py $@
 
 # The committed results under benchmarks/results. DATA has a folder a set; E5 is the German and English encoder. Nothing else
 # may run meanwhile. MobASA is published by micro-F1, and by it
@@ -261,7 +261,7 @@ MOST := manylabel_fp32 manylabel_int8 pipeline $(TUNED) optimum_int8 onnxruntime
 EVERYONE := $(MOST) optimum_fp32 openvino_fp32 cross-encoder
 FEW := manylabel_int8 pipeline pytorch optimum_int8 onnxruntime openvino_int8
 
-# How far a model reaches, see benchmarks/results/reach.md. What is measured on short texts, by the options for bundle,
+# How far a model reaches, see benchmarks/experiments/targets/README.md. What is measured on short texts, by the options for bundle,
 # texts and result, by who takes part, and by whom scaling is measured of; and what is measured on a mix. A line takes two to
 # seven minutes on two cores, and more lines with --add make a result better.
 define measure_short
@@ -312,75 +312,75 @@ build/%-beginnings/bundle.json: build/%/bundle.json
 
 # Its answers mean nothing, so that no budget holds int8 to them, and few texts are enough to fit it to.
 build/bert-base/bundle.json: build/goemotions/bundle.json
-	$(WORKBENCH) -m manylabel_bench.untrained build/goemotions-run --output build/bert-base-run --force
+	$(WORKBENCH) -m experiments.int8_bakeoff.random_bert build/goemotions-run --output build/bert-base-run --force
 	(head -n 1 $(DATA)/goemotions/data.csv; grep -m 400 ',dev,' $(DATA)/goemotions/data.csv) > build/bert-base.csv
 	$(MANYLABEL) export build/bert-base-run --output build/bert-base --validation build/bert-base.csv \
 	    --precision fp32 --precision int8 --max-flips 1 --max-f1-drop 1 --long-text truncate --force
 
 results-engine: .venv/ready build/goemotions/bundle.json ## what else the engine could do: batches, threads within a call, arenas
-	$(WORKBENCH) -m manylabel_bench.trials build/goemotions --data $(DATA)/goemotions/data.csv \
-	    --unlabelled $(DATA)/steam_review_aspect/data.csv --output benchmarks/results/engine
+	$(WORKBENCH) -m experiments.ort_settings.run build/goemotions --data $(DATA)/goemotions/data.csv \
+	    --unlabelled $(DATA)/steam_review_aspect/data.csv --output benchmarks/experiments/ort_settings
 
 readme: .venv/ready ## draw the README's tables, and how far we reach, from the committed results
-	$(WORKBENCH) -m manylabel_bench.readme README.md
-	$(WORKBENCH) -m manylabel_bench.reach benchmarks/results
+	$(WORKBENCH) -m manylabel_bench.results.readme README.md
+	$(WORKBENCH) -m experiments.targets.run benchmarks/results
 
 results-calibration: .venv/ready ## calibration, floors and guarantees, of the runs that the two above leave
-	$(WORKBENCH) -m manylabel_bench.calibration build/goemotions-run --data $(DATA)/goemotions/data.csv \
-	    --output benchmarks/results/calibration-goemotions --title "Calibration and goals: GoEmotions with MiniLM-L6"
-	$(WORKBENCH) -m manylabel_bench.calibration build/mobasa-run --data $(DATA)/mobasa/data.csv \
-	    --output benchmarks/results/calibration-mobasa --title "Calibration and goals: MobASA with multilingual-e5-small"
+	$(WORKBENCH) -m experiments.calibration.run build/goemotions-run --data $(DATA)/goemotions/data.csv \
+	    --output benchmarks/experiments/calibration/goemotions --title "Calibration and goals: GoEmotions with MiniLM-L6"
+	$(WORKBENCH) -m experiments.calibration.run build/mobasa-run --data $(DATA)/mobasa/data.csv \
+	    --output benchmarks/experiments/calibration/mobasa --title "Calibration and goals: MobASA with multilingual-e5-small"
 
 # Which loss: BENCH_LOSSES trains a model for every loss and seed, and goes on where it was interrupted.
-BENCH_LOSSES := $(WORKBENCH) -m manylabel_bench.losses
+BENCH_LOSSES := $(WORKBENCH) -m experiments.losses.run
 
 results-single-positive: .venv/ready ## one label noted of those that a text has: MAMS-ACSA, every loss for positives
-	$(BENCH_LOSSES) single-positive --data $(DATA)/mams_acsa/data.csv --output benchmarks/results/single-positive --epochs 4 \
+	$(BENCH_LOSSES) single-positive --data $(DATA)/mams_acsa/data.csv --output benchmarks/experiments/losses/single-positive --epochs 4 \
 	    --title "One label noted of those that a text has: MAMS-ACSA with MiniLM-L6"
 
 results-imbalance: .venv/ready ## skewed labels: BCE, weighted BCE, focal and asymmetric on MAMS-ACSA and 10,000 rows of GoEmotions
-	$(BENCH_LOSSES) imbalance --data $(DATA)/mams_acsa/data.csv --output benchmarks/results/imbalance-mams --epochs 4 \
+	$(BENCH_LOSSES) imbalance --data $(DATA)/mams_acsa/data.csv --output benchmarks/experiments/losses/imbalance-mams --epochs 4 \
 	    --title "Losses for skewed labels: MAMS-ACSA with MiniLM-L6"
-	$(BENCH_LOSSES) imbalance --data $(DATA)/goemotions/data.csv --output benchmarks/results/imbalance-goemotions --cut 10000 \
+	$(BENCH_LOSSES) imbalance --data $(DATA)/goemotions/data.csv --output benchmarks/experiments/losses/imbalance-goemotions --cut 10000 \
 	    --epochs 3 --title "Losses for skewed labels: 10,000 rows of GoEmotions with MiniLM-L6"
 
 # Which way of training: goes on where it was interrupted, too.
-BENCH_RECIPES := $(WORKBENCH) -m manylabel_bench.recipes
+BENCH_RECIPES := $(WORKBENCH) -m experiments.train_recipes.run
 
 results-steam: .venv/ready ## long reviews: windows against the beginning of a text, on Steam's review aspects
-	$(BENCH_RECIPES) long-texts --data $(DATA)/steam_review_aspect/data.csv --output benchmarks/results/steam-minilm --epochs 8 \
+	$(BENCH_RECIPES) long-texts --data $(DATA)/steam_review_aspect/data.csv --output benchmarks/experiments/train_recipes/steam-minilm --epochs 8 \
 	    --title "Long reviews: Steam review aspects with MiniLM-L6"
 
 results-pooling: .venv/ready ## what the head reads: the checkpoint's own head, the first token, the mean, on MAMS-ACSA
-	$(BENCH_RECIPES) pooling --data $(DATA)/mams_acsa/data.csv --output benchmarks/results/pooling-mams --epochs 4 \
+	$(BENCH_RECIPES) pooling --data $(DATA)/mams_acsa/data.csv --output benchmarks/experiments/train_recipes/pooling-mams --epochs 4 \
 	    --title "What the head reads: MAMS-ACSA with MiniLM-L6"
 
 results-add-label: .venv/ready ## what a model forgets when a label is added: MAMS-ACSA
-	$(WORKBENCH) -m manylabel_bench.adding --data $(DATA)/mams_acsa/data.csv --label service --epochs 4 \
-	    --output benchmarks/results/add-label --title "A label added to a model of seven: MAMS-ACSA with MiniLM-L6"
+	$(WORKBENCH) -m experiments.add_label.run --data $(DATA)/mams_acsa/data.csv --label service --epochs 4 \
+	    --output benchmarks/experiments/add_label --title "A label added to a model of seven: MAMS-ACSA with MiniLM-L6"
 
 results-splits: .venv/ready ## splits at random, by iterative-stratification and ours, on all sets: a minute, nothing is trained
 	$(WORKBENCH) $(PIP) install --upgrade --no-deps --target build/iterative-stratification iterative-stratification==0.1.9
-	PYTHONPATH=build/iterative-stratification $(WORKBENCH) -m manylabel_bench.splits $(patsubst %,--data $(DATA)/%/data.csv,goemotions mobasa mams_acsa steam_review_aspect) \
-	    --output benchmarks/results/splits
+	PYTHONPATH=build/iterative-stratification $(WORKBENCH) -m experiments.splits.run $(patsubst %,--data $(DATA)/%/data.csv,goemotions mobasa mams_acsa steam_review_aspect) \
+	    --output benchmarks/experiments/splits
 
 results-cold-start: .venv/ready .venv-runtime/ready build/goemotions-int8/bundle.json ## a function started on demand: start to first answer (MiniLM, int8)
-	$(WORKBENCH) -m manylabel_bench.cold_start build/goemotions-int8 --python .venv-runtime/bin/python \
-	    --output benchmarks/results/cold-start --title "A cold start: MiniLM-L6 on GoEmotions, int8, in an environment that only answers"
+	$(WORKBENCH) -m experiments.serverless_cold_start.run build/goemotions-int8 --python .venv-runtime/bin/python \
+	    --output benchmarks/experiments/serverless_cold_start --title "A cold start: MiniLM-L6 on GoEmotions, int8, in an environment that only answers"
 
 results-label-noise: .venv/ready ## labels removed at random: how many of the first suggestions of review-labels are among them
-	$(WORKBENCH) -m manylabel_bench.label_noise $(DATA)/mams_acsa/data.csv --output benchmarks/results/label-noise \
+	$(WORKBENCH) -m experiments.label_noise.run $(DATA)/mams_acsa/data.csv --output benchmarks/experiments/label_noise \
 	    --title "MAMS-ACSA with MiniLM-L6"
 
 results-single-file: .venv/ready ## the file that takes text: ids on all of GoEmotions and of Unicode, labels, time
 	test -f build/goemotions-run/run.json || $(MAKE) build-goemotions
 	$(MANYLABEL) export build/goemotions-run --output build/goemotions-single --precision int8 --single-file --force
-	$(WORKBENCH) -m manylabel_bench.single_file build/goemotions-single --data $(DATA)/goemotions/data.csv \
-	    --output benchmarks/results/single-file --title "The file that takes text: MiniLM-L6 on GoEmotions"
+	$(WORKBENCH) -m experiments.single_file.run build/goemotions-single --data $(DATA)/goemotions/data.csv \
+	    --output benchmarks/experiments/single_file --title "The file that takes text: MiniLM-L6 on GoEmotions"
 
 # Accuracy may be measured beside other work, speed not; both go on where they were interrupted.
-BENCH_BAKEOFF := $(WORKBENCH) -m manylabel_bench.bakeoff
-BAKEOFF_OUTPUT := --output benchmarks/results/bakeoff
+BENCH_BAKEOFF := $(WORKBENCH) -m experiments.int8_bakeoff.run
+BAKEOFF_OUTPUT := --output benchmarks/experiments/int8_bakeoff
 
 results-bakeoff: .venv/ready ## forms of int8: accuracy, speed and size of each, on MiniLM, e5 and a random 12x768
 	test -f build/goemotions-run/run.json || $(MAKE) build-goemotions
@@ -395,16 +395,16 @@ results-bakeoff: .venv/ready ## forms of int8: accuracy, speed and size of each,
 
 results-rescue: .venv/ready ## int8 under tighter and tighter budgets, judged on the test split: five minutes
 	test -f build/goemotions-run/run.json || $(MAKE) build-goemotions
-	$(WORKBENCH) -m manylabel_bench.rescue build/goemotions-run --data $(DATA)/goemotions/data.csv \
-	    --output benchmarks/results/rescue --title "What a tighter budget costs: MiniLM-L6 on GoEmotions"
+	$(WORKBENCH) -m experiments.mixed_precision_budget.run build/goemotions-run --data $(DATA)/goemotions/data.csv \
+	    --output benchmarks/experiments/mixed_precision_budget --title "What a tighter budget costs: MiniLM-L6 on GoEmotions"
 
 results-scoring: .venv/ready build/tiny-bundle ## files: memory over 5 million rows (tiny model), speed beside the library's (MiniLM)
-	$(WORKBENCH) -m manylabel_bench.scoring build/tiny-bundle --rows 5000000 --output benchmarks/results/scoring --name short-rows
-	$(WORKBENCH) -m manylabel_bench.scoring build/goemotions --data $(DATA)/goemotions/data.csv \
-	    --output benchmarks/results/scoring --name goemotions-minilm
+	$(WORKBENCH) -m experiments.scoring_throughput.run build/tiny-bundle --rows 5000000 --output benchmarks/experiments/scoring_throughput --name short-rows
+	$(WORKBENCH) -m experiments.scoring_throughput.run build/goemotions --data $(DATA)/goemotions/data.csv \
+	    --output benchmarks/experiments/scoring_throughput --name goemotions-minilm
 
 # Needs no quiet machine, but 12 GB. The tokenizer knows fewer pieces than the tables have rows.
-BENCH_EXPORT_MEMORY := $(WORKBENCH) -m manylabel_bench.export_memory $(E5) --output benchmarks/results/export-memory
+BENCH_EXPORT_MEMORY := $(WORKBENCH) -m experiments.export_memory.run $(E5) --output benchmarks/experiments/export_memory
 
 results-export-memory: .venv/ready ## the memory that an export takes: random XLM-R of 450 MB and of large's size
 	$(BENCH_EXPORT_MEMORY) --layers 16 --width 512 --vocabulary 120000 --precision fp32 --precision int8 \
@@ -413,16 +413,16 @@ results-export-memory: .venv/ready ## the memory that an export takes: random XL
 	    --scratch build/export-memory/large
 
 results-explanations: .venv/ready build/goemotions/bundle.json ## do explanations name the words that matter: deletion curves on GoEmotions
-	$(WORKBENCH) -m manylabel_bench.deletion build/goemotions --data $(DATA)/goemotions/data.csv \
-	    --output benchmarks/results/explanations --title "Deletion curves: MiniLM-L6 on GoEmotions"
+	$(WORKBENCH) -m experiments.explanations.run build/goemotions --data $(DATA)/goemotions/data.csv \
+	    --output benchmarks/experiments/explanations --title "Deletion curves: MiniLM-L6 on GoEmotions"
 
 results-drift: .venv/ready build/goemotions/bundle.json ## drift: quiet on GoEmotions' test split, loud on German reviews
-	$(WORKBENCH) -m manylabel_bench.drift build/goemotions --data $(DATA)/goemotions/data.csv --other $(DATA)/mobasa/data.csv \
-	    --output benchmarks/results/drift --title "Drift: MiniLM-L6 on GoEmotions, and German reviews"
+	$(WORKBENCH) -m experiments.drift.run build/goemotions --data $(DATA)/goemotions/data.csv --other $(DATA)/mobasa/data.csv \
+	    --output benchmarks/experiments/drift --title "Drift: MiniLM-L6 on GoEmotions, and German reviews"
 
 results-gpu: .venv/ready build/goemotions/bundle.json ## on a machine with an NVIDIA GPU and manylabel[gpu]: numbers and speed beside PyTorch in fp16
-	$(WORKBENCH) -m manylabel_bench.gpu build/goemotions --checkpoint build/goemotions-run --data $(DATA)/goemotions/data.csv \
-	    --output benchmarks/results/gpu
+	$(WORKBENCH) -m experiments.gpu.run build/goemotions --checkpoint build/goemotions-run --data $(DATA)/goemotions/data.csv \
+	    --output benchmarks/experiments/gpu
 
 build/goemotions/bundle.json:
 	$(MAKE) build-goemotions
@@ -432,28 +432,28 @@ build/goemotions-int8/bundle.json:
 	$(MANYLABEL) export build/goemotions-run --output build/goemotions-int8 --precision int8 --force
 
 results-scaling: .venv/ready build/goemotions/bundle.json ## what a core and what two score, and each step of scoring a file by itself (MiniLM)
-	$(WORKBENCH) -m manylabel_bench.scaling build/goemotions --data $(DATA)/goemotions/data.csv --output benchmarks/results/scaling
+	$(WORKBENCH) -m experiments.scoring_scaling.run build/goemotions --data $(DATA)/goemotions/data.csv --output benchmarks/experiments/scoring_scaling
 
 # Needs no quiet machine: it counts rows.
 results-kills: .venv-engines/ready build/tiny-bundle ## a million rows with a process killed every ten seconds: the command, Ray, Spark
 	for engine in command ray spark; do \
-	    $(ENGINES) -m manylabel_bench.killing build/tiny-bundle --engine $$engine --output benchmarks/results/scoring; done
+	    $(ENGINES) -m tests.fault_injection.engines_kill build/tiny-bundle --engine $$engine --output benchmarks/experiments/scoring_throughput; done
 
 results-reliability: .venv/ready build/tiny-bundle build/goemotions/bundle.json build/goemotions-int8/bundle.json ## damaged bundles, hostile texts, kills, an hour of fuzzing, beside controls
-	$(WORKBENCH) -m manylabel_bench.reliability.corruption build/tiny-bundle --output benchmarks/results/reliability
-	$(WORKBENCH) -m manylabel_bench.reliability.corruption build/goemotions-int8 --name corruption-minilm --output benchmarks/results/reliability
-	$(WORKBENCH) -m manylabel_bench.reliability.texts build/goemotions --output benchmarks/results/reliability
-	$(WORKBENCH) -m manylabel_bench.reliability.kills --output benchmarks/results/reliability
-	$(WORKBENCH) -m manylabel_bench.reliability.fuzzing --output benchmarks/results/reliability
+	$(WORKBENCH) -m tests.fault_injection.bundle_corruption build/tiny-bundle --output tests/fault_injection/results
+	$(WORKBENCH) -m tests.fault_injection.bundle_corruption build/goemotions-int8 --name corruption-minilm --output tests/fault_injection/results
+	$(WORKBENCH) -m tests.fault_injection.adversarial_texts build/goemotions --output tests/fault_injection/results
+	$(WORKBENCH) -m tests.fault_injection.process_kill --output tests/fault_injection/results
+	$(WORKBENCH) -m tests.fault_injection.fuzz_report --output tests/fault_injection/results
 
 # By night; by hand before a release: make soak SOAK_MINUTES=120. Needs no quiet machine.
 SOAK_MINUTES ?= 20
 soak: .venv/ready build/tiny-bundle ## a server asked for SOAK_MINUTES: memory, descriptors and threads stay as they are
-	$(WORKBENCH) -m manylabel_bench.reliability.soak build/tiny-bundle --minutes $(SOAK_MINUTES) --output benchmarks/results/reliability
+	$(WORKBENCH) -m tests.fault_injection.soak build/tiny-bundle --minutes $(SOAK_MINUTES) --output tests/fault_injection/results
 
 # The server beside others and under load, about 5 minutes each.
-BENCH_SERVER := $(WORKBENCH) -m manylabel_bench.serving build/goemotions --checkpoint build/goemotions-run \
-    --data $(DATA)/goemotions/data.csv --rivals .venv-rivals/bin/python --output benchmarks/results/server
+BENCH_SERVER := $(WORKBENCH) -m load_tests build/goemotions --checkpoint build/goemotions-run \
+    --data $(DATA)/goemotions/data.csv --rivals .venv-rivals/bin/python --output benchmarks/load_tests/results
 
 results-server: .venv/ready .venv-rivals/ready build/goemotions/bundle.json ## the server: how it holds its load (20 minutes), and speed beside FastAPI and infinity-emb
 	$(BENCH_SERVER) --part load --rounds 2 --seconds 12 --steady 600 --overload 150

@@ -8,7 +8,7 @@ from textwrap import indent
 import click
 from sphinx.application import Sphinx
 
-from manylabel.cli import main
+from manylabel.cli.main import main
 
 PAGES = "```{toctree}\n:glob:\n:maxdepth: 1\n\n"
 

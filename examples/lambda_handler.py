@@ -1,7 +1,7 @@
 """A classifier as a function that a cloud starts on demand, in the shape of AWS Lambda behind an HTTP API.
 
 Needs `pip install "manylabel[cpu]"` and a bundle, in the image beside this file or at BUNDLE. What a cold start takes:
-benchmarks/results/cold-start.
+benchmarks/experiments/serverless_cold_start.
 """
 
 import base64

@@ -17,7 +17,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from manylabel_export.checkpoint import DEFAULT_MODEL, resolve
+from manylabel_train.models.checkpoint import DEFAULT_MODEL, resolve
 
 output = sys.argv[1]
 with (Path(__file__).parent / "reviews_single.csv").open(encoding="utf-8", newline="") as file:

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT))
+
+pytest_plugins = ["tests.helpers.training_fixtures"] if importlib.util.find_spec("torch") else []
 
 DATA = Path(os.environ.get("MANYLABEL_DATA", ROOT.parent / "shared" / "data"))
 PREBUILT = ROOT / "build" / "tiny-bundle"
@@ -26,12 +28,12 @@ def _hear_interrupts() -> None:
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle of the tiny model; not to be changed. Without the workbench it is one that was made before."""
     if importlib.util.find_spec("torch"):
-        from tiny import write_bundle
+        from tests.helpers.tiny import write_bundle
 
         folder = tmp_path_factory.mktemp("tiny")
         return write_bundle(folder / "bundle", folder / "checkpoint")
     if not PREBUILT.exists():
-        pytest.fail(f"{PREBUILT} is missing: make it in the workbench with python tests/tiny.py {PREBUILT}")
+        pytest.fail(f"{PREBUILT} is missing: make it in the workbench with python tests/helpers/tiny.py {PREBUILT}")
     return PREBUILT
 
 

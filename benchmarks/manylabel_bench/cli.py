@@ -15,8 +15,8 @@ import click
 
 from manylabel.errors import DataError
 from manylabel_bench.scenarios import ALONE, TURNS
-from manylabel_export.data_options import data_options, read_data
-from manylabel_export.workbench import needs_workbench
+from manylabel_train.cli.data_options import data_options, read_data
+from manylabel_train.cli.require_extras import needs_workbench
 
 DEFAULT = ("bulk", "single", "size")
 file_path = click.Path(exists=True, path_type=Path)
@@ -86,9 +86,10 @@ def bench(**options: Any) -> None:
     named: pip install "manylabel[bench,rivals]" brings OpenVINO, NNCF and sentence-transformers.
     """
     from manylabel import Bundle
-    from manylabel.cores import available_cores
-    from manylabel_bench import compare, peak, report, result
+    from manylabel.system.cpu_quota import available_cores
+    from manylabel_bench import compare, roofline
     from manylabel_bench.machine import describe
+    from manylabel_bench.results import document, report
 
     if options["add"] and options["output"] is None:
         raise click.UsageError("--add needs the --output that holds the result to add to.")
@@ -100,8 +101,8 @@ def bench(**options: Any) -> None:
     machine = describe()
     head = {
         "machine": machine,
-        "peak": peak.measure(threads),
-        "operations_per_token": peak.operations_per_token(bundle.path / "config.json"),
+        "peak": roofline.measure(threads),
+        "operations_per_token": roofline.operations_per_token(bundle.path / "config.json"),
         "threads": threads,
         "texts": len(workload.data),
         "bundle": {
@@ -112,9 +113,9 @@ def bench(**options: Any) -> None:
         "workload": workload.describe(),
         "same_alone_and_in_company": compare.alone_and_in_company(bundle, workload.data.texts[: compare.COMPANY]),
     }
-    before = result.read(options["output"]) if options["add"] else None
+    before = document.read(options["output"]) if options["add"] else None
     if before:
-        result.check_same(before, head)
+        document.check_same(before, head)
     plan = compare.Plan(options["scenarios"], options["names"], threads, options["rounds"], options["seconds"])
     with _scratch(options["scratch"]) as scratch:
         found = compare.compare(bundle, workload, options["checkpoint"], sample, scratch, plan)
@@ -124,8 +125,8 @@ def bench(**options: Any) -> None:
         "load_1min": machine["load_1min"],
         "mhz": machine["mhz"],
     }
-    measured = result.document(head, piece, found)
-    measured = result.added(before, measured) if before else measured
+    measured = document.document(head, piece, found)
+    measured = document.added(before, measured) if before else measured
     click.echo(json.dumps(measured) if options["as_json"] else report.plain(measured))
     if options["output"]:
         report.write(measured, options["output"], title=options["title"] or options["output"].name)
@@ -135,8 +136,8 @@ def _texts(bundle: Any, options: dict[str, Any]) -> Any:
     """The workload, and texts like those that are not in it."""
     import numpy as np
 
-    from manylabel_bench import workload
-    from manylabel_export.dataset import Dataset
+    from manylabel_bench.runner import workload
+    from manylabel_train.data.dataset import Dataset
 
     parts, others = [], []
     paths = (*options["files"], *options["unlabelled"])

@@ -16,11 +16,11 @@ from manylabel import Bundle, Classifier
 from manylabel.errors import InputError
 from manylabel_bench.contenders import RIVALS, Kind, Setting, bundled
 from manylabel_bench.contenders.openvino import SAMPLE
-from manylabel_bench.processes import ContenderFailed, prepare
-from manylabel_bench.scenarios import ALONE, TURNS, Field, Samples
-from manylabel_bench.scenarios.bulk import scores_file
-from manylabel_bench.workload import Workload, write_texts
-from manylabel_export.metrics import multilabel_metrics
+from manylabel_bench.runner.process import ContenderFailed, prepare
+from manylabel_bench.runner.workload import Workload, write_texts
+from manylabel_bench.scenarios import ALONE, MODULES, TURNS, Field, Samples
+from manylabel_bench.scenarios.throughput import scores_file
+from manylabel_train.evaluation.metrics import multilabel_metrics
 
 COMPANY = 200
 """Texts that are scored both alone and in company."""
@@ -93,7 +93,7 @@ def compare(
 
 def _measure(field: Field, scenarios: Sequence[str]) -> dict[str, Samples]:
     """Samples by scenario and contender; those in which contenders take turns share their processes."""
-    modules = {name: import_module(f"manylabel_bench.scenarios.{name}") for name in scenarios}
+    modules = {name: import_module(f"manylabel_bench.scenarios.{MODULES[name]}") for name in scenarios}
     samples: dict[str, Samples] = {}
     if in_turns := [name for name in TURNS if name in modules]:
         with field.turns() as up:

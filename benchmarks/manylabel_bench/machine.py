@@ -6,7 +6,7 @@ from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from manylabel.machine import CPUINFO, this_machine
+from manylabel.system.hardware_info import CPUINFO, this_machine
 
 RIVALS = ("openvino", "nncf", "sentence-transformers")
 

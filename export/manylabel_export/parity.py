@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
-from manylabel.certifying.comparing import Answers, flips_and_ties
+from manylabel.certify.parity import Answers, flips_and_ties
 from manylabel.errors import ParityError
-from manylabel.tokenization import Encoding
+from manylabel.inference.tokenizer import Encoding
 
 FP32_TOLERANCE = 1e-4
 """fp32 beyond this fails the export. What is seen is 1e-6 and less: rounding in another order."""

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from manylabel.drift.reference import FILE, Reference
-from manylabel_export.subject import Subject
+from manylabel.drift.baseline import FILE, Reference
+from manylabel_export.source import Subject
 
 
 def score_reference(

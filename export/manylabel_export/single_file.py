@@ -5,15 +5,15 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from manylabel.bundle import SpecialTokens
+from manylabel.bundle.bundle import SpecialTokens
 from manylabel.errors import ExportError
-from manylabel_export import checkpoint
-from manylabel_export.graph.packing import size_of
-from manylabel_export.judging import Judge, Judged, open_graph, scores_of
-from manylabel_export.subject import Subject
-from manylabel_export.text_graph import FILE, WordPiece, ids_graph, text_graph
-from manylabel_export.text_graph.proof import require_same_answers, require_same_ids
-from manylabel_export.training import long_text_for
+from manylabel_export.evaluator import Judge, Judged, open_graph, scores_of
+from manylabel_export.graph.ir.serialization import size_of
+from manylabel_export.graph.tokenizer.build import FILE, WordPiece, ids_graph, text_graph
+from manylabel_export.graph.tokenizer.verify import require_same_answers, require_same_ids
+from manylabel_export.source import Subject
+from manylabel_train.models import checkpoint
+from manylabel_train.training.train import long_text_for
 
 PROVED = 500
 """Texts on which the whole file is run before it is written. The tokenizer in it is held to all of them."""

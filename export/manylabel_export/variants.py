@@ -6,15 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from manylabel.batching import Ids, batches
-from manylabel.bundle import Variant
-from manylabel.certificate import Budget, Certificate, Parity
+from manylabel.bundle.bundle import Variant
+from manylabel.bundle.certificate import Budget, Certificate, Parity
 from manylabel.errors import BudgetExceeded
-from manylabel.machine import this_machine
-from manylabel_export import graph
-from manylabel_export.choosing import warn_of_unmet
-from manylabel_export.judging import Judge, Judged
-from manylabel_export.rescue import within_budget
+from manylabel.inference.length_batching import Ids, batches
+from manylabel.system.hardware_info import this_machine
+from manylabel_export.evaluator import Judge, Judged
+from manylabel_export.graph import build
+from manylabel_export.mixed_precision import within_budget
+from manylabel_train.thresholds.selection import warn_of_unmet
 
 FITTED_TOKENS = 8192
 """int8 is fitted to validation texts of so many tokens in all."""
@@ -34,13 +34,13 @@ class Made:
     """
 
     variants: tuple[Variant, ...]
-    graphs: Mapping[str, graph.Graph]
+    graphs: Mapping[str, build.Graph]
     best: Judged
     certificate: Certificate
 
 
 def make_variants(
-    judge: Judge, engine: str, precisions: Sequence[str], budget: Budget | None, store: graph.Store
+    judge: Judge, engine: str, precisions: Sequence[str], budget: Budget | None, store: build.Store
 ) -> Made:
     """Make the variants one by one, and the fp32 graph in any case.
 
@@ -56,14 +56,14 @@ def make_variants(
         ParityError: The fp32 graph does not answer as PyTorch.
     """
     variants: list[Variant] = []
-    graphs: dict[str, graph.Graph] = {}
+    graphs: dict[str, build.Graph] = {}
     found: dict[str, Parity] = {}
     refused: dict[str, str] = {}
     best: Judged | None = None
     asked = tuple(dict.fromkeys(("fp32", *precisions)))
     texts = _to_fit(judge)
     model, limit = judge.subject.model, judge.limit
-    for made in graph.build_each(model, engine=engine, precisions=asked, batches=texts, store=store, limit=limit):
+    for made in build.build_each(model, engine=engine, precisions=asked, batches=texts, store=store, limit=limit):
         try:
             one = judge.judge(made) if made.precision == "fp32" else within_budget(made, judge, budget)
         except BudgetExceeded as exc:

@@ -35,9 +35,9 @@ from manylabel.errors import (
 )
 
 if typing.TYPE_CHECKING:
-    from manylabel.bundle import Bundle
+    from manylabel.bundle.bundle import Bundle
     from manylabel.classifier import Classifier
-    from manylabel.decisions import Prediction
+    from manylabel.inference.thresholding import Prediction
 
 __version__ = "0.1.0"
 
@@ -72,7 +72,11 @@ __all__ = [
     "WorkerDied",
 ]
 
-_HOMES = {"Bundle": "manylabel.bundle", "Classifier": "manylabel.classifier", "Prediction": "manylabel.decisions"}
+_HOMES = {
+    "Bundle": "manylabel.bundle.bundle",
+    "Classifier": "manylabel.classifier",
+    "Prediction": "manylabel.inference.thresholding",
+}
 """What needs numpy and tokenizers is imported when it is asked for: the command says first where these do not fit."""
 
 

@@ -5,8 +5,8 @@ import resource
 import sys
 
 from manylabel.errors import OutOfMemory
-from manylabel.shortage import is_lack_of_memory, loading, out_of_memory
-from manylabel.watched import watched
+from manylabel.system.process_supervisor import watched
+from manylabel.system.resource_errors import is_lack_of_memory, loading, out_of_memory
 
 ROOM = 112
 """MB that numpy, tokenizers and what else the command imports take: 104 with numpy 2.4, which ends the process or
@@ -25,7 +25,7 @@ def main() -> None:
 def _command() -> None:
     try:
         with loading("numpy", ROOM):
-            from manylabel.cli import main as command
+            from manylabel.cli.main import main as command
     except Exception as exc:
         if not is_lack_of_memory(exc):
             raise

@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from manylabel.alone import MOST_THREADS, Alone, Run
-from manylabel.answers import Answers
-from manylabel.batching import Ids, Map, Scores, score
-from manylabel.bundle import TOKENIZER, Bundle, Variant
-from manylabel.decisions import Prediction, Thresholds, column_of, decide, ranked, resolve_thresholds
+from manylabel.bundle.bundle import TOKENIZER, Bundle, Variant
+from manylabel.bundle.probes import wrong_answer
+from manylabel.bundle.signing import open_signed
+from manylabel.bundle.variants import Precision
 from manylabel.errors import BundleError, InputError, InvalidText
-from manylabel.explaining import Explanation, Reading, Steps, explain
-from manylabel.frames import Frame
-from manylabel.plan import Setting, settle
-from manylabel.probing import wrong_answer
-from manylabel.recording import LONGEST
-from manylabel.session import Device, Session, resolve_device
-from manylabel.signing import open_signed
-from manylabel.streaming import Hands, stream
-from manylabel.tokenization import Encoding, Outcome, Tokenizer, as_texts
-from manylabel.variants import Precision
+from manylabel.explain.occlusion import Explanation, Reading, Steps, explain
+from manylabel.frames.protocols import Frame
+from manylabel.inference.cuda_graphs import LONGEST
+from manylabel.inference.latency_session import MOST_THREADS, Alone, Run
+from manylabel.inference.length_batching import Ids, Map, Scores, score
+from manylabel.inference.ort_session import Device, Session, resolve_device
+from manylabel.inference.pipeline import Hands, stream
+from manylabel.inference.raw_predictions import Answers
+from manylabel.inference.thresholding import Prediction, Thresholds, column_of, decide, ranked, resolve_thresholds
+from manylabel.inference.tokenizer import Encoding, Outcome, Tokenizer, as_texts
+from manylabel.load_options import Setting, settle
 
 if TYPE_CHECKING:
     import pyarrow
@@ -309,7 +309,7 @@ class Classifier:
             UnknownLabel: A threshold is given for a label that is not there.
             InputError: A threshold is not between 0 and 1.
         """
-        from manylabel.scoring.tables import Form, answered_frame
+        from manylabel.frames.arrow import Form, answered_frame
 
         return answered_frame(self, frame, Form(column, probabilities, prefix, thresholds))
 

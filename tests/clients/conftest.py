@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.helpers.serving import serving
 
 from manylabel import Classifier
-from serving import serving
 
 TEXTS = ("the courier was late", "very good and cheap", "die rechnung war zu teuer, not gut")
 LONG = "the parcel was late and the invoice is bad " * 20

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
+from tests.helpers.serving import serving
 
 from manylabel import Classifier
-from serving import serving
 
 hub = pytest.importorskip("huggingface_hub")
 pytest.importorskip("uvicorn")

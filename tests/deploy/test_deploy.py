@@ -11,8 +11,7 @@ from typing import Any
 from urllib.request import Request, urlopen
 
 import pytest
-
-from serving import serving
+from tests.helpers.serving import serving
 
 yaml = pytest.importorskip("yaml")
 pytest.importorskip("uvicorn")

@@ -54,7 +54,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     flag = tmp_path_factory.mktemp("hostile") / "once"
     with pytest.MonkeyPatch.context() as patch:
         inherited = filter(None, [os.environ.get("PYTHONPATH")])
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "tests" / "hostile"), *inherited]))
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "tests" / "helpers" / "crash_on_text"), *inherited]))
         patch.setenv("MANYLABEL_TEST_ONCE", str(flag))
         patch.setenv("OMP_NUM_THREADS", "1")
         yield flag

@@ -81,7 +81,7 @@ def test_a_task_whose_worker_dies_is_scored_again_and_shown_once(
 
 
 def test_a_worker_loads_the_model_once_after_its_fork_on_the_tasks_cores(spark: Any, bundle: Path) -> None:
-    from manylabel.engines.recipe import Recipe
+    from manylabel.engines.model_spec import Recipe
 
     recipe = Recipe.of(bundle, device="cpu")
 

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from manylabel import Bundle, Classifier
-from manylabel.cli import main
+from manylabel.cli.main import main
 
 CLEAR = ("late", "the parcel was late", "zu spät, 💥", "", "courier invoice money")
 LONG = "not good " * 40
@@ -225,7 +225,7 @@ def test_what_cannot_be_served_is_told(bundle: Path, tmp_path: Path) -> None:
 def test_labels_of_any_letters_survive_the_text_format(bundle: Path) -> None:
     from google.protobuf import text_format
 
-    from manylabel.engines.triton.configs import Serving, ensemble_config
+    from manylabel.engines.triton.config_pbtxt import Serving, ensemble_config
 
     pb2 = pytest.importorskip("tritonclient.grpc.model_config_pb2")
     labels = ['price "net"', "Lieferung\\spät", "größe\n💥", "'"]

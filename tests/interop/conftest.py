@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.helpers import tiny
 
-import tiny
-from manylabel_export.dataset import Dataset
-from manylabel_export.exporting import export
+from manylabel_export.pipeline import export
+from manylabel_train.data.dataset import Dataset
 
 HERE = Path(__file__).parent
 PACKAGES = HERE.parent.parent / "build" / "interop"

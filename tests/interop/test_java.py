@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from tests.helpers import tiny
 from tests.interop.conftest import make_portable
 
-import tiny
 from manylabel import Classifier
-from manylabel_export.text_graph import FILE
+from manylabel_export.graph.tokenizer.build import FILE
 
 HERE = Path(__file__).parent
 JAR = HERE.parent.parent / "build" / "interop" / "onnxruntime.jar"

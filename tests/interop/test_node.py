@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from manylabel import Bundle, Classifier
-from manylabel_export.text_graph import FILE
+from manylabel_export.graph.tokenizer.build import FILE
 
 
 def test_transformers_js_names_the_same_labels(portable: Path, texts: list[str], node: Callable[..., Any]) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 from urllib.request import Request, urlopen
 
 import pytest
+from tests.helpers.serving import serving
 
 from manylabel import Classifier
-from serving import serving
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 

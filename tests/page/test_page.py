@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.helpers.serving import serving
+from tests.helpers.tiny import LABELS
 
 from manylabel import Classifier
-from serving import serving
-from tiny import LABELS
 
 pytest.importorskip("selenium")
 pytest.importorskip("uvicorn")

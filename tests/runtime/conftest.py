@@ -14,8 +14,8 @@ from click.testing import CliRunner, Result
 from hypothesis import Phase, settings
 
 from manylabel import Classifier
-from manylabel.cli import main
-from manylabel.tokenization import LongText, Tokenizer
+from manylabel.cli.main import main
+from manylabel.inference.tokenizer import LongText, Tokenizer
 
 settings.register_profile("runtime", deadline=None, max_examples=60)
 # For `make mutation`: the same examples every time, and the first that fails is enough, be it not the smallest.
@@ -25,7 +25,7 @@ settings.register_profile(
 settings.load_profile("runtime")
 
 ROOT = Path(__file__).parent.parent.parent
-MAIN = "import sys; from manylabel.cli import main; main(sys.argv[1:], prog_name='manylabel')"
+MAIN = "import sys; from manylabel.cli.main import main; main(sys.argv[1:], prog_name='manylabel')"
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from tests.helpers.tiny import LABELS, TEXTS, WORDS
 from tests.runtime.conftest import Resign
 
 from manylabel import (
@@ -24,7 +25,6 @@ from manylabel import (
     TextTooLong,
     UnknownLabel,
 )
-from tiny import LABELS, TEXTS, WORDS
 
 LONG = "the parcel was late and the courier was not very good " * 20
 ANY_TEXT = st.one_of(

@@ -56,7 +56,7 @@ def test_a_prediction_loads_nothing_heavy(bundle: Path, python: Python) -> None:
 def test_the_command_line_loads_nothing_heavy(bundle: Path, python: Python) -> None:
     done = python(
         "import sys\n"
-        "from manylabel.cli import main\n"
+        "from manylabel.cli.main import main\n"
         "main(['predict', sys.argv[1], 'late'], standalone_mode=False)\n"
         "print(sorted({name.split('.')[0] for name in sys.modules}), file=sys.stderr)",
         bundle,

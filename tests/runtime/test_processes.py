@@ -35,7 +35,7 @@ def test_a_forked_classifier_says_what_to_do_and_never_hangs(bundle: Path, pytho
         "import os, signal, sys, warnings\n"
         "import numpy\n"
         "from manylabel import Classifier, ForkedProcess\n"
-        "from manylabel.session import Session\n"
+        "from manylabel.inference.ort_session import Session\n"
         "warnings.simplefilter('ignore')\n"
         "classifier = Classifier.load(sys.argv[1], device='cpu', threads=2)\n"
         "classifier.predict(['late', 'the parcel was late', 'good'])\n"

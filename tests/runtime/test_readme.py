@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from tests.helpers.blocks import ROOT, blocks
 
-from blocks import ROOT, blocks
 from manylabel import Classifier
 
 

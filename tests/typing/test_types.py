@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import manylabel
-from manylabel.explaining import Explanation, Passage, Word
+from manylabel.explain.occlusion import Explanation, Passage, Word
 
 HERE = Path(__file__).parent
 PYRIGHT = HERE.parent.parent / "build" / "interop" / "node_modules" / ".bin" / "pyright"

@@ -127,7 +127,7 @@ def bundled(precision: str) -> Kind:
     """A variant of the bundle in this package's runtime."""
     operands = precision if precision in ("fp32", "int8") else ""
     installs = ("manylabel", "onnxruntime")
-    return Kind(f"manylabel {precision}", "ours", precision, ("onnxruntime",), installs, operands, False)
+    return Kind(f"manylabel {precision}", "manylabel", precision, ("onnxruntime",), installs, operands, False)
 
 
 _TORCH, _OPTIMUM = ("torch", "transformers"), ("torch", "transformers", "optimum.onnxruntime")
@@ -139,7 +139,7 @@ _ANSWERS_OPENVINO = ("openvino", "tokenizers")
 _ANSWERS_CROSS = ("sentence-transformers", *_ANSWERS_OPTIMUM)
 
 RIVALS = (
-    Kind("pipeline", "pipeline", "", _TORCH, _TORCH, "fp32"),
+    Kind("pipeline", "transformers_pipeline", "", _TORCH, _TORCH, "fp32"),
     Kind("pytorch", "pytorch", "", _TORCH, _TORCH, "fp32"),
     Kind("pytorch bf16", "pytorch", "bf16", _TORCH, _TORCH, ""),
     Kind("pytorch compile", "pytorch", "compile", _TORCH, _TORCH, "fp32"),
@@ -150,7 +150,7 @@ RIVALS = (
     Kind("openvino fp32", "openvino", "fp32", _OPENVINO, _ANSWERS_OPENVINO, "fp32", prepares=True),
     Kind("openvino bf16", "openvino", "bf16", _OPENVINO, _ANSWERS_OPENVINO, "", prepares=True),
     Kind("openvino int8", "openvino", "int8", _NNCF, _ANSWERS_OPENVINO, "int8", prepares=True),
-    Kind("cross-encoder", "crossencoder", "", _CROSS, _ANSWERS_CROSS, "fp32", prepares=True),
+    Kind("cross-encoder", "cross_encoder", "", _CROSS, _ANSWERS_CROSS, "fp32", prepares=True),
 )
 
 

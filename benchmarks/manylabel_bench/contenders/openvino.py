@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from manylabel_bench.contenders import Scores, Setting
-from manylabel_bench.contenders.padded import Array, Ids, Padded, plain_tokenizer, restored, sigmoid
+from manylabel_bench.contenders.padded_batches import Array, Ids, Padded, plain_tokenizer, restored, sigmoid
 
 FOLDER = "openvino"
 SAMPLE = "sample.json"
@@ -132,7 +132,7 @@ def _convert(setting: Setting, path: Path) -> None:
     import torch
     from transformers import AutoModelForSequenceClassification
 
-    import manylabel_export.pooling  # noqa: F401 - makes known the model type of runs with another pooling
+    import manylabel_train.models.pooling  # noqa: F401 - makes known the model type of runs with another pooling
 
     model = AutoModelForSequenceClassification.from_pretrained(setting.model, torchscript=True).eval()
     ids = torch.ones((2, 8), dtype=torch.int64)

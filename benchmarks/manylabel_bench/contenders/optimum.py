@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from manylabel_bench.contenders import Scores, Setting
-from manylabel_bench.contenders.padded import Array, Padded, sigmoid, transformers_tokenizer
+from manylabel_bench.contenders.padded_batches import Array, Padded, sigmoid, transformers_tokenizer
 from manylabel_bench.machine import has_flag
 
 FOLDER = "optimum"

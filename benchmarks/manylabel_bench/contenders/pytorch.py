@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from manylabel_bench.contenders import Scores, Setting
-from manylabel_bench.contenders.padded import Array, Padded, transformers_tokenizer
+from manylabel_bench.contenders.padded_batches import Array, Padded, transformers_tokenizer
 
 
 class PyTorch(Padded):
@@ -16,7 +16,7 @@ class PyTorch(Padded):
         import torch
         from transformers import AutoModelForSequenceClassification
 
-        import manylabel_export.pooling  # noqa: F401 - makes known the model type of runs with another pooling
+        import manylabel_train.models.pooling  # noqa: F401 - makes known the model type of runs with another pooling
 
         super().__init__(*transformers_tokenizer(setting))
         torch.set_num_threads(setting.threads)

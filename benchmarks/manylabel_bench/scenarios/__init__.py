@@ -13,13 +13,24 @@ from typing import Any
 from tqdm import tqdm
 
 from manylabel_bench.contenders import Kind, Setting
-from manylabel_bench.processes import ContenderFailed, Turn, started
-from manylabel_bench.workload import Workload
+from manylabel_bench.runner.process import ContenderFailed, Turn, started
+from manylabel_bench.runner.workload import Workload
 
 TURNS = ("bulk", "single", "scaling")
 """Scenarios in which contenders that have loaded take turns."""
 ALONE = ("cold", "memory", "size", "server")
 """The others."""
+
+MODULES = {
+    "bulk": "throughput",
+    "single": "latency",
+    "scaling": "scaling",
+    "cold": "cold_start",
+    "memory": "memory",
+    "size": "disk_size",
+    "server": "server_latency",
+}
+"""The module of each scenario."""
 
 Samples = dict[str, list[Any]]
 """By contender."""

@@ -5,9 +5,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from manylabel_bench.processes import ContenderFailed, started
+from manylabel_bench.runner.process import ContenderFailed, started
+from manylabel_bench.runner.workload import write_texts
 from manylabel_bench.scenarios import Field, Samples
-from manylabel_bench.workload import write_texts
 
 PASSES = 3
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from manylabel_bench.processes import Turn
+from manylabel_bench.runner.process import Turn
+from manylabel_bench.runner.workload import LENGTHS, write_texts
 from manylabel_bench.scenarios import Field, Samples
-from manylabel_bench.workload import LENGTHS, write_texts
 
 TOKENS = 8192
 """Of the texts of one length together."""

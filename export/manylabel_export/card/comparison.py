@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from manylabel.bundle import FP32, Manifest, Rescue
-from manylabel.certificate import Estimate
+from manylabel.bundle.bundle import FP32, Manifest, Rescue
+from manylabel.bundle.certificate import Estimate
 from manylabel_export.card.markdown import code, table
 
 

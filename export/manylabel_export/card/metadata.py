@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from manylabel.bundle import Manifest
+from manylabel.bundle.bundle import Manifest
 
 Metric = Mapping[str, object]
 

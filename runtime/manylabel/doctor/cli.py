@@ -10,13 +10,13 @@ from typing import Any
 
 import click
 
-from manylabel.bundle import Bundle
-from manylabel.doctor import machine, packages, providers
-from manylabel.doctor.comparing import KINDS, Comparison, compare
-from manylabel.doctor.endpoint import Client, ask
-from manylabel.doctor.findings import Finding
+from manylabel.bundle.bundle import Bundle
+from manylabel.cli.rendering import printable, write_utf8
+from manylabel.doctor import cpu, packages, providers
+from manylabel.doctor.activation_diagnosis import KINDS, Comparison, compare
+from manylabel.doctor.endpoint_client import Client, ask
+from manylabel.doctor.finding import Finding
 from manylabel.errors import InputError
-from manylabel.terminal import printable, write_utf8
 
 FOUND = 1
 """Exit code where something is wrong with what was looked at."""
@@ -57,7 +57,7 @@ def doctor(endpoint: str | None, bundle: Path | None, api_key_file: Path | None,
 
 
 def _machine(*, as_json: bool) -> bool:
-    findings = [*packages.look(), *providers.look(), *machine.look()]
+    findings = [*packages.look(), *providers.look(), *cpu.look()]
     faults = [each for each in findings if each.status == "fault"]
     if as_json:
         click.echo(

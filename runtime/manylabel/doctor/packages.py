@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 
 from manylabel import __version__
-from manylabel.doctor.findings import Finding
+from manylabel.doctor.finding import Finding
 
 NAME = "manylabel"
 OURS = ("cpu", "gpu", "bench", "clients", "demo", "dev", "rivals")

@@ -1,6 +1,6 @@
 """Which of onnxruntime's providers work: a tiny model is run on each, with no other to fall back on.
 
-onnxruntime is reached through `manylabel.session`, which imports it.
+onnxruntime is reached through `manylabel.inference.ort_session`, which imports it.
 """
 
 import ctypes
@@ -12,10 +12,10 @@ from types import ModuleType
 
 import numpy as np
 
-from manylabel.doctor.findings import Finding
+from manylabel.doctor.finding import Finding
 from manylabel.doctor.packages import installed, requirements
 from manylabel.errors import DeviceUnavailable, MissingDependency
-from manylabel.session import PROVIDERS, check_device, has_gpu, load_onnxruntime
+from manylabel.inference.ort_session import PROVIDERS, check_device, has_gpu, load_onnxruntime
 
 CPU, CUDA = PROVIDERS["cpu"], PROVIDERS["cuda"]
 BUILDS = ("onnxruntime", "onnxruntime-gpu")

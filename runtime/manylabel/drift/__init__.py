@@ -9,8 +9,8 @@ Scores alone are looked at: no labels are needed, and no text is kept. A label w
 all the same, so that drift is a reason to look and its absence no proof.
 """
 
+from manylabel.drift.baseline import Histogram, Reference
 from manylabel.drift.monitor import DriftMonitor
-from manylabel.drift.reference import Histogram, Reference
 from manylabel.drift.report import DriftReport, LabelDrift
 
 __all__ = ["DriftMonitor", "DriftReport", "Histogram", "LabelDrift", "Reference"]

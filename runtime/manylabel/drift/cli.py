@@ -10,12 +10,12 @@ from typing import Any
 
 import click
 
-from manylabel.bundle import Bundle
+from manylabel.bundle.bundle import Bundle
+from manylabel.bundle.variants import Precision, choose_variant
+from manylabel.cli.rendering import write_utf8
 from manylabel.drift.monitor import DriftMonitor
 from manylabel.drift.report import DriftReport
 from manylabel.errors import InputError, MissingDependency
-from manylabel.terminal import write_utf8
-from manylabel.variants import Precision, choose_variant
 
 DRIFTED = 1
 """Exit code where a label has drifted."""
@@ -46,7 +46,7 @@ def drift(bundle: Path, scored: tuple[Path, ...], prefix: str, precision: Precis
         raise MissingDependency('manylabel[files] is required to read files. pip install "manylabel[files]"')
     opened = Bundle.open(bundle)
     monitor = DriftMonitor.for_variant(opened, choose_variant(opened, "cpu", precision), window=EVERYTHING)
-    from manylabel.drift.files import probabilities_of
+    from manylabel.drift.scored_files import probabilities_of
 
     for path in scored:
         for probabilities in probabilities_of(path, opened.labels, prefix):

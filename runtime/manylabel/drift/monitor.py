@@ -5,11 +5,11 @@ import threading
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from manylabel.bundle import Bundle, Variant
+from manylabel.bundle.bundle import Bundle, Variant
 from manylabel.classifier import Classifier
-from manylabel.drift.reference import Reference
+from manylabel.drift.baseline import Reference
+from manylabel.drift.psi import Counts
 from manylabel.drift.report import DriftReport, compare
-from manylabel.drift.statistics import Counts
 from manylabel.errors import InputError
 
 WINDOW = 10_000

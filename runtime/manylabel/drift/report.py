@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from manylabel.drift.reference import Histogram, Reference
-from manylabel.drift.statistics import Counts, likely_counts, psi, psi_by_chance
+from manylabel.drift.baseline import Histogram, Reference
+from manylabel.drift.psi import Counts, likely_counts, psi, psi_by_chance
 
 RISK = 0.001
 """That texts of the same kind are reported all the same, at one look, for any label at all: it is shared out over

@@ -16,17 +16,17 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from manylabel.decisions import Thresholds
-from manylabel.engines.recipe import Recipe
+from manylabel.bundle.variants import Precision
+from manylabel.data.output_schema import Probabilities
+from manylabel.engines.model_spec import Recipe
 from manylabel.errors import MissingDependency
-from manylabel.scoring.columns import Probabilities
+from manylabel.frames.arrow import Form, answered_frame, answered_schema
+from manylabel.inference.pipeline import WINDOW_TEXTS
+from manylabel.inference.thresholding import Thresholds
 from manylabel.scoring.job import Job
 from manylabel.scoring.run import Progress, Request, run
 from manylabel.scoring.shard import Commit, read_commit
-from manylabel.scoring.tables import Form, answered_frame, answered_schema
-from manylabel.scoring.watching import Loading, Watch
-from manylabel.streaming import WINDOW_TEXTS
-from manylabel.variants import Precision
+from manylabel.scoring.worker_supervisor import Loading, Watch
 
 if find_spec("ray") is None:
     raise MissingDependency('manylabel[ray] is required to score on Ray. pip install "manylabel[ray,cpu]"')

@@ -13,12 +13,12 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from manylabel.decisions import Thresholds
-from manylabel.engines.recipe import Recipe
+from manylabel.bundle.variants import Precision
+from manylabel.data.output_schema import Probabilities, answer_fields, check_apart, check_text_column
+from manylabel.engines.model_spec import Recipe
 from manylabel.errors import DataError, MissingDependency
-from manylabel.scoring.columns import Probabilities, answer_fields, check_apart, check_text_column
-from manylabel.scoring.tables import Form, answered_batches
-from manylabel.variants import Precision
+from manylabel.frames.arrow import Form, answered_batches
+from manylabel.inference.thresholding import Thresholds
 
 if find_spec("pyspark") is None:
     raise MissingDependency('manylabel[spark] is required to score on Spark. pip install "manylabel[spark,cpu]"')

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import click
 
-from manylabel.bundle import Bundle
-from manylabel.hub.pushing import push as push_bundle
-from manylabel.hub.reference import Reference
+from manylabel.bundle.bundle import Bundle
+from manylabel.hub.hub_ref import Reference
+from manylabel.hub.upload import push as push_bundle
 
 
 @click.command()

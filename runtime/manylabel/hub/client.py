@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from types import ModuleType
 
 from manylabel.errors import HubError, MissingDependency
-from manylabel.hub.reference import Reference
+from manylabel.hub.hub_ref import Reference
 
 
 def library() -> ModuleType:

@@ -18,7 +18,7 @@ The way of the data, a module a step:
 from importlib.util import find_spec
 
 from manylabel.errors import MissingDependency
-from manylabel.shortage import loading
+from manylabel.system.resource_errors import loading
 
 if find_spec("pyarrow") is None:
     raise MissingDependency('manylabel[files] is required to score files or frames. pip install "manylabel[files,cpu]"')
@@ -28,7 +28,7 @@ ROOM = 256
 
 with loading("pyarrow", ROOM):
     from manylabel.scoring.job import Job, Options
-    from manylabel.scoring.merging import merge
+    from manylabel.scoring.merge import merge
     from manylabel.scoring.shard import Commit, score_shard
 
 __all__ = ["Commit", "Job", "Options", "merge", "score_shard"]

@@ -9,20 +9,21 @@ from typing import Any, get_args
 import click
 from tqdm import tqdm
 
-from manylabel.bundle import Bundle
-from manylabel.cli import loading_options, read_thresholds
-from manylabel.decisions import resolve_thresholds
+from manylabel.bundle.bundle import Bundle
+from manylabel.bundle.signing import open_signed
+from manylabel.bundle.variants import choose_variant
+from manylabel.cli.main import loading_options, read_thresholds
+from manylabel.cli.rendering import write_utf8
+from manylabel.data import filesystem
 from manylabel.errors import InputError
-from manylabel.scoring import Options, storage
+from manylabel.inference.ort_session import resolve_device
+from manylabel.inference.thresholding import resolve_thresholds
+from manylabel.scoring import Options
 from manylabel.scoring.inputs import FORMATS
-from manylabel.scoring.merging import merge as merge_parts
-from manylabel.scoring.merging import summary
-from manylabel.scoring.parts import OutputFormat
+from manylabel.scoring.merge import merge as merge_parts
+from manylabel.scoring.merge import summary
 from manylabel.scoring.run import Progress, Request, run
-from manylabel.session import resolve_device
-from manylabel.signing import open_signed
-from manylabel.terminal import write_utf8
-from manylabel.variants import choose_variant
+from manylabel.scoring.writers import OutputFormat
 
 TOO_MANY_ERRORS = 4
 """Exit code of a run that is complete, with more bad rows than `--max-errors`."""
@@ -129,7 +130,7 @@ def score(**given: Any) -> None:
 @click.option("--force", is_flag=True, help="Replace a file that is there.")
 def merge(folders: tuple[str, ...], output: str, force: bool) -> None:
     """Make one file of the parts in FOLDERS, once counts, ids and digests are right."""
-    if storage.status(output) is not None and not force:
+    if filesystem.status(output) is not None and not force:
         raise InputError(f"{output} is there already. Choose another output, or replace it with --force.")
     commits = merge_parts(folders, output)
     write_utf8()

@@ -14,8 +14,8 @@ from typing import IO, Any, Literal, get_args
 
 import pyarrow as pa
 
+from manylabel.data import filesystem
 from manylabel.errors import DataError, InputError
-from manylabel.scoring import storage
 
 Format = Literal["csv", "tsv", "jsonl", "parquet"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -62,13 +62,13 @@ def find_sources(arguments: Sequence[str], *, format: Format | None, spool: str)
         for source in (
             [_spooled(spool, format)]
             if argument == STANDARD_INPUT
-            else [_source(uri, format) for uri in storage.expand(argument)]
+            else [_source(uri, format) for uri in filesystem.expand(argument)]
         )
     ]
 
 
 def _source(uri: str, format: Format | None) -> Source:
-    path = uri.partition("?")[0] if storage.is_remote(uri) else uri
+    path = uri.partition("?")[0] if filesystem.is_remote(uri) else uri
     compression = next((suffix for suffix in COMPRESSIONS if path.lower().endswith(suffix)), "")
     stem = path[: len(path) - len(compression)].rpartition("/")[2]
     by_suffix = SUFFIXES.get("." + stem.lower().rpartition(".")[2])
@@ -88,8 +88,8 @@ def _spooled(spool: str, format: Format | None) -> Source:
         raise InputError(f"standard input has no suffix. Say what it holds with --format {'|'.join(FORMATS)}.")
     if sys.stdin is None:
         raise InputError("standard input is closed. Name files, or pipe rows in.")
-    with storage.new_file(spool) as path, open(path, "wb") as file:
-        shutil.copyfileobj(sys.stdin.buffer, file, storage.COPY_BYTES)
+    with filesystem.new_file(spool) as path, open(path, "wb") as file:
+        shutil.copyfileobj(sys.stdin.buffer, file, filesystem.COPY_BYTES)
     return Source(spool, format)
 
 
@@ -105,12 +105,12 @@ def open_content(source: Source, *, offset: int = 0, digest: Any = None) -> Iter
     Raises:
         DataError: The file cannot be read, or its compression is damaged.
     """
-    raw = storage.open_input(source.uri)
+    raw = filesystem.open_input(source.uri)
     try:
         with raw:
             if not source.compression:
                 raw.seek(offset)
-            packed = raw if digest is None else io.BufferedReader(_Hashing(raw, digest), storage.COPY_BYTES)
+            packed = raw if digest is None else io.BufferedReader(_Hashing(raw, digest), filesystem.COPY_BYTES)
             content = _unpack(packed, source.compression)
             if source.compression:
                 _skip(content, offset)
@@ -147,17 +147,17 @@ class _Hashing(io.RawIOBase):
 
 def _unpack(file: IO[bytes], compression: str) -> IO[bytes]:
     if compression == ".gz":
-        return io.BufferedReader(gzip.GzipFile(fileobj=file), storage.COPY_BYTES)
+        return io.BufferedReader(gzip.GzipFile(fileobj=file), filesystem.COPY_BYTES)
     if compression == ".bz2":
-        return io.BufferedReader(bz2.BZ2File(file), storage.COPY_BYTES)
+        return io.BufferedReader(bz2.BZ2File(file), filesystem.COPY_BYTES)
     if compression == ".xz":
-        return io.BufferedReader(lzma.LZMAFile(file), storage.COPY_BYTES)
+        return io.BufferedReader(lzma.LZMAFile(file), filesystem.COPY_BYTES)
     if compression == ".zst":
         unpacked = pa.CompressedInputStream(pa.PythonFile(file, mode="r"), "zstd")
-        return io.BufferedReader(unpacked, storage.COPY_BYTES)
+        return io.BufferedReader(unpacked, filesystem.COPY_BYTES)
     return file
 
 
 def _skip(file: IO[bytes], count: int) -> None:
-    while count > 0 and (content := file.read(min(count, storage.COPY_BYTES))):
+    while count > 0 and (content := file.read(min(count, filesystem.COPY_BYTES))):
         count -= len(content)

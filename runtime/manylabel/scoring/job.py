@@ -14,13 +14,13 @@ from typing import Any
 
 import pyarrow as pa
 
+from manylabel.data import filesystem
+from manylabel.data.output_schema import Probabilities, answer_fields, check_apart
+from manylabel.data.readers.block import Position
 from manylabel.errors import BundleError, InputError, JobChanged
-from manylabel.scoring import storage
-from manylabel.scoring.blocks import Position
-from manylabel.scoring.columns import Probabilities, answer_fields, check_apart
 from manylabel.scoring.inputs import Source
-from manylabel.scoring.parts import OutputFormat
-from manylabel.scoring.planning import Input, Plan, Shard
+from manylabel.scoring.planner import Input, Plan, Shard
+from manylabel.scoring.writers import OutputFormat
 
 FORMAT_VERSION = 1
 RECORDS = "_manylabel"
@@ -99,7 +99,7 @@ class Job:
 
     def part(self, number: int) -> str:
         """Where a shard's rows go."""
-        return storage.join(self.output, self.part_name(number))
+        return filesystem.join(self.output, self.part_name(number))
 
     def part_name(self, number: int) -> str:
         """A part's name; names sort as the rows do."""
@@ -107,7 +107,7 @@ class Job:
 
     def record(self, number: int) -> str:
         """Where a shard's commit record goes."""
-        return storage.join(self.output, f"{RECORDS}/part-{number:06d}.json")
+        return filesystem.join(self.output, f"{RECORDS}/part-{number:06d}.json")
 
     def save(self) -> None:
         """Write the record, or hold what is to be done against the one that is there.
@@ -115,12 +115,12 @@ class Job:
         Raises:
             JobChanged: Something else was begun here.
         """
-        storage.make_folder(self.output)
-        storage.make_folder(storage.join(self.output, RECORDS))
-        place = storage.join(self.output, f"{RECORDS}/{JOB}")
-        before = storage.read_bytes(place)
+        filesystem.make_folder(self.output)
+        filesystem.make_folder(filesystem.join(self.output, RECORDS))
+        place = filesystem.join(self.output, f"{RECORDS}/{JOB}")
+        before = filesystem.read_bytes(place)
         if before is None:
-            storage.write_bytes(place, (json.dumps(self.to_json(), indent=1) + "\n").encode())
+            filesystem.write_bytes(place, (json.dumps(self.to_json(), indent=1) + "\n").encode())
             return
         changes = list(_changes(_parse(before, place), self.to_json()))
         if changes:
@@ -136,8 +136,8 @@ class Job:
         Raises:
             InputError: There is none.
         """
-        place = storage.join(output, f"{RECORDS}/{JOB}")
-        content = storage.read_bytes(place)
+        place = filesystem.join(output, f"{RECORDS}/{JOB}")
+        content = filesystem.read_bytes(place)
         if content is None:
             raise InputError(f"{output} holds no run: {place} is missing. Make one with manylabel score.")
         return cls.from_json(output, _parse(content, place))
@@ -176,7 +176,7 @@ class Job:
         inputs = [
             Input(
                 Source(each["uri"], each["format"], each["compression"]),
-                storage.Status(each["bytes"], each["mtime_ns"]),
+                filesystem.Status(each["bytes"], each["mtime_ns"]),
                 each["sha256"],
                 each["rows"],
                 _schema_from_text(each["schema"]),

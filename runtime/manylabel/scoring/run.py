@@ -10,19 +10,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from manylabel.bundle.signing import open_signed
+from manylabel.bundle.variants import Precision, choose_variant
+from manylabel.data import filesystem
 from manylabel.errors import InputError, OutputExists
-from manylabel.scoring import storage
+from manylabel.inference.ort_session import Device, resolve_device
 from manylabel.scoring.inputs import SPOOL, STANDARD_INPUT, Format, Source, find_sources
 from manylabel.scoring.job import JOB, RECORDS, Job, Options
-from manylabel.scoring.merging import merge, summary
-from manylabel.scoring.parts import OutputFormat
-from manylabel.scoring.planning import Plan, plan
+from manylabel.scoring.merge import merge, summary
+from manylabel.scoring.planner import Plan, plan
 from manylabel.scoring.shard import Commit, read_commit
-from manylabel.scoring.watching import Loading, Watch
-from manylabel.session import Device, resolve_device
-from manylabel.shortage import remembering, writing
-from manylabel.signing import open_signed
-from manylabel.variants import Precision, choose_variant
+from manylabel.scoring.worker_supervisor import Loading, Watch
+from manylabel.scoring.writers import OutputFormat
+from manylabel.system.resource_errors import remembering, writing
 
 OUTPUT_SUFFIXES: dict[str, OutputFormat] = {".parquet": "parquet", ".csv": "csv", ".jsonl": "jsonl"}
 
@@ -83,7 +83,7 @@ def watched(job: Job, request: Request, shards: Sequence[int], scored: Callable[
         yield from (watch.score(number, scored) for number in shards)
 
 
-@remembering(storage.GOES_ON)
+@remembering(filesystem.GOES_ON)
 def run(request: Request, progress: Progress | None = None, scoring: Scoring = watched) -> dict[str, Any]:
     """Score files into files. Called once more after any interruption, it goes on where it was.
 
@@ -112,8 +112,8 @@ def run(request: Request, progress: Progress | None = None, scoring: Scoring = w
         if request.force:
             target.clear()
         if request.share[1] == 1:  # else other shares may be writing
-            for folder in (target.folder, storage.join(target.folder, RECORDS)):
-                storage.remove_temporaries(folder)
+            for folder in (target.folder, filesystem.join(target.folder, RECORDS)):
+                filesystem.remove_temporaries(folder)
         sources = find_sources(request.inputs, format=request.input_format, spool=spool)
         job = _job(request, target, sources, progress)
         job.save()
@@ -121,9 +121,9 @@ def run(request: Request, progress: Progress | None = None, scoring: Scoring = w
         commits, resumed = _score(job, request, mine, progress, scoring)
         if target.file is not None:
             merge([target.folder], target.file)
-            storage.remove(target.folder)
+            filesystem.remove(target.folder)
         elif STANDARD_INPUT in request.inputs:
-            storage.remove(spool)
+            filesystem.remove(spool)
     seconds = time.monotonic() - started
     new_rows = sum(commit.rows for commit in commits) - resumed
     return {
@@ -163,11 +163,11 @@ def _job(request: Request, target: "_Target", sources: Sequence[Source], progres
 
 def _known_plan(folder: str, sources: Sequence[Source], options: Options) -> Plan | None:
     """The plan of the run that is gone on with, where sizes and times say that the inputs are the same."""
-    if storage.status(storage.join(folder, f"{RECORDS}/{JOB}")) is None:
+    if filesystem.status(filesystem.join(folder, f"{RECORDS}/{JOB}")) is None:
         return None
     job = Job.load(folder)
     same = [(each.source, each.status) for each in job.plan.inputs] == [
-        (source, storage.status(source.uri)) for source in sources
+        (source, filesystem.status(source.uri)) for source in sources
     ]
     cut = ("text_column", "shard_rows")
     return job.plan if same and all(getattr(job.options, name) == getattr(options, name) for name in cut) else None
@@ -189,7 +189,7 @@ class _Target:
 
     @classmethod
     def of(cls, request: Request) -> "_Target":
-        path, mark, query = request.output.partition("?") if storage.is_remote(request.output) else (
+        path, mark, query = request.output.partition("?") if filesystem.is_remote(request.output) else (
             request.output, "", ""
         )  # fmt: skip
         format = OUTPUT_SUFFIXES.get("." + path.rpartition("/")[2].rpartition(".")[2])
@@ -206,12 +206,12 @@ class _Target:
     def check(self, *, force: bool) -> None:
         """Refuse an output that would be overwritten."""
         if self.file is not None:
-            if storage.status(self.file) is not None and not force:
+            if filesystem.status(self.file) is not None and not force:
                 raise OutputExists(f"{self.file} is there already. Choose another output, or replace it with --force.")
             parent = Path(self.file).absolute().parent
-            if not storage.is_remote(self.file) and not parent.is_dir():
+            if not filesystem.is_remote(self.file) and not parent.is_dir():
                 raise InputError(f"the folder {parent} does not exist. Create it, or choose another output.")
-        elif not storage.is_remote(self.folder) and os.path.lexists(self.folder):
+        elif not filesystem.is_remote(self.folder) and os.path.lexists(self.folder):
             if not os.path.isdir(self.folder):
                 raise OutputExists(f"{self.folder} is a file without one of the suffixes {', '.join(OUTPUT_SUFFIXES)}.")
             if os.listdir(self.folder) and not os.path.isdir(os.path.join(self.folder, RECORDS)):
@@ -219,27 +219,27 @@ class _Target:
 
     def clear(self) -> None:
         """Remove a run that was begun here, and nothing else."""
-        if storage.status(storage.join(self.folder, f"{RECORDS}/{JOB}")) is not None:
+        if filesystem.status(filesystem.join(self.folder, f"{RECORDS}/{JOB}")) is not None:
             job = Job.load(self.folder)
-            storage.remove(storage.join(self.folder, f"{RECORDS}/{JOB}"))
+            filesystem.remove(filesystem.join(self.folder, f"{RECORDS}/{JOB}"))
             for number in range(len(job.plan.shards)):
-                storage.remove(job.record(number))
-                storage.remove(job.part(number))
+                filesystem.remove(job.record(number))
+                filesystem.remove(job.part(number))
 
     def spool(self, stack: ExitStack) -> str:
         """Where standard input is kept: with the records, or on this machine where they are elsewhere."""
-        if storage.is_remote(self.folder):
+        if filesystem.is_remote(self.folder):
             return f"{stack.enter_context(tempfile.TemporaryDirectory())}/{SPOOL}"
-        storage.make_folder(storage.join(self.folder, RECORDS))
-        return storage.join(self.folder, f"{RECORDS}/{SPOOL}")
+        filesystem.make_folder(filesystem.join(self.folder, RECORDS))
+        return filesystem.join(self.folder, f"{RECORDS}/{SPOOL}")
 
 
 def _lock(stack: ExitStack, folder: str, share: tuple[int, int]) -> None:
     """Keep a second run out of the same share of a folder on this disk."""
-    if storage.is_remote(folder):
+    if filesystem.is_remote(folder):
         return
-    path = storage.join(folder, f"{RECORDS}/lock-{share[0]}-{share[1]}")
-    with writing(Path(folder), "the output", storage.GOES_ON):
+    path = filesystem.join(folder, f"{RECORDS}/lock-{share[0]}-{share[1]}")
+    with writing(Path(folder), "the output", filesystem.GOES_ON):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     stack.callback(os.close, descriptor)
     try:

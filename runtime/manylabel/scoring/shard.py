@@ -14,15 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from manylabel.answers import Answers
 from manylabel.classifier import Classifier
+from manylabel.data import filesystem
+from manylabel.data.output_schema import answered_table
+from manylabel.data.readers.block import Block
 from manylabel.errors import JobChanged
-from manylabel.scoring import storage
-from manylabel.scoring.blocks import Block
-from manylabel.scoring.columns import answered_table
+from manylabel.inference.raw_predictions import Answers
 from manylabel.scoring.job import Job
-from manylabel.scoring.parts import open_part
-from manylabel.scoring.planning import read_shard
+from manylabel.scoring.planner import read_shard
+from manylabel.scoring.writers import open_part
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def score_shard(
     shard = job.plan.shards[number]
     thresholds = job.options.thresholds or classifier.variant.thresholds
     rows = errors = truncated = tokens = 0
-    with storage.new_file(job.part(number)) as path:
+    with filesystem.new_file(job.part(number)) as path:
         with (
             open(path, "wb") as file,
             open_part(
@@ -117,7 +117,7 @@ def score_shard(
         job.part_name(number), rows, shard.first, errors, truncated, tokens, size, sha256,
         job.digest, job.bundle, asdict(job.options), sorted(quarantined),
     )  # fmt: skip
-    storage.write_bytes(job.record(number), (json.dumps(asdict(commit), indent=1) + "\n").encode())
+    filesystem.write_bytes(job.record(number), (json.dumps(asdict(commit), indent=1) + "\n").encode())
     return commit
 
 
@@ -136,13 +136,13 @@ def read_commit(job: Job, number: int) -> Commit | None:
     Raises:
         JobChanged: It is of another job.
     """
-    content = storage.read_bytes(job.record(number))
+    content = filesystem.read_bytes(job.record(number))
     if content is None:
         return None
     commit = Commit(**json.loads(content))
     if commit.job != job.digest:
         raise JobChanged(f"{job.record(number)} is of another run than {job.output}. Choose another output.")
-    status = storage.status(job.part(number))
+    status = filesystem.status(job.part(number))
     return commit if status is not None and status.bytes == commit.bytes else None
 
 

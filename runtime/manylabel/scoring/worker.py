@@ -16,7 +16,7 @@ from manylabel.classifier import Classifier
 from manylabel.errors import CannotWrite, InputError, ManylabelError, OutOfMemory
 from manylabel.scoring.job import Job
 from manylabel.scoring.shard import score_shard, try_rows
-from manylabel.shortage import is_lack_of_memory, out_of_memory
+from manylabel.system.resource_errors import is_lack_of_memory, out_of_memory
 
 Message = dict[str, Any]
 

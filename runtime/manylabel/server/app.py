@@ -12,17 +12,17 @@ from starlette.responses import Response
 from starlette.routing import Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from manylabel.server.engine import Timings
-from manylabel.server.exchanges import Finished, Recorder
-from manylabel.server.ids import request_id
-from manylabel.server.keys import check_key
-from manylabel.server.refusals import Refusal, dialect_of
+from manylabel.server.http.auth import check_key
+from manylabel.server.http.errors import Refusal, dialect_of
+from manylabel.server.http.request_id import request_id
+from manylabel.server.observability.access_log import Finished, Recorder
 from manylabel.server.routes.huggingface import HuggingFaceRoutes
-from manylabel.server.routes.oip import OipRoutes
-from manylabel.server.routes.own import OwnRoutes
+from manylabel.server.routes.open_inference import OipRoutes
 from manylabel.server.routes.page import PageRoutes
 from manylabel.server.routes.tei import TeiRoutes
+from manylabel.server.routes.v1 import OwnRoutes
 from manylabel.server.service import Service
+from manylabel.server.worker_pool import Timings
 
 CLIENT_GONE = 499
 """In the records only, as nginx has it."""

@@ -9,12 +9,12 @@ from typing import Any
 
 import click
 
+from manylabel.bundle.variants import Precision
 from manylabel.classifier import Classifier
-from manylabel.cli import loading_options
+from manylabel.cli.main import loading_options
 from manylabel.errors import InputError, MissingDependency
+from manylabel.inference.ort_session import Device
 from manylabel.server.settings import Settings
-from manylabel.session import Device
-from manylabel.variants import Precision
 
 DEFAULTS = Settings("model")
 
@@ -70,7 +70,10 @@ def serve(
     SIGTERM and Ctrl-C end it once what it took is answered; SIGHUP reads BUNDLE anew. Documentation is at /docs.
     """
     try:
-        from manylabel.server import exchanges, keys, serving, tracing
+        from manylabel.server import lifecycle as serving
+        from manylabel.server.http import auth as keys
+        from manylabel.server.observability import access_log as exchanges
+        from manylabel.server.observability import tracing
     except ModuleNotFoundError as exc:
         raise MissingDependency(f'{exc.name} is not installed. pip install "manylabel[server,cpu]"') from exc
     serving.log_to_stderr(exchanges.PlainFormatter() if (log or _usual_log()) == "plain" else exchanges.JsonFormatter())

@@ -11,14 +11,14 @@ from starlette.requests import Request
 
 from manylabel.classifier import Classifier
 from manylabel.errors import InvalidText, ManylabelError
-from manylabel.server.bodies import CLOSE, Bodies
-from manylabel.server.connection import this_task, while_connected
-from manylabel.server.engine import Answered, DeadlineExceeded, Engine
-from manylabel.server.metrics import Metrics
-from manylabel.server.model import Asked, Model
-from manylabel.server.refusals import Refusal
+from manylabel.server.http.client_disconnect import this_task, while_connected
+from manylabel.server.http.errors import Refusal
+from manylabel.server.http.request_body import CLOSE, Bodies
+from manylabel.server.observability.metrics import Metrics
 from manylabel.server.scheduler import Full
+from manylabel.server.served_model import Asked, Model
 from manylabel.server.settings import Settings
+from manylabel.server.worker_pool import Answered, DeadlineExceeded, Engine
 
 Phase = Literal["starting", "ready", "draining"]
 logger = logging.getLogger("manylabel.server")

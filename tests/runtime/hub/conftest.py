@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
-
-from hub_server import Hub, serving_hub
+from tests.helpers.hub_server import Hub, serving_hub
 
 COMMANDS = """
 import json, sys

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+from tests.helpers.tiny import TEXTS
 
 from manylabel import Classifier
-from tiny import TEXTS
 
 if not importlib.util.find_spec("pyarrow"):
     collect_ignore_glob = ["test_*.py"]
@@ -27,7 +27,7 @@ def score_here(classifier: Classifier) -> ScoreHere:
     """Scores files in this process, without a worker, into a folder or a file; gives the commits."""
     from manylabel.scoring import Job, Options, merge, score_shard
     from manylabel.scoring.inputs import find_sources
-    from manylabel.scoring.planning import plan
+    from manylabel.scoring.planner import plan
 
     def score(*inputs: Path, output: Path, **options: Any) -> list[Any]:
         chosen = Options(**{"format": output.suffix[1:] or "parquet", **options})

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.helpers.tiny import TEXTS
 from tests.runtime.conftest import ROOT, Resign
 from tests.runtime.scoring.conftest import Command, ScoreHere, read_jsonl, write_jsonl
 
@@ -17,8 +18,7 @@ from manylabel import Bundle, Classifier
 from manylabel.errors import DataError, InputError, JobChanged, WorkerDied
 from manylabel.scoring import Job, Options
 from manylabel.scoring.run import Progress, Request, run
-from manylabel.scoring.watching import Loading, Watch
-from tiny import TEXTS
+from manylabel.scoring.worker_supervisor import Loading, Watch
 
 ROWS = [{"id": n, "text": f"{TEXTS[n % 60]} {n}"} for n in range(600)]
 
@@ -224,7 +224,7 @@ def test_a_classifier_of_another_bundle_does_not_score_a_jobs_shard(
 def hostile(monkeypatch: pytest.MonkeyPatch) -> None:
     """From here on a worker dies of certain texts, as of a fault in a library's native code."""
     inherited = filter(None, [os.environ.get("PYTHONPATH")])
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "tests" / "hostile"), *inherited]))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "tests" / "helpers" / "crash_on_text"), *inherited]))
 
 
 @pytest.mark.usefixtures("hostile")
@@ -249,7 +249,7 @@ def test_a_process_that_dies_without_a_rows_fault_says_so(
 ) -> None:
     score_here(write_jsonl(tmp_path / "rows.jsonl", ROWS[:8]), output=tmp_path / "out")
     job = Job.load(str(tmp_path / "out"))
-    from manylabel.scoring import watching
+    from manylabel.scoring import worker_supervisor
 
     class Dying:
         def __init__(self, *_: Any) -> None: ...
@@ -257,12 +257,12 @@ def test_a_process_that_dies_without_a_rows_fault_says_so(
         def ask(self, command: Any, scored: Any) -> Any:
             if "rows" not in command:
                 scored(3)
-                raise watching.Died("SIGKILL")
+                raise worker_supervisor.Died("SIGKILL")
             return {"tried": True}
 
         def end(self) -> None: ...
 
-    monkeypatch.setattr(watching, "_Worker", Dying)
+    monkeypatch.setattr(worker_supervisor, "_Worker", Dying)
     counted = []
     with Watch(job, Loading(str(bundle), "cpu", 1)) as watch, pytest.raises(WorkerDied) as caught:
         watch.score(0, counted.append)
@@ -280,7 +280,7 @@ def test_rows_are_left_out_only_so_far(
     """Where one row after the other ends the process, it is not the rows."""
     score_here(write_jsonl(tmp_path / "rows.jsonl", ROWS[:30]), output=tmp_path / "out")
     job = Job.load(str(tmp_path / "out"))
-    from manylabel.scoring import watching
+    from manylabel.scoring import worker_supervisor
 
     class Dying:
         """Dies of every row that is not left out."""
@@ -289,12 +289,12 @@ def test_rows_are_left_out_only_so_far(
 
         def ask(self, command: Any, scored: Any) -> Any:
             if set(range(*command.get("rows", (0, 30)))) - set(command["quarantined"]):
-                raise watching.Died("SIGSEGV")
+                raise worker_supervisor.Died("SIGSEGV")
             return {"tried": True}
 
         def end(self) -> None: ...
 
-    monkeypatch.setattr(watching, "_Worker", Dying)
+    monkeypatch.setattr(worker_supervisor, "_Worker", Dying)
     with Watch(job, Loading(str(bundle), "cpu", 1)) as watch, pytest.raises(WorkerDied) as caught:
         watch.score(0, lambda rows: None)
     assert "part 0 ended 2 times (SIGSEGV), 20 rows were left out, and no other row" in str(caught.value)
@@ -327,11 +327,11 @@ def test_what_fails_in_the_worker_is_an_error_of_the_same_kind_here(
 def test_a_worker_that_dies_while_it_loads_is_started_once_more(
     bundle: Path, tmp_path: Path, score_here: ScoreHere, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from manylabel.scoring import watching
+    from manylabel.scoring import worker_supervisor
 
     score_here(write_jsonl(tmp_path / "rows.jsonl", ROWS[:8]), output=tmp_path / "out")
     job = Job.load(str(tmp_path / "out"))
-    ask, deaths = watching._Worker.ask, [1]
+    ask, deaths = worker_supervisor._Worker.ask, [1]
 
     def dying(self: Any, command: Any, scored: Any) -> Any:
         if "job" in command and deaths[0]:
@@ -339,7 +339,7 @@ def test_a_worker_that_dies_while_it_loads_is_started_once_more(
             self._process.kill()
         return ask(self, command, scored)
 
-    monkeypatch.setattr(watching._Worker, "ask", dying)
+    monkeypatch.setattr(worker_supervisor._Worker, "ask", dying)
     with Watch(job, Loading(str(bundle), "cpu", 1)) as watch:
         assert watch.score(0, lambda rows: None).rows == 8
     deaths[0] = 2

@@ -13,10 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from manylabel.data import output_schema as columns
+from manylabel.data.readers import block as blocks
+from manylabel.data.readers import csv as csv_rows
+from manylabel.data.readers import line_reader as lines
+from manylabel.data.readers import parquet as parquet_rows
 from manylabel.errors import DataError
-from manylabel.scoring import blocks, columns, csv_rows, lines, parquet_rows
 from manylabel.scoring.inputs import Source, find_sources
-from manylabel.scoring.planning import Plan, plan, read_shard
+from manylabel.scoring.planner import Plan, plan, read_shard
 
 CELLS = st.text(
     alphabet=st.one_of(st.sampled_from('",\n\r\t ab=\0é💥\ufeff'), st.characters(exclude_categories=["Cs"])),

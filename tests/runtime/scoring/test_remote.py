@@ -9,8 +9,8 @@ import pyarrow.fs
 import pytest
 from tests.runtime.scoring.conftest import Command
 
+from manylabel.data import filesystem
 from manylabel.errors import DataError, InputError, MissingDependency
-from manylabel.scoring import storage
 
 pytest.importorskip("moto")
 
@@ -34,7 +34,7 @@ def bucket() -> Iterator[str]:
 
 
 def put(uri: str, content: bytes) -> str:
-    storage.write_bytes(uri, content)
+    filesystem.write_bytes(uri, content)
     return uri
 
 
@@ -56,14 +56,14 @@ def test_a_bucket_is_scored_into_a_bucket_and_gone_on_with(bundle: Path, bucket:
     assert keys(f"{bucket}/out") == [
         "_manylabel/job.json", *(f"_manylabel/{part}.json" for part in parts), *(f"{part}.jsonl" for part in parts)
     ]  # fmt: skip
-    before = storage.read_bytes(f"{bucket}/out/part-000002.jsonl")
-    storage.remove(f"{bucket}/out/_manylabel/part-000002.json")
+    before = filesystem.read_bytes(f"{bucket}/out/part-000002.jsonl")
+    filesystem.remove(f"{bucket}/out/_manylabel/part-000002.json")
     assert command(*arguments)["rows_resumed"] == 18
-    assert storage.read_bytes(f"{bucket}/out/part-000002.jsonl") == before
+    assert filesystem.read_bytes(f"{bucket}/out/part-000002.jsonl") == before
     assert "--shard-rows was 4 and is 5" in command(*arguments[:-1], 5, code=2)["said"]
     merged = command("merge", f"{bucket}/out", "-o", f"{bucket}/merged.jsonl")
     assert merged["rows"] == 20
-    whole = (storage.read_bytes(f"{bucket}/merged.jsonl") or b"").splitlines()
+    whole = (filesystem.read_bytes(f"{bucket}/merged.jsonl") or b"").splitlines()
     assert [json.loads(line)["text"] for line in whole] == [f"late {n}" for n in range(10)] * 2
 
 
@@ -74,13 +74,13 @@ def test_a_glob_of_packed_objects_becomes_one_object(bundle: Path, bucket: str, 
     put(f"{bucket}/packed/y1.csv.gz", b"not of the glob")
     done = command("score", bundle, f"{bucket}/packed/x*.csv.gz", "-o", f"{bucket}/one.csv", "--shard-rows", 1)
     assert (done["rows"], done["parts"]) == (2, 2)
-    assert (storage.read_bytes(f"{bucket}/one.csv") or b"").count(b"\n") == 3
+    assert (filesystem.read_bytes(f"{bucket}/one.csv") or b"").count(b"\n") == 3
     assert not [key for key in keys(bucket) if ".parts" in key]
 
 
 def test_an_object_is_read_from_an_offset(bucket: str) -> None:
     uri = put(f"{bucket}/offset.csv", b"text\n" + b"row\n" * 1000)
-    with storage.open_input(uri) as file:
+    with filesystem.open_input(uri) as file:
         file.seek(4001)
         assert file.readline() == b"row\n"
 
@@ -88,29 +88,29 @@ def test_an_object_is_read_from_an_offset(bucket: str) -> None:
 def test_what_is_not_in_the_store_is_a_sentence(bundle: Path, bucket: str, tmp_path: Path, command: Command) -> None:
     for named in (f"{bucket}/none.csv", f"{bucket}/none", f"{bucket}/none/*.csv"):
         with pytest.raises((DataError, InputError)):
-            storage.expand(named)
-    assert storage.status(f"{bucket}/none.csv") is None
+            filesystem.expand(named)
+    assert filesystem.status(f"{bucket}/none.csv") is None
     said = command("score", bundle, "s3://no-such-bucket/x.csv", "-o", tmp_path / "out", code=2)["said"]
     assert "s3://no-such-bucket/x.csv" in said
     with pytest.raises(InputError, match=r"nosuchscheme://x cannot be reached"):
-        storage.status("nosuchscheme://x")
+        filesystem.status("nosuchscheme://x")
 
 
 def test_file_systems_that_pyarrow_lacks_come_from_fsspec(monkeypatch: pytest.MonkeyPatch) -> None:
     """As `hf://` does; here one that is in memory."""
     pytest.importorskip("fsspec")
     uri = put("memory://folder/x.csv", b"text\nlate\n")
-    assert storage.read_bytes(uri) == b"text\nlate\n"
-    assert [each.rpartition("/")[2] for each in storage.expand("memory://folder")] == ["x.csv"]
+    assert filesystem.read_bytes(uri) == b"text\nlate\n"
+    assert [each.rpartition("/")[2] for each in filesystem.expand("memory://folder")] == ["x.csv"]
     monkeypatch.setitem(sys.modules, "fsspec", None)
     with pytest.raises(MissingDependency, match="pip install fsspec"):
-        storage.status("memory://folder/x.csv")
+        filesystem.status("memory://folder/x.csv")
 
 
 def test_each_scheme_finds_its_file_system() -> None:
     """Without asking it anything: there is no network."""
     pytest.importorskip("huggingface_hub")
-    system, path = storage._resolve("gs://bucket/folder/x.csv")
+    system, path = filesystem._resolve("gs://bucket/folder/x.csv")
     assert (type(system).__name__, path) == ("GcsFileSystem", "bucket/folder/x.csv")
-    system, path = storage._resolve("hf://datasets/owner/name/x.csv")
+    system, path = filesystem._resolve("hf://datasets/owner/name/x.csv")
     assert (type(system.handler.fs).__name__, path) == ("HfFileSystem", "datasets/owner/name/x.csv")

@@ -14,14 +14,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tests.helpers.tiny import LABELS, TEXTS
 from tests.runtime.conftest import Cli, Python, Resign
 from tests.runtime.scoring.conftest import ROWS, Command, ScoreHere, read_jsonl, write_jsonl
 
 from manylabel import Classifier
+from manylabel.data.readers import block
 from manylabel.errors import DataError, InputError
-from manylabel.scoring import blocks, parts
-from manylabel.scoring.merging import summary
-from tiny import LABELS, TEXTS
+from manylabel.scoring import writers
+from manylabel.scoring.merge import summary
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
@@ -187,11 +188,11 @@ def test_what_json_has_no_word_for_is_written_otherwise(tmp_path: Path, score_he
 def test_row_groups_of_a_part_end_by_rows_or_bytes(
     rows: Path, tmp_path: Path, score_here: ScoreHere, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(blocks, "BLOCK_ROWS", 10)  # so that a part is written in six pieces
+    monkeypatch.setattr(block, "BLOCK_ROWS", 10)  # so that a part is written in six pieces
     for name, limit, expected in (("GROUP_ROWS", 25, [25, 5, 25, 5]), ("GROUP_BYTES", 1, [10] * 6), ("", 0, [60])):
         with monkeypatch.context() as patched:
             if name:
-                patched.setattr(parts, name, limit)
+                patched.setattr(writers, name, limit)
             score_here(rows, output=tmp_path / f"out{name}")
         (part,) = (tmp_path / f"out{name}").glob("*.parquet")
         found = pq.ParquetFile(part).metadata
@@ -378,7 +379,7 @@ def test_without_pyarrow_the_command_says_what_to_install(bundle: Path, python: 
         "import importlib.util as util\n"
         "find = util.find_spec\n"
         "util.find_spec = lambda name, *more: None if name == 'pyarrow' else find(name, *more)\n"
-        "from manylabel.cli import main\n"
+        "from manylabel.cli.main import main\n"
         "main(['score', 'bundle', 'x.csv', '-o', 'out'])"
     )
     assert done.returncode == 2

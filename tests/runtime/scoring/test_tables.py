@@ -6,12 +6,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tests.helpers.tiny import TEXTS
 from tests.runtime.conftest import Python
 from tests.runtime.scoring.conftest import ScoreHere
 
 from manylabel import Classifier
 from manylabel.errors import DataError, InputError, UnknownLabel
-from tiny import TEXTS
 
 FRAME = pa.table({"id": range(9000), "text": [None if n % 70 == 9 else f"{TEXTS[n % 60]} {n}" for n in range(9000)]})
 

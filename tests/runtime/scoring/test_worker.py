@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.helpers.tiny import TEXTS
 from tests.runtime.scoring.conftest import ScoreHere, read_jsonl, write_jsonl
 
 from manylabel import Classifier
-from manylabel.scoring import Job, blocks, worker
-from tiny import TEXTS
+from manylabel.data.readers import block
+from manylabel.scoring import Job, worker
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def test_a_shard_is_scored_and_committed(classifier: Classifier, job: Job) -> No
 def test_rows_in_quarantine_are_left_out_in_whichever_block_they_are(
     classifier: Classifier, job: Job, monkeypatch: pytest.MonkeyPatch, block_rows: int
 ) -> None:
-    monkeypatch.setattr(blocks, "BLOCK_ROWS", block_rows)
+    monkeypatch.setattr(block, "BLOCK_ROWS", block_rows)
     reply, _ = told(classifier, job, quarantined={"2": "left out", "4": "and this"})
     assert (reply["commit"]["quarantined"], reply["commit"]["errors"]) == ([2, 4], 2)
     assert [row["error"] for row in read_jsonl(Path(job.part(0)))] == [None, None, "left out", None, "and this"]

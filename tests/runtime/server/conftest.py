@@ -30,7 +30,7 @@ def running(classifier: Classifier, **settings: Any) -> Iterator[Running]:
     """Run a server in a thread, on a free port, with the model called `tiny`."""
     import uvicorn  # here: the bare environment has no server, and its tests skip themselves
 
-    from manylabel.server.serving import create, uvicorn_config
+    from manylabel.server.lifecycle import create, uvicorn_config
     from manylabel.server.settings import Settings
 
     chosen = Settings(**{"name": "tiny", **settings})

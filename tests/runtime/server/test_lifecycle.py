@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.helpers.wire import connected, post
 from tests.runtime.conftest import Resign
-
-from wire import connected, post
 
 httpx = pytest.importorskip("httpx")
 pytest.importorskip("uvicorn")

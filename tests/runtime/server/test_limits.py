@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from tests.helpers.wire import chunk, connected, post
 
 from manylabel import Classifier
-from wire import chunk, connected, post
 
 pytest.importorskip("uvicorn")
 

@@ -14,7 +14,7 @@ pytest.importorskip("uvicorn")
 
 
 def test_a_replaced_model_is_gone_without_the_collector(bundle: Path, own_bundle: Path, resign: Resign) -> None:
-    from manylabel.server.serving import create
+    from manylabel.server.lifecycle import create
     from manylabel.server.settings import Settings
 
     new = resign(own_bundle, lambda manifest: manifest["source"].update(again=True))

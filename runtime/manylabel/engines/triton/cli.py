@@ -7,11 +7,11 @@ from typing import Literal
 
 import click
 
-from manylabel.bundle import Bundle
-from manylabel.engines.triton.configs import Serving
+from manylabel.bundle.bundle import Bundle
+from manylabel.engines.triton.config_pbtxt import Serving
 from manylabel.engines.triton.repository import write_repository
 from manylabel.errors import InputError
-from manylabel.hub.reference import name_of
+from manylabel.hub.hub_ref import name_of
 
 NAME = re.compile(r"[A-Za-z0-9_.-]+")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import triton_python_backend_utils as pb_utils
 
-from manylabel.engines.triton.tokenising import Settings, Tokenising
+from manylabel.engines.triton.tokenizer_backend import Settings, Tokenising
 from manylabel.errors import ManylabelError
 
 

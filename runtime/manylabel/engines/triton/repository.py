@@ -3,14 +3,14 @@
 from pathlib import Path
 from typing import Literal
 
-from manylabel.bundle import TOKENIZER, Bundle
-from manylabel.engines.triton import configs
-from manylabel.engines.triton.configs import Serving
-from manylabel.engines.triton.tokenising import Settings
+from manylabel.bundle.bundle import TOKENIZER, Bundle
+from manylabel.bundle.variants import choose_variant
+from manylabel.engines.triton import config_pbtxt
+from manylabel.engines.triton.config_pbtxt import Serving
+from manylabel.engines.triton.tokenizer_backend import Settings
 from manylabel.errors import InputError
-from manylabel.folders import new_folder
-from manylabel.session import Session
-from manylabel.variants import choose_variant
+from manylabel.inference.ort_session import Session
+from manylabel.system.atomic_write import new_folder
 
 CONFIG = "config.pbtxt"
 
@@ -51,19 +51,19 @@ def write_repository(
     graph, weights = bundle.read(variant.file), {name: bundle.read(name) for name in bundle.weights_of(variant)}
     inputs = Session(graph, device="cpu", weights=weights).inputs
     settings = Settings.of(manifest, inputs, long_text=policy, pad_to=pad_to)
-    tokenizer = configs.tokenizer_config(serving, inputs, {"settings": settings.to_text()})
+    tokenizer = config_pbtxt.tokenizer_config(serving, inputs, {"settings": settings.to_text()})
     with new_folder(output, force=force) as folder:
         _model(folder / f"{serving.name}_tokenizer", tokenizer, {
             "model.py": (Path(__file__).parent / "model.py").read_bytes(),
             TOKENIZER: bundle.read(TOKENIZER),
         })  # fmt: skip
         graphs = folder / f"{serving.name}_graph"
-        _model(graphs, configs.graph_config(serving, inputs, len(bundle.labels)), {"model.onnx": graph, **weights})
+        _model(graphs, config_pbtxt.graph_config(serving, inputs, len(bundle.labels)), {"model.onnx": graph, **weights})
         ensemble = folder / serving.name
-        _model(ensemble, configs.ensemble_config(serving, inputs, bundle.labels, variant.thresholds), {})
+        _model(ensemble, config_pbtxt.ensemble_config(serving, inputs, bundle.labels, variant.thresholds), {})
         names = "".join(f"{' '.join(label.split())}\n" for label in bundle.labels)  # a line each
         for each in (graphs, ensemble):
-            (each / configs.LABELS).write_text(names, encoding="utf-8")
+            (each / config_pbtxt.LABELS).write_text(names, encoding="utf-8")
 
 
 def _model(folder: Path, config: str, files: dict[str, bytes]) -> None:

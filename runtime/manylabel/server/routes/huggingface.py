@@ -5,10 +5,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from manylabel.server.codec import decode, reply
-from manylabel.server.refusals import Refusal
+from manylabel.server.http.errors import Refusal
+from manylabel.server.http.json_codec import decode, reply
 from manylabel.server.routes.tei import label_scores
-from manylabel.server.schemas import HfParameters, HfRequest
+from manylabel.server.schemas.all import HfParameters, HfRequest
 from manylabel.server.service import Service
 
 _DECODER = msgspec.json.Decoder(HfRequest)

@@ -4,8 +4,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from manylabel.server.codec import reply
-from manylabel.server.openapi import document
+from manylabel.server.http.json_codec import reply
+from manylabel.server.http.openapi import document
 from manylabel.server.page import Asset, assets, docs_page
 from manylabel.server.service import Service
 

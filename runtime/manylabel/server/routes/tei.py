@@ -12,10 +12,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from manylabel import __version__
-from manylabel.server.codec import decode, reply
-from manylabel.server.model import SPECIAL_TOKENS, Answer, Model
-from manylabel.server.refusals import Refusal
-from manylabel.server.schemas import LabelScore, TeiClassifier, TeiInfo, TeiModelType, TeiPredictRequest
+from manylabel.server.http.errors import Refusal
+from manylabel.server.http.json_codec import decode, reply
+from manylabel.server.schemas.all import LabelScore, TeiClassifier, TeiInfo, TeiModelType, TeiPredictRequest
+from manylabel.server.served_model import SPECIAL_TOKENS, Answer, Model
 from manylabel.server.service import Service
 
 _DECODER = msgspec.json.Decoder(TeiPredictRequest)

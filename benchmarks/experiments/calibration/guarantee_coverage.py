@@ -1,0 +1,84 @@
+"""Do floors on precision or recall hold on texts that nothing has looked at, and guarantees as often as they say?
+
+A guarantee speaks of all texts of the kind that those set aside were drawn from, and these are never at hand. So the
+texts set aside are drawn here, with replacement, from a split: then the split is all texts of their kind, and a figure
+on it has no noise of its own. The confidence bounds how often, of all draws, a guarantee is given and broken. It does
+not bound how often those are broken that are given (a label just short of its floor is proved in lucky draws alone),
+nor how often a figure falls below the floor on other texts that are few: both are higher.
+"""
+
+from typing import Any
+
+import numpy as np
+from scipy.stats import binom
+
+from manylabel_train.evaluation.metrics import per_label_metrics
+from manylabel_train.thresholds.constraints import measured
+from manylabel_train.thresholds.learn_then_test import fewest
+from manylabel_train.thresholds.objectives import Goal, Goals
+from manylabel_train.thresholds.selection import Scored, choose_thresholds, guaranteed
+
+DRAWS = 1000
+FLOORS = (Goal("precision", 0.9), Goal("recall", 0.9))
+GUARANTEES = (Goal("precision", 0.8, 0.95), Goal("recall", 0.9, 0.95))
+
+
+def floor_kept(labels: tuple[str, ...], validation: Scored, test: Scored, goal: Goal) -> dict[str, Any]:
+    """How a floor for every label, chosen on the validation split, comes out on the test split.
+
+    Returns:
+        Of the labels that are not told to fall short and occur among the test texts: how many there are (`"labels"`),
+        the share that `"held"`, and means of the figure (`"mean"`) and of the `"other"` one.
+    """
+    chosen = choose_thresholds(validation, labels, Goals(goal))
+    found = per_label_metrics(test.probabilities, test.targets, labels, chosen.thresholds)
+    told = [found[label] for label in labels if label not in chosen.unmet and found[label]["support"]]
+    figures, others = ([each[name] for each in told] for name in (goal.figure, _other(goal)))
+    held = [figure >= goal.value for figure in figures]
+    return {"goal": str(goal), "labels": len(told)} | _means(held=held, mean=figures, other=others)
+
+
+def guarantee_kept(
+    labels: tuple[str, ...], validation: Scored, test: Scored, goal: Goal, draws: int = DRAWS
+) -> dict[str, Any]:
+    """How often a guarantee is given and broken, over draws of half as many texts as the test split has.
+
+    Returns:
+        Over all draws and the labels that have texts enough in half of the split: how many labels (`"labels"`), the
+        share in which the guarantee is `"given"`, in which it is given and `"broken"`, and that of the label for which
+        this is `"most"`. Of those given, the share that falls below the floor on another draw of as many texts
+        (`"short_elsewhere"`), and means of the figure (`"mean"`) and of the `"other"` one.
+    """
+    enough = (test.targets == 1).sum(axis=0) / 2 >= fewest(goal.value, goal.confidence)
+    columns, draw, size = np.flatnonzero(enough).tolist(), np.random.default_rng(0), len(test.targets) // 2
+    given, figures, elsewhere, others = np.zeros((4, draws, len(columns)))
+    for at in range(draws):
+        aside, more = (_take(test, draw.integers(0, len(test.targets), size)) for _ in range(2))
+        for place, column in enumerate(columns):
+            proved = guaranteed(column, goal, validation, aside)
+            here, there = (measured(*rows.known(column), proved.threshold) for rows in (test, more))
+            given[at, place] = proved.bound >= goal.value
+            figures[at, place], others[at, place] = (getattr(here, name) for name in (goal.figure, _other(goal)))
+            elsewhere[at, place] = getattr(there, goal.figure)
+    sure = given > 0
+    broken = sure & (figures < goal.value)
+    most = [broken.mean(axis=0).max()] if columns else []
+    told = _means(given=given, broken=broken, most=most, short_elsewhere=elsewhere[sure] < goal.value)
+    return {"goal": str(goal), "labels": len(columns)} | told | _means(mean=figures[sure], other=others[sure])
+
+
+def chance(goal: Goal, draws: int = DRAWS) -> float:
+    """The share of draws that a guarantee broken exactly as often as it may exceeds once in a thousand times."""
+    return float(binom.ppf(0.999, draws, 1 - goal.confidence) / draws)
+
+
+def _take(rows: Scored, places: Any) -> Scored:
+    return Scored(rows.probabilities[places], rows.targets[places])
+
+
+def _other(goal: Goal) -> str:
+    return "recall" if goal.figure == "precision" else "precision"
+
+
+def _means(**values: Any) -> dict[str, float | None]:
+    return {name: float(np.mean(each)) if np.size(each) else None for name, each in values.items()}

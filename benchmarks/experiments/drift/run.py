@@ -1,0 +1,155 @@
+"""Does drift fire on texts of another kind, and keep quiet on the same kind?
+
+`python -m experiments.drift.run BUNDLE --data SAME.csv --other OTHER.csv --output FOLDER --title TITLE` scores the test
+split that belongs to the bundle, which neither model nor thresholds nor histograms have seen, and the texts of another
+data set, draws samples of several sizes from both, and counts those in which a label is reported.
+"""
+
+import json
+import os
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments.common import result_io
+from manylabel.classifier import Classifier
+from manylabel.drift import DriftMonitor, DriftReport
+from manylabel.drift.report import RISK
+from manylabel.errors import ManylabelError
+from manylabel_bench.machine import describe
+from manylabel_train.data.io import read
+
+SIZES = (30, 100, 300, 1000, 3000)
+SAMPLES = 200
+"""Drawn of each size; fewer texts than a sample has give none."""
+
+LISTED = 5
+
+Scores = NDArray[np.float32]
+
+
+def watched(classifier: Classifier, scores: Scores) -> DriftReport:
+    """What is reported of texts."""
+    monitor = DriftMonitor.of(classifier, window=len(scores))
+    monitor.update(scores)
+    return monitor.report()
+
+
+def sampled(classifier: Classifier, scores: Scores, seed: int) -> list[dict[str, float]]:
+    """How often a label is reported, and how many are, by the size of a sample drawn without replacement."""
+    rng, rows = np.random.default_rng(seed), []
+    for size in (size for size in SIZES if size <= len(scores)):
+        found = [
+            len(watched(classifier, scores[rng.choice(len(scores), size, replace=False)]).drifted)
+            for _ in range(SAMPLES)
+        ]
+        rows.append(
+            {"texts": size, "fired": round(float(np.mean(np.array(found) > 0)), 4), "labels": float(np.mean(found))}
+        )
+    return rows
+
+
+def measure(classifier: Classifier, scores: Scores, seed: int) -> dict[str, Any]:
+    """All texts together, and samples of them."""
+    report = watched(classifier, scores)
+    by_psi = sorted(report.labels, key=lambda each: -each.psi)
+    return {
+        "texts": report.texts,
+        "drifted": list(report.drifted),
+        "greatest": [
+            {
+                name: round(value, 4)
+                for name, value in (
+                    ("psi", each.psi),
+                    ("psi_limit", each.psi_limit),
+                    ("rate", each.rate),
+                    ("expected_rate", each.expected_rate),
+                    ("low", each.likely[0]),
+                    ("high", each.likely[1]),
+                )
+            }
+            | {"label": each.label}
+            for each in by_psi[:LISTED]
+        ],
+        "samples": sampled(classifier, scores, seed),
+    }
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """The tables, what they were measured on, and by what."""
+    lines = [
+        f"# {result['title']}",
+        "",
+        f"`{result['command']}`",
+        "",
+        f"{result['labels']} labels, histograms of {result['reference_texts']:,} validation texts, scores by "
+        f"{result['precision']} on the CPU. At one look any label at all is to be reported by chance with probability "
+        f"{RISK}. Of each size {SAMPLES} samples were drawn without replacement; samples of one set share texts.",
+        "",
+        "| texts of | in a sample | samples in which a label is reported | labels reported, mean |",
+        "| --- | ---: | ---: | ---: |",
+        *(
+            f"| {name} | {row['texts']:,} | {row['fired']:.1%} | {row['labels']:.2f} |"
+            for name, found in result["sets"].items()
+            for row in found["samples"]
+        ),
+        "",
+        "All texts of a set together, and its labels with the greatest index:",
+        "",
+        "| texts of | all | labels reported | label | PSI | limit | rate | expected | likely |",
+        "| --- | ---: | ---: | --- | ---: | ---: | ---: | ---: | --- |",
+        *(
+            f"| {name} | {found['texts']:,} | {len(found['drifted'])} | {each['label']} | {each['psi']:.3f} | "
+            f"{each['psi_limit']:.3f} | {each['rate']:.4f} | {each['expected_rate']:.4f} | {each['low']:.4f} to "
+            f"{each['high']:.4f} |"
+            for name, found in result["sets"].items()
+            for each in found["greatest"]
+        ),
+        "",
+        result_io.machine_line(result["machine"]),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="The bundle's, with a test split.")
+@click.option("--other", type=click.Path(path_type=Path), required=True, help="Texts of another kind.")
+@click.option("--output", type=click.Path(path_type=Path), required=True, help="For result.json and README.md.")
+@click.option("--title", required=True, help="Heads README.md.")
+@click.option("--seed", type=int, default=0, show_default=True)
+def main(bundle: Path, data: Path, other: Path, output: Path, title: str, seed: int) -> None:
+    """Measure what drift reports of the texts of DATA's test split and of OTHER, scored by BUNDLE."""
+    try:
+        classifier = Classifier.load(bundle, device="cpu")
+        texts = {f"{data.parent.name}, test": read(data).part("test").texts, other.parent.name: read(other).texts}
+        sets = {name: measure(classifier, classifier.predict_proba(each), seed) for name, each in texts.items()}
+        reference = watched(classifier, np.zeros((1, len(classifier.bundle.labels)), np.float32)).reference_texts
+    except ManylabelError as exc:
+        raise click.ClickException(str(exc)) from exc
+    words = ["--data", result_io.data_path(data), "--other", result_io.data_path(other), "--output", "FOLDER"]
+    result = {
+        "title": title,
+        "command": shlex.join(
+            ["python", "-m", "experiments.drift.run", f"build/{bundle.name}", *words, "--title", title]
+        ),
+        "bundle": classifier.bundle.digest,
+        "precision": classifier.precision,
+        "labels": len(classifier.bundle.labels),
+        "reference_texts": reference,
+        "seed": seed,
+        "sets": sets,
+        "machine": describe() | {"threads": os.environ.get("OMP_NUM_THREADS", "all")},
+    }
+    result_io.write(result, output, markdown(result))
+    click.echo(json.dumps({name: [row["fired"] for row in each["samples"]] for name, each in sets.items()}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,202 @@
+"""On a GPU: is the bundle as right as PyTorch there, and how much faster? One command, one table.
+
+    python -m experiments.gpu.run BUNDLE --checkpoint RUN --data DATA.csv --output benchmarks/experiments/gpu
+
+Beside each other, in turns, in one process: the bundle in batches of several sizes and with CUDA graphs, and PyTorch in
+half precision with fused attention (SDPA), sorted by length, in batches of several sizes. Everyone is held against
+PyTorch in fp32 on the same device. `--device cpu` tries the command where there is no GPU; PyTorch's half precision is
+bf16 there.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments.common import result_io
+from manylabel import Bundle, Classifier
+from manylabel.inference.length_batching import USUAL_TOKENS
+from manylabel_bench.contenders import Setting
+from manylabel_bench.contenders.padded_batches import Array, Padded, restored, transformers_tokenizer
+from manylabel_bench.machine import describe
+from manylabel_bench.results import tables
+from manylabel_bench.results.statistics import interval, percentile
+from manylabel_bench.runner.workload import gather
+from manylabel_train.data.io import read
+
+Scores = NDArray[np.float32]
+Way = Callable[[tuple[str, ...]], Scores]
+PADDED_SIZES = (32, 128, 512)
+"""Texts in PyTorch's batches."""
+
+SHARES = (0.25, 1, 4)
+"""Of the usual tokens in ours."""
+
+SINGLES = 500
+WARM = 64
+
+
+class PyTorch(Padded):
+    """The checkpoint on a device, in batches of a size."""
+
+    def __init__(self, setting: Setting, device: str, dtype: str, size: int) -> None:
+        import torch
+        from transformers import AutoModelForSequenceClassification
+
+        import manylabel_train.models.pooling  # noqa: F401 - makes known the model type of runs with another pooling
+
+        super().__init__(*transformers_tokenizer(setting))
+        self._torch, self._device, self._size = torch, device, size
+        loaded = AutoModelForSequenceClassification.from_pretrained(
+            setting.model, dtype=getattr(torch, dtype), attn_implementation="sdpa"
+        )
+        self._model: Any = loaded.eval().to(device)
+
+    def forward(self, input_ids: Array, attention_mask: Array) -> Scores:
+        """As `Padded.forward`; what comes back has been waited for."""
+        with self._torch.inference_mode():
+            ids, mask = (self._torch.from_numpy(each).to(self._device) for each in (input_ids, attention_mask))
+            return np.asarray(self._torch.sigmoid(self._model(input_ids=ids, attention_mask=mask).logits.float()).cpu())
+
+    def __call__(self, texts: tuple[str, ...]) -> Scores:
+        """Probabilities, shape `(n_texts, n_labels)`."""
+        batches = self.batches(self.tokenise(texts), self._size)
+        return restored((rows, self.forward(ids, mask)) for rows, ids, mask in batches)
+
+
+def ours_of(bundle: Path, threads: int, device: Any) -> dict[str, Way]:
+    """The bundle in all the ways that it may run, by name."""
+    found: dict[str, Way] = {}
+    for share in SHARES:
+        tokens = int(share * USUAL_TOKENS[device])
+        classifier = Classifier.load(bundle, device=device, threads=threads, batch_tokens=tokens)
+        found[f"manylabel {classifier.precision}, {tokens:,} tokens"] = classifier.predict_proba
+    if device == "cuda":
+        recorded = Classifier.load(bundle, device=device, threads=threads, cuda_graphs=True)
+        found[f"manylabel {recorded.precision}, CUDA graphs"] = recorded.predict_proba
+    return found
+
+
+def ways_of(bundle: Path, setting: Setting, device: Any, half: str) -> dict[str, Way]:
+    """Who takes part, by name."""
+    rivals = {f"PyTorch {half} SDPA, {size} texts": PyTorch(setting, device, half, size) for size in PADDED_SIZES}
+    return {**ours_of(bundle, setting.threads, device), **rivals}
+
+
+def rates(ways: Mapping[str, Way], texts: tuple[str, ...], rounds: int) -> dict[str, list[float]]:
+    """Texts a second of every way, a figure a round, in turns."""
+    found: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(rounds):
+        names = list(ways)
+        for name in names[number % len(names) :] + names[: number % len(names)]:
+            found[name].append(len(texts) / _seconds(partial(ways[name], texts)))
+    return found
+
+
+def latencies(ways: Mapping[str, Way], texts: tuple[str, ...]) -> dict[str, list[float]]:
+    """Milliseconds of single texts, everyone's turn after each."""
+    found: dict[str, list[float]] = {name: [] for name in ways}
+    for text in texts:
+        for name, way in ways.items():
+            found[name].append(1e3 * _seconds(partial(way, (text,))))
+    return found
+
+
+def agreement(scores: Scores, reference: Scores, thresholds: Scores) -> dict[str, float]:
+    """How probabilities and decisions differ from the reference's, both by the same thresholds."""
+    off = np.abs(scores - reference)
+    flipped = ((scores >= thresholds) != (reference >= thresholds)).sum()
+    return {"greatest": float(off.max()), "mean": float(off.mean()), "flipped": int(flipped)}
+
+
+def measure(ways: Mapping[str, Way], reference: Scores, texts: tuple[str, ...], thresholds: Scores, rounds: int) -> Any:
+    """Every way's figures, by name; what a first call costs is not in them."""
+    agreed = {name: agreement(way(texts), reference, thresholds) for name, way in ways.items()}
+    bulk, singles = rates(ways, texts, rounds), latencies(ways, texts[:SINGLES])
+    return {
+        name: {
+            "texts_per_second": {"median": float(np.median(bulk[name])), "interval": interval(bulk[name])},
+            "p50_ms": float(percentile(50)(np.array(singles[name]))),
+            "p99_ms": float(percentile(99)(np.array(singles[name]))),
+            "against_fp32": agreed[name],
+            "raw": {"texts_per_second": bulk[name], "single_ms": singles[name]},
+        }
+        for name in ways
+    }
+
+
+def table(found: Mapping[str, Any]) -> list[list[str]]:
+    """A row a way; `against` is the fastest PyTorch."""
+    best = max(each["texts_per_second"]["median"] for name, each in found.items() if name.startswith("PyTorch"))
+    head = ["", "texts/s", "against", "one text, p50 ms", "p99 ms", "greatest difference", "mean", "decisions turned"]
+    rows = []
+    for name, each in found.items():
+        rate, off = each["texts_per_second"]["median"], each["against_fp32"]
+        times = [f"{rate:,.0f}", f"{rate / best:.2f}x", f"{each['p50_ms']:.2f}", f"{each['p99_ms']:.2f}"]
+        rows.append([name, *times, f"{off['greatest']:.4f}", f"{off['mean']:.5f}", f"{off['flipped']:,}"])
+    return [head, *rows]
+
+
+def page(result: Mapping[str, Any]) -> str:
+    """The table with what it was measured on."""
+    where = f"{result['texts']:,} texts of the test split, {result['rounds']} rounds, on {result['device']}."
+    lines = [f"# {result['title']}", "", f"`{result['command']}`", "", where, ""]
+    lines += tables.markdown(table(result["ways"]))
+    note = "Differences and decisions are those from PyTorch in fp32 on the same device, by the bundle's thresholds."
+    return "\n".join([*lines, "", note, "", result_io.machine_line(result["machine"]), ""])
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--checkpoint", type=click.Path(path_type=Path), required=True, help="The run that it came from.")
+@click.option("--data", type=click.Path(path_type=Path), required=True)
+@click.option("--output", "-o", type=click.Path(path_type=Path), required=True)
+@click.option("--device", type=click.Choice(["cuda", "cpu"]), default="cuda", show_default=True)
+@click.option("--limit", type=click.IntRange(min=0), default=0, help="Texts; 0 for all of the test split.")
+@click.option("--rounds", type=click.IntRange(min=1), default=7, show_default=True)
+@click.option("--title", default="On a GPU", show_default=True)
+def main(
+    bundle: Path, checkpoint: Path, data: Path, output: Path, device: Any, limit: int, rounds: int, title: str
+) -> None:
+    """Measure BUNDLE beside PyTorch on a device."""
+    opened = Bundle.open(bundle)
+    texts = gather(opened, [(data.parent.name, read(data).part("test"))], limit=limit).data.texts
+    classifier = Classifier.load(bundle, device=device)
+    setting = Setting(str(bundle), str(checkpoint), "", classifier.threads, opened.manifest.max_length)
+    reference = PyTorch(setting, device, "float32", PADDED_SIZES[0])(texts)
+    ways = ways_of(bundle, setting, device, "float16" if device == "cuda" else "bfloat16")
+    for way in ways.values():
+        way(texts[:WARM])
+    given = {"checkpoint": checkpoint, "data": result_io.data_path(data), "output": output, "device": device}
+    result = {
+        "title": title,
+        "command": result_io.command("gpu", [str(bundle)], given, {}),
+        "machine": describe(),
+        "device": _device(device),
+        "texts": len(texts),
+        "rounds": rounds,
+        "ways": measure(ways, reference, texts, classifier.thresholds_, rounds),
+    }
+    result_io.write(result, output, page(result))
+    click.echo(tables.plain(table(result["ways"])))
+
+
+def _device(device: str) -> str:
+    import torch
+
+    return torch.cuda.get_device_name() if device == "cuda" else "the CPU"
+
+
+def _seconds(work: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    main()

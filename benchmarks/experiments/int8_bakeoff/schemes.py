@@ -1,0 +1,261 @@
+"""The forms of int8 that are compared: each makes a graph from a fused fp32 one and some real texts."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    CalibrationMethod,
+    QuantFormat,
+    QuantType,
+    quantize_dynamic,
+    quantize_static,
+)
+
+from manylabel_export.graph.ir.editor import CONTRIB, Editor, clone
+from manylabel_export.graph.quantization.activations import Bytes, Quantiser, even
+from manylabel_export.graph.quantization.calibration_stats import Moments, measure
+from manylabel_export.graph.quantization.embeddings import quantise_embeddings
+from manylabel_export.graph.quantization.int8 import Choice, Quantisation, row_wise
+
+READ, LENGTH = 64, 16
+"""Texts that ONNX Runtime's calibrators are shown, cut to one length: they keep all activations, and want one shape."""
+
+Ids = NDArray[np.int64]
+
+
+@dataclass
+class Material:
+    """What a form is made from.
+
+    Attributes:
+        fused: The fp32 graph, fused for CPU, taking token ids alone.
+        batches: Token ids of validation texts, each `(batch, sequence)`; empty for a random model.
+    """
+
+    fused: onnx.ModelProto
+    batches: Sequence[Ids]
+    _moments: dict[str, Moments] | None = None
+
+    @property
+    def moments(self) -> dict[str, Moments]:
+        """Measured once."""
+        if self._moments is None:
+            self._moments = measure(self.fused, self.batches)
+        return self._moments
+
+
+@dataclass(frozen=True)
+class Form:
+    """One way to int8.
+
+    Attributes:
+        says: What it is.
+        make: The graph.
+        ours: Loaded as it is. The others rely on ONNX Runtime's optimisations.
+        alone: Texts go one by one, since their answer depends on their neighbours.
+    """
+
+    says: str
+    make: Callable[[Material], onnx.ModelProto]
+    ours: bool = True
+    alone: bool = False
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """One scale for all rows, and a divisor for every channel: it saturates beyond the texts that it was fitted to.
+
+    Attributes:
+        divisors: Shape `(width,)`.
+        scale: What a byte is worth, once divided.
+        zero: The byte that stands for 0.0.
+    """
+
+    divisors: NDArray[np.float32]
+    scale: float
+    zero: int
+
+    @classmethod
+    def for_texts(cls, moments: Moments, weights: NDArray[np.float32]) -> Fixed:
+        """Fits the range that was seen.
+
+        Args:
+            moments: Of the activation.
+            weights: Of all products that read it, side by side, `(width, outputs)`.
+        """
+        divisors = even(moments, weights)
+        low, high = float((moments.low / divisors).min()), float((moments.high / divisors).max())
+        scale = max(high - low, 1e-30) / 255
+        return cls(divisors, scale, round(-low / scale))
+
+    def quantise(self, editor: Editor, activation: str, width: int) -> Bytes:
+        """Adds the nodes that quantise an activation `(..., width)`."""
+        factors = editor.add_constant((1 / self.divisors).astype(np.float32), "evening")
+        scale = editor.add_constant(np.float32(self.scale), "scale")
+        zero = editor.add_constant(np.uint8(self.zero), "zero")
+        evened = editor.add("Mul", [activation, factors], "even")
+        return Bytes(editor.add("QuantizeLinear", [evened, scale, zero], "quantised"), zero, scale)
+
+    def widths(self, width: int) -> NDArray[np.float32]:
+        """The divisors of the channels."""
+        return self.divisors
+
+    def noise(self, moments: Moments) -> float:
+        """The variance that rounding adds to a quantised channel."""
+        return self.scale**2 / 12
+
+
+def everything_fixed(made_by: set[str], moments: Moments | None, weights: NDArray[np.float32]) -> Quantiser:
+    """SmoothQuant's static scales for every activation."""
+    assert moments is not None
+    return Fixed.for_texts(moments, weights)
+
+
+def fixed_if_normalised(made_by: set[str], moments: Moments | None, weights: NDArray[np.float32]) -> Quantiser:
+    """Static scales after a normalisation alone."""
+    normalised = made_by == {"LayerNormalization"}
+    return (everything_fixed if normalised else uneven)(made_by, moments, weights)
+
+
+def uneven(made_by: set[str], moments: Moments | None, weights: NDArray[np.float32]) -> Quantiser:
+    """A scale for every row and channels as they are."""
+    return row_wise(made_by, None, weights)
+
+
+def _ours(material: Material, *, fitted: bool = True, table: bool = True, choose: Choice = row_wise) -> Any:
+    proto = quantise_embeddings(material.fused) if table else material.fused
+    return _folded(Quantisation(proto, material.moments if fitted else None, choose).graph())
+
+
+def _folded(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Takes fixed scales, and the biases behind them, into the products: two passes over memory less."""
+    editor = Editor(proto)
+    for node in editor.nodes:
+        product = editor.producer(node.input[0]) if node.op_type == "Mul" else None
+        if product is None or product.op_type != "MatMulIntegerToFloat" or editor.constant(node.input[1]) is None:
+            continue
+        last, bias = _bias(editor, node)
+        inputs = [*product.input[:2], node.input[1], *product.input[3:], *(["", bias] if bias else [])]
+        folded = editor.add("MatMulIntegerToFloat", inputs, "folded", domain=CONTRIB)
+        editor.supersede(last.output[0], folded)
+    return editor.finish()
+
+
+def _bias(editor: Editor, scaled: onnx.NodeProto) -> tuple[onnx.NodeProto, str]:
+    """The node that adds a constant to every row of a product, and the constant; else the product's own, and ""."""
+    reader = editor.sole_consumer(scaled.output[0])
+    if reader is not None and reader.op_type == "Add":
+        for name in reader.input:
+            value = editor.constant(name)
+            if value is not None and value.ndim == 1:
+                return reader, name
+    return scaled, ""
+
+
+def _with_tanh(material: Material) -> onnx.ModelProto:
+    editor = Editor(_ours(material))
+    for node in editor.nodes:
+        if node.op_type == "Gelu":
+            editor.supersede(node.output[0], editor.add("FastGelu", list(node.input), "gelu", domain=CONTRIB))
+    return editor.finish()
+
+
+def _with_one_projection(material: Material) -> onnx.ModelProto:
+    """Query, key and value as one product, split afterwards, where they read the same bytes."""
+    editor = Editor(_ours(material))
+    for node in editor.nodes:
+        rescaled = [editor.producer(name) for name in node.input[:3]] if node.op_type == "MultiHeadAttention" else []
+        made = [editor.producer(each.input[0]) for each in rescaled if each is not None and each.op_type == "Mul"]
+        parts = [part for part in made if part is not None and part.op_type == "MatMulIntegerToFloat"]
+        if len(parts) < 3 or len({part.input[0] for part in parts}) > 1 or rescaled[0] is None:
+            continue
+        joined = list(parts[0].input)
+        for place, hint in ((1, "weight_int8"), (3, "weight_scale")):
+            values = [np.asarray(editor.constant(part.input[place])) for part in parts]
+            joined[place] = editor.add_constant(np.concatenate(values, axis=-1), hint)
+        product = editor.add("MatMulIntegerToFloat", joined, "product_int8", domain=CONTRIB)
+        product = editor.add("Mul", [product, rescaled[0].input[1]], "rescaled")
+        split = editor.producer(editor.add("Split", [product], "query", outputs=3, axis=-1, num_outputs=3))
+        assert split is not None
+        for index, name in enumerate(split.output):
+            editor.set_input(node, index, name)
+    return editor.finish()
+
+
+class _Reader(CalibrationDataReader):  # type: ignore[misc]  # untyped
+    def __init__(self, batches: Sequence[Ids]) -> None:
+        self._feeds: Iterator[dict[str, Ids]] = iter([{"input_ids": ids} for ids in batches])
+
+    def get_next(self) -> dict[str, Ids] | None:
+        """The next batch."""
+        return next(self._feeds, None)
+
+
+def _static(material: Material, method: CalibrationMethod) -> onnx.ModelProto:
+    """ONNX Runtime's own static quantisation, as its documentation has it."""
+    length = min(LENGTH, max(ids.shape[1] for ids in material.batches))
+    rows = [row[None, :length] for ids in material.batches if ids.shape[1] >= length for row in ids]
+    with tempfile.TemporaryDirectory() as folder:
+        source, result = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
+        onnx.save(material.fused, source)
+        quantize_static(
+            source,
+            result,
+            _Reader(rows[:READ]),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=["MatMul", "Gemm"],
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            calibrate_method=method,
+            extra_options={"MatMulConstBOnly": True},
+        )
+        return onnx.load(result)
+
+
+def _dynamic(material: Material) -> onnx.ModelProto:
+    with tempfile.TemporaryDirectory() as folder:
+        source, result = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
+        onnx.save(material.fused, source)
+        quantize_dynamic(
+            source,
+            result,
+            op_types_to_quantize=["MatMul", "Gemm"],
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+            extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT, "MatMulConstBOnly": True},
+        )
+        return onnx.load(result)
+
+
+FORMS = {
+    "fp32": Form("the fused fp32 graph", lambda material: clone(material.fused)),
+    "row-wise": Form("a scale for every row, nearest bytes", partial(_ours, fitted=False, table=False)),
+    "row-wise-gptq": Form("a scale for every row, GPTQ", partial(_ours, table=False, choose=uneven)),
+    "default": Form("a scale for every row, channels evened after normalisations, GPTQ, int8 embeddings", _ours),
+    "default-fp32-embeddings": Form("the default with fp32 embeddings", partial(_ours, table=False)),
+    "default-tanh": Form("the default with GELU by tanh", _with_tanh),
+    "default-one-qkv": Form("the default with query, key and value as one product", _with_one_projection),
+    "mixed": Form("fixed scales after normalisations, else the default", partial(_ours, choose=fixed_if_normalised)),
+    "smoothquant": Form("fixed scales everywhere (SmoothQuant), GPTQ", partial(_ours, choose=everything_fixed)),
+    "static-minmax": Form("quantize_static, min-max", partial(_static, method=CalibrationMethod.MinMax), ours=False),
+    "static-percentile": Form(
+        "quantize_static, percentile", partial(_static, method=CalibrationMethod.Percentile), ours=False
+    ),
+    "static-entropy": Form(
+        "quantize_static, entropy, whose defaults find the ranges of min-max",
+        partial(_static, method=CalibrationMethod.Entropy),
+        ours=False,
+    ),
+    "dynamic": Form("quantize_dynamic, one text a call", _dynamic, ours=False, alone=True),
+}

@@ -1,0 +1,1 @@
+"""ort_settings."""

@@ -1,0 +1,177 @@
+"""What a core scores, what two do, and where the bottleneck moves: each step of scoring a file by itself, on one core.
+
+The last line of output is one JSON document, from which docs/scaling.md calculates.
+
+    python -m experiments.scoring_scaling.run build/goemotions --data ../shared/data/goemotions/data.csv \
+        --output benchmarks/experiments/scoring_scaling
+"""
+
+import bz2
+import csv
+import gzip
+import json
+import shlex
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import click
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from experiments.common.result_io import data_path
+from experiments.scoring_throughput.run import library_rate
+from manylabel import Classifier
+from manylabel.data.output_schema import answer_fields, answered_table
+from manylabel.inference.pipeline import PIECE_TEXTS
+from manylabel.scoring.inputs import find_sources
+from manylabel.scoring.planner import Plan, plan, read_shard
+from manylabel.scoring.shard import answered
+from manylabel.scoring.writers import open_part
+from manylabel.system.cpu_quota import available_cores
+from manylabel_bench.machine import describe
+
+SUFFIXES = (".csv", ".csv.gz", ".csv.bz2", ".csv.zst", ".parquet")
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="A CSV.")
+@click.option("--text-column", default="text", show_default=True)
+@click.option("--texts", type=click.IntRange(min=1), default=20_000, show_default=True, help="That are scored.")
+@click.option("--output", "-o", type=click.Path(path_type=Path), help="A folder for result.json.")
+def main(bundle: Path, data: Path, text_column: str, texts: int, output: Path | None) -> None:
+    """Measure BUNDLE on one core, on all, and step by step."""
+    with TemporaryDirectory() as scratch:
+        result = {
+            "command": shlex.join(["python", "-m", "experiments.scoring_scaling.run", *sys.argv[1:]]),
+            "data": data_path(data),
+            "machine": describe(),
+            "texts_per_second": cores(bundle, data, text_column, texts),
+            "one_core": steps(bundle, data, text_column, texts, Path(scratch)),
+        }
+    if output:
+        output.mkdir(parents=True, exist_ok=True)
+        (output / "result.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    click.echo(json.dumps(result))
+
+
+def cores(bundle: Path, data: Path, text_column: str, texts: int) -> dict[str, float]:
+    """Texts a second by one process on one thread, on all, and by a process of one thread for each core."""
+    given = {"bundle": bundle, "text_column": text_column, "library_rows": texts}
+    granted = available_cores()
+    found = {"1 thread": library_rate(given, data, 1), f"{granted} threads": library_rate(given, data, granted)}
+    with ThreadPoolExecutor(granted) as pool:
+        rates = pool.map(lambda _: library_rate(given, data, 1), range(granted))
+    return {**found, f"{granted} processes": sum(rates)}
+
+
+def steps(bundle: Path, data: Path, text_column: str, texts: int, scratch: Path) -> dict[str, Any]:
+    """Rows a second of each step on one core; `characters` and `tokens` are a text's means."""
+    files = written(data, text_column, texts, scratch)
+    classifier = Classifier.load(bundle, device="cpu", threads=1)
+    plans = {suffix: planned(file) for suffix, file in files.items()}
+    whole = [text for block in blocks(plans[".parquet"]) for text in block.texts if text is not None]
+    classifier.predict_proba(whole[:1000])
+    encodings: list[Any] = []
+
+    def tokenise() -> None:
+        for start in range(0, len(whole), PIECE_TEXTS):
+            encodings.extend(classifier.encode(whole[start : start + PIECE_TEXTS]))
+
+    found = {
+        **{f"plan {suffix}": rate(texts, partial(planned, file)) for suffix, file in files.items()},
+        **{f"read {suffix}": rate(texts, partial(drain, each)) for suffix, each in plans.items()},
+        "tokenise": rate(texts, tokenise),
+        "graph": rate(texts, lambda: classifier.score_windows([each.windows[0] for each in encodings[: len(whole)]])),
+        **writing(classifier, plans[".parquet"], scratch, texts),
+    }
+    unpacked = sum(len(text.encode()) for text in whole)
+    return {
+        "texts": texts,
+        "characters": round(unpacked / texts, 1),
+        "tokens": round(float(np.mean([each.n_tokens for each in encodings[:texts]])), 1),
+        "rows_per_second": {name: round(value) for name, value in found.items()},
+        "bytes_per_row": {suffix: round(file.stat().st_size / texts, 1) for suffix, file in files.items()},
+    }
+
+
+def written(data: Path, text_column: str, texts: int, scratch: Path) -> dict[str, Path]:
+    """The first texts in every form that is read."""
+    with data.open(newline="", encoding="utf-8") as file:
+        rows = [row[text_column] for row in islice(csv.DictReader(file), texts)]
+    files = {suffix: scratch / f"rows{suffix}" for suffix in SUFFIXES}
+    with files[".csv"].open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["text"], *([text] for text in rows)])
+    content = files[".csv"].read_bytes()
+    files[".csv.gz"].write_bytes(gzip.compress(content))
+    files[".csv.bz2"].write_bytes(bz2.compress(content))
+    with pa.CompressedOutputStream(str(files[".csv.zst"]), "zstd") as packed:
+        packed.write(content)
+    pq.write_table(pa.table({"text": rows}), files[".parquet"], compression="zstd")
+    return files
+
+
+def planned(file: Path) -> Plan:
+    """The pass that finds columns, digest and shards."""
+    sources = find_sources([str(file)], format=None, spool="")
+    return plan(sources, text_column="text", shard_rows=50_000, seen=lambda rows: None)
+
+
+def blocks(planned: Plan) -> Any:
+    """All rows."""
+    return (block for shard in planned.shards for block in read_shard(planned.inputs[shard.file], shard, "text"))
+
+
+def drain(planned: Plan) -> None:
+    """Read all rows, keep none."""
+    for _ in blocks(planned):
+        pass
+
+
+def writing(classifier: Classifier, planned: Plan, scratch: Path, texts: int) -> dict[str, float]:
+    """What it takes to write answers that are there."""
+    labels = classifier.bundle.labels
+    schema = pa.schema([*planned.schema, *answer_fields(labels, "columns", "")])
+    ready = list(answered(classifier, blocks(planned), first_row=0))
+
+    def write(format: Any) -> None:
+        with (
+            open(scratch / "part", "wb") as file,
+            open_part(file, schema, format=format, separator="|", for_spreadsheet=False) as part,
+        ):
+            for block, answers in ready:
+                part.write(
+                    answered_table(
+                        block,
+                        answers,
+                        schema=schema,
+                        labels=labels,
+                        thresholds=classifier.thresholds_,
+                        probabilities="columns",
+                    )
+                )
+
+    formats: Sequence[str] = ("parquet", "csv", "jsonl")
+    return {f"write .{format}": rate(texts, partial(write, format)) for format in formats}
+
+
+def rate(rows: int, work: Callable[[], object]) -> float:
+    """Rows a second, the better of two times."""
+    seconds = []
+    for _ in range(2):
+        begun = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - begun)
+    return rows / min(seconds)
+
+
+if __name__ == "__main__":
+    main()

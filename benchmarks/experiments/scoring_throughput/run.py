@@ -1,0 +1,165 @@
+"""Does `manylabel score` keep up with the library, in memory that does not grow with the file?
+
+Writes a CSV of short rows (or takes a file's), scores it with the command, and asks the library for the same texts in a
+process of its own, before and after. Peak memory is that of the command and its worker together, sampled. The last line
+of output is one JSON document.
+
+    python -m experiments.scoring_throughput.run BUNDLE --rows 5000000
+        --output benchmarks/experiments/scoring_throughput
+"""
+
+import csv
+import json
+import random
+import shlex
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import click
+
+from manylabel.system.cpu_quota import available_cores
+from manylabel_bench.machine import describe
+
+WORDS = ("the", "was", "not", "very", "good", "bad", "late", "app", "parcel", "courier", "invoice", "cheap", "slow")
+SAMPLE_SECONDS = 0.05
+LIBRARY = """
+import csv, json, sys, time
+from itertools import islice
+from manylabel import Classifier
+bundle, path, column, rows, threads = sys.argv[1:]
+classifier = Classifier.load(bundle, device="cpu", threads=int(threads))
+with open(path, newline="", encoding="utf-8") as file:
+    texts = [row[column] for row in islice(csv.DictReader(file), int(rows))]
+classifier.predict_proba(texts[:1000])
+started = time.perf_counter()
+classifier.predict_proba(texts)
+print(len(texts) / (time.perf_counter() - started))
+"""
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--rows", type=click.IntRange(min=1), default=5_000_000, show_default=True, help="Rows to write.")
+@click.option("--data", type=click.Path(path_type=Path), help="A CSV to score in place of rows that are written.")
+@click.option("--text-column", default="text", show_default=True)
+@click.option(
+    "--library-rows",
+    type=click.IntRange(min=1),
+    default=500_000,
+    show_default=True,
+    help="Texts that the library is asked for at most.",
+)
+@click.option("--threads", type=click.IntRange(min=1), help="For both.  [default: all that are granted]")
+@click.option("--name", default="short-rows", show_default=True, help="Of the result's file.")
+@click.option("--output", "-o", type=click.Path(path_type=Path), help="A folder for NAME.json.")
+def main(**given: Any) -> None:
+    """Measure speed and memory of scoring a file with BUNDLE."""
+    with TemporaryDirectory() as scratch:
+        path = given["data"] or write_rows(Path(scratch) / "rows.csv", given["rows"])
+        result = measure(given, path, Path(scratch) / "out")
+    if given["output"]:
+        given["output"].mkdir(parents=True, exist_ok=True)
+        (given["output"] / f"{given['name']}.json").write_text(json.dumps(result, indent=1) + "\n")
+    click.echo(json.dumps(result))
+
+
+def measure(given: dict[str, Any], path: Path, scored: Path) -> dict[str, Any]:
+    """The command between two runs of the library."""
+    threads = given["threads"] or available_cores()
+    rates = [library_rate(given, path, threads)]
+    begun = time.perf_counter()
+    summary, peak = run_watched(
+        [
+            *(sys.executable, "-m", "manylabel", "score", given["bundle"], path, "-o", scored, "--device", "cpu"),
+            *("--text-column", given["text_column"], "--threads", threads, "--prefix", "predicted_"),
+        ]
+    )
+    seconds = time.perf_counter() - begun
+    rates.append(library_rate(given, path, threads))
+    rate = summary["rows"] / seconds
+    return {
+        "command": shlex.join(
+            [sys.executable.rpartition("/")[2], "-m", "experiments.scoring_throughput.run", *sys.argv[1:]]
+        ),
+        "machine": describe(),
+        "threads": threads,
+        "rows": summary["rows"],
+        "errors": summary["errors"],
+        "file_mb": round(path.stat().st_size / 1e6, 1),
+        "seconds": round(seconds, 1),
+        "score_texts_per_second": round(rate, 1),
+        "library_texts_per_second": [round(each, 1) for each in rates],
+        "score_against_library": round(rate / median(rates), 3),
+        "peak_rss_mb": round(peak, 1),
+    }
+
+
+def write_rows(path: Path, rows: int) -> Path:
+    """Rows of three columns, their texts of 1 to 12 words, the same ones every time."""
+    dice = random.Random(0)  # noqa: S311  # no secret
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "text", "note"])
+        for row in range(rows):
+            writer.writerow([row, " ".join(dice.choices(WORDS, k=1 + row % 12)), f"note {row}"])
+    return path
+
+
+def library_rate(given: dict[str, Any], path: Path, threads: int) -> float:
+    """Texts a second of `predict_proba` on a list, in a fresh process."""
+    arguments = [given["bundle"], path, given["text_column"], given["library_rows"], threads]
+    done = subprocess.run(
+        [sys.executable, "-c", LIBRARY, *map(str, arguments)], capture_output=True, text=True, check=True
+    )
+    return float(done.stdout)
+
+
+def run_watched(command: list[object]) -> tuple[dict[str, Any], float]:
+    """Run a command; its summary, and the most memory that it and its children have held, MB."""
+    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True)
+    peak, over = 0.0, threading.Event()
+
+    def sample() -> None:
+        nonlocal peak
+        while not over.wait(SAMPLE_SECONDS):
+            peak = max(peak, sum(_resident_mb(pid) for pid in _family(process.pid)))
+
+    sampler = threading.Thread(target=sample)
+    sampler.start()
+    output, _ = process.communicate()
+    over.set()
+    sampler.join()
+    if process.returncode:
+        raise click.ClickException(f"manylabel score ended with {process.returncode}")
+    return json.loads(output), peak
+
+
+def _family(pid: int) -> Iterator[int]:
+    yield pid
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return
+    for child in islice(children, 10):
+        yield from _family(int(child))
+
+
+def _resident_mb(pid: int) -> float:
+    """Resident memory; a library that both processes map counts twice."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmRSS")), 0.0)
+
+
+if __name__ == "__main__":
+    main()

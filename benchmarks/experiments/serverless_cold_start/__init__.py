@@ -1,0 +1,1 @@
+"""serverless_cold_start."""

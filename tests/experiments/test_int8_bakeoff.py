@@ -1,0 +1,76 @@
+"""The bake-off: every form of a real tiny run is measured, one at a time, and nothing twice."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from tests.helpers import toy
+
+from experiments.int8_bakeoff import run
+from experiments.int8_bakeoff.schemes import FORMS, Fixed, everything_fixed
+from manylabel_export.graph.quantization.calibration_stats import Moments
+from manylabel_export.graph.quantization.embeddings import quantise_embeddings
+from manylabel_export.graph.quantization.int8 import Quantisation
+from manylabel_train.training.train import Recipe, train
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    folder = tmp_path_factory.mktemp("bakeoff")
+    data = toy.dataset(360)
+    encoder = toy.write_encoder(folder / "encoder", layers=2)  # the last is cut to one token
+    train(data, folder / "run", model=str(encoder), recipe=Recipe(**toy.RECIPE | {"epochs": 2}))
+    path = toy.write_csv(folder / "data.csv", data)
+    return ["toy", "--run", str(folder / "run"), "--data", str(path), "--graphs", str(folder / "graphs")]
+
+
+def test_every_form_is_measured_once(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "SECONDS", 0)
+    options = [*words, "--output", str(tmp_path)]
+    for what in ("accuracy", "speed"):
+        CliRunner().invoke(run.main, [what, *options], catch_exceptions=False)
+    found = json.loads((tmp_path / "result.json").read_text())["models"]["toy"]
+    assert list(found) == list(FORMS)
+    assert found["fp32"]["max_difference"] == 0
+    assert all(0 < found[name]["mean_difference"] < 0.2 for name in FORMS if name != "fp32")
+    assert found["default"]["same_alone_and_in_company"]
+    assert found["row-wise"]["same_alone_and_in_company"]
+    assert found["default"]["bytes"] < found["default-fp32-embeddings"]["bytes"] < found["fp32"]["bytes"]
+    page = (tmp_path / "README.md").read_text()
+    assert all(f"| {name} |" in page for name in FORMS)
+    monkeypatch.setattr(run, "load", lambda *_: pytest.fail("all of it is measured already"))
+    again = CliRunner().invoke(run.main, ["accuracy", *options], catch_exceptions=False)
+    assert again.exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["default-one-qkv", "default-tanh"])
+def test_a_variation_answers_as_the_default_does(words: list[str], name: str) -> None:
+    subject = run.load(Path(words[2]), Path(words[4]))
+    ids = np.random.default_rng(0).integers(0, subject.vocabulary, (5, 9))
+    forms = [FORMS["default"], FORMS[name]]
+    default, varied = (run.runner(form.make(subject.material), form)(ids) for form in forms)
+    np.testing.assert_allclose(default, varied, atol=0.02)
+
+
+def test_fixed_scales_and_biases_are_part_of_the_products(words: list[str]) -> None:
+    material = run.load(Path(words[2]), Path(words[4])).material
+    plain = Quantisation(quantise_embeddings(material.fused), material.moments, everything_fixed).graph()
+    folded = FORMS["smoothquant"].make(material)
+    before, after = (Counter(node.op_type for node in proto.graph.node) for proto in (plain, folded))
+    assert before["Mul"] - after["Mul"] == after["MatMulIntegerToFloat"] == before["MatMulIntegerToFloat"] == 13
+    # one of attention and two of the feed-forward part in each layer, and the pooler's; attention adds its own to
+    # queries, keys and values
+    assert before["Add"] - after["Add"] == 2 * 3 + 1
+    ids = material.batches[0]
+    expected, found = (run.runner(each, FORMS["smoothquant"])(ids) for each in (plain, folded))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_a_fixed_scale_holds_every_row_that_it_was_fitted_to() -> None:
+    rows = np.random.default_rng(0).standard_normal((50, 4)).astype(np.float32) * [1, 3, 0.1, 40]
+    form = Fixed.for_texts(Moments.of(rows.astype(np.float32)), np.ones((4, 2), np.float32))
+    found = np.clip(np.rint(rows / form.divisors / form.scale) + form.zero, 0, 255) - form.zero
+    assert (np.abs(found * form.scale * form.divisors - rows) <= 1.001 * form.scale * form.divisors).all()

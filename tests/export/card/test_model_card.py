@@ -1,0 +1,111 @@
+"""The model card: complete, and whole whatever labels are called."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from huggingface_hub import ModelCard
+
+from manylabel import Bundle
+from manylabel.bundle.manifest import Manifest
+from manylabel_export.card.model_card import model_card
+
+AWKWARD = ("a | b", "`code`", "*bold*", "<b>", "[x](y)", "back\\slash", "new\nline", "price_")
+
+
+def rows_of(card: str, heading: str) -> list[list[str]]:
+    """The cells of the table under a heading, split where Markdown would."""
+    lines = card.split(f"## {heading}")[1].split("\n## ")[0].splitlines()
+    return [re.split(r"(?<!\\)\|", line)[1:-1] for line in lines if line.startswith("|")]
+
+
+def renamed(manifest: Manifest, label: str) -> Manifest:
+    """The manifest with another name for its first label."""
+    certificate = manifest.certificate
+    parity = {
+        name: replace(one, labels={label: one.labels[manifest.labels[0]], **one.labels})
+        for name, one in certificate.parity.items()
+    }
+    labels = (label, *manifest.labels[1:])
+    return replace(manifest, labels=labels, certificate=replace(certificate, parity=parity))
+
+
+def test_what_a_reader_looks_for(run_bundle: Path) -> None:
+    manifest = Bundle.open(run_bundle).manifest
+    card = (run_bundle / "README.md").read_text(encoding="utf-8")
+    assert card.startswith("---\nlibrary_name: manylabel\n")
+    assert "Made from `encoder`" in card
+    assert "tuned for F1 on validation data" in card
+    assert f"on {manifest.certificate.texts} validation texts" in card
+    assert [row[0].strip() for row in rows_of(card, "Labels")[2:]] == list(manifest.labels)
+    assert [row[0].strip() for row in rows_of(card, "Variants")[2:]] == ["fp32", "int8", "fp16"]
+    assert {row[0].strip().replace("\\", "") for row in rows_of(card, "Test split")} >= {"micro_f1", "macro_f1"}
+    assert 'Classifier.load("bundle")' in card
+
+
+def test_figures_are_the_manifest_s(run_bundle: Path) -> None:
+    manifest = Bundle.open(run_bundle).manifest
+    card = (run_bundle / "README.md").read_text(encoding="utf-8")
+    for row in rows_of(card, "Variants")[2:]:
+        parity = manifest.certificate.parity[row[0].strip()]
+        assert f"{parity.max_difference:.1e}" in row[2]
+        assert f"{parity.quality.macro_f1.value:.4f}" in row[9]
+
+
+@pytest.mark.parametrize("label", AWKWARD)
+def test_a_label_stays_in_its_cell(run_bundle: Path, label: str) -> None:
+    manifest = renamed(Bundle.open(run_bundle).manifest, label)
+    rows = rows_of(model_card(manifest, "bundle"), "Labels")
+    assert {len(row) for row in rows} == {4}
+    assert len(rows) == 2 + 4
+    shown = re.sub(r"\\(.)", r"\1", rows[2][0]).strip()
+    assert shown == " ".join(label.split())
+
+
+def test_a_bundle_s_name_with_quotes_stays_code(run_bundle: Path) -> None:
+    card = model_card(Bundle.open(run_bundle).manifest, 'my "best"')
+    assert 'Classifier.load("my \\"best\\"")' in card
+
+
+# What a hub reads of it
+
+
+def test_the_metadata_is_that_of_a_model_card_with_the_figures_on_unseen_texts(run_bundle: Path) -> None:
+    manifest = Bundle.open(run_bundle).manifest
+    data = ModelCard.load(run_bundle / "README.md").data  # raises where the model index is not as it has to be
+    assert (data.library_name, data.pipeline_tag, data.model_name) == ("manylabel", "text-classification", "bundle")
+    assert {"multi-label", "onnx"} <= set(data.tags)
+    found = {each.metric_name: each for each in data.eval_results}
+    tuned = manifest.metrics["test"]["tuned"]
+    assert found["micro-F1"].metric_value == tuned["micro_f1"]
+    assert found["macro-F1"].metric_value == tuned["macro_f1"]
+    assert {each.dataset_split for each in data.eval_results} == {"test"}
+    assert {each.dataset_name for each in data.eval_results} == {f"{manifest.metrics['test']['texts']} test texts"}
+    assert {each.dataset_revision for each in data.eval_results} == {manifest.source["data"]["sha256"]}
+
+
+def test_without_a_test_split_the_metadata_says_that_thresholds_have_seen_the_texts(bundle: Path) -> None:
+    manifest = Bundle.open(bundle).manifest
+    results = ModelCard.load(bundle / "README.md").data.eval_results
+    assert {each.dataset_name for each in results} == {"60 validation texts, which the thresholds were chosen on"}
+    assert [each.metric_value for each in results] == [
+        manifest.certificate.parity["fp32"].quality.micro_f1.value,  # type: ignore[union-attr]  # it was measured
+        manifest.certificate.parity["fp32"].quality.macro_f1.value,  # type: ignore[union-attr]
+    ]
+
+
+@pytest.mark.parametrize(
+    "name", ["a: b", '"quoted"', "- [x] {y}", "#", "null", "0.10", "grün \U0001f600", "line\nend\x85\x7f"]
+)
+def test_metadata_is_whole_whatever_a_bundle_is_called(run_bundle: Path, name: str) -> None:
+    card = ModelCard(model_card(Bundle.open(run_bundle).manifest, name))
+    assert card.data.model_name == "".join(mark if mark.isprintable() else " " for mark in name)
+    assert len(card.data.eval_results) == 6
+
+
+def test_a_checkpoint_without_figures_has_a_card_without_an_index(bundle: Path) -> None:
+    manifest = Bundle.open(bundle).manifest
+    parity = {name: replace(each, quality=None) for name, each in manifest.certificate.parity.items()}
+    bare = replace(manifest, certificate=replace(manifest.certificate, parity=parity))
+    assert ModelCard(model_card(bare, "bundle")).data.eval_results is None

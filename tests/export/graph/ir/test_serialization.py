@@ -1,0 +1,155 @@
+"""Models beyond what one graph holds: weights in a file beside it, listed and hashed. Tried by a low limit."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from tests.helpers import toy
+from tests.helpers.architectures import LONGEST, make
+from tests.helpers.graphs import ENGINES, ids_of
+
+from manylabel import Bundle, Classifier
+from manylabel.errors import BundleError, ExportError
+from manylabel.inference.ort_session import Session
+from manylabel_export.graph import build
+from manylabel_export.graph.build import Store
+from manylabel_export.graph.ir.external_data import held, hold, load, stored
+from manylabel_export.graph.ir.serialization import lifted, size_of
+from manylabel_export.pipeline import export
+
+LIMIT = 5_000
+LEAST = 1024  # bytes; the tiny models' products have as many
+TEXTS = [text for text, _ in toy.examples(20, seed=9)]
+
+
+@pytest.fixture(scope="module")
+def large(elsewhere: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle whose graphs have their weights beside them; not to be changed."""
+    output = tmp_path_factory.mktemp("large") / "bundle"
+    validation = toy.dataset(180).part("train")
+    return export(elsewhere, output, validation=validation, precisions=["fp32", "int8"], limit=LIMIT).path
+
+
+@pytest.mark.parametrize("architecture", ["bert", "xlm-roberta", "modernbert"])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_graphs_are_the_same_whether_weights_are_in_a_file_meanwhile_or_not(
+    architecture: str, engine: str, tmp_path: Path
+) -> None:
+    batches = [ids_of(2, LONGEST // 2)]
+    whole = build.build(make(architecture), engine=engine, batches=batches)
+    light = build.build(make(architecture), engine=engine, batches=batches, store=Store(tmp_path, least=LEAST))
+    for precision, made in light.items():
+        assert made.fusions == whole[precision].fusions
+        assert content_of(made.proto) == content_of(whole[precision].proto)
+    assert stored(light["fp32"].proto)
+
+
+@pytest.mark.parametrize("precision", build.PRECISIONS)
+def test_a_file_holds_what_serialising_the_whole_gives(precision: str, tmp_path: Path) -> None:
+    proto = build.build(make("bert"), precisions=[precision], store=Store(tmp_path, least=LEAST))[precision].proto
+    assert not build.write(proto, tmp_path / "model.onnx", beside="none")
+    assert (tmp_path / "model.onnx").read_bytes() == hold(proto).SerializeToString()
+    assert not (tmp_path / "none").exists()
+
+
+def content_of(proto: onnx.ModelProto) -> tuple[list[bytes], dict[str, bytes]]:
+    """A graph's nodes in their order, and its weights by name."""
+    weights = {tensor.name: held(tensor).SerializeToString() for tensor in proto.graph.initializer}
+    return [node.SerializeToString() for node in proto.graph.node], weights
+
+
+def test_the_file_of_weights_is_listed_hashed_and_read(large: Path, elsewhere: Path, tmp_path: Path) -> None:
+    bundle = Bundle.open(large)
+    bundle.verify()
+    assert bundle.weights_of(bundle.variants["fp32"]) == ("model.onnx_data",)
+    assert bundle.manifest.files["model.onnx_data"].bytes > bundle.manifest.files["model.onnx"].bytes
+    whole = export(elsewhere, tmp_path / "b", validation=toy.dataset(180).part("train"), precisions=["fp32", "int8"])
+    for precision in ("fp32", "int8"):
+        ours, theirs = (Classifier.load(path, device="cpu", precision=precision) for path in (large, whole.path))  # type: ignore[arg-type]
+        np.testing.assert_array_equal(ours.predict_proba(TEXTS), theirs.predict_proba(TEXTS))
+
+
+def test_plain_onnx_runtime_finds_the_weights_by_the_graph_s_path(large: Path) -> None:
+    session = onnxruntime.InferenceSession(large / "model.onnx", providers=["CPUExecutionProvider"])
+    ids = np.array([[2, 5, 3]])
+    feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+    found = session.run(["probabilities"], {each.name: feeds[each.name] for each in session.get_inputs()})[0]
+    bundle = Bundle.open(large)
+    weights = {"model.onnx_data": bundle.read("model.onnx_data")}
+    np.testing.assert_array_equal(found, Session(bundle.read("model.onnx"), device="cpu", weights=weights).run(ids))
+
+
+def test_a_changed_or_missing_file_of_weights_is_refused(own_bundle: Path, large: Path) -> None:
+    for path in own_bundle.iterdir():
+        path.unlink()
+    for path in large.iterdir():
+        (own_bundle / path.name).write_bytes(path.read_bytes())
+    changed = own_bundle / "model.onnx_data"
+    content = bytearray(changed.read_bytes())
+    content[-1] ^= 1
+    changed.write_bytes(content)
+    with pytest.raises(BundleError, match=r"model.onnx_data was changed after the bundle was made"):
+        Classifier.load(own_bundle, device="cpu", precision="fp32")
+    Classifier.load(own_bundle, device="cpu", precision="int8")  # which does not read it
+    changed.unlink()
+    with pytest.raises(BundleError, match=r"lacks model.onnx_data"):
+        Classifier.load(own_bundle, device="cpu")
+
+
+@pytest.mark.parametrize("location", ["model.onnx_data", "../model.onnx_data", "absolute", "sub/model.onnx_data"])
+def test_a_graph_that_names_a_file_which_it_was_not_given_opens_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, location: str
+) -> None:
+    """Also where such a file lies in the folder that the process is in, or is a pipe that nobody writes to."""
+    (tmp_path / "sub" / "sub").mkdir(parents=True)
+    for folder in (tmp_path, tmp_path / "sub", tmp_path / "sub" / "sub"):
+        os.mkfifo(folder / "model.onnx_data")
+    monkeypatch.chdir(tmp_path / "sub")
+    tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[4], data_location=TensorProto.EXTERNAL)
+    name = str(tmp_path / "model.onnx_data") if location == "absolute" else location
+    tensor.external_data.add(key="location", value=name)
+    tensor.external_data.add(key="length", value="16")
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [4]) for name in ("input_ids", "probabilities")]
+    nodes = [helper.make_node("Add", ["input_ids", "w"], ["probabilities"])]
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", values[:1], values[1:], [tensor]), opset_imports=[helper.make_opsetid("", 17)]
+    )
+    model.ir_version = 8
+    for weights in ({}, {"other": b"0" * 16}):
+        with pytest.raises(BundleError, match="not found from the table"):
+            Session(model.SerializeToString(), device="cpu", weights=weights)
+
+
+def test_fp16_and_one_file_say_what_to_choose_instead(elsewhere: Path, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"fp32 weights; fp16 can be made of 5,000 at most.*--precision int8"):
+        export(elsewhere, tmp_path / "bundle", limit=LIMIT)
+    with pytest.raises(ExportError, match=r"one file holds 5,000 at most. Choose --precision int8"):
+        export(elsewhere, tmp_path / "bundle", precisions=["fp32"], single_file=True, limit=LIMIT)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_are_back_where_they_were_after_a_block_that_fails(tmp_path: Path) -> None:
+    proto = build.build(make("bert"), precisions=["fp32"], store=Store(tmp_path, least=LEAST))["fp32"].proto
+    before = onnx.ModelProto()
+    before.CopyFrom(proto)
+    with pytest.raises(ZeroDivisionError), lifted(proto):
+        print(1 / (size_of(proto) // size_of(before)))  # 0, as most of them are away
+    assert sorted(map(str, proto.graph.initializer)) == sorted(map(str, before.graph.initializer))
+    assert proto.graph.input == before.graph.input
+
+
+def test_constants_of_nodes_are_read_from_the_files_that_hold_them(tmp_path: Path) -> None:
+    """As PyTorch writes them where a model has more than 2 GiB: each in a file of its own."""
+    constant = helper.make_node("Constant", [], ["two"], value=numpy_helper.from_array(np.float32([2]), "two"))
+    product = helper.make_node("Mul", ["x", "two"], ["y"])
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")
+    proto = helper.make_model(helper.make_graph([constant, product], "doubled", [x], [y]))
+    proto.ir_version = 10
+    onnx.save(proto, tmp_path / "model.onnx", save_as_external_data=True, size_threshold=0, convert_attribute=True)
+    assert onnx.load(tmp_path / "model.onnx", load_external_data=False).graph.node[0].attribute[0].t.external_data
+    session = onnxruntime.InferenceSession(load(tmp_path / "model.onnx").SerializeToString())
+    assert session.run(["y"], {"x": np.float32([21])})[0].tolist() == [42]

@@ -1,0 +1,49 @@
+"""The last layer for the first token only, where the head reads no other."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+from tests.helpers.architectures import make
+from tests.helpers.graphs import ARCHITECTURES, answer, answer_of_pytorch, fused, ids_of
+
+from manylabel_export.graph import build
+from manylabel_export.graph.ir.editor import Editor, clone
+from manylabel_export.graph.passes.cls_pruning import cut_to_first_token
+from manylabel_export.graph.passes.fusion import CPU, CUDA, EXPECTED
+
+
+@pytest.mark.parametrize("provider", [CPU, CUDA])
+@pytest.mark.parametrize("architecture", [name for name in ARCHITECTURES if EXPECTED[name].attention])
+def test_the_last_layer_runs_for_the_first_token_only(architecture: str, provider: str) -> None:
+    cut, is_cut = cut_to_first_token(fused(architecture, provider))
+    assert is_cut
+    activations = [node.output[0] for node in cut.graph.node if node.op_type in ("BiasGelu", "FastGelu", "Gelu")]
+    for name in activations:
+        cut.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
+    answers = [answer(cut, ids_of(2, 9), output=name) for name in activations]
+    assert [each.shape[1] for each in answers if each.ndim == 3] == [9, 1]  # a head's has no tokens
+
+
+@pytest.mark.parametrize("architecture", [name for name in ARCHITECTURES if not EXPECTED[name].attention])
+def test_what_is_not_recognised_is_not_cut(architecture: str) -> None:
+    assert not cut_to_first_token(fused(architecture, CPU))[1]
+
+
+def test_a_head_that_reads_all_tokens_is_not_cut() -> None:
+    editor = Editor(clone(fused("bert", CPU)))
+    head = next(node for node in editor.nodes if node.op_type == "Gather" and "pooler" in node.output[0])
+    mean = editor.add("ReduceMean", [head.input[0]], "mean", axes=[1], keepdims=0)
+    editor.supersede(head.output[0], mean)
+    assert not cut_to_first_token(editor.finish())[1]
+
+
+def test_a_model_of_one_layer_is_cut() -> None:
+    model = make("bert", num_hidden_layers=1)
+    built = build.build(model)
+    assert built["int8"].first_token
+    assert built["fp16"].first_token
+    np.testing.assert_allclose(
+        answer(built["fp16"].proto, ids_of(2, 5)), answer_of_pytorch(model, ids_of(2, 5)), atol=5e-3
+    )

@@ -1,0 +1,147 @@
+"""Larger operators: as many as expected, and a wrong one is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+from tests.helpers.architectures import VOCABULARY, make
+from tests.helpers.graphs import (
+    SHAPES,
+    answer,
+    answer_of_pytorch,
+    base,
+    each_architecture,
+    each_engine,
+    fused,
+    ids_of,
+    session_of,
+)
+from transformers import (
+    AutoModelForSequenceClassification,
+    NystromformerConfig,
+    PreTrainedModel,
+)
+
+from manylabel.errors import ExportError
+from manylabel_export.graph import build, torch_export
+from manylabel_export.graph.ir.editor import Editor, clone
+from manylabel_export.graph.passes import fusion
+from manylabel_export.graph.passes.append_sigmoid import append_sigmoid
+from manylabel_export.graph.passes.attention_fusion import fuse_attention
+from manylabel_export.graph.passes.canonicalize import clean
+from manylabel_export.graph.passes.cls_pruning import cut_to_first_token
+from manylabel_export.graph.passes.fusion import CPU, CUDA, EXPECTED, count_fusions, fuse
+from manylabel_export.graph.passes.mask_elimination import drop_mask
+
+
+@pytest.mark.parametrize("provider", [CPU, CUDA])
+@each_engine
+@each_architecture
+def test_fusions_are_as_many_as_expected(architecture: str, engine: str, provider: str) -> None:
+    config = make(architecture).config
+    assert count_fusions(fused(architecture, provider, engine)) == EXPECTED[architecture].counts(config, provider)
+
+
+def test_bert_fuses_fully() -> None:
+    """The figures themselves, so that a mistake in `EXPECTED` cannot hide."""
+    assert count_fusions(fused("bert", CPU)) == {
+        "MultiHeadAttention": 2,
+        "LayerNormalization": 5,
+        "Gelu": 2,
+    }
+    assert count_fusions(fused("bert", CUDA)) == {
+        "Attention": 2,
+        "EmbedLayerNormalization": 1,
+        "SkipLayerNormalization": 4,
+        "BiasGelu": 2,
+    }
+
+
+@pytest.mark.parametrize("provider", [CPU, CUDA])
+@each_architecture
+def test_fused_graphs_answer_like_pytorch(architecture: str, provider: str) -> None:
+    model, plain = make(architecture), fused(architecture, provider)
+    cut, _ = cut_to_first_token(plain)
+    sessions = [session_of(proto) for proto in (plain, cut)]
+    for shape in SHAPES:
+        ids = ids_of(*shape)
+        for session in sessions:
+            np.testing.assert_allclose(answer(session, ids), answer_of_pytorch(model, ids), atol=1e-5)
+
+
+def test_a_known_architecture_that_fuses_otherwise_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(EXPECTED, "bert", dataclasses.replace(EXPECTED["bert"], head_gelus=1))
+    with pytest.raises(ExportError, match=r"'Gelu': 2\}, and .*'Gelu': 3"):
+        build.build(make("bert"), precisions=["int8"])
+
+
+def test_an_unknown_architecture_is_fused_as_far_as_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(EXPECTED, "bert")
+    assert "not in the table" in build.build(make("bert"), precisions=["int8"])["int8"].note
+
+
+def test_a_wrong_fusion_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fuse_wrongly(editor: Editor, heads: int, head_size: int, *, packed: bool) -> int:
+        count = fuse_attention(editor, heads, head_size, packed=packed)
+        node = next(node for node in editor.nodes if node.op_type == "MultiHeadAttention")
+        node.input[0], node.input[1] = node.input[1], node.input[0]
+        return count
+
+    monkeypatch.setattr(fusion, "fuse_attention", fuse_wrongly)
+    with pytest.raises(ExportError, match="Fusing changed a probability by"):
+        build.build(make("bert"), precisions=["int8"])
+
+
+def test_a_wrong_trace_is_refused_when_only_padding_shows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def trace_without_mask(model: PreTrainedModel, **options: Any) -> onnx.ModelProto:
+        editor = Editor(torch_export.trace(model, **options))
+        shape = editor.add("Shape", ["input_ids"], "shape_of_ids")
+        ones = numpy_helper.from_array(np.ones(1, np.int64))
+        editor.redirect("attention_mask", editor.add("ConstantOfShape", [shape], "no_padding", value=ones))
+        return editor.finish()
+
+    monkeypatch.setattr(build, "trace", trace_without_mask)
+    with pytest.raises(ExportError, match="Tracing changed a probability by"):
+        build.build(make("bert"), precisions=["fp32"])
+
+
+@pytest.mark.parametrize("provider", [CPU, CUDA])
+def test_positions_that_do_not_start_at_zero_survive_fusing(provider: str) -> None:
+    """ONNX Runtime's embedding operator ignores the offset that Nystromformer's positions have."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(7)
+        sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+        config = NystromformerConfig(
+            vocab_size=VOCABULARY, max_position_embeddings=64, segment_means_seq_len=64, num_labels=3, **sizes
+        )
+        model = AutoModelForSequenceClassification.from_config(config).eval()
+    traced = append_sigmoid(torch_export.trace(model))
+    proto = fuse(drop_mask(clean(traced)), config, provider=provider)
+    assert "EmbedLayerNormalization" not in count_fusions(proto)
+    ids = ids_of(2, 9)
+    np.testing.assert_allclose(answer(proto, ids), answer_of_pytorch(model, ids), atol=1e-5)
+
+
+def test_another_scale_of_attention_is_left_alone() -> None:
+    proto = drop_mask(base("bert"))
+    assert fuse_attention(Editor(clone(proto)), 2, 16, packed=False) == 2
+    assert fuse_attention(Editor(clone(proto)), 4, 8, packed=False) == 0
+
+
+def test_layers_that_share_weights_share_them_in_every_variant() -> None:
+    texts = [ids_of(8, 12)]
+    few, many = (build.build(make("albert", num_hidden_layers=layers), batches=texts) for layers in (2, 5))
+    for precision, variant in few.items():
+        sizes = [weights_of(each.proto) for each in (variant, many[precision])]
+        assert sizes[1] < sizes[0] + 4096, precision
+
+
+def weights_of(proto: onnx.ModelProto) -> int:
+    """Bytes of the tensors that are more than a scalar or a short shape."""
+    return sum(len(tensor.raw_data) for tensor in proto.graph.initializer if len(tensor.raw_data) > 256)

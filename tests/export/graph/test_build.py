@@ -1,0 +1,85 @@
+"""From a PyTorch classifier to graphs: the same answers, in every form, at every length and batch size."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto
+from tests.helpers.architectures import make
+from tests.helpers.graphs import (
+    SHAPES,
+    answer,
+    answer_of_pytorch,
+    base,
+    each_architecture,
+    each_engine,
+    ids_of,
+    padded,
+    session_of,
+)
+
+from manylabel.errors import ExportError
+from manylabel_export.graph import build
+from manylabel_export.graph.passes.fusion import CPU
+
+
+@each_engine
+@each_architecture
+def test_the_graph_answers_like_pytorch(architecture: str, engine: str) -> None:
+    model, session = make(architecture), session_of(base(architecture, engine))
+    for shape in SHAPES:
+        ids = ids_of(*shape)
+        for mask in (None, padded(ids)):
+            np.testing.assert_allclose(answer(session, ids, mask), answer_of_pytorch(model, ids, mask), atol=1e-5)
+
+
+@each_architecture
+def test_the_tiny_classifiers_tell_texts_apart(architecture: str) -> None:
+    """Otherwise the comparisons of this file could not fail."""
+    spread = answer(base(architecture), ids_of(16, 7)).std(axis=0)
+    assert spread.min() > 0.01
+
+
+@each_architecture
+def test_the_mask_matters(architecture: str) -> None:
+    ids = ids_of(4, 9)
+    assert np.abs(answer(base(architecture), ids) - answer(base(architecture), ids, padded(ids))).max() > 1e-3
+
+
+@each_engine
+@each_architecture
+def test_the_graph_for_everyone_is_standard(architecture: str, engine: str) -> None:
+    proto = base(architecture, engine)
+    onnx.checker.check_model(proto)
+    assert {entry.domain for entry in proto.opset_import} == {""}
+    assert [value.name for value in proto.graph.output] == ["probabilities", "logits"]
+    assert proto.graph.node[-1].op_type == "Sigmoid"
+    names = ["input_ids", "attention_mask"]
+    if architecture in ("bert", "albert", "electra"):
+        names.append("token_type_ids")
+    assert [value.name for value in proto.graph.input] == names
+    for value in proto.graph.input:
+        assert value.type.tensor_type.elem_type == TensorProto.INT64
+        assert [size.dim_param for size in value.type.tensor_type.shape.dim] == ["batch", "sequence"]
+
+
+def test_probabilities_are_the_sigmoid_of_the_logits() -> None:
+    ids = ids_of(3, 5)
+    logits = answer(base("bert"), ids, output="logits")
+    assert logits.shape == (3, 4)
+    np.testing.assert_allclose(answer(base("bert"), ids), 1 / (1 + np.exp(-logits)), atol=1e-6)
+
+
+def test_build_gives_what_was_asked_for() -> None:
+    built = build.build(make("bert"), precisions=("int8", "fp32"))
+    assert list(built) == ["int8", "fp32"]
+    assert built["int8"].provider == CPU
+    assert built["int8"].fusions == {"MultiHeadAttention": 2, "LayerNormalization": 5, "Gelu": 2}
+    assert built["fp32"].fusions == {}
+    assert [value.name for value in built["int8"].proto.graph.output] == ["probabilities", "logits"]
+
+
+def test_an_unknown_precision_is_refused() -> None:
+    with pytest.raises(ExportError, match="'bf16' is not one of fp32, int8, fp16"):
+        build.build(make("bert"), precisions=["bf16"])

@@ -1,0 +1,85 @@
+"""PyTorch to ONNX: both engines, what they leave untouched, what they refuse."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from onnx import TensorProto
+from tests.helpers.architectures import make
+from tests.helpers.graphs import ENGINES, answer, answer_of_pytorch, base, each_architecture, each_engine, fused, ids_of
+from transformers import (
+    BertForSequenceClassification,
+)
+
+from manylabel.errors import ExportError
+from manylabel_export.graph import torch_export
+from manylabel_export.graph.passes.append_sigmoid import append_sigmoid
+from manylabel_export.graph.passes.fusion import CPU, CUDA, count_fusions
+
+
+@pytest.mark.skipif(len(ENGINES) < 2, reason="optimum-onnx is not installed")
+@each_architecture
+def test_engines_agree(architecture: str) -> None:
+    ids = ids_of(3, 11)
+    np.testing.assert_allclose(*[answer(base(architecture, engine), ids) for engine in ENGINES], atol=1e-5)
+    for provider in (CPU, CUDA):
+        graphs = [fused(architecture, provider, engine) for engine in ENGINES]
+        assert count_fusions(graphs[0]) == count_fusions(graphs[1])
+        np.testing.assert_allclose(*[answer(proto, ids) for proto in graphs], atol=1e-5)
+
+
+@each_engine
+def test_tracing_leaves_the_model_as_it_was(engine: str) -> None:
+    model = make("bert").train()
+    model.config._attn_implementation = "sdpa"
+    before, seed = copy.deepcopy(model.state_dict()), torch.random.get_rng_state()
+    torch_export.trace(model, engine=engine)
+    assert not any(module.training for module in model.modules())
+    assert model.config._attn_implementation == "sdpa"
+    assert torch.equal(torch.random.get_rng_state(), seed)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+@each_engine
+def test_half_precision_checkpoints_give_fp32_graphs(engine: str) -> None:
+    model = make("bert").half()
+    proto = append_sigmoid(torch_export.trace(model, engine=engine))
+    assert {tensor.data_type for tensor in proto.graph.initializer} <= {TensorProto.FLOAT, TensorProto.INT64}
+    assert next(model.parameters()).dtype == torch.float16
+    np.testing.assert_allclose(answer(proto, ids_of(2, 5)), answer_of_pytorch(model.float(), ids_of(2, 5)), atol=1e-5)
+
+
+class Untraceable(BertForSequenceClassification):
+    """Stands for an architecture that the tracer cannot follow."""
+
+    def forward(self, input_ids=None, attention_mask=None, token_type_ids=None, **kwargs: object) -> object:
+        """Raises what a tracer raises."""
+        raise NotImplementedError("data-dependent control flow")
+
+
+@each_engine
+def test_what_cannot_be_traced_is_named(engine: str) -> None:
+    with pytest.raises(ExportError, match=r"cannot trace Untraceable \(bert\): data-dependent .* Try --engine"):
+        torch_export.trace(Untraceable(make("bert").config), engine=engine)
+
+
+def test_an_unknown_engine_is_refused() -> None:
+    with pytest.raises(ExportError, match="auto, optimum, torch, not 'dynamo'"):
+        torch_export.trace(make("bert"), engine="dynamo")
+
+
+@pytest.mark.skipif("optimum" in ENGINES, reason="optimum-onnx is installed")
+def test_a_missing_engine_says_what_to_install() -> None:
+    with pytest.raises(ExportError, match="pip install"):
+        torch_export.trace(make("bert"), engine="optimum")
+
+
+def test_a_model_with_foreign_weights_is_refused() -> None:
+    model = make("bert")
+    model.extra = torch.nn.Linear(2, 2)
+    with pytest.raises(ExportError, match="does not match its own class BertForSequenceClassification"):
+        torch_export.trace(model, engine="torch")

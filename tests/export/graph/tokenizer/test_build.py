@@ -1,0 +1,213 @@
+"""One file that takes text: it reads every text as the tokenizer does, and answers as the bundle does."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.helpers import tiny, toy
+from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
+
+from manylabel import Bundle, Classifier
+from manylabel.errors import ExportError, ParityError
+from manylabel_export.graph.tokenizer.build import FILE, WordPiece, ids_graph
+from manylabel_export.graph.tokenizer.verify import ids_of, require_same_answers, require_same_ids
+from manylabel_export.pipeline import export
+from manylabel_train.data.dataset import Dataset
+
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+PIECES = [*"abcdefghij!?'ß漢가ᄀ", *(f"##{c}" for c in "abdefgi漢"), "ab", "abc", "##bc", "##cd", "ide", "##ea", "##가"]
+# fmt: off
+HOSTILE = (
+    "aàÀåÅßẞİ\u0131Σςŉǅﬁ가각漢字𠀀🤔👩♥"
+    "\u0301\u0315\u302e\ufe0f\u200b\u200d\u2028\u3000\xa0\xad\x00\x07\x7f\ufeff\ufffd\ue000"
+)
+# fmt: on
+
+
+def bert(**settings: bool | None) -> Tokenizer:
+    pieces = dict.fromkeys([*SPECIAL, *PIECES])
+    tokenizer = Tokenizer(models.WordPiece({piece: at for at, piece in enumerate(pieces)}, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(**{"lowercase": True, "strip_accents": None, **settings})
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in SPECIAL])
+    return tokenizer
+
+
+KINDS = {
+    "uncased": bert(),
+    "cased": bert(lowercase=False),
+    "accents kept": bert(strip_accents=False),
+    "Chinese characters together": bert(handle_chinese_chars=False),
+}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def both(request: pytest.FixtureRequest):  # type: ignore[no-untyped-def]
+    """A tokenizer and the graph that was made of it, as functions from a text to ids."""
+    tokenizer = KINDS[request.param]
+    read = ids_of(ids_graph(WordPiece.read(tokenizer.to_str())))
+    return lambda text: (read(text), tokenizer.encode(text, add_special_tokens=False).ids)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    text=st.lists(
+        st.text(max_size=8)
+        | st.text("abcdefghijABC .!", max_size=12)
+        | st.text(HOSTILE, max_size=6)
+        | st.sampled_from([*SPECIAL, "[sep]", "[SEP", "[[SEP]]", "[MASK]a"])
+    ).map("".join)
+)
+def test_any_text_is_read_as_the_tokenizer_reads_it(both, text: str) -> None:  # type: ignore[no-untyped-def]
+    ours, theirs = both(text)
+    assert ours == theirs
+
+
+def test_every_character_is_read_as_the_tokenizer_reads_it(both) -> None:  # type: ignore[no-untyped-def]
+    """Between letters, where it may split a word, vanish, or spoil it."""
+    codes = [code for code in range(0x20000) if not 0xD800 <= code < 0xE000]
+    for start in range(0, len(codes), 2048):
+        ours, theirs = both(" ".join(f"a{chr(code)}b" for code in codes[start : start + 2048]))
+        assert ours == theirs, hex(codes[start])
+
+
+@pytest.mark.parametrize("n", [99, 100, 101, 250])
+def test_long_words_are_unknown_from_the_same_length_on(both, n: int) -> None:  # type: ignore[no-untyped-def]
+    ours, theirs = both("a" * n + " ab" + "b" * n)
+    assert ours == theirs
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"model": {"type": "Unigram"}}, "made of Unigram, BertNormalizer, BertPreTokenizer"),
+        ({"normalizer": None}, "made of WordPiece, None, BertPreTokenizer"),
+        ({"normalizer": {"clean_text": False}}, "does not clean texts"),
+        ({"added_tokens": "<mask>"}, "'<mask>' is not of the form"),
+        ({"added_tokens": "[A[B]"}, "is not of the form"),
+    ],
+)
+def test_what_has_not_been_shown_to_be_reproduced_is_refused(change: dict, said: str) -> None:
+    content = json.loads(KINDS["uncased"].to_str())
+    for part, value in change.items():
+        if part == "added_tokens":
+            content[part][0]["content"] = value
+        else:
+            content[part] = {**content[part], **value} if value else None
+    with pytest.raises(ExportError, match=said):
+        WordPiece.read(json.dumps(content))
+
+
+# The whole file
+
+
+LONG = "the parcel was late and the app is slow " * 9
+TEXTS = [text for text, _ in toy.examples(40, seed=9)] + ["", " ", "[SEP] [CLS]", "спасибо 🎉", LONG, LONG + "x" * 500]
+
+
+def answers(path: Path, texts: list[str]) -> tuple[list[list[str]], np.ndarray]:
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    found = [session.run(["labels", "probabilities"], {"text": np.array([text], dtype=object)}) for text in texts]
+    return [labels.tolist() for labels, _ in found], np.concatenate([row for _, row in found])
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("policy", ["window", "truncate"])
+def test_the_file_answers_as_the_bundle(elsewhere: Path, tmp_path: Path, precision: str, policy: str) -> None:
+    validation = toy.dataset(180).part("train")
+    bundle = export(
+        elsewhere,
+        tmp_path / "bundle",
+        validation=validation,
+        precisions=[precision],
+        policy=policy,  # type: ignore[arg-type]
+        single_file=True,
+    )
+    classifier = Classifier.load(bundle.path, device="cpu", precision=precision)  # type: ignore[arg-type]
+    labels, probabilities = answers(bundle.path / FILE, TEXTS)
+    np.testing.assert_allclose(probabilities, classifier.predict_proba(TEXTS), atol=1e-6)
+    assert labels == classifier.predict(TEXTS)
+    assert any(labels)
+    assert "`text_to_labels.onnx` is the" in (bundle.path / "README.md").read_text(encoding="utf-8")
+    said = bundle.manifest.source["single_file"]
+    assert said == {"file": FILE, "precision": precision, "texts_tokenised": 60, "texts_answered": 60}
+    opsets = {entry.domain: entry.version for entry in onnx.load(bundle.path / FILE).opset_import}
+    assert opsets[""] == {"fp32": 20, "int8": 21}[precision]  # ONNX Runtime 1.17 and 1.18: docs/exporting.md
+    bundle.verify()
+
+
+@pytest.fixture(scope="module")
+def single(elsewhere: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of int8 with the file beside it."""
+    output = tmp_path_factory.mktemp("single") / "bundle"
+    return export(elsewhere, output, precisions=["int8"], single_file=True).path
+
+
+def test_the_file_says_its_labels_and_thresholds(single: Path) -> None:
+    model = onnx.load(single / FILE)
+    said = json.loads({entry.key: entry.value for entry in model.metadata_props}["manylabel"])
+    variant = Bundle.open(single).variants["int8"]
+    assert said == {"labels": list(tiny.LABELS), "thresholds": list(variant.thresholds), "max_length": 32}
+    assert {entry.domain for entry in model.opset_import} == {
+        "",
+        "ai.onnx.ml",
+        "com.microsoft",
+    }  # no library to register
+    onnx.checker.check_model(model)
+
+
+def test_it_runs_where_this_package_and_its_tokenizer_are_not(single: Path) -> None:
+    script = (
+        "import sys, numpy, onnxruntime\n"
+        f"session = onnxruntime.InferenceSession({str(single / FILE)!r})\n"
+        "print(session.run(['labels'], {'text': numpy.array(['the parcel was late'])})[0].tolist())\n"
+        "assert not {'manylabel', 'tokenizers', 'torch'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-I", "-c", script], capture_output=True, text=True)
+    assert done.stdout.strip() == str(Classifier.load(single, device="cpu").predict("the parcel was late")[0]), (
+        done.stderr
+    )
+
+
+@pytest.mark.filterwarnings("ignore:of texts like the")
+def test_a_trimmed_vocabulary_is_the_file_s_too(elsewhere: Path, tmp_path: Path) -> None:
+    corpus = ["the parcel was late", "the app is slow and the parcel was late", "the app is slow"]
+    bundle = export(elsewhere, tmp_path / "bundle", precisions=["int8"], corpus=corpus, single_file=True)
+    expected = Classifier.load(bundle.path, device="cpu").predict_proba(corpus)
+    np.testing.assert_allclose(answers(bundle.path / FILE, corpus)[1], expected, atol=1e-6)
+
+
+def test_a_policy_that_refuses_texts_is_refused_itself(elsewhere: Path, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="a graph has no error to raise"):
+        export(elsewhere, tmp_path / "bundle", policy="error", single_file=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_reads_or_answers_otherwise_is_not_written(single: Path) -> None:
+    with pytest.raises(ParityError, match="reads 'a B' otherwise than"):
+        require_same_ids(ids_graph(WordPiece.read(KINDS["uncased"].to_str())), KINDS["cased"], ["ab", "a B"])
+    with pytest.raises(ParityError, match="answers 'the parcel' otherwise"):
+        require_same_answers(
+            onnx.load(single / FILE), ["the parcel"], tiny.LABELS, np.full((1, 4), 2, np.float32), np.full(4, 0.5)
+        )
+
+
+def test_labels_and_texts_of_all_scripts(tmp_path: Path) -> None:
+    labels = ("größe 👩‍💻", "price, value", "漢字", "x")
+    data = Dataset.from_matrix(["ok", "nein", "ja", "ab"], np.eye(4), labels)
+    bundle = export(
+        tiny.write_checkpoint(tmp_path / "c", labels=labels),
+        tmp_path / "bundle",
+        validation=data,
+        precisions=["fp32"],
+        single_file=True,
+    )
+    found, _ = answers(bundle.path / FILE, ["ok", "äöü"])
+    assert found == Classifier.load(bundle.path, device="cpu").predict(["ok", "äöü"])

@@ -1,0 +1,270 @@
+"""Variants beyond their budget: what does harm stays in fp32, and what cannot be helped is refused with the reason."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import shutil
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from tests.helpers import toy
+from transformers import AutoModelForSequenceClassification, BertForSequenceClassification
+
+from manylabel import Bundle, Classifier
+from manylabel.bundle import probes
+from manylabel.bundle.certificate import Budget
+from manylabel.cli.main import main
+from manylabel.errors import BudgetExceeded
+from manylabel_export import mixed_precision
+from manylabel_export.mixed_precision import rank
+from manylabel_export.pipeline import export
+from manylabel_train.data.dataset import Dataset
+
+VALIDATION = toy.dataset(180).part("train")
+LAYER = "bert/encoder/layer.0/"
+HUGE = 1e4
+
+
+def poison(checkpoint: Path, folder: Path, *modules: str) -> Path:
+    """The checkpoint with products that int8 cannot hold.
+
+    What such a product reads from one of its inputs is always 0, and its weights there are huge: in fp32 they add
+    nothing, in int8 they set the step of all others.
+    """
+    shutil.copytree(checkpoint, folder)
+    model = AutoModelForSequenceClassification.from_pretrained(folder)
+    with torch.no_grad():
+        for module in modules:
+            _silence(model, module)
+            model.get_submodule(module.replace("/", ".")).weight[:, 0] = HUGE
+    model.save_pretrained(folder)
+    return folder
+
+
+def _silence(model: BertForSequenceClassification, module: str) -> None:
+    """Makes the first input of a product 0."""
+    layer = model.bert.encoder.layer[0]
+    if module == LAYER + "output/dense":
+        layer.intermediate.dense.bias[0] = -100  # and its GELU is 0
+        return
+    before = {
+        LAYER + "attention/output/dense": layer.attention.self.value,
+        LAYER + "intermediate/dense": layer.attention.output.LayerNorm,
+        "bert/pooler/dense": layer.output.LayerNorm,
+    }.get(module, model.bert.embeddings.LayerNorm)
+    before.weight[0] = 0
+    before.bias[0] = 0
+
+
+ALL = (
+    *(f"{LAYER}attention/self/{name}" for name in ("query", "key", "value")),
+    *(LAYER + name for name in ("attention/output/dense", "intermediate/dense", "output/dense")),
+    "bert/pooler/dense",
+)
+
+
+@pytest.fixture(scope="module")
+def poisoned(elsewhere: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint with one product that int8 cannot hold."""
+    return poison(elsewhere, tmp_path_factory.mktemp("poisoned") / "checkpoint", LAYER + "output/dense")
+
+
+def test_a_sound_model_is_left_alone(elsewhere: Path, tmp_path: Path) -> None:
+    bundle = export(elsewhere, tmp_path / "bundle", validation=VALIDATION)
+    assert [variant.rescue for variant in bundle.manifest.variants] == [None] * 3
+    assert bundle.manifest.certificate.refused == {}
+    assert bundle.manifest.certificate.budget == Budget(0.005, 0.02)
+
+
+@pytest.mark.parametrize("budget", [None, Budget(1, 1)])
+def test_a_wider_budget_or_none_leaves_it_as_it_is(
+    poisoned: Path, tmp_path: Path, budget: Budget | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(probes.TOLERANCE, "int8", 1.0)
+    bundle = export(poisoned, tmp_path / "bundle", validation=VALIDATION, precisions=["int8"], budget=budget)
+    assert Budget().excess(bundle.manifest.certificate.parity["int8"])
+    assert bundle.variants["int8"].rescue is None
+
+
+def test_just_the_product_that_does_harm_stays_in_fp32(
+    poisoned: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="manylabel.export")
+    bundle = export(poisoned, tmp_path / "bundle", validation=VALIDATION, precisions=["fp32", "int8"])
+    found = Bundle.open(bundle.path).variants["int8"].rescue
+    assert found is not None
+    assert found.kept == (LAYER + "output/dense",)
+    assert found.products == len(ALL)
+    assert re.match(r"\d+ of \d+ texts with a label get other labels, [1-9]\d\.\d\d%, and 2.00% are", found.reason)
+    assert found.slowdown > 0
+    parity = bundle.manifest.certificate.parity["int8"]
+    assert Budget().excess(parity) == ""
+    assert parity.alone.same == parity.alone.tried == 32
+    for said in ("int8 is beyond its budget", "rounding bert/encoder/layer.0/output/dense alone", "times as long"):
+        assert said in caplog.text
+    for name in ("README.md", "report.html"):
+        assert LAYER + "output/dense" in (bundle.path / name).read_text()
+    assert "1 of 7 products stay in fp32" in CliRunner().invoke(main, ["inspect", str(bundle.path)]).output
+
+
+@pytest.mark.parametrize("validation", [VALIDATION, None])
+def test_a_wrong_answer_to_a_probe_is_a_reason_too(poisoned: Path, tmp_path: Path, validation: Dataset | None) -> None:
+    """Whatever the texts allow, and where there are none."""
+    bundle = export(poisoned, tmp_path / "bundle", validation=validation, precisions=["int8"], budget=None)
+    found = bundle.variants["int8"].rescue
+    assert found is not None
+    assert re.match(r"it gives \d\.\d{4} for '[a-z ]+' where PyTorch gave \d\.\d{4} \(text '", found.reason)
+    assert LAYER + "output/dense" in found.kept
+    Classifier.load(bundle.path, device="cpu").check_probes()
+
+
+def test_a_variant_that_answers_probes_wrongly_and_cannot_be_helped_is_left_out(
+    hopeless: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mixed_precision, "KEPT_AT_MOST", 0.0)
+    bundle = export(hopeless, tmp_path / "bundle", precisions=["fp32", "int8"])
+    assert list(bundle.variants) == ["fp32"]
+    assert "it gives" in bundle.manifest.certificate.refused["int8"]
+
+
+def test_fp16_keeps_in_fp32_what_overflows(elsewhere: Path, tmp_path: Path) -> None:
+    """Without texts nothing is known beforehand of what does."""
+    shutil.copytree(elsewhere, tmp_path / "checkpoint")
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "checkpoint")
+    with torch.no_grad():  # a normalisation brings back what is beyond the range of fp16
+        dense = model.bert.encoder.layer[0].output.dense
+        dense.weight *= 3e4 / dense.weight.abs().max()
+    model.save_pretrained(tmp_path / "checkpoint")
+    bundle = export(tmp_path / "checkpoint", tmp_path / "bundle", precisions=["fp16"])
+    found = bundle.variants["fp16"].rescue
+    assert found is not None
+    assert found.kept == (LAYER + "output/dense",)
+    assert found.slowdown is None
+    assert bundle.manifest.certificate.parity["fp16"].max_difference < 0.01
+    told = CliRunner().invoke(main, ["inspect", str(bundle.path)]).output
+    assert f"1 of {found.products} products stay in fp32 (its speed was not measured)" in told
+
+
+def test_a_rescued_variant_scores_a_text_the_same_alone_and_in_company(poisoned: Path, tmp_path: Path) -> None:
+    bundle = export(poisoned, tmp_path / "bundle", validation=VALIDATION, precisions=["int8"])
+    classifier = Classifier.load(bundle.path, device="cpu")
+    texts = [text for text, _ in toy.examples(100, seed=9)]
+    together = classifier.predict_proba(texts)
+    np.testing.assert_array_equal(together, np.concatenate([classifier.predict_proba(text) for text in texts]))
+
+
+def test_two_products_that_do_harm_are_both_found(elsewhere: Path, tmp_path: Path) -> None:
+    bad = {LAYER + "output/dense", LAYER + "attention/output/dense"}
+    folder = poison(elsewhere, tmp_path / "checkpoint", *bad)
+    bundle = export(folder, tmp_path / "bundle", validation=VALIDATION, precisions=["int8"])
+    assert set(bundle.variants["int8"].rescue.kept) == bad
+
+
+@pytest.fixture(scope="module")
+def hopeless(elsewhere: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of which int8 can hold little: two products do harm, and the tests allow for one."""
+    return poison(elsewhere, tmp_path_factory.mktemp("hopeless") / "checkpoint", *ALL)
+
+
+def test_what_cannot_be_rescued_is_refused_and_the_others_are_written(
+    hopeless: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mixed_precision, "KEPT_AT_MOST", 0.0)
+    bundle = export(hopeless, tmp_path / "bundle", validation=VALIDATION)
+    assert list(bundle.variants) == ["fp32", "fp16"]
+    bundle.verify()
+    reason = bundle.manifest.certificate.refused["int8"]
+    assert "get other labels" in reason
+    assert "of 7 products left in fp32, and more would be no int8" in reason
+    assert reason in caplog.text
+    assert reason.split(",")[0] in (bundle.path / "README.md").read_text()
+    assert "int8 was refused" in (bundle.path / "report.html").read_text()
+
+
+def test_where_nothing_is_left_nothing_is_written(
+    hopeless: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mixed_precision, "KEPT_AT_MOST", 0.0)
+    with pytest.raises(BudgetExceeded, match=r"nothing is left to write\. .*get other labels"):
+        export(hopeless, tmp_path / "bundle", validation=VALIDATION, precisions=["int8"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_says_so_and_exits_accordingly(
+    hopeless: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mixed_precision, "KEPT_AT_MOST", 0.0)
+    data = toy.write_csv(tmp_path / "data.csv", toy.dataset(300, per_split=100))
+    words = ["export", str(hopeless), "-o", str(tmp_path / "bundle"), "--validation", str(data), "--json"]
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 3, done.output
+    assert list(json.loads(done.stdout)["refused"]) == ["int8"]
+    assert "BudgetExceeded" in done.stderr.splitlines()[-1]
+    assert "is written without int8" in done.stderr.splitlines()[-1]
+    assert "  with 1 in fp32: " in done.stderr
+    assert list(Bundle.open(tmp_path / "bundle").variants) == ["fp32", "fp16"]
+
+
+def test_a_budget_is_the_command_s_to_widen(poisoned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(probes.TOLERANCE, "int8", 1.0)
+    data = toy.write_csv(tmp_path / "data.csv", toy.dataset(300, per_split=100))
+    words = ["export", str(poisoned), "-o", str(tmp_path / "bundle"), "--validation", str(data), "--precision", "int8"]
+    done = CliRunner().invoke(main, [*words, "--max-flips", "1", "--max-f1-drop", "1"])
+    assert done.exit_code == 0, done.output
+    assert Bundle.open(tmp_path / "bundle").manifest.certificate.budget == Budget(1, 1)
+    assert Bundle.open(tmp_path / "bundle").variants["int8"].rescue is None
+
+
+def test_probes_alone_are_no_evidence(elsewhere: Path, tmp_path: Path) -> None:
+    bundle = export(elsewhere, tmp_path / "bundle", budget=Budget(0, 0))
+    assert list(bundle.variants) == ["fp32", "int8", "fp16"]
+    assert bundle.manifest.certificate.budget is None
+
+
+# The ranking
+
+
+def error_by(harm: dict[str, float], calls: list[Collection[str]]):  # type: ignore[no-untyped-def]
+    def error(names: Collection[str]) -> float:
+        calls.append(names)
+        return sum(harm[name] for name in names)
+
+    return error
+
+
+@pytest.mark.parametrize("runs", [200, 48, 10])
+def test_the_worst_comes_first_and_runs_are_bounded(runs: int) -> None:
+    """However few runs there are for 145 products: groups are parted where the harm is."""
+    products = [f"product {at}" for at in range(145)]
+    harm = {name: 1e-4 + 1e-6 * at for at, name in enumerate(products)} | {"product 17": 0.5}
+    calls: list[Collection[str]] = []
+    ranking = rank(products, error_by(harm, calls), runs=runs)
+    assert sorted(ranking) == sorted(products)
+    assert len(calls) <= runs
+    if runs >= 48:
+        assert ranking[0] == "product 17"
+    else:
+        assert "product 17" in ranking[: len(products) // (runs // 2)]
+
+
+def test_few_products_are_measured_one_by_one() -> None:
+    calls: list[Sequence[str]] = []
+    assert rank(["a", "b", "c"], error_by({"a": 1, "b": 3, "c": 2}, calls)) == ["b", "c", "a"]
+    assert [list(names) for names in calls] == [["a"], ["b"], ["c"]]
+
+
+def test_a_product_without_numbers_is_the_worst() -> None:
+    assert rank(["a", "b"], error_by({"a": 1, "b": float("inf")}, []))[0] == "b"
+
+
+def test_judgings_are_bounded_too(hopeless: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger=mixed_precision.logger.name)
+    export(hopeless, tmp_path / "bundle", validation=VALIDATION, precisions=["fp32", "int8"])
+    tried = [record.getMessage() for record in caplog.records if " in fp32: " in record.getMessage()]
+    assert len(tried) <= 1 + 2 * np.log2(len(ALL))

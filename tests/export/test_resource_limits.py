@@ -1,0 +1,86 @@
+"""An export that runs out of room or memory ends in a sentence, leaves nothing half-written, and can be begun anew."""
+
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from tests.helpers import dying, toy
+from tests.helpers.tiny import write_checkpoint
+
+from manylabel import Bundle
+from manylabel.cli.main import main
+
+WITHIN_A_GRAPH = 9_000
+"""Bytes; the graph that is traced has some 40,000."""
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> list[object]:
+    checkpoint = write_checkpoint(tmp_path / "checkpoint")
+    return ["export", checkpoint, "--output", tmp_path / "bundle", "--precision", "fp32", "--precision", "int8"]
+
+
+def test_no_room_for_a_bundle_is_a_sentence_and_leaves_nothing(command: list[object], tmp_path: Path) -> None:
+    """Nor is the engine blamed, which could not write the graph that it traced."""
+    code, shown = dying.run_limited(command, tmp_path, resource.RLIMIT_FSIZE, WITHIN_A_GRAPH)
+    assert code == 2, shown
+    assert "Traceback" not in shown
+    last = shown.splitlines()[-1]
+    assert last.startswith("CannotWrite: ")
+    assert "has no room for the bundle (File too large; " in last
+    assert "the same command begins anew." in last
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint", "stderr.txt"}
+    code, shown = dying.run_limited(command, tmp_path, resource.RLIMIT_FSIZE, resource.RLIM_INFINITY)
+    assert code == 0, shown
+    Bundle.open(tmp_path / "bundle").verify()
+
+
+def test_any_limit_on_memory_is_a_sentence_and_leaves_nothing(command: list[object], tmp_path: Path) -> None:
+    """From what PyTorch does not fit in to what is almost enough, where libraries end the process."""
+    asked = [sys.executable, "-m", "manylabel", *map(str, command)]
+    for megabytes in (100, 600, 1150, 1155, 1160):
+        done = subprocess.run(
+            asked, capture_output=True, text=True, timeout=200, check=False, env={**toy.environment()},
+            preexec_fn=lambda size=megabytes << 20: resource.setrlimit(resource.RLIMIT_AS, (size, size)),
+        )  # fmt: skip
+        if done.returncode == 0:  # almost enough was enough
+            Bundle.open(tmp_path / "bundle").verify()
+            shutil.rmtree(tmp_path / "bundle")
+            continue
+        assert done.returncode == 2, done.stderr
+        assert "Traceback" not in done.stderr
+        last = done.stderr.splitlines()[-1]
+        assert last.startswith("OutOfMemory: ")
+        assert f"ulimit -v, now {megabytes:,} MB" in last
+        assert not (tmp_path / "bundle").exists()
+    code, shown = dying.run(command, tmp_path)
+    assert code == 0, shown
+    Bundle.open(tmp_path / "bundle").verify()
+
+
+def test_memory_that_runs_out_within_python_is_a_sentence(
+    command: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under the limits above, one library or another may be first to find none."""
+
+    def export(*_: object, **__: object) -> Bundle:
+        raise MemoryError
+
+    monkeypatch.setattr("manylabel_export.pipeline.export", export)
+    done = CliRunner().invoke(main, [str(part) for part in command])
+    assert done.exit_code == 2
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("OutOfMemory: memory ran out while the bundle was made. Free some, raise the limit (ulimit")
+    assert last.endswith("Nothing was written; the same command begins anew.")
+
+
+def test_a_bundle_where_nothing_may_be_written_is_a_sentence(command: list[object], tmp_path: Path) -> None:
+    command[3] = Path("/sys/bundle")
+    code, shown = dying.run(command, tmp_path)
+    assert code == 2
+    assert "Traceback" not in shown
+    assert "/sys/bundle cannot be made: " in shown.splitlines()[-1]

@@ -1,0 +1,59 @@
+"""A bundle holds the precisions that were asked for, and fp32 is proved all the same."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from tests.helpers import toy
+
+from manylabel import Bundle, Classifier
+from manylabel.cli.main import main
+from manylabel.errors import InputError, ParityError
+from manylabel_export.graph import build
+from manylabel_export.pipeline import export
+from manylabel_train.models import checkpoint
+
+VALIDATION = toy.dataset(180).part("train")
+
+
+@pytest.fixture(scope="module")
+def small(elsewhere: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of int8 alone."""
+    return export(
+        elsewhere, tmp_path_factory.mktemp("small") / "bundle", validation=VALIDATION, precisions=["int8"]
+    ).path
+
+
+def test_only_what_was_asked_for_is_written(small: Path) -> None:
+    assert list(Bundle.open(small).variants) == ["int8"]
+    assert [path.name for path in small.glob("*.onnx")] == ["model_int8.onnx"]
+
+
+def test_every_command_copes_with_a_bundle_without_fp32(small: Path) -> None:
+    for command in ("verify", "inspect", "predict"):
+        words = [command, str(small), *(["the parcel was late"] if command == "predict" else [])]
+        done = CliRunner().invoke(main, words)
+        assert done.exit_code == 0, done.output
+        assert "int8" in done.stdout or command == "predict"
+    assert Classifier.load(small, device="cpu").precision == "int8"
+    with pytest.raises(InputError, match="has no variant 'fp32'; it has int8"):
+        Classifier.load(small, device="cpu", precision="fp32")
+
+
+def test_card_and_report_say_what_is_there_and_what_is_not(small: Path) -> None:
+    card = (small / "README.md").read_text()
+    assert "`model.onnx` is not in this bundle" in card
+    assert "thresholds int8" in card
+    assert "thresholds fp32" not in card
+    assert "int8" in (small / "report.html").read_text()
+
+
+def test_fp32_is_proved_where_it_is_not_written(
+    elsewhere: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, _ = checkpoint.load_model(str(elsewhere))
+    other.classifier.bias.data[1] += 0.01
+    made = build.build(other, precisions=["fp32", "int8"])
+    monkeypatch.setattr(build, "build_each", lambda *_, **__: made.values())
+    with pytest.raises(ParityError, match="the fp32 graph does not answer as PyTorch"):
+        export(elsewhere, tmp_path / "bundle", validation=VALIDATION, precisions=["int8"])

@@ -1,0 +1,241 @@
+"""A vocabulary cut to a corpus: every text of it reads as before, others fall back, and answers stay PyTorch's."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.helpers import tiny, toy
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast, XLMRobertaConfig
+
+from manylabel import Classifier
+from manylabel.errors import DataError, ExportError
+from manylabel_export.pipeline import export
+from manylabel_export.vocabulary_pruning import model as trimming
+from manylabel_export.vocabulary_pruning import tokenizer as vocabulary
+from manylabel_train.data.dataset import Dataset
+from manylabel_train.training.train import Recipe, train
+
+TRAINED_ON = [
+    "the parcel was late and the courier was rude, unbelievable unbelievably",
+    "die Rechnung war falsch, das Paket kaputt; unglaublich langsame Lieferung",
+    "good goods, goodness: slower slowest slow app apps application applications",
+] * 5
+UNUSED = [f"[unused{i}]" for i in range(vocabulary.LOW)]
+SPECIAL = ["<s>", "<pad>", "</s>", "<unk>"]
+
+
+def wordpiece() -> Tokenizer:
+    """With `##`, and words that stay unknown after their first pieces matched."""
+    pieces = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        *(f"[unused{i}]" for i in range(vocabulary.LOW)),
+        *"abcd",
+        *(f"##{c}" for c in "abd"),
+    ]
+    pieces += ["ab", "abc", "##bc", "##cd", "##bcd", "##da", "bad", "cab", "##ab"]
+    tokenizer = Tokenizer(models.WordPiece({piece: at for at, piece in enumerate(pieces)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return tokenizer
+
+
+def unigram() -> Tokenizer:
+    """As XLM-R's: special tokens first, words begin with a blank's mark."""
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.normalizer = normalizers.NFKC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    tokenizer.train_from_iterator(
+        TRAINED_ON, trainers.UnigramTrainer(vocab_size=120, special_tokens=SPECIAL, unk_token="<unk>")
+    )
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    return tokenizer
+
+
+def bpe() -> Tokenizer:
+    """As RoBERTa's: on bytes."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.train_from_iterator(
+        TRAINED_ON,
+        trainers.BpeTrainer(
+            vocab_size=400, special_tokens=SPECIAL, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+        ),
+    )
+    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+    return tokenizer
+
+
+TOKENIZERS = {"wordpiece": wordpiece(), "unigram": unigram(), "bpe": bpe()}
+TEXTS = {
+    "wordpiece": st.text("abcde ", max_size=12),
+    "unigram": st.lists(st.sampled_from(" ".join(TRAINED_ON).split()) | st.text(max_size=6), max_size=6).map(" ".join),
+    "bpe": st.lists(st.sampled_from(" ".join(TRAINED_ON).split()) | st.text(max_size=6), max_size=6).map(" ".join),
+}
+
+
+def reader_of(tokenizer: Tokenizer) -> trimming._Reader:
+    names = {"[UNK]": "[UNK]"} if tokenizer.token_to_id("[UNK]") else {"<unk>": "<unk>"}
+    return trimming._Reader(PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token=next(iter(names))))
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_a_corpus_reads_as_before_whatever_its_texts(kind: str, data: st.DataObject) -> None:
+    corpus = data.draw(st.lists(TEXTS[kind], min_size=1, max_size=5))
+    whole = reader_of(TOKENIZERS[kind])
+    before = whole.ids(corpus)
+    unread = [text for text, ids in zip(corpus, before, strict=True) if whole.unknown in ids]
+    made = vocabulary.cut(whole.serialized, {token for ids in before for token in ids}, whole.words(unread))
+    after = [one.ids for one in Tokenizer.from_str(made.serialized).encode_batch(corpus, add_special_tokens=False)]
+    assert [made.kept[ids].tolist() for ids in after] == before
+
+
+def test_an_unknown_word_stays_unknown() -> None:
+    """`abcc` fails after `abc`; without that piece it would go on from `ab`."""
+    whole = reader_of(wordpiece())
+    assert whole.ids(["abcc"]) == [[whole.unknown]]
+    made = vocabulary.cut(whole.serialized, {1}, {"abcc"})
+    assert "abc" in Tokenizer.from_str(made.serialized).get_vocab()
+    assert "abc" not in Tokenizer.from_str(vocabulary.cut(whole.serialized, {1}, ()).serialized).get_vocab()
+
+
+def test_what_an_unknown_character_costs_stays() -> None:
+    """Ten less than the least likely piece, `zz`. Without it, `a` unknown and `bc` would be likelier than `ab`, `c`."""
+    pieces = [("<unk>", 0.0), *((name, 0.0) for name in UNUSED)]
+    pieces += [("ab", -50.0), ("c", -30.0), ("bc", -1.0), ("zz", -100.0)]
+    tokenizer = Tokenizer(models.Unigram(pieces, 0, False))
+    corpus = ["abc", "bc"]
+    before = [one.ids for one in tokenizer.encode_batch(corpus)]
+    made = vocabulary.cut(tokenizer.to_str(), {at for ids in before for at in ids}, ())
+    after = [one.ids for one in Tokenizer.from_str(made.serialized).encode_batch(corpus)]
+    assert [made.kept[ids].tolist() for ids in after] == before
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+def test_other_texts_are_read_in_smaller_pieces_and_not_as_unknown(kind: str) -> None:
+    whole = reader_of(TOKENIZERS[kind])
+    corpus, other = ("ab", "bad cab") if kind == "wordpiece" else ("the late parcel", "unbelievable apps")
+    made = vocabulary.cut(whole.serialized, whole.ids([corpus])[0], ())
+    cut = Tokenizer.from_str(made.serialized)
+    assert len(made.kept) < whole.size
+    assert len(cut.encode(other).ids) > len(TOKENIZERS[kind].encode(other).ids)
+    assert cut.token_to_id(whole._backend.id_to_token(whole.unknown)) not in cut.encode(other).ids
+
+
+@pytest.mark.parametrize("kind", ["unigram", "bpe"])
+def test_special_tokens_are_put_around_a_text_under_their_new_ids(kind: str) -> None:
+    serialized = TOKENIZERS[kind].to_str()
+    cut = Tokenizer.from_str(vocabulary.cut(serialized, set(), ()).serialized)
+    found = cut.encode("the parcel").tokens
+    assert (found[0], found[-1]) == ("<s>", "</s>")
+
+
+def test_a_kind_of_tokenizer_that_is_not_known_is_refused() -> None:
+    tokenizer = Tokenizer(models.WordLevel({"<unk>": 0, "the": 1}, unk_token="<unk>"))
+    with pytest.raises(ExportError, match="a WordLevel tokenizer cannot be cut; --trim-vocabulary takes WordPiece"):
+        vocabulary.cut(tokenizer.to_str(), {1}, ())
+
+
+# The whole way
+
+
+few = pytest.mark.filterwarnings("ignore:of texts like the")
+CORPUS = ["the parcel was late", "the app is slow", "die rechnung war teuer und das paket kaputt"]
+
+
+@few
+def test_the_bundle_answers_as_the_whole_model_where_tokens_stay(elsewhere: Path, tmp_path: Path) -> None:
+    validation = Dataset.from_matrix([*CORPUS, "the courier was late", "nicht gut"], np.eye(5, 4), tiny.LABELS)
+    bundle = export(elsewhere, tmp_path / "trimmed", validation=validation, corpus=CORPUS)
+    whole = export(elsewhere, tmp_path / "whole", validation=validation, precisions=["fp32"])
+    found = Classifier.load(bundle.path, device="cpu", precision="fp32").predict_proba(CORPUS)
+    np.testing.assert_allclose(
+        found, Classifier.load(whole.path, device="cpu", precision="fp32").predict_proba(CORPUS), atol=1e-6
+    )
+    said = bundle.manifest.source["vocabulary"]
+    assert said["pieces"] < said["pieces_before"]
+    assert (said["corpus_texts"], said["judged_texts_not_in_corpus"]) == (3, 2)
+    assert said["identical_not_in_corpus"] == 0  # `courier`, `nicht` and `gut` are now spelled
+    assert said["identical_left_out"] == 0  # every one of the three has a word of its own
+    assert said["mean_difference"] > 0
+    assert "3 texts use and single characters" in (bundle.path / "README.md").read_text()
+    assert json.loads((bundle.path / "config.json").read_text())["vocab_size"] == said["pieces"]
+    assert (bundle.path / "model.onnx").stat().st_size < (whole.path / "model.onnx").stat().st_size
+    bundle.verify()
+
+
+@few
+def test_positions_that_are_counted_from_the_padding_stay(tmp_path: Path) -> None:
+    """XLM-R: special tokens first, and a pad id that positions start from."""
+    torch.manual_seed(0)
+    config = XLMRobertaConfig(
+        vocab_size=TOKENIZERS["unigram"].get_vocab_size(),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=40,
+        type_vocab_size=1,
+        id2label=dict(enumerate(tiny.LABELS)),
+        label2id={label: at for at, label in enumerate(tiny.LABELS)},
+        problem_type="multi_label_classification",
+        initializer_range=0.5,
+    )
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path / "c")
+    tokens = dict(zip(("bos_token", "pad_token", "eos_token", "unk_token"), SPECIAL, strict=True))
+    PreTrainedTokenizerFast(tokenizer_object=unigram(), **tokens).save_pretrained(tmp_path / "c")
+    texts = ["the parcel was late", "das Paket kaputt"]
+    whole = export(tmp_path / "c", tmp_path / "whole", precisions=["fp32"])
+    cut = export(tmp_path / "c", tmp_path / "cut", precisions=["fp32"], corpus=texts)
+    assert cut.manifest.source["vocabulary"]["pieces"] < config.vocab_size
+    np.testing.assert_allclose(
+        *(Classifier.load(bundle.path, device="cpu").predict_proba(texts) for bundle in (whole, cut)), atol=1e-6
+    )
+
+
+@few
+def test_a_pooled_run_is_trimmed_too(encoder: Path, tmp_path: Path) -> None:
+    recipe = Recipe(**{**toy.RECIPE, "epochs": 1}, pooling="mean")
+    train(toy.dataset(160), tmp_path / "run", model=str(encoder), recipe=recipe)
+    bundle = export(tmp_path / "run", tmp_path / "bundle", precisions=["fp32"], corpus=CORPUS)
+    assert bundle.manifest.certificate.parity["fp32"].max_difference < 1e-5
+
+
+def test_a_small_corpus_is_warned_of(elsewhere: Path, tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="of texts like the 3 of the corpus 0% will be tokenised as before"):
+        export(elsewhere, tmp_path / "bundle", precisions=["fp32"], corpus=CORPUS)
+
+
+def test_what_would_read_too_little_is_refused(elsewhere: Path, tmp_path: Path) -> None:
+    """A word whose letters the vocabulary has not, which the corpus lacks and the validation texts hold."""
+    folder = Path(shutil.copytree(elsewhere, tmp_path / "checkpoint"))
+    path = folder / "tokenizer.json"
+    path.write_text(path.read_text(encoding="utf-8").replace('"kaputt"', '"привет"'), encoding="utf-8")
+    validation = Dataset.from_matrix(["the parcel was late", "привет app is slow"], np.eye(2, 4), tiny.LABELS)
+    with pytest.raises(ExportError, match=r"12\.50% of the pieces of validation texts are unknown, where"):
+        export(folder, tmp_path / "bundle", validation=validation, corpus=CORPUS[:2])
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+
+def test_a_corpus_is_lines_or_a_column(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("one\n\n two\n")
+    (tmp_path / "a.csv").write_text("review,labels\none,x\ntwo,\n")
+    assert trimming.read_corpus(tmp_path / "a.txt", "text") == ["one", " two"]
+    assert trimming.read_corpus(tmp_path / "a.csv", "review") == ["one", "two"]
+    with pytest.raises(DataError, match="no column 'text', but 'review', 'labels'"):
+        trimming.read_corpus(tmp_path / "a.csv", "text")
+    (tmp_path / "empty.txt").write_text("\n")
+    with pytest.raises(DataError, match="holds no text"):
+        trimming.read_corpus(tmp_path / "empty.txt", "text")

@@ -1,0 +1,174 @@
+"""Does every row come out once while processes are killed?
+
+Writes short rows, scores them on the command line, on Ray or on Spark, and ends one of the processes that score by
+SIGKILL every so many seconds; on the command line every other time the whole run, which is then started again. At the
+end each row's id is counted in the output. The last line of output is one JSON document.
+
+    python -m tests.fault_injection.engines_kill build/tiny-bundle --engine ray --rows 1000000
+        --output benchmarks/experiments/scoring_throughput
+"""
+
+import json
+import os
+import random
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import click
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset
+import pyarrow.parquet as pq
+
+from experiments.scoring_throughput.run import WORDS
+from manylabel_bench.machine import describe
+
+SHARD_ROWS = 20_000
+TRIES = 8
+"""Of a task, on engines that count them: one is killed more often here than anywhere else."""
+
+DRIVE = "import sys; from tests.fault_injection import engines_kill; engines_kill.DRIVERS[sys.argv[1]](*sys.argv[2:])"
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--engine", type=click.Choice(["command", "ray", "spark"]), required=True)
+@click.option("--rows", type=click.IntRange(min=1), default=1_000_000, show_default=True)
+@click.option("--every", type=float, default=10.0, show_default=True, help="Seconds between two kills.")
+@click.option("--output", "-o", type=click.Path(path_type=Path), help="A folder for kills-ENGINE.json.")
+def main(bundle: Path, engine: str, rows: int, every: float, output: Path | None) -> None:
+    """Score rows with BUNDLE while processes are killed, and count the rows."""
+    with TemporaryDirectory() as scratch:
+        given = write_rows(Path(scratch) / "rows.parquet", rows)
+        result = run(engine, bundle, given, Path(scratch) / "out", every)
+        result |= count(Path(scratch) / "out", rows)
+    result |= {
+        "command": shlex.join(["python", "-m", "tests.fault_injection.engines_kill", *sys.argv[1:]]),
+        "machine": describe() | {"engine": _versions()},
+    }
+    if output:
+        output.mkdir(parents=True, exist_ok=True)
+        (output / f"kills-{engine}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    click.echo(json.dumps(result))
+
+
+def write_rows(path: Path, rows: int) -> Path:
+    """Rows with an id and a text of 1 to 12 words, the same ones every time."""
+    dice = random.Random(0)  # no secret
+    texts = [" ".join(dice.choices(WORDS, k=1 + row % 12)) for row in range(rows)]
+    pq.write_table(pa.table({"id": np.arange(rows), "text": texts}), path, row_group_size=SHARD_ROWS)
+    return path
+
+
+def run(engine: str, bundle: Path, given: Path, output: Path, every: float) -> dict[str, Any]:
+    """Run the engine to its end, started again whenever it is killed itself."""
+    dice, begun = random.Random(0), time.monotonic()  # no secret
+    killed = {"worker": 0, "run": 0}
+    arguments = [sys.executable, "-c", DRIVE, engine, str(bundle), str(given), str(output)]
+    while True:
+        process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL)
+        while True:
+            try:
+                code = process.wait(every)
+                break
+            except subprocess.TimeoutExpired:
+                whole = engine == "command" and sum(killed.values()) % 2 == 1
+                victims = [process.pid] if whole else list(scorers(engine, process.pid))
+                if victims:
+                    os.kill(dice.choice(victims), signal.SIGKILL)
+                    killed["run" if whole else "worker"] += 1
+        if code == 0:
+            return {"engine": engine, "seconds": round(time.monotonic() - begun, 1), "every": every, "killed": killed}
+        if code != -signal.SIGKILL:
+            raise click.ClickException(f"the run on {engine} ended with {code}")
+
+
+def count(output: Path, rows: int) -> dict[str, int]:
+    """How often each id is in the output."""
+    files = [str(path) for path in output.rglob("*.parquet") if not path.name.startswith(("_", "."))]
+    found = pyarrow.dataset.dataset(files).to_table(["id", "error"])
+    seen = np.bincount(found["id"].to_numpy(), minlength=rows)
+    errors = found.num_rows - found["error"].null_count
+    return {"rows": rows, "lost": int((seen == 0).sum()), "twice": int((seen > 1).sum()), "errors": errors}
+
+
+def scorers(engine: str, root: int) -> Iterator[int]:
+    """The processes below `root` that score: the command's worker, Ray's actors and theirs, Spark's workers."""
+    processes = dict(_processes())
+    for pid, (parent, command) in processes.items():
+        if root not in _ancestors(pid, processes):
+            continue
+        forked = "pyspark.daemon" in command and "pyspark.daemon" in processes.get(parent, (0, ""))[1]
+        if "manylabel.scoring.worker" in command or "ray::MapWorker" in command or forked:
+            yield pid
+
+
+def _processes() -> Iterator[tuple[int, tuple[int, str]]]:
+    """Every process with its parent and its command."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            yield int(folder.name), (parent, (folder / "cmdline").read_text().replace("\0", " "))
+        except OSError:  # it has ended
+            continue
+
+
+def _ancestors(pid: int, processes: dict[int, tuple[int, str]]) -> Iterator[int]:
+    while pid in processes:
+        pid = processes[pid][0]
+        yield pid
+
+
+def _command(bundle: str, given: str, output: str) -> None:
+    shards = str(SHARD_ROWS)
+    arguments = ["score", bundle, given, "-o", output, "--device", "cpu", "--shard-rows", shards]
+    os.execv(sys.executable, [sys.executable, "-m", "manylabel", *arguments])  # our own
+
+
+def _ray(bundle: str, given: str, output: str) -> None:
+    import ray
+
+    from manylabel.engines.ray import score_files
+    from manylabel.scoring import Options
+    from manylabel.scoring.run import Request
+
+    ray.init(object_store_memory=200 << 20, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    options = Options(shard_rows=SHARD_ROWS)
+    score_files(Request(Path(bundle), [given], None, output, options, device="cpu"), actors=2, retries=TRIES)
+
+
+def _spark(bundle: str, given: str, output: str) -> None:
+    os.environ |= {"PYSPARK_PYTHON": sys.executable, "SPARK_LOCAL_IP": "127.0.0.1"}
+    from pyspark.sql import SparkSession
+
+    from manylabel.engines.spark import score
+
+    session = SparkSession.builder.master(f"local[2,{TRIES}]").config("spark.ui.enabled", "false").getOrCreate()
+    session.sparkContext.setLogLevel("OFF")
+    score(session.read.parquet(given).repartition(50, "id"), bundle).write.parquet(output)
+    session.stop()
+
+
+DRIVERS: dict[str, Callable[[str, str, str], None]] = {"command": _command, "ray": _ray, "spark": _spark}
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in ("ray", "pyspark", "pyarrow"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+if __name__ == "__main__":
+    main()

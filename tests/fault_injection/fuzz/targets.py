@@ -1,0 +1,136 @@
+"""Readers of hostile bytes: each target takes any bytes, and fails on anything but an answer or an error of ours.
+
+`run.py` searches for bytes that make one fail; `test_corpus.py` replays those that were found worth keeping.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import msgspec
+import tokenizers
+
+from manylabel.bundle.bundle import Bundle
+from manylabel.bundle.manifest import read_manifest
+from manylabel.errors import BundleError, DataError
+from manylabel.inference.tokenizer import Encoding, LongText, Tokenizer
+from manylabel.scoring import planner
+from manylabel.scoring.inputs import Source
+from manylabel.server.http.errors import Refusal
+from manylabel.server.http.json_codec import decode
+from manylabel.server.routes.open_inference_tensors import check_outputs, texts_of
+from manylabel.server.schemas.all import ClassifyRequest, HfRequest, OipInferRequest, TeiPredictRequest
+
+BUNDLE = Path(os.environ.get("MANYLABEL_FUZZ_BUNDLE", Path(__file__).parents[3] / "build" / "tiny-bundle"))
+SHARD_ROWS = 3
+
+
+def manifest(content: bytes) -> None:
+    """A manifest as it lies there, and the same with a digest that fits."""
+    for raw in (content, _signed(content)):
+        with suppress(BundleError):
+            read_manifest(raw, where="the bundle")
+
+
+def texts(content: bytes) -> None:
+    """Texts, each read alone as among the others, up to the bound."""
+    several = content.decode("utf-8", "surrogateescape").split("\x00")  # what is no UTF-8 becomes lone surrogates
+    for reader in _tokenizers():
+        together = reader.try_encode(several)
+        alone = [reader.try_encode([text])[0] for text in several]
+        for one, other, text in zip(together, alone, several, strict=True):
+            assert _ids(one) == _ids(other), text
+            assert all(len(window) <= reader.max_length for window in one.windows)  # type: ignore[union-attr]
+
+
+def requests(content: bytes) -> None:
+    """Bodies of every protocol: a struct or a refusal, and the texts of a tensor."""
+    for schema in (ClassifyRequest, TeiPredictRequest, HfRequest, OipInferRequest):
+        head, _, tail = content.partition(b"\n\n") if schema is OipInferRequest else (content, b"", b"")
+        try:
+            asked: Any = decode(head, msgspec.json.Decoder(schema))
+            if schema is OipInferRequest:
+                check_outputs(asked)
+                assert all(isinstance(text, str) for text in texts_of(asked, memoryview(tail)))
+        except Refusal as exc:
+            if not 400 <= exc.status < 500:
+                raise
+
+
+def csv(content: bytes) -> None:
+    """A CSV: planned and read alike, from any shard's beginning."""
+    _read(content, "csv")
+
+
+def jsonl(content: bytes) -> None:
+    """JSON lines, likewise."""
+    _read(content, "jsonl")
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {each.__name__: each for each in (manifest, texts, requests, csv, jsonl)}
+
+
+def careless(content: bytes) -> None:
+    """The control: texts as they come, to the library that `texts` guards. Anything that is no UTF-8 makes it fail."""
+    tokenizer = tokenizers.Tokenizer.from_buffer(Bundle.open(BUNDLE).read("tokenizer.json"))
+    tokenizer.encode_batch(content.decode("utf-8", "surrogateescape").split("\x00"))
+
+
+CONTROLS: dict[str, Callable[[bytes], None]] = {"careless": careless}
+
+
+def _read(content: bytes, format: Any) -> None:
+    """What the pass that plans says of rows and offsets is what the pass that scores finds."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "rows"
+        path.write_bytes(content)
+        source, reader = Source(str(path), format), planner.READERS[format]
+        try:
+            scanned = reader.scan(source, "text", SHARD_ROWS)
+        except DataError:
+            return
+        found = [
+            row
+            for block in reader.read(source, scanned.schema, "text", scanned.starts[0])
+            for row in zip(block.columns.to_pylist(), block.texts, strict=True)
+        ]
+        assert len(found) == scanned.rows
+        for start in scanned.starts[1:]:
+            block = next(reader.read(source, scanned.schema, "text", start), None)
+            rows = [] if block is None else [*zip(block.columns.to_pylist(), block.texts, strict=True)]
+            assert rows[:SHARD_ROWS] == found[start.row : start.row + len(rows[:SHARD_ROWS])]
+            assert bool(rows) == (start.row < scanned.rows)
+
+
+def _signed(content: bytes) -> bytes:
+    """The canonical form with the digest that fits, where it is a JSON object; else as it is."""
+    try:
+        found = json.loads(content)
+        found.pop("digest", None)
+        found["digest"] = hashlib.sha256(_canonical(found)).hexdigest()
+        return _canonical(found)
+    except (ValueError, AttributeError, TypeError, RecursionError):
+        return content
+
+
+def _canonical(content: object) -> bytes:
+    return (json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+@cache
+def _tokenizers() -> list[Tokenizer]:
+    """The tiny bundle's, with every policy but that which refuses."""
+    serialized = Bundle.open(BUNDLE).read("tokenizer.json")
+    policies = (LongText("window", overlap=2, max_windows=3), LongText("truncate", overlap=2))
+    return [Tokenizer(serialized, prefix=[2], suffix=[3], max_length=12, long_text=policy) for policy in policies]
+
+
+def _ids(outcome: object) -> object:
+    assert isinstance(outcome, Encoding), outcome
+    return [window.tolist() for window in outcome.windows], outcome.n_tokens, outcome.truncated

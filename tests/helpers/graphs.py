@@ -1,0 +1,81 @@
+"""Graphs of the tiny classifiers, traced and fused once, and how they answer."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from numpy.typing import NDArray
+from tests.helpers.architectures import CONFIGURATIONS, LONGEST, VOCABULARY, WINDOW, make
+from transformers import (
+    PreTrainedModel,
+)
+
+from manylabel_export.graph import torch_export
+from manylabel_export.graph.passes.append_sigmoid import append_sigmoid
+from manylabel_export.graph.passes.canonicalize import clean
+from manylabel_export.graph.passes.fusion import fuse
+from manylabel_export.graph.passes.mask_elimination import drop_mask
+
+ENGINES = ("optimum", "torch") if torch_export.resolve_engine("auto") == "optimum" else ("torch",)
+ARCHITECTURES = tuple(CONFIGURATIONS)
+# None of these is the traced shape, (2, 7); the longest is longer than ModernBERT's window and than what was traced.
+SHAPES = ((1, 3), (1, 1), (5, 7), (3, LONGEST), (2, WINDOW + 1))
+each_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
+each_engine = pytest.mark.parametrize("engine", ENGINES)
+
+
+@cache
+def base(architecture: str, engine: str = "auto", **changes: int) -> onnx.ModelProto:
+    """The graph for everyone, traced once."""
+    return clean(append_sigmoid(torch_export.trace(make(architecture, **changes), engine=engine)))
+
+
+@cache
+def fused(architecture: str, provider: str, engine: str = "auto") -> onnx.ModelProto:
+    """The fused fp32 graph before the last layer is cut."""
+    return fuse(drop_mask(base(architecture, engine)), make(architecture).config, provider=provider)
+
+
+def ids_of(batch: int, length: int, seed: int = 0) -> NDArray[np.int64]:
+    return np.random.default_rng(seed).integers(0, VOCABULARY, (batch, length))
+
+
+def session_of(proto: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return onnxruntime.InferenceSession(proto.SerializeToString(), options, ["CPUExecutionProvider"])
+
+
+def answer(
+    runner: onnx.ModelProto | onnxruntime.InferenceSession,
+    ids: NDArray[np.int64],
+    mask: NDArray[np.int64] | None = None,
+    output: str = "probabilities",
+) -> NDArray[np.float32]:
+    """What a graph answers, fed whatever it declares."""
+    session = session_of(runner) if isinstance(runner, onnx.ModelProto) else runner
+    feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids) if mask is None else mask}
+    feeds["token_type_ids"] = np.zeros_like(ids)
+    return session.run([output], {value.name: feeds[value.name] for value in session.get_inputs()})[0]
+
+
+def answer_of_pytorch(
+    model: PreTrainedModel, ids: NDArray[np.int64], mask: NDArray[np.int64] | None = None
+) -> NDArray[np.float32]:
+    attention = torch.from_numpy(np.ones_like(ids) if mask is None else mask)
+    with torch.no_grad():
+        return torch.sigmoid(model(input_ids=torch.from_numpy(ids), attention_mask=attention).logits).numpy()
+
+
+def padded(ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    """A mask under which every other text is about half as long."""
+    mask = np.ones_like(ids)
+    mask[1::2, ids.shape[1] // 2 + 1 :] = 0
+    return mask

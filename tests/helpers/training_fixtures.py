@@ -1,0 +1,42 @@
+"""One trained run and its bundle for all export tests."""
+
+from pathlib import Path
+
+import pytest
+from tests.helpers import toy
+
+from manylabel_export.pipeline import export
+from manylabel_train.training.train import Recipe, train
+
+
+@pytest.fixture(scope="session")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An encoder without a pooler or a head; not to be changed."""
+    return toy.write_encoder(tmp_path_factory.mktemp("toy") / "encoder", pooler=False)
+
+
+@pytest.fixture(scope="session")
+def run(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run on the toy task; not to be changed."""
+    folder = tmp_path_factory.mktemp("run") / "run"
+    train(toy.dataset(720), folder, model=str(encoder), recipe=Recipe(**toy.RECIPE))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def run_bundle(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run as a bundle in all precisions; not to be changed."""
+    return export(run, tmp_path_factory.mktemp("bundle") / "bundle").path
+
+
+@pytest.fixture(scope="session")
+def elsewhere(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A multi-label checkpoint from somebody's own Trainer script; not to be changed."""
+    return toy.train_elsewhere(tmp_path_factory.mktemp("elsewhere") / "checkpoint", encoder, toy.examples(800, seed=3))
+
+
+@pytest.fixture(scope="session")
+def multiclass(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint that was trained for exactly one label a text; not to be changed."""
+    folder = tmp_path_factory.mktemp("multiclass") / "checkpoint"
+    return toy.train_elsewhere(folder, encoder, toy.examples(800, seed=4, single=True), single=True)

@@ -1,0 +1,450 @@
+"""Every way in which a bundle can be damaged is found and named, with exit code 3."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.runtime.conftest import Cli, Resign
+
+from manylabel import Bundle, BundleError, BundleTooNew, Classifier, InputError
+from manylabel.bundle.bundle import MANIFEST, Rescue, record_files
+from manylabel.bundle.manifest import read_manifest
+from manylabel.cli.rendering import describe
+
+FILES = ("model.onnx", "model_int8.onnx", "model_fp16.onnx", "tokenizer.json", "config.json", "README.md")
+Edit = Callable[[dict[str, Any]], object]
+
+
+def assert_refused(cli: Cli, folder: Path, *parts: str) -> None:
+    """By `verify`, in one line, with exit code 3."""
+    done = cli("verify", folder, "--device", "cpu", "--threads", 1)
+    assert done.exit_code == 3, done.output
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("Bundle")
+    for part in parts:
+        assert part in done.stderr
+
+
+def test_a_whole_bundle_is_accepted(bundle: Path, cli: Cli) -> None:
+    done = cli("verify", bundle, "--device", "cpu")
+    assert done.exit_code == 0, done.output
+    opened = Bundle.open(str(bundle))
+    opened.verify()
+    assert opened.labels == ("billing", "delivery", "price", "user experience")
+    assert list(opened.variants) == ["fp32", "int8", "fp16"]
+    assert opened.digest == json.loads((bundle / MANIFEST).read_bytes())["digest"]
+
+
+def test_a_manifest_is_written_as_it_was_read(bundle: Path) -> None:
+    assert Bundle.open(bundle).manifest.to_bytes() == (bundle / MANIFEST).read_bytes()
+
+
+def test_recorded_files_are_those_of_the_manifest(bundle: Path) -> None:
+    assert record_files(bundle) == Bundle.open(bundle).manifest.files
+
+
+def test_another_process_finds_a_bundle_wherever_it_stands(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(bundle.parent)
+    assert Bundle.open(bundle.name).origin == str(bundle.parent.resolve() / bundle.name)
+
+
+def test_the_bundle_that_is_meant_is_opened_and_no_other(bundle: Path) -> None:
+    digest = Bundle.open(bundle).digest
+    assert Bundle.open(bundle, digest=digest).digest == digest
+    with pytest.raises(BundleError) as caught:
+        Bundle.open(bundle, digest="0" * 64)
+    assert str(caught.value) == (
+        f"{bundle} is the bundle {digest}, and {'0' * 64} was asked for. "
+        "Find out who changed it before you name the other digest."
+    )
+
+
+def test_weights_beside_a_graph_are_its_variants(own_bundle: Path, resign: Resign) -> None:
+    (own_bundle / "model.onnx_data").write_bytes(b"weights")
+    resign(own_bundle, list_file("model.onnx_data"))
+    opened = Bundle.open(resign(own_bundle))
+    assert opened.weights_of(opened.variants["fp32"]) == ("model.onnx_data",)
+    assert opened.weights_of(opened.variants["int8"]) == ()
+
+
+# Changed bytes
+
+
+def test_no_byte_of_the_manifest_can_change_unseen(bundle: Path) -> None:
+    raw = (bundle / MANIFEST).read_bytes()
+    read_manifest(raw, where="the bundle")
+    for at in range(len(raw)):
+        with pytest.raises(BundleError):
+            read_manifest(raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :], where="the bundle")
+
+
+@given(st.data())
+def test_a_manifest_that_was_cut_or_filled_up_is_refused(bundle: Path, data: st.DataObject) -> None:
+    raw = (bundle / MANIFEST).read_bytes()
+    at = data.draw(st.integers(0, len(raw) - 1))
+    changed = data.draw(st.sampled_from([raw[:at], raw[:at] + data.draw(st.binary(min_size=1)) + raw[at:]]))
+    with pytest.raises(BundleError):
+        read_manifest(changed, where="the bundle")
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("place", [0, 0.5, 1])
+def test_a_changed_byte_is_found(own_bundle: Path, cli: Cli, name: str, place: float) -> None:
+    content = bytearray((own_bundle / name).read_bytes())
+    content[int(place * (len(content) - 1))] ^= 1
+    (own_bundle / name).write_bytes(content)
+    assert_refused(cli, own_bundle, name, "SHA-256")
+
+
+@pytest.mark.parametrize("name", [MANIFEST, *FILES])
+@pytest.mark.parametrize("kept", [0, 0.5])
+def test_a_truncated_file_is_found(own_bundle: Path, cli: Cli, name: str, kept: float) -> None:
+    content = (own_bundle / name).read_bytes()
+    (own_bundle / name).write_bytes(content[: int(kept * len(content))])
+    assert_refused(cli, own_bundle, name)
+
+
+def test_a_pointer_of_git_lfs_in_place_of_a_model_is_found(own_bundle: Path, cli: Cli) -> None:
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a21\nsize 35874\n"
+    (own_bundle / "model.onnx").write_text(pointer)
+    assert_refused(cli, own_bundle, "model.onnx", f"has {len(pointer)} bytes and should have")
+
+
+# Files that are not what the manifest lists
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_file_is_named(own_bundle: Path, cli: Cli, name: str) -> None:
+    (own_bundle / name).unlink()
+    assert_refused(cli, own_bundle, f"lacks {name}")
+
+
+@pytest.mark.parametrize("name", ["notes.txt", ".hidden", "MODEL.onnx", "model.onnx.data"])
+def test_an_extra_file_is_named(own_bundle: Path, cli: Cli, name: str) -> None:
+    (own_bundle / name).write_text("x")
+    assert_refused(cli, own_bundle, f"holds {name}")
+
+
+def test_an_extra_folder_is_named(own_bundle: Path, cli: Cli) -> None:
+    (own_bundle / "more").mkdir()
+    assert_refused(cli, own_bundle, "holds more")
+
+
+def test_a_renamed_file_is_found(own_bundle: Path, cli: Cli) -> None:
+    (own_bundle / "model_int8.onnx").rename(own_bundle / "model_int9.onnx")
+    assert_refused(cli, own_bundle, "model_int8.onnx")
+
+
+def test_swapped_files_are_found(own_bundle: Path, cli: Cli) -> None:
+    one, other = own_bundle / "model.onnx", own_bundle / "model_int8.onnx"
+    one.rename(own_bundle / "aside")
+    other.rename(one)
+    (own_bundle / "aside").rename(other)
+    assert_refused(cli, own_bundle, "model")
+
+
+@pytest.mark.parametrize("name", [MANIFEST, "model_int8.onnx", "tokenizer.json", "README.md"])
+def test_a_symbolic_link_is_refused(own_bundle: Path, tmp_path: Path, cli: Cli, name: str) -> None:
+    (own_bundle / name).rename(tmp_path / name)
+    (own_bundle / name).symlink_to(tmp_path / name)
+    assert_refused(cli, own_bundle, name, "is a link", "cp -rL")
+
+
+def test_a_link_that_leads_nowhere_is_refused(own_bundle: Path, cli: Cli) -> None:
+    (own_bundle / MANIFEST).unlink()
+    (own_bundle / MANIFEST).symlink_to("nowhere")
+    assert_refused(cli, own_bundle, "is a link")
+
+
+@pytest.mark.parametrize("name", [MANIFEST, "model_int8.onnx"])
+def test_a_hard_link_is_refused(own_bundle: Path, tmp_path: Path, cli: Cli, name: str) -> None:
+    os.link(own_bundle / name, tmp_path / "another name")
+    assert_refused(cli, own_bundle, name, "hard link")
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("name", [MANIFEST, "model_int8.onnx", "README.md"])
+def test_a_pipe_is_refused_and_never_waited_for(own_bundle: Path, cli: Cli, name: str) -> None:
+    (own_bundle / name).unlink()
+    os.mkfifo(own_bundle / name)
+    assert_refused(cli, own_bundle, name, "special file")
+
+
+@pytest.mark.parametrize("name", [MANIFEST, "model_int8.onnx"])
+def test_a_folder_in_a_files_place_is_refused(own_bundle: Path, cli: Cli, name: str) -> None:
+    (own_bundle / name).unlink()
+    (own_bundle / name).mkdir()
+    assert_refused(cli, own_bundle, name, "is a folder")
+
+
+def test_a_file_that_becomes_a_link_after_the_bundle_was_opened_is_refused(own_bundle: Path, tmp_path: Path) -> None:
+    opened = Bundle.open(own_bundle)
+    (own_bundle / "tokenizer.json").rename(tmp_path / "elsewhere")
+    (own_bundle / "tokenizer.json").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(BundleError, match="is a link"):
+        opened.read("tokenizer.json")
+
+
+def test_a_file_that_goes_after_the_bundle_was_opened_is_named(own_bundle: Path) -> None:
+    opened = Bundle.open(own_bundle)
+    (own_bundle / "tokenizer.json").unlink()
+    with pytest.raises(BundleError, match=r"tokenizer.json cannot be read: No such file"):
+        opened.read("tokenizer.json")
+
+
+def test_a_link_to_a_whole_bundle_is_followed(bundle: Path, tmp_path: Path) -> None:
+    """As deployments do: `current -> 2026-11-01`."""
+    (tmp_path / "current").symlink_to(bundle)
+    Bundle.open(tmp_path / "current").verify()
+
+
+# What is no bundle
+
+
+@pytest.mark.parametrize("path", ["nowhere", "a\0b", "x" * 5000, "a/b/c"])
+def test_a_bundle_that_is_not_there_is_wrong_input(tmp_path: Path, path: str) -> None:
+    with pytest.raises(InputError, match="there is no bundle at"):
+        Bundle.open(tmp_path / path)
+
+
+def test_a_file_is_no_bundle(bundle: Path) -> None:
+    with pytest.raises(InputError, match="no such folder"):
+        Bundle.open(bundle / "model.onnx")
+
+
+def test_a_folder_without_a_manifest_is_no_bundle(tmp_path: Path, cli: Cli) -> None:
+    assert_refused(cli, tmp_path, "has no bundle.json", "manylabel export")
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "null", "3", '"text"', "{}", '{"digest": 1}', "[" * 100_000, '{"digest": "", "a": NaN}']
+)
+def test_what_is_no_manifest_is_refused(own_bundle: Path, cli: Cli, content: str) -> None:
+    (own_bundle / MANIFEST).write_text(content)
+    assert_refused(cli, own_bundle, MANIFEST)
+
+
+def test_a_file_that_is_not_listed_cannot_be_read(bundle: Path) -> None:
+    with pytest.raises(InputError, match=r"no file '\.\./secret'; it has README.md"):
+        Bundle.open(bundle).read("../secret")
+
+
+# Manifests whose digest fits and that are wrong all the same
+
+
+def set_all(key: str, value: object) -> Edit:
+    return lambda manifest: [variant.update({key: value}) for variant in manifest["variants"]]
+
+
+def set_threshold(value: object) -> Edit:
+    return lambda manifest: manifest["variants"][1]["thresholds"].__setitem__(2, value)
+
+
+def list_file(name: str) -> Edit:
+    return lambda manifest: manifest["files"].update({name: manifest["files"]["README.md"]})
+
+
+def nested(levels: int) -> dict[str, Any]:
+    content: dict[str, Any] = {}
+    for _ in range(levels):
+        content = {"in": content}
+    return content
+
+
+WRONG: dict[str, tuple[Edit, str]] = {
+    "a label twice": (lambda m: m["labels"].__setitem__(1, "billing"), "labels are absent or come twice"),
+    "no labels": (lambda m: m.update(labels=[]), "labels are absent"),
+    "a label too many": (lambda m: m["labels"].append("returns"), "probes"),
+    "labels no list": (lambda m: m.update(labels="billing"), "labels: found str"),
+    "a label no text": (lambda m: m["labels"].__setitem__(1, 7), "labels[1]: found int"),
+    "threshold NaN": (set_threshold(float("nan")), "not a bundle's manifest"),
+    "threshold infinite": (set_threshold(float("inf")), "not a bundle's manifest"),
+    "threshold 2": (set_threshold(2), "int8 has a threshold that is not between 0 and 1"),
+    "threshold 0": (set_threshold(0), "not between 0 and 1"),
+    "threshold negative": (set_threshold(-0.5), "not between 0 and 1"),
+    "threshold a text": (set_threshold("0.5"), "found str"),
+    "threshold true": (set_threshold(True), "found bool"),
+    "threshold too great to hold": (set_threshold(10**400), "found int"),
+    "a threshold too few": (lambda m: m["variants"][0]["thresholds"].pop(), "fp32 has 3 thresholds for 4 labels"),
+    "no variants": (lambda m: m.update(variants=[]), "variants are absent"),
+    "a variant twice": (set_all("precision", "fp32"), "variants are absent or come twice"),
+    "an unknown precision": (lambda m: m["variants"][2].update(precision="bf16"), "'bf16' is not one of"),
+    "a variant without file": (lambda m: m["variants"][1].update(file="other.onnx"), "no file is listed as other.onnx"),
+    "no tokenizer": (lambda m: m["files"].pop("tokenizer.json"), "no file is listed as tokenizer.json"),
+    "no probes": (lambda m: m.update(probes=[]), "probes are absent"),
+    "a probe of other labels": (lambda m: m["probes"][0]["probabilities"].pop("price"), "labels are not the bundle's"),
+    "a path": (list_file("../secret"), "cannot be called '../secret'"),
+    "an absolute path": (list_file("/etc/passwd"), "cannot be called '/etc/passwd'"),
+    "a path below": (list_file("more/model.onnx"), "cannot be called"),
+    "the folder itself": (list_file("."), "cannot be called"),
+    "the folder above": (list_file(".."), "cannot be called"),
+    "a file without name": (list_file(""), "cannot be called"),
+    "the manifest itself": (list_file(MANIFEST), "cannot be called"),
+    "a file with NUL": (list_file("a\0b"), "lacks"),
+    "an unknown field": (lambda m: m.update(colour="red"), "unknown field colour"),
+    "a missing field": (lambda m: m.pop("metrics"), "field metrics is missing"),
+    "a variant without certificate": (
+        lambda m: m["certificate"]["parity"].pop("int8"),
+        "the certificate does not speak of int8",
+    ),
+    "a certificate of other labels": (
+        lambda m: m["certificate"]["parity"]["int8"]["labels"].pop("price"),
+        "the certificate of int8 is not of this bundle",
+    ),
+    "a certificate of another precision": (
+        lambda m: m["certificate"]["parity"].update(int4=m["certificate"]["parity"]["int8"]),
+        "the certificate of int4 is not of this bundle",
+    ),
+    "a certificate without a figure": (
+        lambda m: m["certificate"]["parity"]["int8"]["quality"].pop("macro_f1"),
+        "quality: field macro_f1 is missing",
+    ),
+    "an unknown policy": (lambda m: m["long_text"].update(policy="guess"), "policy: found str 'guess'"),
+    "a negative overlap": (lambda m: m["long_text"].update(overlap=-5), "overlap of -5"),
+    "no windows": (lambda m: m["long_text"].update(max_windows=0), "0 windows"),
+    "no room for a text": (lambda m: m.update(max_length=2), "leaves 0 tokens"),
+    "no special tokens": (lambda m: m["special_tokens"].update(prefix=[], suffix=[]), "no special tokens"),
+    "special tokens below 0": (lambda m: m["special_tokens"].update(prefix=[-1]), "are no token ids"),
+    "special tokens too great": (lambda m: m["special_tokens"].update(prefix=[2**31]), "are no token ids"),
+    "special tokens of another model": (lambda m: m["special_tokens"].update(prefix=[10**6]), "the graph failed"),
+    "metrics no object": (lambda m: m.update(metrics=[]), "metrics: found list"),
+    "metrics of a split a number": (lambda m: m.update(metrics={"test": 0.5}), "something else than figures"),
+    "metrics a list": (lambda m: m.update(metrics={"test": {"tuned": [0.5]}}), "something else than figures"),
+    "metrics a text": (lambda m: m.update(metrics={"test": {"tuned": {"f1": "0.5"}}}), "something else than figures"),
+    "metrics absent": (lambda m: m.update(metrics={"test": None}), "something else than figures"),
+    "metrics too great": (lambda m: m.update(metrics={"test": {"texts": 10**400}}), "something else than figures"),
+    "metrics too deep": (lambda m: m.update(metrics=nested(500)), "something else than figures"),
+    "source too deep": (lambda m: m.update(source=nested(500)), "source is nested deeper than 32 levels"),
+    "more texts than there are": (
+        lambda m: m["certificate"]["parity"]["int8"].update(texts_flipped=10**400),
+        "texts_flipped: found int",
+    ),
+    "format 0": (lambda m: m.update(format_version=0), "never a format_version 0"),
+    "format true": (lambda m: m.update(format_version=True), "format_version: found bool"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_wrong_manifest_is_refused(own_bundle: Path, resign: Resign, cli: Cli, wrong: str) -> None:
+    edit, sentence = WRONG[wrong]
+    assert_refused(cli, resign(own_bundle, edit), sentence)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "fault"),
+    [
+        ("a label twice", "labels are absent or come twice"),
+        ("no variants", "variants are absent or come twice"),
+        ("no probes", "probes are absent, or their labels are not the bundle's"),
+        ("an unknown precision", "'bf16' is not one of fp32, int8, fp16"),
+        ("a threshold too few", "fp32 has 3 thresholds for 4 labels"),
+    ],
+)
+def test_a_contradiction_is_told_in_one_sentence(own_bundle: Path, resign: Resign, wrong: str, fault: str) -> None:
+    with pytest.raises(BundleError) as caught:
+        Bundle.open(resign(own_bundle, WRONG[wrong][0]))
+    assert str(caught.value) == (
+        f"{own_bundle / MANIFEST} contradicts itself: {fault}. "
+        "Fetch the bundle anew, or make it anew with manylabel export."
+    )
+
+
+@pytest.mark.parametrize(
+    ("slowdown", "said"), [(None, "its speed was not measured"), (1.234, "it takes 1.23 times as long")]
+)
+def test_what_a_rescue_costs_is_told_where_it_was_measured(slowdown: float | None, said: str) -> None:
+    assert Rescue("too many flips", ("/encoder/MatMul",), 12, slowdown).cost == said
+
+
+def test_a_newer_format_is_refused_with_what_to_do(own_bundle: Path, resign: Resign) -> None:
+    """Even where nothing else of it is understood, the digest included."""
+    resign(own_bundle, lambda manifest: manifest.update(format_version=2, shards=[1, 2]))
+    text = (own_bundle / MANIFEST).read_text().replace('"billing"', '"invoices"')
+    (own_bundle / MANIFEST).write_text(text)
+    with pytest.raises(BundleTooNew) as caught:
+        Bundle.open(own_bundle)
+    assert str(caught.value) == (
+        f"{own_bundle / MANIFEST} has format_version 2; this manylabel reads up to 1. pip install --upgrade manylabel"
+    )
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(st.data())
+def test_a_manifest_of_anything_is_read_or_refused(
+    bundle: Path, resign: Resign, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    """No value in any place makes the reader fail otherwise than with a sentence, nor who shows what was read."""
+    folder = tmp_path_factory.mktemp("any") / "bundle"
+    shutil.copytree(bundle, folder)
+
+    def edit(manifest: dict[str, Any]) -> None:
+        place: Any = manifest
+        while True:
+            key = data.draw(st.sampled_from(sorted(place) if isinstance(place, dict) else range(len(place))))
+            inner = place[key]
+            if not isinstance(inner, dict | list) or not inner or data.draw(st.booleans()):
+                place[key] = data.draw(JSON)
+                return
+            place = inner
+
+    resign(folder, edit)
+    try:
+        opened = Classifier.load(folder, device="cpu", precision="int8", threads=1)
+        assert list(describe(opened.bundle))
+        assert opened.bundle.manifest.to_bytes()
+    except (BundleError, InputError):  # such as: no variant int8
+        pass
+
+
+# Parts that do not belong together: the digests fit, the answers do not
+
+
+def test_shuffled_labels_are_found_by_the_probes(own_bundle: Path, resign: Resign, cli: Cli) -> None:
+    resign(own_bundle, lambda manifest: manifest["labels"].reverse())
+    assert_refused(cli, own_bundle, "where PyTorch gave", "do not belong together")
+
+
+def test_the_tokenizer_of_another_model_is_found_by_the_probes(own_bundle: Path, resign: Resign, cli: Cli) -> None:
+    path = own_bundle / "tokenizer.json"
+    content = json.loads(path.read_bytes())
+    vocabulary = content["model"]["vocab"]
+    words = [piece for piece in vocabulary if not piece.startswith("[")]
+    content["model"]["vocab"] = vocabulary | {
+        word: vocabulary[other] for word, other in zip(words, words[::-1], strict=True)
+    }
+    path.write_text(json.dumps(content))
+    assert_refused(cli, resign(own_bundle), "where PyTorch gave")
+
+
+def test_the_graph_of_another_variant_is_found_by_the_probes(own_bundle: Path, resign: Resign, cli: Cli) -> None:
+    shutil.copy(own_bundle / "model_int8.onnx", own_bundle / "model.onnx")
+    assert_refused(cli, resign(own_bundle), "model.onnx gives", "where PyTorch gave")
+
+
+def test_a_graph_with_another_number_of_labels_is_refused(
+    own_bundle: Path, resign: Resign, graph: Any, cli: Cli
+) -> None:
+    (own_bundle / "model.onnx").write_bytes(graph("Sigmoid"))
+    assert_refused(cli, resign(own_bundle), "gives 1 columns, and the manifest names 4 labels")
+
+
+def test_a_file_that_is_no_tokenizer_is_refused(own_bundle: Path, resign: Resign, cli: Cli) -> None:
+    (own_bundle / "tokenizer.json").write_text("{}")
+    assert_refused(cli, resign(own_bundle), "not a tokenizer")
+
+
+def test_a_file_that_is_no_graph_is_refused(own_bundle: Path, resign: Resign, cli: Cli) -> None:
+    (own_bundle / "model.onnx").write_text("no graph")
+    assert_refused(cli, resign(own_bundle), "does not load the graph")

@@ -1,0 +1,223 @@
+"""A bundle that has to be signed is loaded only if it is, by that key, and as it was when it was signed."""
+
+import json
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.runtime.conftest import Cli, Resign
+
+from manylabel import Bundle, BundleError, Classifier, InputError, SignatureInvalid
+from manylabel.bundle.signing import open_signed, sign, signature_of
+
+pytest.importorskip("model_signing")
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from model_signing import verifying
+
+Keys = tuple[Path, Path]
+
+
+def write_keys(folder: Path, name: str, password: bytes | None = None) -> Keys:
+    """A private and a public key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    hidden = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
+    pem = serialization.Encoding.PEM
+    private, public = folder / f"{name}.pem", folder / f"{name}.pub"
+    private.write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, hidden))
+    public.write_bytes(key.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo))
+    return private, public
+
+
+@pytest.fixture(scope="session")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
+    return write_keys(tmp_path_factory.mktemp("keys"), "maker")
+
+
+@pytest.fixture
+def signed(own_bundle: Path, keys: Keys) -> Path:
+    """A bundle of one's own, signed by the maker."""
+    sign(Bundle.open(own_bundle), keys[0])
+    return own_bundle
+
+
+def test_a_signed_bundle_answers(signed: Path, keys: Keys, classifier: Classifier) -> None:
+    loaded = Classifier.load(signed, device="cpu", verify_key=keys[1])
+    assert loaded.predict("late parcel") == classifier.predict("late parcel")
+
+
+def test_a_signature_lies_beside_its_bundle_which_stays_as_it_was(signed: Path) -> None:
+    assert signature_of(signed) == signed.parent / "bundle.sig"
+    assert signature_of(signed).is_file()
+    Bundle.open(signed).verify()
+
+
+def test_other_tools_that_read_the_format_agree(signed: Path, keys: Keys) -> None:
+    verifier = verifying.Config().use_elliptic_key_verifier(public_key=keys[1])
+    verifier.verify(signed, signature_of(signed))
+    (signed / "README.md").write_text("changed")
+    with pytest.raises(ValueError, match=r"Hash mismatch for .*README\.md"):
+        verifier.verify(signed, signature_of(signed))
+
+
+def test_a_signature_moves_with_its_bundle_under_another_name(signed: Path, tmp_path: Path, keys: Keys) -> None:
+    moved = shutil.copytree(signed, tmp_path / "elsewhere" / "reviews")
+    shutil.copy(signature_of(signed), tmp_path / "elsewhere" / "reviews.sig")
+    assert open_signed(moved, keys[1]).digest == Bundle.open(signed).digest
+
+
+@pytest.mark.parametrize("way", [".", "{}/"])
+def test_a_bundle_is_found_by_any_way_of_writing_its_path(
+    signed: Path, keys: Keys, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(signed)
+    open_signed(way.format(signed), keys[1])
+
+
+def test_a_link_to_a_signed_bundle_is_followed(signed: Path, tmp_path: Path, keys: Keys) -> None:
+    """As deployments do: `current -> 2026-11-01`."""
+    (tmp_path / "current").symlink_to(signed)
+    open_signed(tmp_path / "current", keys[1])
+
+
+# Forgeries: every digest fits, as the forger has computed them anew
+
+
+def relabel(signed: Path, resign: Resign) -> None:
+    resign(signed, lambda manifest: manifest["labels"].reverse())
+
+
+def replace_graph(signed: Path, resign: Resign) -> None:
+    shutil.copy(signed / "model.onnx", signed / "model_int8.onnx")
+    resign(signed)
+
+
+def replace_signature(signed: Path, resign: Resign) -> None:
+    private, _ = write_keys(signed.parent, "forger")
+    sign(Bundle.open(signed), private)
+
+
+def damage_signature(signed: Path, resign: Resign) -> None:
+    content = json.loads(signature_of(signed).read_text())
+    content["dsseEnvelope"]["payload"] = content["dsseEnvelope"]["payload"][::-1]
+    signature_of(signed).write_text(json.dumps(content))
+
+
+def empty_signature(signed: Path, resign: Resign) -> None:
+    signature_of(signed).write_text("")
+
+
+def drop_signature(signed: Path, resign: Resign) -> None:
+    signature_of(signed).unlink()
+
+
+FORGERIES = (relabel, replace_graph, replace_signature, damage_signature, empty_signature, drop_signature)
+
+
+@pytest.mark.parametrize("forge", FORGERIES)
+def test_a_forgery_is_refused_in_one_line(
+    signed: Path, keys: Keys, resign: Resign, cli: Cli, forge: Callable[[Path, Resign], None]
+) -> None:
+    forge(signed, resign)
+    Bundle.open(signed).verify()  # without the key nobody can tell
+    done = cli("verify", signed, "--device", "cpu", "--verify-key", keys[1])
+    assert done.exit_code == 3, done.output
+    assert done.stderr.startswith("SignatureInvalid: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_every_byte_of_a_signature_counts_or_says_nothing(signed: Path, keys: Keys) -> None:
+    """A changed byte is refused, or it is in a field that does not bear on what was signed."""
+    whole = signature_of(signed).read_bytes()
+    refused = 0
+    for at in range(0, len(whole), max(1, len(whole) // 60)):
+        signature_of(signed).write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        try:
+            assert open_signed(signed, keys[1]).manifest == Bundle.open(signed).manifest
+        except SignatureInvalid:
+            refused += 1
+    assert refused > 40
+
+
+def test_a_manifest_that_is_changed_while_the_signature_is_checked_is_found(
+    signed: Path, keys: Keys, resign: Resign, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A forgery is read, and the maker's bundle is back when the files are hashed for the signature."""
+    forged = resign(Path(shutil.copytree(signed, tmp_path / "forged")), lambda manifest: manifest["labels"].reverse())
+    read = Bundle.open(forged)
+    monkeypatch.setattr(Bundle, "open", lambda path, **more: type(read)(signed, read.manifest, read.digest))
+    with pytest.raises(SignatureInvalid, match="was changed while its signature was checked"):
+        open_signed(signed, keys[1])
+
+
+def test_a_graph_that_is_changed_after_the_signature_was_checked_is_found(signed: Path, keys: Keys) -> None:
+    bundle = open_signed(signed, keys[1])
+    content = bytearray((signed / "model_int8.onnx").read_bytes())
+    content[-1] ^= 1
+    (signed / "model_int8.onnx").write_bytes(content)
+    with pytest.raises(BundleError, match="SHA-256"):
+        bundle.read("model_int8.onnx")
+
+
+def test_a_damaged_bundle_is_not_signed(own_bundle: Path, keys: Keys, cli: Cli) -> None:
+    content = (own_bundle / "README.md").read_bytes()
+    (own_bundle / "README.md").write_bytes(content[::-1])
+    done = cli("sign", own_bundle, "--key", keys[0])
+    assert done.exit_code == 3
+    assert not signature_of(own_bundle).exists()
+
+
+# Keys
+
+
+def test_a_key_may_have_a_password(own_bundle: Path, tmp_path: Path, cli: Cli) -> None:
+    private, public = write_keys(tmp_path, "hidden", b"secret")
+    wrong = cli("sign", own_bundle, "--key", private, "--password", "guess")
+    assert (wrong.exit_code, signature_of(own_bundle).exists()) == (2, False)
+    done = cli("sign", own_bundle, "--key", private, "--password", "secret")
+    assert done.output == f"signed: {signature_of(own_bundle)}\n"
+    open_signed(own_bundle, public)
+
+
+def test_what_was_signed_is_told_in_json(own_bundle: Path, keys: Keys, cli: Cli) -> None:
+    said = json.loads(cli("sign", own_bundle, "--key", keys[0], "--json").stdout)
+    assert said == {"signature": str(signature_of(own_bundle)), "digest": Bundle.open(own_bundle).digest}
+
+
+@pytest.mark.parametrize(
+    "content", [None, "", "no key", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"]
+)
+def test_what_is_no_key_is_named(signed: Path, tmp_path: Path, content: str | None) -> None:
+    key = tmp_path / "key.pub"
+    if content is not None:
+        key.write_text(content)
+    with pytest.raises(InputError, match=r"key\.pub"):
+        open_signed(signed, key)
+    with pytest.raises(InputError, match=r"key\.pub"):
+        sign(Bundle.open(signed), key)
+
+
+# Every way to load
+
+
+def test_a_pickled_classifier_asks_for_the_signature_again(signed: Path, keys: Keys) -> None:
+    pickled = pickle.dumps(Classifier.load(signed, device="cpu", verify_key=keys[1]))
+    assert pickle.loads(pickled).predict("late parcel")
+    signature_of(signed).unlink()
+    with pytest.raises(SignatureInvalid):
+        pickle.loads(pickled)
+
+
+@pytest.mark.parametrize("command", ["predict", "serve", "score"])
+def test_every_command_that_loads_asks_for_it(signed: Path, keys: Keys, cli: Cli, command: str, tmp_path: Path) -> None:
+    signature_of(signed).unlink()
+    (tmp_path / "texts.csv").write_text("text\nlate parcel\n")
+    rest = {
+        "predict": ["late"],
+        "serve": ["--port", 0],
+        "score": [tmp_path / "texts.csv", "--output", tmp_path / "o.csv"],
+    }
+    done = cli(command, signed, *rest[command], "--device", "cpu", "--verify-key", keys[1])
+    assert (done.exit_code, done.stderr.splitlines()[-1].split(":")[0]) == (3, "SignatureInvalid"), done.output

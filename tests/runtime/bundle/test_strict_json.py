@@ -1,0 +1,90 @@
+"""JSON becomes the dataclass that it is meant to be, or a sentence that names the place."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from manylabel import BundleError
+from manylabel.bundle.strict_json import parse
+
+
+@dataclass(frozen=True)
+class Inner:
+    name: str
+    weight: float
+
+
+@dataclass(frozen=True)
+class Outer:
+    count: int
+    flag: bool
+    kind: Literal["a", "b"]
+    inner: tuple[Inner, ...]
+    by_name: Mapping[str, float]
+    free: Mapping[str, Any]
+    perhaps: Inner | None
+
+
+GOOD: dict[str, Any] = {
+    "count": 3,
+    "flag": True,
+    "kind": "a",
+    "inner": [{"name": "x", "weight": 1}, {"name": "y", "weight": 0.5}],
+    "by_name": {"one": 1, "half": 0.5},
+    "free": {"anything": [1, None, {"x": "y"}]},
+    "perhaps": None,
+}
+
+
+def test_json_becomes_a_dataclass() -> None:
+    expected = Outer(3, True, "a", (Inner("x", 1.0), Inner("y", 0.5)), {"one": 1.0, "half": 0.5}, GOOD["free"], None)
+    assert parse(Outer, GOOD, where="here") == expected
+    assert asdict(expected) == {**GOOD, "inner": tuple(GOOD["inner"])}
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"count": 3.0}, "here: count: found float '3.0'"),
+        ({"count": True}, "here: count: found bool"),
+        ({"count": 2**63}, "here: count: found int '9223372036854775808'"),
+        ({"count": -(10**400)}, "here: count: found int '-1000"),
+        ({"flag": 1}, "here: flag: found int"),
+        ({"kind": "c"}, "here: kind: found str 'c'"),
+        ({"kind": None}, "here: kind: found NoneType"),
+        ({"inner": [{"name": "x", "weight": 1}, {"name": "y"}]}, "here: inner[1]: field weight is missing"),
+        ({"inner": [{"name": "x", "weight": True}]}, "here: inner[0]: weight: found bool"),
+        ({"inner": {"name": "x"}}, "here: inner: found dict"),
+        ({"inner": ["x"]}, "here: inner[0]: expected an object, found str"),
+        ({"by_name": {"one": "1"}}, "here: by_name.one: found str '1'"),
+        ({"by_name": {"one": float("nan")}}, "here: by_name.one: found float 'nan'"),
+        ({"by_name": {"one": float("inf")}}, "here: by_name.one: found float 'inf'"),
+        ({"by_name": []}, "here: by_name: found list"),
+        ({"perhaps": {"name": "x"}}, "here: perhaps: field weight is missing"),
+        ({"perhaps": 0}, "here: perhaps: expected an object, found int"),
+        ({"more": 1, "again": 2}, "here: unknown field again, more"),
+    ],
+)
+def test_what_does_not_fit_is_named_with_its_place(change: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(BundleError) as caught:
+        parse(Outer, GOOD | change, where="here")
+    assert sentence in str(caught.value)
+
+
+def test_what_may_be_absent_is_read_where_it_is_there() -> None:
+    assert parse(Outer, GOOD | {"perhaps": {"name": "x", "weight": 2}}, where="here").perhaps == Inner("x", 2.0)
+
+
+def test_missing_fields_are_named() -> None:
+    with pytest.raises(BundleError, match="field count, flag is missing"):
+        parse(Outer, {name: value for name, value in GOOD.items() if name not in ("count", "flag")}, where="here")
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists))
+def test_what_is_no_object_is_refused(content: object) -> None:
+    with pytest.raises(BundleError, match="expected an object"):
+        parse(Outer, content, where="here")

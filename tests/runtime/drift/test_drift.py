@@ -1,0 +1,272 @@
+"""Drift: quiet on texts of the same kind, whatever their number, and loud on others."""
+
+import json
+import math
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.helpers.tiny import LABELS, TEXTS
+from tests.runtime.conftest import Cli, Resign
+
+from manylabel import Bundle, BundleError, Classifier, InputError
+from manylabel.drift import DriftMonitor, Reference
+from manylabel.drift.baseline import GAP
+from manylabel.drift.psi import chi_squared, likely_counts, psi, psi_by_chance
+
+NAMES = tuple(f"label {number}" for number in range(28))
+RATES = np.linspace(0.5, 12, len(NAMES))
+
+
+def draw(rng: np.random.Generator, n: int, shift: float = 0.0) -> Any:
+    """Scores as of a model of 28 labels, from common to very rare ones."""
+    return rng.beta(0.5 + shift, RATES, (n, len(NAMES))).astype(np.float32)
+
+
+def monitor(reference: Any, *, window: int = 10**9) -> DriftMonitor:
+    thresholds = np.full(len(NAMES), 0.5)
+    return DriftMonitor(Reference.of(NAMES, reference, thresholds), NAMES, thresholds, window=window)
+
+
+def drifted(reference: Any, found: Any) -> tuple[str, ...]:
+    watched = monitor(reference)
+    watched.update(found)
+    return watched.report().drifted
+
+
+@pytest.mark.parametrize("n", [1, 10, 100, 1000, 20_000])
+def test_texts_of_the_same_kind_are_quiet_however_many_they_are(n: int) -> None:
+    """At a risk of 0.001 for all labels together, 100 looks give none but by a rare chance."""
+    rng = np.random.default_rng(n)
+    looks = 100 if n < 10_000 else 10
+    assert sum(bool(drifted(draw(rng, 2000), draw(rng, n))) for _ in range(looks)) <= 1
+
+
+@pytest.mark.parametrize("n", [100, 1000, 20_000])
+def test_texts_of_another_kind_are_told(n: int) -> None:
+    rng = np.random.default_rng(n)
+    assert len(drifted(draw(rng, 2000), draw(rng, n, shift=1))) > len(NAMES) / 2
+
+
+def test_one_label_that_is_given_more_often_is_named_alone() -> None:
+    rng = np.random.default_rng(0)
+    found = draw(rng, 2000)
+    found[:200, 3] = 0.99
+    assert drifted(draw(rng, 2000), found) == (NAMES[3],)
+
+
+def test_many_texts_do_not_make_a_trifle_notable() -> None:
+    """A label's scores move by 0.002; with 200,000 texts that is no chance, and no drift of scores."""
+    rng = np.random.default_rng(0)
+    reference = draw(rng, 50_000)
+    watched = monitor(reference)
+    watched.update(np.repeat(np.clip(reference + 0.002, 0, 1).astype(np.float32), 4, axis=0))
+    assert not any(each.scores_drifted for each in watched.report().labels)
+
+
+def test_figures_are_those_of_the_texts() -> None:
+    rng = np.random.default_rng(1)
+    reference, found = draw(rng, 500), draw(rng, 300)
+    watched = monitor(reference)
+    for part in np.array_split(found, 7):
+        watched.update(part)
+    report = watched.report()
+    assert (report.texts, report.reference_texts) == (300, 500)
+    for column, each in enumerate(report.labels):
+        assert each.label == NAMES[column]
+        assert each.rate == (found[:, column] >= 0.5).mean()
+        assert each.expected_rate == (reference[:, column] >= 0.5).mean()
+        assert each.likely[0] <= each.expected_rate <= each.likely[1]
+
+
+def test_no_texts_are_no_drift() -> None:
+    report = monitor(draw(np.random.default_rng(0), 100)).report()
+    assert (report.texts, report.labels, report.drifted) == (0, (), ())
+
+
+def test_what_was_long_ago_is_forgotten() -> None:
+    rng = np.random.default_rng(2)
+    watched = monitor(draw(rng, 2000), window=500)
+    watched.update(draw(rng, 5000, shift=1))
+    assert watched.report().drifted
+    assert 500 <= watched.report().texts <= 1000
+    watched.update(draw(rng, 1000))
+    assert not watched.report().drifted
+    assert 500 <= watched.report().texts <= 1000
+
+
+def test_threads_lose_no_text() -> None:
+    rng = np.random.default_rng(3)
+    watched, parts = monitor(draw(rng, 100)), np.array_split(draw(rng, 4000), 400)
+    threads = [
+        threading.Thread(target=lambda some=parts[at::8]: [watched.update(each) for each in some]) for at in range(8)
+    ]  # type: ignore[misc]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert watched.report().texts == 4000
+
+
+def test_probabilities_of_another_shape_are_refused() -> None:
+    watched = monitor(draw(np.random.default_rng(0), 100))
+    for wrong in (np.zeros((3, 27), np.float32), np.zeros(28, np.float32)):
+        with pytest.raises(InputError, match=r"expected \(n_texts, 28\)"):
+            watched.update(wrong)
+    with pytest.raises(InputError, match="window is 0 texts"):
+        monitor(draw(np.random.default_rng(0), 100), window=0)
+
+
+# The reference
+
+
+def test_edges_are_apart_and_counts_are_those_of_the_texts() -> None:
+    scores = draw(np.random.default_rng(4), 3000)
+    reference = Reference.of(NAMES, scores, np.full(len(NAMES), 0.5))
+    for column, label in enumerate(NAMES):
+        histogram = reference.labels[label]
+        assert sum(histogram.counts) == 3000
+        assert np.diff([0, *histogram.edges]).min(initial=1) >= GAP
+        assert list(histogram.counts[1:]) == [
+            int(((scores[:, column] >= low) & (scores[:, column] < high)).sum())
+            for low, high in zip(histogram.edges, (*histogram.edges[1:], np.inf), strict=True)
+        ]
+    assert len(reference.labels[NAMES[0]].edges) > 5
+
+
+def test_a_bundle_carries_the_scores_of_its_validation_texts(bundle: Path, fp32: Classifier) -> None:
+    reference = Reference.read(Bundle.open(bundle))
+    assert reference.texts == len(TEXTS)
+    found = fp32.predict_proba(TEXTS)
+    for column, label in enumerate(LABELS):
+        assert reference.labels[label].positives == (found[:, column] >= fp32.thresholds_[column]).sum()
+
+
+def test_every_precision_is_quiet_on_the_validation_texts(bundle: Path) -> None:
+    for precision in ("fp32", "int8"):
+        classifier = Classifier.load(bundle, device="cpu", precision=precision, threads=1)  # type: ignore[arg-type]
+        watched = DriftMonitor.of(classifier)
+        watched.update(classifier.predict_proba(TEXTS))
+        assert not watched.report().drifted
+
+
+def test_a_bundle_without_scores_says_what_to_do(own_bundle: Path, resign: Resign) -> None:
+    (own_bundle / "scores.json").unlink()
+    manifest = json.loads((own_bundle / "bundle.json").read_text())
+    del manifest["files"]["scores.json"], manifest["digest"]
+    (own_bundle / "bundle.json").write_text(json.dumps({**manifest, "digest": ""}))
+    with pytest.raises(InputError, match=r"has no scores\.json: .* Export it anew"):
+        DriftMonitor.of(Classifier.load(resign(own_bundle), threads=1))
+
+
+@pytest.mark.parametrize(("content", "message"), [("{", "is no JSON"), ('{"texts": 1, "labels": {}}', "other labels")])
+def test_damaged_scores_are_refused(own_bundle: Path, resign: Resign, content: str, message: str) -> None:
+    (own_bundle / "scores.json").write_text(content)
+    with pytest.raises(BundleError, match=message):
+        DriftMonitor.of(Classifier.load(resign(own_bundle), threads=1))
+
+
+# The statistics
+
+
+def test_the_index_is_nothing_for_like_histograms_and_grows() -> None:
+    one = np.array([500, 300, 200])
+    assert psi(one, 10 * one) == pytest.approx(0, abs=1e-5)
+    assert psi(one, one[::-1]) == pytest.approx(0.3 * math.log(2.5) * 2, rel=1e-2)
+    assert psi(one, np.array([0, 0, 1000])) > 5
+
+
+def test_chi_squared_is_within_a_hundredth_of_tables() -> None:
+    for degrees, share, value in ((1, 0.95, 3.841), (4, 0.99, 13.277), (9, 0.999, 27.877), (11, 0.95, 19.675)):
+        assert chi_squared(degrees, share) == pytest.approx(value, rel=0.03 if degrees == 1 else 0.01)
+    assert psi_by_chance(1, 100, 100, 0.01) == 0
+
+
+def test_likely_counts_leave_the_risk_outside() -> None:
+    """Of rates that are not known, but estimated from 400 texts, as often as it was said."""
+    rng = np.random.default_rng(0)
+    for rate, texts in ((0.3, 50), (0.01, 1000), (0.5, 400)):
+        having, counts = rng.binomial(400, rate, 3000), rng.binomial(texts, rate, 3000)
+        between = [likely_counts(one, 400, texts, 0.1) for one in having]
+        outside = np.mean([not low <= count <= high for (low, high), count in zip(between, counts, strict=True)])
+        assert 0.04 < outside < 0.12, (rate, texts, outside)
+
+
+def test_likely_counts_of_few_texts_and_many() -> None:
+    assert likely_counts(1, 1000, 1, 1e-4) == (0, 1)
+    assert likely_counts(0, 1000, 10, 0.01) == (0, 0)
+    low, high = likely_counts(500, 1000, 1_000_000, 0.05)
+    assert (low / 1e6, high / 1e6) == pytest.approx((0.469, 0.531), abs=1e-3)  # what 1,000 texts alone leave open
+
+
+# The command
+
+
+@pytest.fixture(scope="module")
+def scored(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Writes texts and scores them as `manylabel score` does."""
+    pytest.importorskip("pyarrow")
+    from click.testing import CliRunner
+
+    from manylabel.cli.main import main
+
+    folder = tmp_path_factory.mktemp("scored")
+
+    def score(texts: Any, output: str, *options: str) -> Path:
+        source = folder / "texts.jsonl"
+        source.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+        arguments = ["score", str(bundle), str(source), "--output", str(folder / output), "--force", *options]
+        done = CliRunner().invoke(main, arguments, catch_exceptions=False)
+        assert done.exit_code in (0, 4), done.output
+        return folder / output
+
+    return score
+
+
+@pytest.mark.parametrize("output", ["same.parquet", "same.csv", "same.jsonl", "parts"])
+def test_scored_validation_texts_are_quiet(cli: Cli, bundle: Path, scored: Any, output: str) -> None:
+    done = cli("drift", bundle, scored([*TEXTS, None], output, "--shard-rows", "25"), "--json")
+    said = json.loads(done.stdout)
+    assert (done.exit_code, said["drifted"], said["texts"]) == (0, [], len(TEXTS))
+
+
+def test_other_texts_are_told_with_exit_code_1(cli: Cli, bundle: Path, scored: Any) -> None:
+    other = scored(["sehr sehr gut"] * 300, "other.parquet")
+    done = cli("drift", bundle, other)
+    assert done.exit_code == 1
+    first, _, *labels, last = done.stdout.splitlines()
+    assert first == f"300 texts beside {len(TEXTS)} validation texts"
+    assert sum(line.startswith("!") for line in labels) == int(last.split()[0]) > 0
+    both = json.loads(cli("drift", bundle, other, scored(TEXTS, "same.parquet"), "--json").stdout)
+    assert both["texts"] == 300 + len(TEXTS)
+
+
+def test_the_prefix_of_the_columns_can_be_named(cli: Cli, bundle: Path, scored: Any) -> None:
+    path = scored(TEXTS, "prefixed.parquet", "--prefix", "my_")
+    assert cli("drift", bundle, path, "--prefix", "my_").exit_code == 0
+    done = cli("drift", bundle, path)
+    assert done.exit_code == 2
+    assert "has no column 'p_billing', a column of 4 that there should be" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("none.parquet", None, "there is no file"),
+        ("broken.parquet", b"no parquet", "cannot be read"),
+        ("some.txt", b"x", "is no .parquet, .csv or .jsonl file"),
+        ("empty.csv", b"p_billing,p_delivery,p_price,p_user experience\n", "there is no scored row"),
+    ],
+)
+def test_what_is_no_scored_file_is_a_sentence(
+    cli: Cli, bundle: Path, tmp_path: Path, name: str, content: bytes | None, sentence: str
+) -> None:
+    pytest.importorskip("pyarrow")
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    done = cli("drift", bundle, tmp_path / name)
+    assert done.exit_code == 2
+    assert sentence in done.stderr
+    assert len(done.stderr.splitlines()) == 1

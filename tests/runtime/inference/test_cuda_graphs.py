@@ -1,0 +1,167 @@
+"""Single short texts on CUDA are answered from recordings, with the numbers of the graph; or there are none.
+
+A session of its own gives up where onnxruntime records otherwise than is meant, see cuda.py. That a GPU records so is
+not tested here; every recording is tried where it is made.
+"""
+
+import json
+import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.helpers.cuda import CPU, CUDA, Cuda, use
+from tests.runtime.conftest import Cli
+
+from manylabel import Bundle, Classifier, DeviceUnavailable, InputError
+from manylabel.inference.cuda_graphs import LONGEST
+from manylabel.load_options import find_plan, settle
+
+TEXTS = ["late", "the parcel was late", "a b c d", "very good and cheap"]
+LONG = "very good and cheap " * 30
+
+
+@pytest.fixture
+def recorded(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Classifier, Cuda]:
+    cuda = use(monkeypatch, Cuda())
+    return Classifier.load(bundle, device="cuda", cuda_graphs=True, threads=2), cuda
+
+
+def test_every_length_is_recorded_as_the_bundle_is_loaded(recorded: tuple[Classifier, Cuda]) -> None:
+    classifier, cuda = recorded
+    assert cuda.asked["providers"] == [(CUDA, {"enable_cuda_graph": "1"}), CPU]
+    longest = min(LONGEST, classifier.bundle.manifest.max_length)
+    assert sorted(cuda.played, key=int) == [str(length) for length in range(1, longest + 1)]
+
+
+def test_a_text_that_comes_alone_is_played(recorded: tuple[Classifier, Cuda], bundle: Path) -> None:
+    classifier, cuda = recorded
+    expected = Classifier.load(bundle, device="cuda", threads=2)
+    for text in TEXTS:
+        (length,) = {len(window) for window in classifier.encode(text)[0].windows}
+        before = cuda.played[str(length)]
+        np.testing.assert_array_equal(classifier.predict_proba(text), expected.predict_proba(text))
+        assert cuda.played[str(length)] == before + 1
+    classifier.check_probes()
+
+
+def test_batches_are_not_recorded(recorded: tuple[Classifier, Cuda], bundle: Path) -> None:
+    classifier, cuda = recorded
+    before = dict(cuda.played)
+    texts = ["the parcel was late"] * 3
+    np.testing.assert_array_equal(
+        classifier.predict_proba(texts), Classifier.load(bundle, device="cuda", threads=2).predict_proba(texts)
+    )
+    assert cuda.played == before
+
+
+def test_longer_texts_are_not_recorded(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("manylabel.classifier.LONGEST", 4)
+    cuda = use(monkeypatch, Cuda())
+    classifier = Classifier.load(bundle, device="cuda", cuda_graphs=True, threads=1)
+    assert sorted(cuda.played) == ["1", "2", "3", "4"]
+    before = dict(cuda.played)
+    np.testing.assert_array_equal(
+        classifier.predict_proba(LONG), Classifier.load(bundle, device="cuda", threads=1).predict_proba(LONG)
+    )
+    assert cuda.played == before
+
+
+def test_whoever_asks_one_thread_records_and_plays(recorded: tuple[Classifier, Cuda], bundle: Path) -> None:
+    """Onnxruntime keeps recordings by thread: another one would make its own, of values that are being read."""
+    classifier, cuda = recorded
+    expected = {text: Classifier.load(bundle, device="cuda").predict_proba(text).tobytes() for text in TEXTS}
+    asked = TEXTS * 50
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda text: classifier.predict_proba(text).tobytes(), asked))
+    assert found == [expected[text] for text in asked]
+    assert len(cuda.recorders) == 1
+    assert threading.get_ident() not in cuda.recorders
+
+
+def test_a_recording_that_does_not_heed_its_input_is_found(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, Cuda(stale=True))
+    with pytest.raises(
+        DeviceUnavailable,
+        match=r"a CUDA graph fails: of a text of 1 tokens its probabilities are off by [\d.e-]+\. Load the bundle with "
+        r"cuda_graphs=False\.$",
+    ):
+        Classifier.load(bundle, device="cuda", cuda_graphs=True)
+
+
+def test_recordings_that_write_over_each_other_are_found(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Alone, each of them is right."""
+    use(monkeypatch, Cuda(shared=True))
+    with pytest.raises(DeviceUnavailable, match="of a text of 1 tokens its probabilities are off"):
+        Classifier.load(bundle, device="cuda", precision="fp32", cuda_graphs=True)
+
+
+def test_a_gpu_that_does_not_record_is_a_sentence(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, Cuda(failure=("play", "CUDA failure 900: operation not permitted when stream is capturing\nat")))
+    with pytest.raises(DeviceUnavailable, match=r"CUDA failure 900: operation not permitted .* cuda_graphs=False\.$"):
+        Classifier.load(bundle, device="cuda", cuda_graphs=True)
+    said = "This session cannot use the graph capture feature as requested by the user"
+    use(monkeypatch, Cuda(failure=("load", said)))
+    with pytest.raises(DeviceUnavailable, match=rf"{said}\. Load the bundle with cuda_graphs=False\.$"):
+        Classifier.load(bundle, device="cuda", cuda_graphs=True)
+
+
+def test_a_cpu_records_nothing(bundle: Path) -> None:
+    with pytest.raises(InputError, match="cuda_graphs is for CUDA, and cpu is what runs"):
+        Classifier.load(bundle, device="cpu", cuda_graphs=True)
+    assert Classifier.load(bundle, device="cpu", cuda_graphs=False).predict("late")
+
+
+def test_without_being_asked_for_nothing_is_recorded(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = use(monkeypatch, Cuda())
+    Classifier.load(bundle, device="cuda").predict_proba("late")
+    assert not cuda.played
+
+
+def test_a_pickled_classifier_records_anew(recorded: tuple[Classifier, Cuda]) -> None:
+    classifier, cuda = recorded
+    before = sum(cuda.played.values())
+    again = pickle.loads(pickle.dumps(classifier))
+    assert sum(cuda.played.values()) == 2 * before
+    np.testing.assert_array_equal(again.predict_proba("late"), classifier.predict_proba("late"))
+
+
+# Whether it gains is found by `manylabel tune`.
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    path = tmp_path / "texts.csv"
+    path.write_text("text\nthe parcel was late\n")
+    return path
+
+
+def test_tune_measures_with_and_without(
+    own_bundle: Path, cli: Cli, texts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch, Cuda())
+    done = cli("tune", own_bundle, "--data", texts, "--rounds", 3, "--singles", 2, "--device", "cuda", "--json")
+    found = json.loads(done.stdout)
+    assert {each["setting"]["cuda_graphs"] for each in found["settings"]} == {True, False}
+    assert found["cuda_graphs_refused"] is None
+    plan = find_plan(Bundle.open(own_bundle), "cuda").path
+    content = json.loads(plan.read_text())
+    content["setting"]["cuda_graphs"] = True
+    plan.write_text(json.dumps(content))
+    opened = Bundle.open(own_bundle)
+    assert settle(opened, "cuda").cuda_graphs
+    assert not settle(opened, "cuda", cuda_graphs=False).cuda_graphs
+    assert "CUDA graphs" in cli("inspect", own_bundle).stdout
+
+
+def test_tune_says_why_it_does_not_measure_them(
+    own_bundle: Path, cli: Cli, texts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch, Cuda(stale=True))
+    asked = ("tune", own_bundle, "--data", texts, "--rounds", 3, "--singles", 2, "--device", "cuda", "--dry-run")
+    found = json.loads(cli(*asked, "--json").stdout)
+    assert {each["setting"]["cuda_graphs"] for each in found["settings"]} == {False}
+    assert "a CUDA graph fails" in found["cuda_graphs_refused"]
+    assert "CUDA graphs are not measured: a CUDA graph fails: of a text of 1 tokens" in cli(*asked).stdout

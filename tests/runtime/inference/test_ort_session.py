@@ -1,0 +1,275 @@
+"""A graph runs where it was asked to run, or a sentence says why not."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.helpers.cuda import CPU, CUDA, Cuda, onnxruntime, use
+from tests.runtime.conftest import Cli, Graph, Python
+
+from manylabel import BundleError, Classifier, DeviceUnavailable, InputError, MissingDependency
+from manylabel.bundle.variants import Precision
+from manylabel.inference.ort_session import Session, check_device, load_onnxruntime, resolve_device
+
+IDS = np.array([[1, 2, 3], [-4, 0, 1]], dtype=np.int64)
+without_cuda = pytest.mark.skipif(
+    CUDA in onnxruntime.get_available_providers(), reason="this onnxruntime is built for CUDA"
+)
+
+
+def sigmoid(x: Any) -> Any:
+    return 1 / (1 + np.exp(-x))
+
+
+# Graphs
+
+
+def test_a_graph_gives_its_probabilities(graph: Graph) -> None:
+    session = Session(graph("Sigmoid"), device="cpu")
+    assert (session.num_labels, session.device) == (1, "cpu")
+    found = session.run(IDS)
+    assert found.dtype == np.float32
+    assert found.shape == (2, 1)
+    np.testing.assert_allclose(found, sigmoid(IDS.mean(axis=1, keepdims=True)), atol=1e-6)
+
+
+def test_a_graph_is_fed_what_it_declares(graph: Graph) -> None:
+    """The mean of the mask is 1, that of the token types 0."""
+    for first, expected in (("attention_mask", sigmoid(1)), ("token_type_ids", sigmoid(0))):
+        others = {"input_ids", "attention_mask", "token_type_ids"} - {first}
+        session = Session(graph("Sigmoid", inputs=[first, *sorted(others)]), device="cpu")
+        np.testing.assert_allclose(session.run(IDS), np.full((2, 1), expected), atol=1e-6)
+
+
+@pytest.mark.parametrize("inputs", [["ids"], ["attention_mask"], ["input_ids", "position_ids"]])
+def test_a_graph_with_other_inputs_is_refused(graph: Graph, inputs: list[str]) -> None:
+    with pytest.raises(BundleError, match=rf"the graph takes {', '.join(inputs)}; expected input_ids"):
+        Session(graph("Sigmoid", inputs=inputs), device="cpu")
+
+
+@pytest.mark.parametrize("options", [{"output": "logits"}, {"columns": "any", "mean": "none"}])
+def test_a_graph_without_probabilities_is_refused(graph: Graph, options: Any) -> None:
+    with pytest.raises(BundleError, match=r"expected probabilities of shape \(batch, number of labels\)"):
+        Session(graph("Sigmoid", **options), device="cpu")
+
+
+def test_a_probability_that_is_no_number_is_an_error(graph: Graph) -> None:
+    session = Session(graph("Sqrt"), device="cpu")
+    np.testing.assert_allclose(session.run(IDS[:1]), [[2**0.5]])
+    with pytest.raises(BundleError, match=r"of shape \(2, 3\) .* that is no number"):
+        session.run(IDS)
+
+
+def test_another_shape_than_declared_is_an_error(graph: Graph) -> None:
+    """This graph gives one row for the whole batch."""
+    session = Session(graph("Sigmoid", mean="of all"), device="cpu")
+    with pytest.raises(BundleError, match=r"gave shape \(1, 1\).* expected \(2, 1\)"):
+        session.run(IDS)
+
+
+def test_a_graph_that_fails_says_so(bundle: Path) -> None:
+    session = Session((bundle / "model_int8.onnx").read_bytes(), device="cpu", optimized=True)
+    with pytest.raises(BundleError, match=r"^the graph failed on a batch of shape \(2, 3\): [^\n]+$"):
+        session.run(IDS + 10**6)
+
+
+@pytest.mark.parametrize("content", [b"", b"no graph", b"\x08\x08"])
+def test_what_is_no_graph_is_refused(content: bytes) -> None:
+    with pytest.raises(BundleError, match=rf"^onnxruntime {onnxruntime.__version__} does not load the graph: [^\n]+$"):
+        Session(content, device="cpu")
+
+
+# Devices on a build for the CPU
+
+
+@without_cuda
+def test_cuda_on_a_build_for_the_cpu_is_an_error_that_says_what_to_type(bundle: Path, cli: Cli) -> None:
+    with pytest.raises(
+        DeviceUnavailable, match=r'^CUDA was asked for, but .* only\. .*pip install "manylabel\[gpu\]"$'
+    ):
+        Classifier.load(bundle, device="cuda")
+    for command in (["predict", bundle, "late"], ["verify", bundle]):
+        done = cli(*command, "--device", "cuda")
+        assert done.exit_code == 2
+        assert done.stderr.startswith("DeviceUnavailable: CUDA was asked for")
+
+
+@without_cuda
+def test_auto_takes_the_cpu_where_nothing_else_is_offered(bundle: Path) -> None:
+    assert resolve_device("auto") == "cpu"
+    assert Classifier.load(bundle).device == "cpu"
+
+
+def test_an_unknown_device_is_named() -> None:
+    with pytest.raises(DeviceUnavailable, match=r"there is no device 'tpu'\. Choose auto, cpu or cuda"):
+        resolve_device("tpu")  # type: ignore[arg-type]
+
+
+# CUDA, without a GPU
+
+
+def test_cuda_runs_where_it_starts_and_takes_the_variant_made_for_it(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cuda = use(monkeypatch, Cuda())
+    classifier = Classifier.load(bundle, device="cuda", threads=1)
+    assert (classifier.device, classifier.precision) == ("cuda", "fp16")
+    assert cuda.asked == {"providers": [CUDA, CPU], "enable_fallback": 0}
+    assert cuda.preloaded == 1
+    classifier.check_probes()
+    said = capsys.readouterr()
+    assert said.out == ""  # standard output is for answers
+    assert "libcublas" in said.err
+
+
+def test_cuda_that_does_not_start_is_an_error_and_not_the_cpu(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, Cuda(starts=False))
+    with pytest.raises(DeviceUnavailable, match=r"offers it, but it did not start: no NVIDIA GPU.*nvidia-smi"):
+        Classifier.load(bundle, device="cuda")
+
+
+@pytest.mark.parametrize("when", ["load", "run"])
+def test_a_failure_of_cuda_is_not_taken_for_a_damaged_bundle(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    use(monkeypatch, Cuda(failure=(when, "CUDA failure 100: no CUDA-capable device is detected\n  at cuda_call.cc")))
+    with pytest.raises(
+        DeviceUnavailable, match=r"CUDA failure 100: no CUDA-capable device is detected\. Check nvidia-smi"
+    ):
+        Classifier.load(bundle, device="cuda").predict("late")
+
+
+def test_another_failure_on_cuda_is_the_graphs(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, Cuda(failure=("load", "Load model failed: Protobuf parsing failed.")))
+    with pytest.raises(BundleError, match="does not load the graph: Load model failed"):
+        Classifier.load(bundle, device="cuda")
+
+
+@pytest.mark.parametrize(("gpu", "device", "precision"), [(True, "cuda", "fp16"), (False, "cpu", "int8")])
+def test_auto_takes_cuda_only_where_there_is_a_gpu(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, gpu: bool, device: str, precision: str
+) -> None:
+    use(monkeypatch, Cuda(), gpu=gpu)
+    classifier = Classifier.load(bundle, device="auto", threads=1)
+    assert (classifier.device, classifier.precision) == (device, precision)
+
+
+def test_the_cpu_can_be_asked_for_where_there_is_a_gpu(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = use(monkeypatch, Cuda())
+    assert Classifier.load(bundle, device="cpu", threads=1).device == "cpu"
+    assert cuda.asked["providers"] == [CPU]
+    assert cuda.preloaded == 0
+
+
+def test_fp32_can_be_asked_for_on_cuda_and_int8_cannot(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, Cuda())
+    assert Classifier.load(bundle, device="cuda", precision="fp32", threads=1).precision == "fp32"
+    with pytest.raises(InputError, match=r"model_int8.onnx is made for CPUExecutionProvider, not for cuda"):
+        Classifier.load(bundle, device="cuda", precision="int8")
+
+
+@pytest.mark.parametrize(
+    ("options", "lines"),
+    [
+        ((), ["fp32 on cuda: 6 probes", "int8: not checked, it is not made for cuda", "fp16 on cuda: 6 probes"]),
+        (("--precision", "fp16"), ["fp16 on cuda: 6 probes"]),
+        (("--device", "cpu"), ["fp32 on cpu: 6 probes", "int8 on cpu: 6 probes", "fp16: not checked"]),
+    ],
+)
+def test_verify_checks_what_runs_on_the_device_and_names_what_does_not(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli, options: Sequence[str], lines: Sequence[str]
+) -> None:
+    use(monkeypatch, Cuda())
+    done = cli("verify", bundle, *options)
+    assert done.exit_code == 0, done.output
+    said = done.stdout.splitlines()[1:]
+    assert all(found.startswith(expected) for found, expected in zip(said, lines, strict=True)), said
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(CUDA not in onnxruntime.get_available_providers(), reason="needs onnxruntime-gpu")
+def test_on_a_real_gpu_the_probes_are_answered(bundle: Path) -> None:
+    precisions: tuple[Precision, ...] = ("fp32", "fp16")
+    for precision in precisions:
+        classifier = Classifier.load(bundle, device="cuda", precision=precision)
+        assert classifier.device == "cuda"
+        classifier.check_probes()
+
+
+# onnxruntime itself: absent, twice, broken. In a process of its own, with folders in front of what is installed.
+
+LOAD = "from manylabel.inference.ort_session import load_onnxruntime; print(load_onnxruntime().__name__)"
+MAIN = "import sys; from manylabel.cli.main import main; main(sys.argv[1:])"
+BLOCK = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "onnxruntime":
+            raise ModuleNotFoundError("No module named 'onnxruntime'", name="onnxruntime")
+
+sys.meta_path.insert(0, Absent())
+"""
+
+
+def pretend_installed(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / f"{name}-1.31.0.dist-info").mkdir(parents=True)
+        metadata = f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: 1.31.0\n"
+        (folder / f"{name}-1.31.0.dist-info" / "METADATA").write_text(metadata)
+    return folder
+
+
+def test_without_onnxruntime_a_sentence_says_what_to_type(bundle: Path, python: Python) -> None:
+    done = python(BLOCK + MAIN, "predict", bundle, "late")
+    assert done.returncode == 2
+    assert done.stderr.startswith("MissingDependency: onnxruntime is not installed. pip install")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_without_onnxruntime_a_bundle_can_be_inspected(bundle: Path, python: Python) -> None:
+    done = python(BLOCK + MAIN, "inspect", bundle)
+    assert done.returncode == 0, done.stderr
+    assert "billing" in done.stdout
+
+
+def test_both_builds_at_once_are_refused(tmp_path: Path, bundle: Path, python: Python) -> None:
+    site = pretend_installed(tmp_path, "onnxruntime", "onnxruntime_gpu")
+    done = python(MAIN, "predict", bundle, "late", path=[site])
+    assert done.returncode == 2
+    assert "onnxruntime and onnxruntime-gpu are both installed" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("files", "sentence"),
+    [
+        (
+            {"__init__.py": "raise ImportError('libstdc++.so.6: version not found')"},
+            "libstdc++.so.6: version not found",
+        ),
+        ({"__init__.py": ""}, "its files are incomplete"),
+        ({"__init__.py": "import flatbuffers_absent"}, "flatbuffers_absent is not installed"),
+    ],
+)
+def test_a_broken_onnxruntime_is_not_called_absent(
+    tmp_path: Path, python: Python, files: dict[str, str], sentence: str
+) -> None:
+    for name, content in files.items():
+        (tmp_path / "onnxruntime" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "onnxruntime" / name).write_text(content)
+    script = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {LOAD}"
+    done = python(script)
+    assert "MissingDependency" in done.stderr
+    assert sentence in done.stderr
+
+
+def test_onnxruntime_is_found_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_onnxruntime() is sys.modules["onnxruntime"]
+    check_device(onnxruntime, "cpu")
+    monkeypatch.syspath_prepend(pretend_installed(tmp_path, "onnxruntime", "onnxruntime_gpu"))
+    with pytest.raises(MissingDependency, match="are both installed"):
+        load_onnxruntime()

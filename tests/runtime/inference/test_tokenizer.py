@@ -1,0 +1,318 @@
+"""Texts become token ids: every kind of text, every length, every policy."""
+
+import json
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import tokenizers
+from hypothesis import example, given
+from hypothesis import strategies as st
+from tests.runtime.conftest import MakeTokenizer
+from tokenizers import decoders, models, normalizers, pre_tokenizers
+
+from manylabel import BundleError, InvalidText, TextTooLong
+from manylabel.inference.tokenizer import CHARACTERS_PER_TOKEN, FIRST_CHARACTERS_PER_TOKEN, Encoding, as_texts
+
+CLS, SEP = 2, 3
+POSITIONS = 3000
+
+
+def numbers() -> bytes:
+    """A tokenizer to which the text `"0 1 2"` is the tokens 0, 1, 2: each token tells its place."""
+    made = tokenizers.Tokenizer(models.WordLevel({str(n): n for n in range(POSITIONS)}, unk_token="0"))
+    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return str(made.to_str()).encode()
+
+
+def count_to(n: int) -> str:
+    return " ".join(map(str, range(n)))
+
+
+def inner(encoding: Encoding) -> list[list[int]]:
+    """The windows' ids without the special tokens."""
+    for window in encoding.windows:
+        assert window.dtype == np.int64
+        assert (window[0], window[-1]) == (CLS, SEP)
+    return [window[1:-1].tolist() for window in encoding.windows]
+
+
+def merged(encoding: Encoding) -> list[int]:
+    """The tokens that are in any window, once each, for the tokenizer that counts."""
+    return sorted({token for window in inner(encoding) for token in window})
+
+
+# Short texts
+
+
+def test_a_text_stands_between_its_special_tokens(tokenizer: MakeTokenizer) -> None:
+    (encoding,) = tokenizer(numbers()).encode("7 8 9")
+    assert [window.tolist() for window in encoding.windows] == [[CLS, 7, 8, 9, SEP]]
+    assert (encoding.n_tokens, encoding.truncated) == (5, False)
+
+
+@pytest.mark.parametrize("text", ["", " ", "\n\t  ", "\u00a0"])
+def test_an_empty_or_blank_text_is_its_special_tokens(tokenizer: MakeTokenizer, text: str) -> None:
+    (encoding,) = tokenizer().encode(text)
+    assert [window.tolist() for window in encoding.windows] == [[CLS, SEP]]
+    assert (encoding.n_tokens, encoding.truncated) == (2, False)
+
+
+def test_a_string_is_one_text_and_never_its_letters(tokenizer: MakeTokenizer) -> None:
+    assert len(tokenizer().encode("late")) == 1
+    assert tokenizer().encode([]) == []
+
+
+def test_a_lone_surrogate_is_read_as_the_replacement_character(tokenizer: MakeTokenizer) -> None:
+    made = tokenizer()
+    bad, good = made.encode(["late \ud800 parcel\udfff", "late \ufffd parcel\ufffd"])
+    assert inner(bad) == inner(good)
+
+
+def test_a_bad_text_does_not_fail_its_neighbours(tokenizer: MakeTokenizer) -> None:
+    made = tokenizer()
+    (alone,) = made.encode("late")
+    assert inner(made.encode(["\udcff", "late", "a\0b"])[1]) == inner(alone)
+
+
+@given(st.lists(st.text(alphabet=st.characters(), max_size=40), max_size=5))
+def test_any_text_is_encoded_and_as_if_it_were_alone(tokenizer: MakeTokenizer, texts: list[str]) -> None:
+    made = tokenizer()
+    together = made.encode(texts)
+    assert [inner(encoding) for encoding in together] == [inner(made.encode(text)[0]) for text in texts]
+
+
+# What is no text
+
+
+@pytest.mark.parametrize("wrong", [None, 3, 2.5, b"bytes", ["nested"], float("nan"), {"a": 1}, np.str_])
+@pytest.mark.parametrize("row", [0, 5, 4100])
+def test_what_is_no_string_is_named_by_its_row(wrong: Any, row: int) -> None:
+    with pytest.raises(InvalidText, match=rf"^text {row} is {type(wrong).__name__} "):
+        as_texts(["late"] * row + [wrong, "late"])
+
+
+@pytest.mark.parametrize(
+    "wrong", [None, 3, b"bytes", {"late": 1}, {"late"}, np.array("late"), np.array([["late", "good"]])]
+)
+def test_what_is_no_sequence_of_strings_is_refused(wrong: Any) -> None:
+    with pytest.raises(InvalidText, match=rf"texts are {type(wrong).__name__}; pass a string or a sequence"):
+        as_texts(wrong)
+
+
+@pytest.mark.parametrize("make", [list, tuple, iter, np.array, lambda texts: (text for text in texts)])
+def test_any_sequence_of_strings_will_do(make: Callable[[list[str]], Any]) -> None:
+    assert list(as_texts(make(["late", "good"]))) == ["late", "good"]
+
+
+# Long texts
+
+
+def test_a_text_that_just_fits_has_one_window(tokenizer: MakeTokenizer) -> None:
+    fits, exceeds = tokenizer(numbers(), max_length=12).encode([count_to(10), count_to(11)])
+    assert inner(fits) == [list(range(10))]
+    assert inner(exceeds) == [list(range(10)), list(range(1, 11))]
+
+
+@given(
+    n=st.integers(0, 400),
+    max_length=st.integers(4, 40),
+    overlap=st.integers(0, 10),
+    max_windows=st.integers(1, 20),
+)
+def test_windows_cover_a_text_in_full_and_overlap(
+    tokenizer: MakeTokenizer, n: int, max_length: int, overlap: int, max_windows: int
+) -> None:
+    room = max_length - 2
+    overlap = min(overlap, room - 1)
+    made = tokenizer(numbers(), max_length=max_length, overlap=overlap, max_windows=max_windows)
+    (encoding,) = made.encode(count_to(n))
+    windows = inner(encoding)
+    assert len(windows) <= max_windows
+    assert merged(encoding) == list(range(min(n, made.max_tokens)))
+    assert encoding.truncated == (n > made.max_tokens)
+    assert n <= room or all(window == list(range(window[0], window[0] + room)) for window in windows)
+    for before, after in pairwise(windows):
+        assert before[0] < after[0]
+        assert len(set(before) & set(after)) >= overlap
+    if not encoding.truncated:
+        assert encoding.n_tokens == n + 2
+
+
+def test_truncation_keeps_the_beginning_and_tells(tokenizer: MakeTokenizer) -> None:
+    short, long = tokenizer(numbers(), max_length=12, policy="truncate").encode([count_to(10), count_to(11)])
+    assert inner(short) == inner(long) == [list(range(10))]
+    assert (short.truncated, short.n_tokens) == (False, 12)
+    assert (long.truncated, long.n_tokens) == (True, 13)
+
+
+def test_the_policy_error_names_the_text_and_both_numbers(tokenizer: MakeTokenizer) -> None:
+    made = tokenizer(numbers(), max_length=12, policy="error")
+    made.encode(["7", count_to(10)])
+    with pytest.raises(TextTooLong, match="text 1 has 13 tokens, and this model reads 12"):
+        made.encode(["7", count_to(11)])
+    with pytest.raises(TextTooLong, match="text 4097 has 13 tokens"):
+        made.encode(["7", count_to(11)], first_row=4096)
+
+
+def test_the_policy_error_refuses_what_is_too_long_to_be_tokenised(tokenizer: MakeTokenizer) -> None:
+    with pytest.raises(TextTooLong, match=r"text 1 has 1,000 characters; for 12 tokens at most 160 are read"):
+        tokenizer(numbers(), max_length=12, policy="error").encode(["7", "x" * 1000])
+    with pytest.raises(TextTooLong, match="text 4096 has 1,000 characters"):
+        tokenizer(numbers(), max_length=12, policy="error").encode("x" * 1000, first_row=4096)
+
+
+@pytest.mark.parametrize("policy", ["window", "truncate"])
+@pytest.mark.parametrize("mark", ["late ", "x", "ü", "\n", "[SEP]", "💥", "\ud800", "\0"])
+def test_ten_megabytes_are_answered_and_flagged(tokenizer: MakeTokenizer, policy: str, mark: str) -> None:
+    made = tokenizer(policy=policy)
+    (encoding,) = made.encode(mark * (10_000_000 // len(mark)))
+    assert encoding.truncated
+    assert 1 <= len(encoding.windows) <= 32
+    assert all(2 <= len(window) <= 32 for window in encoding.windows)
+
+
+# Bounding the characters leaves the tokens that are kept as they are
+
+
+def wordpiece() -> tokenizers.Tokenizer:
+    made = tokenizers.Tokenizer(
+        models.WordPiece({"[UNK]": 0, **{piece: n for n, piece in enumerate(PIECES, 1)}}, unk_token="[UNK]")
+    )
+    made.normalizer = normalizers.BertNormalizer(lowercase=True)
+    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return made
+
+
+def byte_level_bpe() -> tokenizers.Tokenizer:
+    """Merges that make tokens of up to 64 bytes, runs of blanks among them, as GPT-2's and RoBERTa's do."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    merges = [(piece, piece) for mark in ("a", "-", "\u0120") for piece in (mark * 2**power for power in range(6))]
+    vocabulary = {piece: n for n, piece in enumerate([*alphabet, *(one + other for one, other in merges)])}
+    made = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    return made
+
+
+def unigram() -> tokenizers.Tokenizer:
+    pieces = [
+        ("<unk>", 0.0),
+        *((piece.replace("##", ""), -float(n + 1)) for n, piece in enumerate(PIECES)),
+        ("▁", -2.0),
+    ]
+    made = tokenizers.Tokenizer(models.Unigram(list(dict(pieces).items()), unk_id=0))
+    made.normalizer = normalizers.NFKC()
+    made.pre_tokenizer = pre_tokenizers.Metaspace()
+    return made
+
+
+PIECES = ("a", "b", "##a", "##b", "abab", "##abab", "a" * 40, "##" + "a" * 40, "-", "é", "\u0301", "##\u0301")
+WORDS = st.lists(
+    st.sampled_from(["a", "b", "abab", "a" * 40, "b" * 60, "-" * 50, "é", "e\u0301", "ω" * 90]), min_size=1
+)
+BLANKS = st.sampled_from([" ", "  ", "\n", "\t", " \n ", " " * 50])
+
+
+@pytest.mark.parametrize("kind", [wordpiece, byte_level_bpe, unigram])
+@example(words=[("a" * 64, " "), ("a" * 64, " "), ("a" * 27, " " * 50), ("b", " ")])  # cut amid blanks
+@given(words=st.lists(st.tuples(WORDS.map(lambda parts: "".join(parts)[:150]), BLANKS), min_size=1, max_size=40))
+def test_bounding_the_characters_leaves_the_kept_tokens_as_they_are(
+    tokenizer: MakeTokenizer, kind: Callable[[], tokenizers.Tokenizer], words: list[tuple[str, str]]
+) -> None:
+    """For words of up to 150 characters; most of these texts have far more than 16 characters a token."""
+    text = "".join(word + blank for word, blank in words)
+    whole: list[int] = kind().encode(text, add_special_tokens=False).ids
+    made = tokenizer(str(kind().to_str()).encode(), max_length=12, policy="truncate")
+    (encoding,) = made.encode(text)
+    (kept,) = inner(encoding)
+    assert kept == whole[: len(kept)]
+    if made.reads_all(text):
+        assert kept == whole[:10]
+    assert encoding.truncated == (len(kept) < len(whole) or not made.reads_all(text))
+
+
+@pytest.mark.parametrize("kind", [wordpiece, byte_level_bpe, unigram])
+@given(
+    words=st.lists(st.tuples(WORDS.map(lambda parts: "".join(parts)[:150]), BLANKS), min_size=1, max_size=20),
+    times=st.integers(1, 200),
+)
+def test_reading_a_beginning_first_leaves_the_kept_tokens_as_they_are(
+    tokenizer: MakeTokenizer, kind: Callable[[], tokenizers.Tokenizer], words: list[tuple[str, str]], times: int
+) -> None:
+    """Whether a beginning has all that is kept, or the rest has to be read, too."""
+    text = "".join(word + blank for word, blank in words) * times
+    whole: list[int] = kind().encode(text[: 98 * CHARACTERS_PER_TOKEN], add_special_tokens=False).ids
+    made = tokenizer(str(kind().to_str()).encode(), max_length=100, policy="truncate")
+    (encoding,) = made.encode(text)
+    (kept,) = inner(encoding)
+    assert kept == whole[: len(kept)]
+    if made.reads_all(text):
+        assert kept == whole[:98]
+        assert encoding.truncated == (len(whole) > 98)
+
+
+@pytest.mark.parametrize(("mark", "most"), [("x", 160), ("é", 160), ("€", 106), ("💥", 80), ("\ud800", 160)])
+def test_a_text_is_bounded_by_its_characters_and_by_its_bytes(tokenizer: MakeTokenizer, mark: str, most: int) -> None:
+    """Ten tokens: 160 characters, 320 bytes."""
+    made = tokenizer(max_length=12, policy="truncate")
+    assert made.reads_all(mark * most)
+    assert not made.reads_all(mark * (most + 1))
+    (encoding,) = made.encode(mark * (most + 1))
+    assert encoding.truncated
+
+
+def test_of_a_long_text_no_more_than_a_beginning_is_read(tokenizer: MakeTokenizer) -> None:
+    made = tokenizer(max_length=400, policy="truncate")
+    (short,) = made.encode("a b " * 600)
+    (long,) = made.encode("a b " * 600_000)
+    assert inner(short) == inner(long)
+    assert long.n_tokens == short.n_tokens == 2 + 398 * FIRST_CHARACTERS_PER_TOKEN // 2
+    assert long.truncated
+
+
+def test_usual_texts_lose_no_token_by_bounding(tokenizer: MakeTokenizer) -> None:
+    """At under 16 characters a token the windows are as full as they would be without the bound."""
+    made = tokenizer(max_windows=2)
+    (encoding,) = made.encode("the parcel was late and the courier was not very good " * 200)
+    assert [len(window) for window in encoding.windows] == [32, 32]
+    assert encoding.truncated
+
+
+# Tokenizers that cannot be used
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"\xff", b"[1, 2]", b'{"version": "1.0"}'])
+def test_what_is_no_tokenizer_is_refused(tokenizer: MakeTokenizer, content: bytes) -> None:
+    with pytest.raises(BundleError, match="not a tokenizer that tokenizers"):
+        tokenizer(content or b" ")
+
+
+def test_a_tokenizer_that_fails_on_a_word_says_so(tokenizer: MakeTokenizer) -> None:
+    content = json.loads(numbers())
+    content["model"]["unk_token"] = "absent"
+    with pytest.raises(BundleError, match="cannot tokenise"):
+        tokenizer(json.dumps(content).encode()).encode("word")
+
+
+def test_padding_and_truncation_of_a_file_are_switched_off(tokenizer: MakeTokenizer) -> None:
+    made = tokenizers.Tokenizer.from_str(numbers().decode())
+    made.enable_truncation(4)
+    made.enable_padding(length=20)
+    assert merged(tokenizer(str(made.to_str()).encode()).encode(count_to(50))[0]) == list(range(50))
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"max_length": 2}, "max_length 2 leaves 0 tokens"),
+        ({"max_length": 12, "overlap": 10}, "an overlap of 10 uses up"),
+        ({"overlap": -1}, "overlap of -1"),
+        ({"max_windows": 0}, "0 windows"),
+    ],
+)
+def test_numbers_that_leave_no_room_are_refused(tokenizer: MakeTokenizer, options: Any, sentence: str) -> None:
+    with pytest.raises(BundleError, match=sentence):
+        tokenizer(**options)

@@ -1,0 +1,82 @@
+"""int8 on processors whose products of bytes saturate: noticed, and answered exactly all the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import onnxruntime
+import pytest
+from numpy.typing import NDArray
+
+from manylabel import Bundle, Classifier
+from manylabel.inference import ort_session as session_module
+from manylabel.inference.vnni_check import COLUMNS, DEPTH, PRODUCT, ROWS, saturates
+
+TEXTS = ["parcel late", "the app is broken and slow", "gut", "very very very good " * 6]
+
+
+def before_vnni(a: NDArray[np.uint8], b: NDArray[np.int8]) -> NDArray[np.int32]:
+    """A product as `vpmaddubsw` and `vpmaddwd` make it: pairs along the depth are added in 16 bits that saturate."""
+    products = a[:, :, None].astype(np.int32) * b[None].astype(np.int32)
+    pairs = products.reshape(len(a), -1, 2, b.shape[1]).sum(axis=2)
+    return np.clip(pairs, -(2**15), 2**15 - 1).sum(axis=1)
+
+
+class OldProcessor:
+    """onnxruntime as the question finds it there."""
+
+    SessionOptions = onnxruntime.SessionOptions
+
+    @staticmethod
+    def InferenceSession(*_: object, **__: object) -> SimpleNamespace:  # noqa: N802  # onnxruntime's name
+        return SimpleNamespace(run=lambda names, feeds: [before_vnni(feeds["a"], feeds["b"])])
+
+
+def test_a_processor_that_saturates_is_noticed() -> None:
+    assert saturates(OldProcessor)
+
+
+def test_the_question_is_a_product_of_bytes() -> None:
+    session = onnxruntime.InferenceSession(PRODUCT, providers=["CPUExecutionProvider"])
+    generator = np.random.default_rng(0)
+    a = generator.integers(0, 128, (ROWS, DEPTH), np.uint8)  # 127 * 127 * 2 still fits in 16 bits
+    b = generator.integers(-128, 128, (DEPTH, COLUMNS), np.int8)
+    np.testing.assert_array_equal(session.run(None, {"a": a, "b": b})[0], a.astype(np.int32) @ b.astype(np.int32))
+
+
+@pytest.mark.parametrize("bytes_", [(255, 127), (255, -128), (200, 100)])
+def test_the_emulation_saturates_where_16_bits_end(bytes_: tuple[int, int]) -> None:
+    a, b = np.full((1, 2), bytes_[0], np.uint8), np.full((2, 1), bytes_[1], np.int8)
+    exact = 2 * bytes_[0] * bytes_[1]
+    assert before_vnni(a, b)[0, 0] == np.clip(exact, -(2**15), 2**15 - 1) != exact
+
+
+def test_the_exact_way_gives_the_same_bits(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sums of integers are exact in any order: unsigned weights, as taken there, change nothing."""
+    expected = Classifier.load(bundle, device="cpu", precision="int8").predict_proba(TEXTS)
+    monkeypatch.setattr(session_module, "saturates", lambda ort: True)
+    found = Classifier.load(bundle, device="cpu", precision="int8").predict_proba(TEXTS)
+    if not saturates(onnxruntime):
+        np.testing.assert_array_equal(found.view(np.int32), expected.view(np.int32))
+    alone = np.concatenate([Classifier.load(bundle, device="cpu", precision="int8").predict_proba(t) for t in TEXTS])
+    np.testing.assert_array_equal(found.view(np.int32), alone.view(np.int32))
+
+
+def test_the_exact_way_takes_unsigned_weights(bundle: Path, tmp_path: Path) -> None:
+    """What `session.x64quantprecision` promises holds for our graphs: no signed weight is left in a product."""
+    written = tmp_path / "as_loaded.onnx"
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    options.optimized_model_filepath = str(written)
+    model = (bundle / Bundle.open(bundle).variants["int8"].file).read_bytes()
+    onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    onnx = pytest.importorskip("onnx")
+    graph = onnx.load(written).graph
+    kinds = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    products = [node for node in graph.node if node.op_type == "MatMulIntegerToFloat"]
+    assert products
+    assert {kinds[node.input[1]] for node in products} == {onnx.TensorProto.UINT8}

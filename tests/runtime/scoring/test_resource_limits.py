@@ -1,0 +1,137 @@
+"""Full and read-only disks, limits on files and memory: a sentence with the next step, and the run goes on."""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.helpers.tiny import TEXTS
+from tests.runtime.conftest import ROOT
+from tests.runtime.scoring.conftest import read_jsonl, write_jsonl
+
+from manylabel.data import filesystem
+
+ROWS = [{"id": n, "text": f"{TEXTS[n % 60]} {n}"} for n in range(600)]
+MOUNTING = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c")
+"""A shell that may mount what no other process sees, and that is gone with it."""
+
+
+@pytest.fixture(scope="module")
+def mounts(tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("mount")
+    asked = [*MOUNTING, f"mount -t tmpfs tmpfs {folder}"]
+    if subprocess.run(asked, capture_output=True, check=False).returncode:
+        pytest.skip("this system lets nobody mount in a namespace of their own")
+
+
+def score(bundle: Path, given: Path, output: Path) -> list[str]:
+    options = ("--device", "cpu", "--threads", "1", "--shard-rows", "60")
+    return [*(sys.executable, "-m", "manylabel", "score"), *map(str, (bundle, given, "-o", output)), *options]
+
+
+def sentence(shown: str, *parts: str) -> None:
+    (line,) = shown.splitlines()
+    assert all(part in line for part in parts), line
+
+
+@pytest.mark.usefixtures("mounts")
+@pytest.mark.parametrize(
+    ("shortage", "said"),
+    [
+        (
+            "size=100k",
+            (
+                "CannotWrite: ",
+                "has no room for the output (No space left on device; 0 MB are free",
+                "Make room there",
+                "the same command goes on.",
+            ),
+        ),
+        ("ro", ("InputError: ", "cannot be made: Read-only file system. Choose another output.")),
+    ],
+)
+def test_a_disk_that_takes_no_more_is_a_sentence_and_the_run_goes_on(
+    bundle: Path, tmp_path: Path, shortage: str, said: tuple[str, ...]
+) -> None:
+    """The output's folder is a disk of its own, which is given room after the first run."""
+    given, place = write_jsonl(tmp_path / "rows.jsonl", ROWS), tmp_path / "place"
+    place.mkdir()
+    script = (
+        f'mount -t tmpfs -o {shortage} tmpfs {place}; "$@"; echo $? > {tmp_path}/code; '
+        f'mount -o remount,rw,size=10m {place}; "$@" && cp {place}/out.jsonl {tmp_path}'
+    )
+    asked = [*MOUNTING, script, "sh", *score(bundle, given, place / "out.jsonl")]
+    done = subprocess.run(asked, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "code").read_text() == "2\n"
+    sentence(done.stderr, *said)
+    assert [row["id"] for row in read_jsonl(tmp_path / "out.jsonl")] == list(range(600))
+
+
+def limited(limit: Callable[[], object], command: list[str]) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+    return subprocess.run(  # without coverage's own file, which the limit holds for, too
+        command, capture_output=True, text=True, timeout=120, check=False, preexec_fn=limit, env=environment
+    )
+
+
+def test_a_limit_on_the_size_of_files_is_a_sentence_and_the_run_goes_on(bundle: Path, tmp_path: Path) -> None:
+    given, output = write_jsonl(tmp_path / "rows.jsonl", ROWS), tmp_path / "out.jsonl"
+    command = score(bundle, given, output)
+    done = limited(lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (6_000, 6_000)), command)
+    assert done.returncode == 2
+    sentence(done.stderr, "CannotWrite: ", "(File too large; ", "ulimit -f", "the same command goes on.")
+    assert not output.exists()
+    done = limited(lambda: None, command)
+    assert done.returncode == 0, done.stderr
+    assert [row["id"] for row in read_jsonl(output)] == list(range(600))
+
+
+def test_any_limit_on_memory_is_a_sentence_and_the_run_goes_on(bundle: Path, tmp_path: Path) -> None:
+    """From what not even numpy fits in to what is almost enough, all for one output."""
+    given, output = write_jsonl(tmp_path / "rows.jsonl", ROWS), tmp_path / "out.jsonl"
+    command = score(bundle, given, output)
+    short = []
+    for megabytes in (24, 100, 135, 200, 300, 370, 380, 390, 400, 410, 420, 440, 470):
+        done = limited(lambda size=megabytes << 20: resource.setrlimit(resource.RLIMIT_AS, (size, size)), command)
+        if done.returncode == 0:  # almost enough was enough
+            output.unlink()
+            continue
+        assert done.returncode == 2, done.stderr
+        assert "Traceback" not in done.stderr
+        short.append(done.stderr.splitlines()[-1])  # a library's own last words may come before
+        sentence(short[-1], f"ulimit -v, now {megabytes} MB", "" if "was loaded" in short[-1] else filesystem.GOES_ON)
+    assert short[0].startswith("OutOfMemory: memory ran out while numpy was loaded, which takes ")
+    assert any("while pyarrow was loaded" in said for said in short)
+    assert limited(lambda: None, command).returncode == 0
+    assert limited(lambda: None, score(bundle, given, tmp_path / "whole.jsonl")).returncode == 0
+    assert output.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
+def test_memory_that_a_batch_does_not_find_is_no_rows_fault(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be left out, and the run would end without its answer."""
+    given, output = write_jsonl(tmp_path / "rows.jsonl", [*ROWS, {"id": 600, "text": "SHORT"}]), tmp_path / "out.jsonl"
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests" / "helpers" / "crash_on_text"))
+    monkeypatch.setenv("MANYLABEL_TEST_ONCE", str(tmp_path / "once"))
+    done = limited(lambda: None, score(bundle, given, output))
+    assert done.returncode == 2, done.stderr
+    sentence(done.stderr, "OutOfMemory: as if", "What is committed is kept; the same command goes on.")
+    done = limited(lambda: None, score(bundle, given, output))
+    summary = json.loads(done.stdout)
+    assert (summary["rows_resumed"], summary["errors"]) == (600, 0)
+
+
+def test_a_full_standard_output_is_a_sentence(bundle: Path) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "manylabel", "predict", str(bundle), "late"],
+            stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert done.returncode == 2
+    sentence(done.stderr, "CannotWrite: the output has no room left (No space left on device). Make room there")

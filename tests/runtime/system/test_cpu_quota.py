@@ -1,0 +1,94 @@
+"""A process takes the cores that it was granted, not those of the machine."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from manylabel.system.cpu_quota import available_cores
+
+AFFINITY = 8
+
+
+@pytest.fixture(autouse=True)
+def _eight_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(AFFINITY)))
+
+
+def groups(folder: Path, files: Mapping[str, str], membership: str = "0::/\n") -> int:
+    """Cores of a process under control groups with these files."""
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    (folder / "membership").write_text(membership)
+    return available_cores(folder, folder / "membership")
+
+
+def test_affinity_counts_where_there_is_no_quota(tmp_path: Path) -> None:
+    assert available_cores(tmp_path / "absent", tmp_path / "absent") == AFFINITY
+
+
+@pytest.mark.parametrize(
+    ("content", "cores"),
+    [
+        ("max 100000\n", 8),
+        ("400000 100000\n", 4),
+        ("150000 100000\n", 2),
+        ("140000 100000\n", 1),
+        ("10000 100000\n", 1),
+        ("6400000 100000\n", 8),
+        ("50000 25000\n", 2),
+        ("nonsense\n", 8),
+        ("1 2 3\n", 8),
+        ("100000 0\n", 8),
+        ("", 8),
+    ],
+)
+def test_a_quota_of_version_2_bounds_the_cores(tmp_path: Path, content: str, cores: int) -> None:
+    assert groups(tmp_path, {"cpu.max": content}) == cores
+
+
+@pytest.mark.parametrize(
+    ("quota", "period", "cores"),
+    [("-1\n", "100000\n", 8), ("200000\n", "100000\n", 2), ("50000\n", "100000\n", 1), ("x", "y", 8)],
+)
+def test_a_quota_of_version_1_bounds_the_cores(tmp_path: Path, quota: str, period: str, cores: int) -> None:
+    assert groups(tmp_path, {"cpu/cpu.cfs_quota_us": quota, "cpu/cpu.cfs_period_us": period}) == cores
+
+
+def test_a_quota_of_version_1_without_period_is_none(tmp_path: Path) -> None:
+    assert groups(tmp_path, {"cpu/cpu.cfs_quota_us": "100000"}) == AFFINITY
+
+
+def test_the_least_quota_on_the_way_to_a_group_counts(tmp_path: Path) -> None:
+    """As under systemd, where a service's quota lies below the root."""
+    files = {
+        "system.slice/cpu.max": "300000 100000",
+        "system.slice/answer.service/cpu.max": "max 100000",
+        "other.slice/cpu.max": "100000 100000",
+    }
+    assert groups(tmp_path, files, "0::/system.slice/answer.service\n") == 3
+
+
+def test_a_group_of_version_1_is_found_by_its_controller(tmp_path: Path) -> None:
+    files = {
+        "cpu/docker/cpu.cfs_quota_us": "200000",
+        "cpu/docker/cpu.cfs_period_us": "100000",
+        "cpu/memory/cpu.cfs_quota_us": "100000",
+        "cpu/memory/cpu.cfs_period_us": "100000",
+    }
+    assert groups(tmp_path, files, "5:memory:/memory\n4:cpu,cpuacct:/docker\nnonsense\n") == 2
+
+
+def test_without_affinity_the_machines_cores_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 5)
+    assert groups(tmp_path, {}) == 5
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert groups(tmp_path, {}) == 1
+
+
+def test_this_process_has_at_least_one_core() -> None:
+    assert 1 <= available_cores() <= AFFINITY

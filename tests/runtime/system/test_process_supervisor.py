@@ -1,0 +1,119 @@
+"""A command where memory is limited is watched: it ends as it would alone, or with a sentence."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tests.runtime.conftest import Python, one_line
+
+WATCHED = (
+    "import ctypes, os, signal, sys, time; from manylabel.system.process_supervisor import watched; watched(lambda: {})"
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "end"), [("SIGABRT", "os.abort()"), ("SIGSEGV", "ctypes.string_at(0)"), ("exit code 127", "os._exit(127)")]
+)
+def test_a_library_that_ends_the_process_leaves_a_sentence(python: Python, name: str, end: str) -> None:
+    done = python(WATCHED.format(end))
+    assert (done.returncode, done.stdout) == (2, "")
+    said = one_line(done.stderr)
+    assert said.startswith(f"OutOfMemory: a library ended the process ({name}), ")
+    assert "ulimit -v" in said
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "shown"),
+    [
+        ("print('done')", 0, "done\n"),
+        ("sys.exit(3)", 3, ""),
+        ("os.kill(os.getpid(), signal.SIGKILL)", 137, ""),
+        ("print(sys.stdin.read())", 0, "\n"),
+    ],
+)
+def test_it_ends_as_it_would_alone(python: Python, command: str, code: int, shown: str) -> None:
+    done = python(WATCHED.format(command))
+    assert (done.returncode, done.stdout, done.stderr) == (code, shown, "")
+
+
+AT_THE_END = """
+import atexit, threading
+from manylabel.watched import watched
+
+def fail():
+    raise {error}
+
+def command():
+    atexit.register(fail)
+    thread = threading.Thread(target=fail)
+    thread.start()
+    thread.join()
+
+watched(command)
+"""
+
+
+def test_memory_that_a_library_lacks_at_its_end_or_in_a_thread_is_not_shown(python: Python) -> None:
+    """The command's own sentence is."""
+    assert python(AT_THE_END.format(error="MemoryError")).stderr == ""
+    assert python(AT_THE_END.format(error="ValueError")).stderr.count("ValueError") == 2
+
+
+def started(preparation: str = "None") -> tuple[subprocess.Popen[str], int]:
+    """A watched process that sleeps, and the number of the one that does."""
+    script = WATCHED.format(f"({preparation}, print(os.getpid(), flush=True), time.sleep(60))")
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    return process, int(process.stdout.readline())
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 7), ("SIGHUP", 129)])
+def test_a_signal_is_passed_on(name: str, code: int) -> None:
+    """Here the command ends by itself at Ctrl-C; the others have their usual effect, which nohup takes from one."""
+    usual = "signal.signal(signal.SIGHUP, signal.SIG_DFL)"
+    process, _ = started(f"signal.signal(signal.SIGINT, lambda *_: sys.exit(7)), {usual}")
+    process.send_signal(getattr(signal, name))
+    assert process.wait(30) == code
+    assert process.stdout
+    process.stdout.close()
+
+
+def test_a_command_does_not_outlive_who_watches_it() -> None:
+    process, child = started()
+    process.kill()
+    process.wait()
+    assert process.stdout
+    assert process.stdout.read() == ""  # ends when the child has closed it
+    process.stdout.close()
+    for _ in range(1000):
+        if not Path(f"/proc/{child}").exists() or "\nState:\tZ" in Path(f"/proc/{child}/status").read_text():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it lives on")
+
+
+def test_the_command_is_watched_where_memory_is_limited(bundle: Path) -> None:
+    """And its input and output are as they are."""
+    done = subprocess.run(
+        [sys.executable, "-m", "manylabel", "predict", str(bundle), "--device", "cpu", "--threads", "1"],
+        input="late parcel\n", capture_output=True, text=True, timeout=60, check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30)),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith('{"text": "late parcel"')
+
+
+def test_where_memory_is_short_from_the_beginning_it_says_so() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "manylabel", "doctor"],
+        capture_output=True, text=True, timeout=60, check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (60 << 20, 60 << 20)),
+        env={**os.environ, "COVERAGE_PROCESS_START": "", "COVERAGE_PROCESS_CONFIG": ""},
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert one_line(done.stderr).startswith("OutOfMemory: memory ran out while numpy was loaded, which takes ")

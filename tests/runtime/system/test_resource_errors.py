@@ -1,0 +1,69 @@
+"""A lack of memory is told as such, whatever met it and took it for something else."""
+
+import sys
+from types import ModuleType
+
+import pytest
+
+from manylabel import BundleError, DataError, OutOfMemory
+from manylabel.system.resource_errors import is_lack_of_memory, loading, out_of_memory, remembering
+
+
+def raised(inner: Exception, outer: Exception) -> Exception:
+    try:
+        try:
+            raise inner
+        except Exception as exc:
+            raise outer from exc
+    except Exception as exc:
+        return exc
+
+
+def test_the_first_to_know_is_quoted_and_not_who_took_it_for_damage() -> None:
+    exc = raised(MemoryError("malloc of size 64 failed"), DataError("rows.jsonl is damaged. Fetch it anew."))
+    assert is_lack_of_memory(exc)
+    said = str(out_of_memory(exc, "The same command goes on."))
+    assert said.startswith("memory ran out (malloc of size 64 failed). Free some, raise the limit (ulimit -v")
+    assert said.endswith("The same command goes on.")
+    assert "damaged" not in said
+
+
+def test_a_sentence_of_ours_stays_as_it_is() -> None:
+    exc = raised(OutOfMemory("the graph found none."), BundleError("the graph failed."))
+    assert str(out_of_memory(exc, "Go on.")) == "the graph found none. Go on."
+    assert str(out_of_memory(MemoryError())).startswith("memory ran out (no more was granted). ")
+
+
+@pytest.mark.parametrize(
+    "exc",
+    [
+        ImportError("libfoo.so: failed to map segment from shared object"),
+        RuntimeError("can't start new thread"),
+        OSError(12, "Cannot allocate memory"),
+    ],
+)
+def test_what_libraries_say_is_understood(exc: Exception) -> None:
+    with pytest.raises(OutOfMemory, match=r"memory ran out .* Kept\."), remembering("Kept."):
+        raise exc
+
+
+@pytest.mark.parametrize(
+    "exc", [DataError("row 3 says 'out of memory'"), ImportError("no module"), OSError(2, "No such file")]
+)
+def test_other_faults_are_let_through(exc: Exception) -> None:
+    with pytest.raises(type(exc)), remembering("Kept."):
+        raise exc
+    with pytest.raises(type(exc)), loading("anything", 1):
+        raise exc
+
+
+def test_room_is_asked_for_before_a_package_is_loaded_and_not_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    most = 1 << 30  # MB: more than any machine addresses
+    with (
+        pytest.raises(OutOfMemory, match="while heavy was loaded, which takes 1,073,741,824 MB"),
+        loading("heavy", most),
+    ):
+        pytest.fail("it was loaded without room")
+    monkeypatch.setitem(sys.modules, "heavy", ModuleType("heavy"))
+    with loading("heavy", most):
+        pass

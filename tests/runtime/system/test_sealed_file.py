@@ -1,0 +1,75 @@
+"""A sealed copy is what was hashed, and stays so."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+from tests.runtime.conftest import Python
+
+from manylabel import Bundle, BundleError, Classifier
+from manylabel.system.sealed_file import sealed
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="needs memfd_create")
+
+
+def test_a_copy_has_the_bytes_and_the_digest_of_the_file(tmp_path: Path) -> None:
+    content = os.urandom(3_000_001)  # more than a chunk, and no multiple of one
+    (tmp_path / "file").write_bytes(content)
+    with (tmp_path / "file").open("rb") as file, sealed(file.fileno()) as copy:
+        assert Path(copy.path).read_bytes() == content
+        assert (copy.bytes, copy.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+
+
+def test_nobody_can_change_a_copy(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"as it was")
+    with (tmp_path / "file").open("rb") as file, sealed(file.fileno()) as copy:
+        (tmp_path / "file").write_bytes(b"something else")
+        with pytest.raises(PermissionError), open(copy.path, "r+b", buffering=0) as writer:
+            writer.write(b"b")
+        with pytest.raises(PermissionError):
+            os.truncate(copy.path, 0)
+        assert Path(copy.path).read_bytes() == b"as it was"
+
+
+def test_nothing_is_left_open(own_bundle: Path) -> None:
+    def listed() -> list[str]:
+        files = [Path(f"/proc/self/fd/{each}") for each in os.listdir("/proc/self/fd")]
+        links = [str(each.readlink()) for each in files if each.is_symlink()]  # less the listing's own, closed by now
+        return [link for link in links if "memfd:manylabel" in link]
+
+    Classifier.load(own_bundle, device="cpu")
+    assert listed() == []
+    model = own_bundle / "model.onnx"
+    model.write_bytes(bytes([model.read_bytes()[0] ^ 1]) + model.read_bytes()[1:])
+    with pytest.raises(BundleError, match="was changed"), Bundle.open(own_bundle).loadable("model.onnx"):
+        pytest.fail("a changed file was given out")
+    assert listed() == []
+
+
+def test_where_memory_is_not_granted_the_bytes_are_loaded(bundle: Path, python: Python) -> None:
+    """No file may grow, in memory neither; in a process of its own, whose output is a pipe."""
+    done = python(
+        "import resource, sys\n"
+        "from pathlib import Path\n"
+        "from manylabel import Bundle, Classifier\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
+        "folder = Path(sys.argv[1])\n"
+        "with Bundle.open(folder).loadable('model.onnx') as content:\n"
+        "    assert content == (folder / 'model.onnx').read_bytes()\n"
+        "print(Classifier.load(folder, device='cpu').predict_proba('the parcel was late').shape)\n",
+        bundle,
+    )
+    assert done.stdout == "(1, 4)\n", done.stderr
+
+
+def test_a_limit_on_files_within_a_graph_is_no_damage(bundle: Path, python: Python) -> None:
+    """The limit counts for such memory, too: of the graph a part would fit."""
+    done = python(
+        "import resource, sys\n"
+        "from manylabel import Classifier\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))\n"
+        "print(Classifier.load(sys.argv[1], device='cpu').predict('late') is not None)",
+        bundle,
+    )
+    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr

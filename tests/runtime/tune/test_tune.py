@@ -1,0 +1,252 @@
+"""Plans: chosen beyond noise and within the limit, used where they were measured, ignored with a sentence elsewhere."""
+
+import json
+import logging
+from collections.abc import Sequence
+from math import comb
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.runtime.conftest import Cli, Resign
+
+from manylabel import Bundle, Classifier
+from manylabel.load_options import Plan, Setting, find_plan, plan_of, settle
+from manylabel.tune.benchmark import Measured, Turn, measure_all
+from manylabel.tune.search_space import beyond_budget, candidates
+from manylabel.tune.selection import _bound, choose
+
+USUAL, HALF, EXACT = Setting("int8", 2, 512), Setting("int8", 2, 256), Setting("fp32", 2, 512)
+FAST = (0.001,) * 400
+
+
+def turns(*rates: float, singles: tuple[float, ...] = FAST) -> list[Turn]:
+    return [Turn(singles, rate) for rate in rates]
+
+
+def measured(again: list[Turn], **others: list[Turn]) -> Measured:
+    names = {"usual": USUAL, "half": HALF, "exact": EXACT}
+    return Measured({names[name]: found for name, found in others.items()}, again)
+
+
+def test_a_setting_that_is_faster_than_noise_in_every_round_is_chosen() -> None:
+    found = measured(turns(100, 102, 98), usual=turns(100, 100, 100), half=turns(120, 121, 119))
+    assert choose(found, USUAL).chosen == HALF
+
+
+@pytest.mark.parametrize(
+    ("again", "half"),
+    [
+        ((100, 130, 100), (120, 121, 119)),  # the usual one differs from itself by as much
+        ((100, 100, 100), (150, 150, 99)),  # a round was lost
+        ((100, 100, 100), (90, 90, 90)),
+    ],
+)
+def test_the_usual_setting_stays_where_nothing_is_better_beyond_noise(again: Any, half: Any) -> None:
+    choice = choose(measured(turns(*again), usual=turns(100, 100, 100), half=turns(*half)), USUAL)
+    assert choice.chosen == USUAL
+
+
+def test_noise_is_what_the_usual_setting_differs_from_itself() -> None:
+    found = measured(turns(80, 100, 110), usual=turns(100, 100, 100))
+    assert choose(found, USUAL).noise == pytest.approx(0.25)
+
+
+def test_what_misses_the_limit_is_not_chosen_however_fast() -> None:
+    slow = FAST[:380] + (0.05,) * 20
+    found = measured(turns(100, 100, 100), usual=turns(100, 100, 100), half=turns(200, 200, 200, singles=slow))
+    assert choose(found, USUAL).chosen == HALF
+    assert choose(found, USUAL, p99=0.02).chosen == USUAL
+
+
+def test_where_the_usual_setting_misses_the_limit_the_fastest_that_keeps_it_is_chosen() -> None:
+    slow = (0.05,) * 400
+    found = measured(
+        turns(100, 100, 100, singles=slow), usual=turns(100, 100, 100, singles=slow), exact=turns(50, 50, 50)
+    )
+    assert choose(found, USUAL, p99=0.02).chosen == EXACT
+    assert choose(found, USUAL, p99=0.0001).chosen is None
+
+
+def test_a_precision_beyond_its_budget_is_not_chosen() -> None:
+    found = measured(turns(100, 100, 100), usual=turns(100, 100, 100), exact=turns(50, 50, 50))
+    assert choose(found, USUAL, refused={"int8": "too far off"}).chosen == EXACT
+
+
+def test_a_million_texts_cost_what_the_hours_cost() -> None:
+    (figures,) = choose(measured(turns(1000, 1000, 1000), usual=turns(1000, 1000, 1000)), USUAL).figures
+    assert figures.cost_per_million(3.6) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("n", [1, 298, 299, 500, 1000, 5000])
+def test_the_bound_is_the_first_that_the_percentile_is_rarely_above(n: int) -> None:
+    def rarely(place: int) -> bool:  # `place` observations or more below the percentile
+        return sum(comb(n, k) * 0.99**k * 0.01 ** (n - k) for k in range(place, n + 1)) <= 0.05
+
+    place = _bound(n) + 1
+    assert rarely(place) or n < 299
+    assert not rarely(place - 1)
+
+
+def test_every_setting_has_a_turn_a_round_on_the_same_texts_and_the_usual_one_two() -> None:
+    seen: list[tuple[Setting, tuple[str, ...]]] = []
+
+    def measure(setting: Setting, alone: Sequence[str], texts: Sequence[str]) -> Turn:
+        seen.append((setting, tuple(alone)))
+        return Turn((0.1,), len(texts))
+
+    found = measure_all([USUAL, HALF], USUAL, ["a", "b", "c"], measure, rounds=4, singles=2)
+    assert [len(each) for each in (found.times[USUAL], found.times[HALF], found.again)] == [4, 4, 4]
+    for number in range(4):
+        turn = seen[3 * number : 3 * number + 3]
+        assert sorted(setting.batch_tokens for setting, _ in turn) == [256, 512, 512]
+        assert len({alone for _, alone in turn}) == 1
+    assert len({alone for _, alone in seen}) == 3  # of three texts, two a round
+
+
+def test_a_variant_beyond_the_bundles_budget_is_no_candidate(own_bundle: Path, resign: Resign) -> None:
+    def edit(manifest: dict[str, Any]) -> None:
+        manifest["certificate"]["budget"] = None
+        parity = manifest["certificate"]["parity"]["int8"]
+        parity["texts_flipped"] = parity["texts_labelled"] = 50
+
+    opened = Bundle.open(resign(own_bundle, edit))
+    refused = beyond_budget(opened)
+    assert "100.00%" in refused["int8"]
+    assert {each.precision for each in candidates(opened, "cpu", 2, refused)} == {"fp32"}
+    assert {each.threads for each in candidates(opened, "cpu", 4, {})} == {2, 4}
+
+
+@pytest.fixture
+def tuned(own_bundle: Path, cli: Cli, tmp_path: Path) -> Path:
+    """A bundle beside which lies a plan, with another setting than the usual."""
+    texts = tmp_path / "texts.csv"
+    texts.write_text("text,labels\n" + "the parcel was late,unheard of\n" * 5)
+    done = cli("tune", own_bundle, "--data", texts, "--rounds", 3, "--singles", 2)
+    assert done.exit_code == 0, done.output
+    change(own_bundle, setting=setting("fp32", 1, 64))
+    return own_bundle
+
+
+def setting(precision: str, threads: int, batch_tokens: int, *, cuda_graphs: bool = False) -> dict[str, Any]:
+    """As a plan has it, whether or not a tuning would give it."""
+    return {"precision": precision, "threads": threads, "batch_tokens": batch_tokens, "cuda_graphs": cuda_graphs}
+
+
+def change(folder: Path, **fields: Any) -> None:
+    path = plan_of(folder)
+    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+
+
+def test_load_uses_the_plan_and_arguments_come_first(tuned: Path) -> None:
+    loaded = Classifier.load(tuned, device="cpu")
+    assert (loaded.precision, loaded.threads, loaded.batch_tokens) == ("fp32", 1, 64)
+    asked = Classifier.load(tuned, device="cpu", precision="int8")
+    assert (asked.precision, asked.threads) == ("int8", 1)
+    assert Classifier.load(tuned, device="cpu", threads=2).threads == 2
+    assert Classifier.load(tuned, device="cpu", batch_tokens=128).batch_tokens == 128
+
+
+def test_answers_are_the_same_bits_whatever_the_batches(tuned: Path, fp32: Classifier) -> None:
+    texts = ["the parcel was late", "a b c d", "very good and cheap " * 30] * 20
+    assert (Classifier.load(tuned, device="cpu").predict_proba(texts) == fp32.predict_proba(texts)).all()
+
+
+def host(plan: Path, **fields: Any) -> dict[str, Any]:
+    return {**json.loads(plan.read_text())["host"], **fields}
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"bundle": "0" * 64}, "of another bundle, 000000000000"),
+        ({"host": {"cores": 4096}}, "measured on another machine: cores was 4096 and is "),
+        ({"host": {"onnxruntime": "0.1"}}, "onnxruntime was 0.1 and is "),
+        ({"device": "cuda"}, "it is for cuda, and this is cpu"),
+        ({"setting": setting("fp16", 1, 64)}, "has no fp16 for cpu"),
+        ({"setting": setting("int8", 10**6, 64)}, "no tuning gives int8, 1000000"),
+        ({"setting": setting("int8", 1, 10**9)}, "no tuning gives"),
+        (
+            {"setting": setting("int8", 1, 64, cuda_graphs=True)},
+            "no tuning gives int8, 1 thread, batches of 64 tokens, ",
+        ),
+        (
+            {"setting": {}},
+            "it is no plan (it: setting: field batch_tokens, cuda_graphs, precision, threads is missing)",
+        ),
+    ],
+)
+def test_a_plan_that_does_not_hold_is_not_used_and_that_is_said(
+    tuned: Path, cli: Cli, caplog: pytest.LogCaptureFixture, fields: Any, said: str
+) -> None:
+    if "host" in fields:
+        fields = {"host": host(plan_of(tuned), **fields["host"])}
+    change(tuned, **fields)
+    with caplog.at_level(logging.WARNING, "manylabel"):
+        assert Classifier.load(tuned, device="cpu").precision == "int8"
+    (record,) = caplog.records
+    assert said in record.getMessage()
+    assert record.getMessage().endswith("Run manylabel tune anew, or remove it.")
+    if "device" not in fields:
+        assert said in cli("inspect", tuned).stdout
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"\xff\xfe", b"[" * 100_000, b"null"])
+def test_whatever_lies_there_the_bundle_loads(own_bundle: Path, content: bytes) -> None:
+    plan_of(own_bundle).write_bytes(content)
+    assert Classifier.load(own_bundle, device="cpu").precision == "int8"
+    assert "it is no plan" in str(find_plan(Bundle.open(own_bundle)))
+
+
+def test_without_a_plan_all_is_usual(own_bundle: Path) -> None:
+    opened = Bundle.open(own_bundle)
+    assert find_plan(opened, "cpu").plan is None
+    assert settle(opened, "cpu", threads=3) == Setting("int8", 3, 512)
+
+
+def test_a_gpu_is_given_larger_batches(own_bundle: Path) -> None:
+    opened = Bundle.open(own_bundle)
+    assert settle(opened, "cuda", precision="fp32").batch_tokens == 16_384
+    assert {each.batch_tokens for each in candidates(opened, "cuda", 2, {})} == {8_192, 16_384, 32_768}
+
+
+def test_inspect_shows_the_plan(tuned: Path, cli: Cli) -> None:
+    assert f"here: plan {plan_of(tuned)} for cpu: fp32, 1 thread, batches of 64 tokens" in cli("inspect", tuned).stdout
+
+
+def test_tune_as_json_gives_every_figure_and_the_plan_says_what_was_measured(
+    own_bundle: Path, cli: Cli, tmp_path: Path
+) -> None:
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text('{"review": "the parcel was late"}\n' * 3)
+    options = ["--rounds", 3, "--singles", 2, "--price-per-hour", 0.5, "--p99", "60s", "--json"]
+    done = cli("tune", own_bundle, "--data", texts, "--text-column", "review", *options)
+    found = json.loads(done.stdout)
+    assert {each["setting"]["precision"] for each in found["settings"]} == {"fp32", "int8"}
+    assert all(each["cost_per_million"] > 0 for each in found["settings"])
+    plan = find_plan(Bundle.open(own_bundle), "cpu").plan
+    assert isinstance(plan, Plan)
+    assert vars(plan.setting) == found["chosen"]
+    assert plan.measured["texts"] == 3
+    assert plan.measured["p99_limit_ms"] == 60_000
+
+
+def test_where_nothing_keeps_the_limit_no_plan_is_written(own_bundle: Path, cli: Cli, tmp_path: Path) -> None:
+    texts = tmp_path / "texts.csv"
+    texts.write_text("text\nthe parcel was late\n")
+    done = cli("tune", own_bundle, "--data", texts, "--rounds", 3, "--singles", 2, "--p99", "0.00001ms")
+    assert done.exit_code == 1
+    assert "No setting keeps 1e-05 ms" in done.stdout
+    assert not plan_of(own_bundle).exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [(["--p99", "20"], "expected such as 20ms or 0.5s"), (["--text-column", "nothing"], "has no column 'nothing'")],
+)
+def test_wrong_use_is_a_sentence(bundle: Path, cli: Cli, tmp_path: Path, options: list[str], said: str) -> None:
+    texts = tmp_path / "texts.csv"
+    texts.write_text("text\nthe parcel was late\n")
+    done = cli("tune", bundle, "--data", texts, *options)
+    assert done.exit_code == 2
+    assert said in done.output

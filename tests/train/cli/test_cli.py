@@ -1,0 +1,201 @@
+"""`manylabel train` and `manylabel export` as a person at a terminal meets them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+from tests.helpers import tiny, toy
+
+from manylabel import Bundle
+from manylabel.cli.main import main
+from manylabel_export.cli import export
+from manylabel_train.cli.data_options import names_in
+from manylabel_train.cli.train import train
+from manylabel_train.training.train import read_run
+
+QUICK = ("--epochs", "2", "--batch-size", "16", "--learning-rate", "1e-3", "--train-precision", "fp32")
+
+
+@pytest.fixture
+def manylabel(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
+    """Runs a command line; works where the package is on the path without being installed."""
+    commands = {"train": train, "export": export}
+    found = type(main).get_command
+
+    def get_command(self, ctx, name):  # type: ignore[no-untyped-def]
+        return commands.get(name) or found(self, ctx, name)
+
+    monkeypatch.setattr(type(main), "get_command", get_command)
+    return lambda *arguments: CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def is_one_line(result: Result, error: str, *parts: str) -> None:
+    """The error's own sentence on standard error, alone, with exit code 2."""
+    assert result.exit_code == 2, result.output
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.startswith(f"{error}: ")
+    for part in parts:
+        assert part in result.stderr
+    assert result.stdout == ""
+
+
+def test_train_then_export(manylabel, encoder: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    data = toy.write_csv(tmp_path / "data.csv", toy.dataset(200))
+    trained = manylabel("train", data, "-o", tmp_path / "run", "--model", encoder, *QUICK)
+    assert trained.exit_code == 0, trained.output
+    assert "validation (60 texts): micro-F1" in trained.stdout
+    assert "at 0.5" in trained.stdout
+    assert f"manylabel export {tmp_path / 'run'} --output BUNDLE" in trained.stdout
+    assert "epoch 2 of 2" in trained.stderr
+    assert "{" not in trained.output  # none of transformers' dictionaries
+    exported = manylabel("export", tmp_path / "run", "-o", tmp_path / "bundle", "--json")
+    assert exported.exit_code == 0, exported.output
+    assert json.loads(exported.stdout)["texts"] == 60
+    Bundle.open(tmp_path / "bundle").verify()
+    (tmp_path / "run" / "report.html").unlink()
+    reported = json.loads(manylabel("report", tmp_path / "run", "--json").stdout)
+    assert Path(reported["report"]).is_file()
+
+
+def test_a_training_is_told_in_json(manylabel, encoder: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    data = toy.write_csv(tmp_path / "data.csv", toy.dataset(200))
+    trained = manylabel("train", data, "-o", tmp_path / "run", "--model", encoder, *QUICK, "--json")
+    said, run = json.loads(trained.stdout), read_run(tmp_path / "run")
+    assert said["run"] == str(tmp_path / "run")
+    assert said["thresholds"] == dict(zip(run.labels, run.thresholds, strict=True))
+    assert said["metrics"] == run.metrics
+
+
+def test_a_folder_that_is_nearly_called_so_is_named(manylabel, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "run").mkdir()
+    meant = f"Did you mean '{tmp_path / 'run'}'?"
+    is_one_line(manylabel("export", tmp_path / "runn", "-o", tmp_path / "bundle"), "CheckpointError", meant)
+    is_one_line(manylabel("report", tmp_path / "ru"), "CheckpointError", meant)
+
+
+def test_labels_order_the_columns(manylabel, encoder: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    data, order = toy.write_csv(tmp_path / "data.csv", toy.dataset(200)), tiny.LABELS[::-1]
+    result = manylabel("train", data, "-o", tmp_path / "run", "--model", encoder, "--labels", ",".join(order), *QUICK)
+    assert result.exit_code == 0, result.output
+    assert read_run(tmp_path / "run").labels == order
+
+
+def test_a_list_of_names_may_hold_names_with_commas() -> None:
+    assert names_in('app, "price, value",größe') == ("app", "price, value", "größe")
+    assert names_in(None) == ()
+
+
+def test_from_tells_which_labels_start_fresh_and_which_were_dropped(
+    manylabel, multiclass: Path, tmp_path: Path
+) -> None:  # type: ignore[no-untyped-def]
+    rows = toy.examples(60)
+    lines = ["text,labels"] + [f"{text},{'|'.join(labels).replace('price', 'returns')}" for text, labels in rows]
+    (tmp_path / "data.csv").write_text("\n".join(lines))
+    result = manylabel("train", tmp_path / "data.csv", "-o", tmp_path / "run", "--from", multiclass, *QUICK)
+    assert result.exit_code == 0, result.output
+    assert "labels that start fresh: returns" in result.stdout
+    assert "labels that were dropped from the checkpoint's head: price" in result.stdout
+
+
+def test_a_warning_is_one_line(manylabel, encoder: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    data = toy.write_csv(tmp_path / "data.csv", toy.dataset(200))
+    labels = ",".join([*tiny.LABELS, "returns"])
+    result = manylabel("train", data, "-o", tmp_path / "run", "--model", encoder, "--labels", labels, *QUICK)
+    assert result.exit_code == 0, result.output
+    warned = [line for line in result.stderr.splitlines() if line.startswith("warning: ")]
+    assert len(warned) == 3
+    assert "the train split has no text with 'returns'" in warned[0]
+    assert "UserWarning" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "parts"),
+    [
+        (["--best-by", "accuracy"], "InputError", ["'accuracy'", "macro_f1"]),
+        (["--max-length", "64"], "InputError", ["32 tokens at most"]),
+        (["--text-column", "review"], "DataError", ["'review'", "--text-column"]),
+        (["--labels", "billing,delivery,price"], "UnknownLabel", ["'user experience'", "data.csv, line"]),
+        (["--labels", "price,price"], "DataError", ["comes more than once"]),
+        (["--separator", ""], "DataError", ["separator is empty"]),
+        (["--resume"], "InputError", ["no interrupted run"]),
+    ],
+)
+def test_wrong_options_are_one_line(
+    manylabel, encoder: Path, tmp_path: Path, options: list[str], error: str, parts: list[str]
+) -> None:  # type: ignore[no-untyped-def]
+    data = toy.write_csv(tmp_path / "data.csv", toy.dataset(200))
+    result = manylabel("train", data, "-o", tmp_path / "run", "--model", encoder, *options)
+    is_one_line(result, error, *parts)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_file_and_an_existing_output_are_one_line(
+    manylabel, encoder: Path, elsewhere: Path, tmp_path: Path
+) -> None:  # type: ignore[no-untyped-def]
+    is_one_line(manylabel("train", tmp_path / "no.csv", "-o", tmp_path / "run"), "DataError", "No such file")
+    is_one_line(manylabel("export", elsewhere, "-o", tmp_path), "OutputExists", "--force")
+    is_one_line(manylabel("export", encoder, "-o", tmp_path / "b"), "CheckpointError", "problem_type")
+
+
+def test_model_and_from_exclude_each_other(manylabel, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    result = manylabel("train", "data.csv", "-o", tmp_path / "run", "--model", "a", "--from", "b")
+    assert result.exit_code == 2
+    assert "--model and --from exclude each other" in result.stderr
+
+
+def test_validation_is_held_to_the_checkpoint_s_labels(manylabel, elsewhere: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """A rare label need not occur among the validation texts; one that the model does not know may not."""
+    (tmp_path / "few.csv").write_text("text,labels\n" + "parcel late,delivery\ninvoice,billing\n" * 10)
+    done = manylabel(
+        "export", elsewhere, "-o", tmp_path / "bundle", "--validation", tmp_path / "few.csv", "--precision", "fp32"
+    )
+    assert done.exit_code == 0, done.output
+    assert list(Bundle.open(tmp_path / "bundle").variants) == ["fp32"]
+    (tmp_path / "other.csv").write_text("text,labels\nparcel late,Delivery\n")
+    failed = manylabel("export", elsewhere, "-o", tmp_path / "b", "--validation", tmp_path / "other.csv")
+    is_one_line(failed, "UnknownLabel", "other.csv, line 2", "Did you mean 'delivery'?")
+
+
+def test_of_a_file_with_splits_only_validation_rows_tune(manylabel, elsewhere: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    data = toy.write_csv(tmp_path / "data.csv", toy.dataset(200, per_split=30))
+    done = manylabel(
+        "export", elsewhere, "-o", tmp_path / "bundle", "--validation", data, "--precision", "fp32", "--json"
+    )
+    assert json.loads(done.stdout)["texts"] == 30
+
+
+def test_without_validation_the_export_says_what_that_means(manylabel, elsewhere: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    result = manylabel("export", elsewhere, "-o", tmp_path / "bundle", "--precision", "fp32")
+    assert "every threshold is 0.5" in result.stderr
+
+
+def test_a_small_bundle_with_one_file_from_text_to_labels(manylabel, elsewhere: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    data = toy.write_csv(tmp_path / "data.csv", toy.dataset(200))
+    options = ["--validation", data, "--precision", "int8", "--trim-vocabulary", data, "--single-file"]
+    done = manylabel("export", elsewhere, "-o", tmp_path / "bundle", *options)
+    assert done.exit_code == 0, done.output
+    assert "the corpus is tokenised as before, and so will be 100.0% of texts like it" in done.stdout
+    assert {path.name for path in (tmp_path / "bundle").glob("*.onnx")} == {"model_int8.onnx", "text_to_labels.onnx"}
+    assert manylabel("verify", tmp_path / "bundle", "--device", "cpu").exit_code == 0
+    missing = manylabel("export", elsewhere, "-o", tmp_path / "b", "--trim-vocabulary", tmp_path / "no.csv")
+    is_one_line(missing, "DataError", "no.csv")
+
+
+@pytest.mark.parametrize("command", ["train", "export"])
+def test_help_explains_every_option(manylabel, command: str) -> None:  # type: ignore[no-untyped-def]
+    result = manylabel(command, "--help")
+    assert result.exit_code == 0
+    for parameter in (train if command == "train" else export).params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, parameter.name
+
+
+def test_the_commands_are_found_without_loading_pytorch() -> None:
+    modules = "manylabel_train.cli.train, manylabel_export.cli"
+    script = f"import sys, {modules}; print(sorted({{'torch', 'transformers', 'sklearn'}} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], env=toy.environment(), capture_output=True, text=True)
+    assert done.stdout == "[]\n", done.stderr

@@ -1,0 +1,169 @@
+"""However a training is cut short, a sentence says what is kept, and the run goes on to the same end."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tests.helpers import dying, toy
+
+from manylabel_train.training.checkpoints import is_whole, last_checkpoint, remains_of, what_is_kept
+from manylabel_train.training.train import read_run
+
+EPOCHS = 4
+SMALLER_THAN_A_MODEL = 4_000
+LARGER_THAN_A_MODEL = 96_000
+"""Bytes; the toy's weights take some 90,000, what AdamW keeps twice as much."""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return toy.write_csv(tmp_path_factory.mktemp("data") / "data.csv", toy.dataset(140, per_split=30))
+
+
+def command(data: Path, encoder: Path, output: Path, *more: str) -> list[object]:
+    recipe = ("--epochs", EPOCHS, "--patience", EPOCHS, "--learning-rate", "1e-3", "--train-precision", "fp32")
+    return ["train", data, "--model", encoder, "--output", output, *recipe, *more]
+
+
+@pytest.fixture(scope="module")
+def whole(encoder: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run that nothing happened to."""
+    output = tmp_path_factory.mktemp("whole") / "run"
+    code, shown = dying.run(command(data, encoder, output), output.parent)
+    assert code == 0, shown
+    return output
+
+
+def resumes(data: Path, encoder: Path, output: Path, whole: Path) -> str:
+    """Goes on to the bits of a run that nothing happened to, and leaves nothing behind; what was shown."""
+    code, shown = dying.run(command(data, encoder, output, "--resume"), output.parent)
+    assert code == 0, shown
+    assert (output / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    assert read_run(output).metrics == read_run(whole).metrics
+    assert {path.name for path in output.parent.iterdir()} == {"run", "stderr.txt"}
+    return shown
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_training_with_what_is_kept(
+    encoder: Path, data: Path, whole: Path, tmp_path: Path, number: int, code: int
+) -> None:
+    found, shown = dying.run(command(data, encoder, tmp_path / "run"), tmp_path, "send", 3, number)
+    assert found == code, shown
+    last = shown.splitlines()[-1]
+    assert last.startswith(f"Interrupted: stopped by {signal.Signals(number).name}. Epoch 2 of {EPOCHS} is kept in ")
+    assert "--resume" in last
+    assert "Traceback" not in shown
+    shown = resumes(data, encoder, tmp_path / "run", whole)
+    assert f"epoch 3 of {EPOCHS}" in shown
+    assert f"epoch 2 of {EPOCHS}" not in shown
+
+
+def test_a_signal_in_the_first_epoch_says_that_nothing_is_kept(
+    encoder: Path, data: Path, whole: Path, tmp_path: Path
+) -> None:
+    code, shown = dying.run(command(data, encoder, tmp_path / "run"), tmp_path, "send", 1, signal.SIGINT)
+    assert code == 130
+    assert "No epoch was done" in shown
+    resumes(data, encoder, tmp_path / "run", whole)
+
+
+def test_a_signal_before_anything_was_begun(tmp_path: Path) -> None:
+    """A pipe holds the data back, so that the signal comes while it is read."""
+    os.mkfifo(tmp_path / "data.csv")
+    arguments = ["train", str(tmp_path / "data.csv"), "--output", str(tmp_path / "run")]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "manylabel", *arguments], env=toy.environment(), stderr=subprocess.PIPE, text=True
+    )
+    writer = os.open(tmp_path / "data.csv", os.O_WRONLY)  # waits until the command reads
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, shown = process.communicate(timeout=60)
+    os.close(writer)
+    assert process.returncode == 130, shown
+    assert shown == "Interrupted: stopped by SIGINT. Nothing was begun; give the command again.\n"
+
+
+@pytest.mark.parametrize("size", [SMALLER_THAN_A_MODEL, LARGER_THAN_A_MODEL])
+def test_a_full_disk_is_a_sentence_and_the_last_good_checkpoint_resumes(
+    encoder: Path, data: Path, whole: Path, tmp_path: Path, size: int
+) -> None:
+    """Where the weights do not fit safetensors complains, where the optimiser's state does not torch does."""
+    code, shown = dying.run(command(data, encoder, tmp_path / "run"), tmp_path, "limit_files", 3, size, 0)
+    assert code == 2, shown
+    last = shown.splitlines()[-1]
+    assert last.startswith(f"CannotWrite: {tmp_path} has no room for the run (")
+    assert "MB are free" in last
+    assert f"Epoch 2 of {EPOCHS} is kept" in last
+    assert "Traceback" not in shown
+    resumes(data, encoder, tmp_path / "run", whole)
+
+
+@pytest.mark.parametrize("size", [SMALLER_THAN_A_MODEL, LARGER_THAN_A_MODEL])
+def test_a_process_that_dies_within_a_file_resumes(
+    encoder: Path, data: Path, whole: Path, tmp_path: Path, size: int
+) -> None:
+    code, shown = dying.run(command(data, encoder, tmp_path / "run"), tmp_path, "limit_files", 3, size, 1)
+    assert code == -signal.SIGXFSZ, shown
+    half = remains_of(tmp_path / "run") / "checkpoints" / "checkpoint-9"
+    assert half.exists()
+    assert not is_whole(half)
+    resumes(data, encoder, tmp_path / "run", whole)
+
+
+@pytest.mark.parametrize("nth", [1, 4, 6, 9, 12, 15, 20])
+def test_a_process_that_is_killed_at_any_moment_of_writing_resumes(
+    encoder: Path, data: Path, whole: Path, tmp_path: Path, nth: int
+) -> None:
+    code, shown = dying.run(command(data, encoder, tmp_path / "run"), tmp_path, "kill_while_writing", 3, nth)
+    assert code == -signal.SIGKILL, shown
+    assert last_checkpoint(remains_of(tmp_path / "run") / "checkpoints") is not None
+    resumes(data, encoder, tmp_path / "run", whole)
+
+
+def test_a_process_that_is_killed_while_the_run_is_published_resumes(
+    encoder: Path, data: Path, whole: Path, tmp_path: Path
+) -> None:
+    for nth in (12, 30):
+        output = tmp_path / str(nth) / "run"
+        output.parent.mkdir()
+        code, shown = dying.run(command(data, encoder, output), output.parent, "kill_while_writing", EPOCHS, nth)
+        assert code == -signal.SIGKILL, shown
+        assert not output.exists()
+        resumes(data, encoder, output, whole)
+
+
+def test_memory_that_runs_out_is_a_sentence(encoder: Path, data: Path, whole: Path, tmp_path: Path) -> None:
+    code, shown = dying.run(command(data, encoder, tmp_path / "run"), tmp_path, "limit_memory", 3, 10**9)
+    assert code == 2, shown
+    assert "OutOfMemory: memory ran out over batches of 32 texts of up to 32 tokens. Lower --batch-size" in shown
+    assert f"Epoch 2 of {EPOCHS} is kept" in shown
+    assert "Traceback" not in shown
+    resumes(data, encoder, tmp_path / "run", whole)
+
+
+def test_a_place_that_cannot_be_written_to_is_a_sentence(encoder: Path, data: Path, tmp_path: Path) -> None:
+    code, shown = dying.run(command(data, encoder, Path("/sys/run")), tmp_path)
+    assert code == 2
+    assert "CannotWrite: /sys cannot be written to" in shown
+    assert "Choose another output" in shown
+
+
+def test_a_checkpoint_that_lost_a_byte_of_any_file_is_passed_over(encoder: Path, data: Path, tmp_path: Path) -> None:
+    dying.run(command(data, encoder, tmp_path / "run"), tmp_path, "send", 3, signal.SIGKILL)
+    found = last_checkpoint(remains_of(tmp_path / "run") / "checkpoints")
+    assert found is not None
+    for name in ("model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json"):
+        before = (found / name).read_bytes()
+        for damaged in (before[:-2], b""):
+            (found / name).write_bytes(damaged)
+            assert not is_whole(found), name
+        (found / name).write_bytes(before)
+        assert is_whole(found)
+    (found / "optimizer.pt").unlink()
+    assert not is_whole(found)
+    assert "No epoch" not in what_is_kept(tmp_path / "run")  # the one before serves

@@ -1,0 +1,233 @@
+"""Splits that are made here, and what is said of splits that were given."""
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from tests.helpers import toy
+
+from manylabel.errors import DataError
+from manylabel_train.data.dataset import Dataset
+from manylabel_train.data.io import read
+from manylabel_train.data.leakage import drop_leaked_rows, find_leaks
+from manylabel_train.data.near_duplicates import find_copies
+from manylabel_train.data.splits import PARTS, label_shares, settle_splits, stratify, with_splits
+from manylabel_train.training.train import Recipe, read_run, train
+
+SIZES = (800, 100, 100)
+
+
+def skewed(n: int, *, seed: int) -> NDArray[np.bool_]:
+    """Ten labels from half of all rows down to 1 in 200, drawn together in part."""
+    draw = np.random.default_rng(seed)
+    common = draw.random((n, 1))
+    return (0.7 * draw.random((n, 10)) + 0.3 * common) < np.geomspace(0.5, 0.1, 10)
+
+
+def dealt(parts: NDArray[np.intp], positives: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Rows of each label in each part, shape `(3, n_labels)`."""
+    return np.stack([positives[parts == part].sum(axis=0) for part in range(3)])
+
+
+# Stratification
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_label_has_its_share_everywhere(seed: int) -> None:
+    positives = skewed(1000, seed=seed)
+    parts = stratify(positives, np.arange(1000), SIZES, seed=seed)
+    assert np.bincount(parts).tolist() == list(SIZES)
+    due = np.outer(np.array(SIZES) / 1000, positives.sum(axis=0))
+    assert np.abs(dealt(parts, positives) - due).max() <= 2
+    at_random = np.random.default_rng(seed).permutation(np.repeat(range(3), SIZES))
+    assert np.abs(dealt(at_random, positives) - due).max() > 4  # what the bound above would catch
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_groups_stay_together_and_the_seed_decides(data: st.DataObject) -> None:
+    n, n_labels = data.draw(st.integers(10, 60)), data.draw(st.integers(1, 5))
+    draw = np.random.default_rng(data.draw(st.integers(0, 1000)))
+    positives = draw.random((n, n_labels)) < draw.random(n_labels)
+    groups = draw.integers(0, data.draw(st.integers(1, n)), n)
+    sizes = (n - 2 * (n // 10), n // 10, n // 10)
+    parts = stratify(positives, groups, sizes, seed=1)
+    assert set(parts.tolist()) <= {0, 1, 2}
+    assert all(len(set(parts[groups == group].tolist())) == 1 for group in groups)
+    assert np.array_equal(parts, stratify(positives, groups, sizes, seed=1))
+    assert np.abs(np.bincount(parts, minlength=3) - sizes).max() < max(np.bincount(groups))
+
+
+def test_another_seed_deals_otherwise() -> None:
+    positives = skewed(1000, seed=0)
+    one, other = (stratify(positives, np.arange(1000), SIZES, seed=seed) for seed in (1, 2))
+    assert (one != other).sum() > 100
+
+
+@pytest.mark.parametrize(("count", "trained", "held_out"), [(1, 1, 0), (2, 2, 0), (10, 8, 2)])
+def test_a_rare_label_is_learnt_first_and_judged_when_rows_are_left(count: int, trained: int, held_out: int) -> None:
+    positives = np.zeros((100, 1), dtype=bool)
+    positives[:count] = True
+    found = dealt(stratify(positives, np.arange(100), (80, 10, 10), seed=3), positives)[:, 0]
+    assert (found[0], found[1:].sum()) == (trained, held_out)
+
+
+def test_rows_without_labels_are_dealt_out_too() -> None:
+    parts = stratify(np.zeros((50, 2), dtype=bool), np.arange(50), (40, 5, 5), seed=0)
+    assert np.bincount(parts).tolist() == [40, 5, 5]
+
+
+# Data without splits
+
+
+def copied() -> Dataset:
+    """200 texts and 100 copies of some, half of them edited a little."""
+    rows = toy.dataset(200)
+    some = rows.take([row % 50 for row in range(100)])
+    edited = [text + "!" if at % 2 else text.upper() for at, text in enumerate(some.texts)]
+    return Dataset(
+        (*rows.texts, *edited), np.concatenate([rows.targets, some.targets]), rows.labels, ("",) * (len(edited) + 200)
+    )
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_copies_stay_on_one_side(seed: int) -> None:
+    data, said = settle_splits(copied(), seed=seed)
+    near = find_copies(data.texts).near
+    assert len(set(near.tolist())) < 280
+    sides = {(group, part) for group, part in zip(near.tolist(), data.split, strict=True)}
+    assert len(sides) == len(set(near.tolist()))
+    assert [data.split.count(part) for part in PARTS] == [240, 30, 30]
+    assert (said["leaks"], said["dropped"]) == ({}, 0)
+    assert said["made"].startswith("iterative stratification")
+
+
+def test_shares_are_told_per_label_and_split_and_are_alike() -> None:
+    data, said = settle_splits(replace(toy.dataset(600), split=("",) * 600), seed=0)
+    assert said["shares"].keys() == set(data.labels)
+    for label, shares in said["shares"].items():
+        assert tuple(shares) == PARTS
+        everywhere = data.targets[:, data.labels.index(label)].mean()
+        assert all(share == pytest.approx(everywhere, abs=0.03) for share in shares.values())
+
+
+def test_a_split_without_rows_has_no_share() -> None:
+    data = Dataset(("x", "y"), np.ones((2, 1), dtype=np.float32), ("a",), ("train", "validation"))
+    assert label_shares(data) == {"a": {"train": 1.0, "validation": 1.0}}
+
+
+def test_texts_that_are_all_the_same_cannot_be_split() -> None:
+    data = Dataset(("Fine", "fine!") * 10, np.ones((20, 1), dtype=np.float32), ("a",))
+    with pytest.raises(DataError, match="20 texts are copies, or nearly, of 1 only"):
+        with_splits(data, seed=0)
+
+
+# Splits that were given
+
+
+TEXTS = {
+    "The parcel was late, and nobody at the hotline could say why": "train",
+    "Cheap, and it broke on the second day of our holiday": "train",
+    "The app is slow and very broken on my old phone": "train",
+    "CHEAP, and it broke on the second day of our holiday": "validation",
+    "the invoice was right": "validation",
+    "Update: the parcel was late, and nobody at the hotline could say why": "test",
+    "The invoice was right": "test",
+}
+
+
+def leaking() -> Dataset:
+    targets = np.ones((len(TEXTS), 1), dtype=np.float32)
+    return Dataset(tuple(TEXTS), targets, ("a",), tuple(TEXTS.values()))
+
+
+def test_leaks_are_counted_with_the_rows_that_show_them() -> None:
+    data = leaking()
+    assert find_leaks(data, find_copies(data.texts)) == {
+        "train/validation": {"exact": 1, "near": 0, "rows": [[2, 4]]},
+        "train/test": {"exact": 0, "near": 1, "rows": [[1, 6]]},
+        "validation/test": {"exact": 1, "near": 0, "rows": [[5, 7]]},
+    }
+
+
+def test_leaks_are_one_sentence_with_counts_and_a_cure() -> None:
+    with pytest.warns(UserWarning, match="the splits share texts") as caught:
+        settle_splits(leaking(), seed=0)
+    (warning,) = caught
+    said = str(warning.message)
+    assert "of 2 validation texts 1 are also in train and 0 more nearly so" in said
+    assert "of 2 test texts 0 are also in train and 1 more nearly so" in said
+    assert said.endswith("--drop-leaked leaves such rows out of training.")
+
+
+def test_dropping_takes_rows_from_training_alone() -> None:
+    with pytest.warns(UserWarning, match="1 are also in validation and 0 more nearly so.$"):
+        data, said = settle_splits(leaking(), seed=0, drop_leaked=True)
+    assert Counter(data.split) == {"train": 1, "validation": 2, "test": 2}
+    assert said["dropped"] == 2
+    assert not {pair for pair in find_leaks(data, find_copies(data.texts)) if "train" in pair}
+
+
+def test_dropping_all_of_training_is_refused() -> None:
+    data = Dataset(("x", "x"), np.ones((2, 1), dtype=np.float32), ("a",), ("train", "validation"))
+    with pytest.raises(DataError, match="no row of the data is for train"):
+        settle_splits(data, seed=0, drop_leaked=True)
+
+
+def test_clean_splits_are_kept_without_a_word() -> None:
+    data = toy.dataset(40, per_split=4)
+    settled, said = settle_splits(data, seed=0, drop_leaked=True)
+    assert settled.digest() == data.digest()
+    assert (said["made"], said["leaks"], said["dropped"]) == ("given", {}, 0)
+
+
+def test_a_run_tells_of_its_splits(encoder: Path, tmp_path: Path) -> None:
+    data = toy.dataset(160)
+    texts = (data.texts[100], *data.texts[1:])  # a validation row becomes the copy of a test row
+    recipe = Recipe(**{**toy.RECIPE, "epochs": 1})
+    with pytest.warns(UserWarning, match="of 60 test texts 1 are also in validation"):
+        train(replace(data, texts=texts), tmp_path / "run", model=str(encoder), recipe=recipe)
+    said = read_run(tmp_path / "run").details["splits"]
+    assert said["leaks"]["validation/test"]["rows"] == [[1, 101]]
+    assert said["shares"]["price"].keys() == set(PARTS)
+
+
+# Real data
+
+
+@pytest.mark.real_data
+def test_known_duplicates_across_goemotions_are_found(data_folder: Path) -> None:
+    """SOURCE.md counts texts that are the same byte for byte: 41 between train and dev, 32 between train and test."""
+    data = read(data_folder / "goemotions" / "data.csv")
+    texts = {part: set(data.part(part).texts) for part in PARTS}
+    leaks = find_leaks(data, copies := find_copies(data.texts))
+    for pair, known in (("train/validation", 41), ("train/test", 32)):
+        former, later = pair.split("/")
+        assert len(texts[former] & texts[later]) == known
+        assert leaks[pair]["exact"] >= known
+    dropped = drop_leaked_rows(data, copies)
+    assert not set(dropped.part("train").texts) & (texts["validation"] | texts["test"])
+    assert dropped.part("test").texts == data.part("test").texts
+
+
+@pytest.mark.real_data
+def test_the_known_duplicate_across_steam_reviews_is_found(data_folder: Path) -> None:
+    data = read(data_folder / "steam_review_aspect" / "data.csv")
+    leaks = find_leaks(data, find_copies(data.texts))
+    assert leaks["train/test"]["exact"] == 1
+    assert "train/validation" not in leaks
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", ["goemotions", "steam_review_aspect"])
+def test_real_labels_have_their_share_everywhere(data_folder: Path, name: str) -> None:
+    data = read(data_folder / name / "data.csv")
+    found = with_splits(replace(data, split=("",) * len(data)), seed=7)
+    counts = np.stack([found.part(part).targets.sum(axis=0) for part in PARTS])
+    due = np.outer((0.8, 0.1, 0.1), data.targets.sum(axis=0))
+    assert (np.abs(counts - due) <= np.maximum(2, 0.04 * due)).all()

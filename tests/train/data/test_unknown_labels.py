@@ -1,0 +1,289 @@
+"""Unknown labels: read from every form, left out of every figure, and kept through a run and its export."""
+
+import json
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+import torch
+from tests.helpers import toy
+
+from manylabel.errors import DataError, UnknownLabel
+from manylabel_export.pipeline import export
+from manylabel_export.source import load_subject
+from manylabel_train.data.dataset import Dataset
+from manylabel_train.data.io import Columns, read
+from manylabel_train.evaluation.metrics import multilabel_metrics, per_label_metrics
+from manylabel_train.models import checkpoint
+from manylabel_train.thresholds.tuning import tune_thresholds
+from manylabel_train.training.label_priors import labels_per_text, priors, shown
+from manylabel_train.training.model_init import carried_model, fit_biases
+from manylabel_train.training.train import Recipe, train
+
+NAN = float("nan")
+SHORT = Recipe(**{**toy.RECIPE, "epochs": 2})
+
+
+def rows_of(data: Dataset) -> list[list[float | None]]:
+    """Targets with None for unknown, which equals itself."""
+    return [[None if np.isnan(value) else float(value) for value in row] for row in data.targets]
+
+
+def holes(data: Dataset, share: float, *, seed: int = 0) -> Dataset:
+    """The same with some entries unknown."""
+    hidden = np.random.default_rng(seed).random(data.targets.shape) < share
+    return replace(data, targets=np.where(hidden, np.float32(NAN), data.targets))
+
+
+# What is read
+
+
+@pytest.mark.parametrize("cell", ["", " ", "nan", "NaN"])
+def test_an_empty_cell_or_nan_in_a_label_s_column_is_unknown(tmp_path: Path, cell: str) -> None:
+    (tmp_path / "a.csv").write_text(f"text,app,price\nx,1,{cell}\ny,{cell},0\n")
+    assert rows_of(read(tmp_path / "a.csv", Columns(indicators=("app", "price")))) == [[1, None], [None, 0]]
+
+
+def test_null_and_nan_in_parquet_and_null_in_jsonl_are_unknown(tmp_path: Path) -> None:
+    table = pyarrow.table({"text": ["x", "y"], "app": [True, None], "price": [NAN, 0.0]})
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    lines = [{"text": "x", "app": 1, "price": None}, {"text": "y", "app": None, "price": 0}]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    for name in ("a.parquet", "a.jsonl"):
+        assert rows_of(read(tmp_path / name, Columns(indicators=("app", "price")))) == [[1, None], [None, 0]]
+
+
+def test_a_list_of_known_labels_leaves_the_others_unknown(tmp_path: Path) -> None:
+    lines = [
+        {"text": "w", "labels": ["app"], "known": ["app", "price"]},
+        {"text": "x", "labels": ["delivery"], "known": []},
+        {"text": "y", "labels": ["price"], "known": None},
+        {"text": "z", "labels": []},
+    ]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    data = read(tmp_path / "a.jsonl")
+    assert data.labels == ("app", "delivery", "price")
+    assert rows_of(data) == [[1, None, 0], [None, 1, None], [0, 0, 1], [0, 0, 0]]
+    unlisted = read(tmp_path / "a.jsonl", Columns(unlisted="unknown"))
+    assert rows_of(unlisted)[2:] == [[None, None, 1], [None, None, None]]
+
+
+def test_known_labels_in_parquet(tmp_path: Path) -> None:
+    table = pyarrow.table({"text": ["x", "y"], "labels": [["a"], ["b"]], "known": [["b"], None]})
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    assert rows_of(read(tmp_path / "a.parquet")) == [[1, 0], [0, 1]]
+
+
+def test_labels_not_listed_may_be_said_to_be_unknown(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,labels\nx,app\ny,price\nz,\n")
+    assert rows_of(read(tmp_path / "a.csv")) == [[1, 0], [0, 1], [0, 0]]
+    data = read(tmp_path / "a.csv", Columns(unlisted="unknown"))
+    assert rows_of(data) == [[1, None], [None, 1], [None, None]]
+    assert not data.complete
+
+
+def test_a_known_label_outside_the_set_or_no_name_at_all(tmp_path: Path) -> None:
+    for known, error, said in ((["delivry"], UnknownLabel, "Did you mean 'delivery'"), ([3], DataError, "'known'")):
+        lines = [{"text": "x", "labels": ["delivery"]}, {"text": "y", "labels": [], "known": known}]
+        (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, lines)))
+        with pytest.raises(error, match=f"line 2.*{said}"):
+            read(tmp_path / "a.jsonl")
+
+
+def test_a_word_for_unlisted_that_is_none() -> None:
+    with pytest.raises(DataError, match="'maybe'; expected 'absent' or 'unknown'"):
+        Columns(unlisted="maybe")  # type: ignore[arg-type]
+
+
+def test_a_matrix_with_nan_or_none_and_its_digest() -> None:
+    data = Dataset.from_matrix(["x", "y"], [[1, NAN], [0, 1]], ["a", "b"])
+    assert rows_of(data) == [[1, None], [0, 1]]
+    assert rows_of(Dataset.from_matrix(["x", "y"], [[1, None], [0, 1]], ["a", "b"])) == rows_of(data)
+    digests = {replace(data, targets=np.float32([[1, x], [0, 1]])).digest() for x in (NAN, -NAN, 0, 1)}
+    assert len(digests) == 3
+
+
+# What is measured
+
+RNG = np.random.default_rng(0)
+TARGETS = (RNG.random((200, 4)) < (0.5, 0.3, 0.2, 0.1)).astype(np.float32)
+SCORES = (1 / (1 + np.exp(-(RNG.normal(size=TARGETS.shape) + 2 * TARGETS - 1)))).astype(np.float32)
+
+
+def test_texts_and_labels_without_a_known_entry_change_no_figure_but_macro_f1() -> None:
+    expected = multilabel_metrics(SCORES, TARGETS)
+    nothing = np.full((7, 4), NAN, np.float32)
+    more_texts = np.vstack([TARGETS, nothing]), np.vstack([SCORES, np.full((7, 4), 0.9, np.float32)])
+    assert multilabel_metrics(more_texts[1], more_texts[0]) == pytest.approx(expected)
+    targets = np.hstack([TARGETS, np.full((200, 1), NAN, np.float32)])
+    found = multilabel_metrics(np.hstack([SCORES, np.full((200, 1), 0.9, np.float32)]), targets)
+    assert found.pop("macro_f1") == pytest.approx(expected.pop("macro_f1") * 4 / 5)
+    assert found == pytest.approx(expected)
+
+
+def test_figures_of_labels_are_those_of_their_known_texts() -> None:
+    hidden = RNG.random(TARGETS.shape) < 0.3
+    targets = np.where(hidden, np.float32(NAN), TARGETS)
+    found = per_label_metrics(SCORES, targets, "abcd", (0.5, 0.4, 0.3, 0.6))
+    whole = multilabel_metrics(SCORES, targets)
+    aucs = []
+    for at, label in enumerate("abcd"):
+        column = ~hidden[:, at], slice(at, at + 1)
+        known = TARGETS[column], SCORES[column]
+        alone = per_label_metrics(known[1], known[0], [label], (0.5, 0.4, 0.3, 0.6)[at])
+        assert found[label] == pytest.approx(alone[label])
+        aucs.append(multilabel_metrics(known[1], known[0])["macro_roc_auc"])
+    assert whole["macro_roc_auc"] == pytest.approx(np.mean(aucs))
+
+
+def test_figures_of_texts_look_at_their_known_labels_alone() -> None:
+    targets = np.float32([[1, NAN, 0], [NAN, NAN, NAN], [0, 1, NAN]])
+    scores = np.float32([[0.8, 0.9, 0.1], [0.9, 0.9, 0.9], [0.7, 0.6, 0.9]])
+    found = multilabel_metrics(scores, targets)
+    assert found["ranking_average_precision"] == pytest.approx((1 + 1 / 2) / 2)
+    assert found["samples_f1"] == pytest.approx((1 + 2 / 3) / 2)
+    assert found["subset_accuracy"] == 0.5
+    assert found["hamming_loss"] == pytest.approx(1 / 4)
+    assert found["micro_f1"] == pytest.approx(2 * 2 / (3 + 2))
+
+
+def test_nothing_known_at_all_gives_figures_and_no_warning() -> None:
+    found = multilabel_metrics(np.full((3, 2), 0.9, np.float32), np.full((3, 2), NAN, np.float32))
+    assert set(found.values()) == {0.0}
+
+
+# What is decided
+
+
+def draw(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
+    targets = (rng.random((n, 3)) < (0.3, 0.2, 0.1)).astype(np.float32)
+    logits = rng.normal(size=targets.shape) * 1.5 + 3 * targets - 3.5
+    return (1 / (1 + np.exp(-logits))).astype(np.float32), targets
+
+
+def test_what_is_unknown_has_no_say_in_thresholds() -> None:
+    rng = np.random.default_rng(0)
+    scores, targets = draw(rng, 400)
+    hidden = rng.random(targets.shape) < 0.4
+    targets = np.where(hidden, np.float32(NAN), targets)
+    found = tune_thresholds(scores, targets)
+    assert (found != 0.5).any()
+    other = np.where(hidden, rng.random(scores.shape, dtype=np.float32), scores)
+    np.testing.assert_array_equal(tune_thresholds(other, targets), found)
+
+
+def test_texts_without_a_known_label_have_no_say_in_thresholds() -> None:
+    scores, targets = draw(np.random.default_rng(0), 300)
+    nothing = np.full((200, 3), NAN, np.float32)
+    more = tune_thresholds(np.vstack([scores, np.full_like(nothing, 0.9)]), np.vstack([targets, nothing]))
+    np.testing.assert_array_equal(more, tune_thresholds(scores, targets))
+
+
+def test_a_label_of_which_nothing_is_known_keeps_one_half() -> None:
+    scores, targets = draw(np.random.default_rng(0), 400)
+    without = np.where([False, True, False], np.float32(NAN), targets)
+    found = tune_thresholds(scores, without)
+    assert found[1] == 0.5
+    np.testing.assert_array_equal(found[[0, 2]], tune_thresholds(scores[:, [0, 2]], targets[:, [0, 2]]))
+    assert (found[[0, 2]] < 0.5).all()
+
+
+# What training starts from
+
+
+def test_priors_are_the_shares_among_known_entries() -> None:
+    targets = np.float32([[1, 0], [NAN, 0], [NAN, 1], [0, NAN]])
+    assert priors(targets, "bce", None) == pytest.approx([2 / 4, 2 / 5])
+
+
+def test_priors_from_positives_alone_are_scaled_to_the_labels_of_a_text() -> None:
+    targets = np.full((98, 4), NAN, np.float32)
+    targets[:49, 0] = targets[49:, 1] = 1
+    assert priors(targets, "assume-negative", 2.0) == pytest.approx([0.5, 0.5, 0.01, 0.01])
+    assert priors(targets, "role", 1.5) == pytest.approx([0.75, 0.75, 0.015, 0.015])
+    assert priors(targets, "role", 4.0).max() == 0.9
+
+
+def test_labels_a_text_are_counted_where_all_are_known() -> None:
+    targets = np.float32([[1, 1, 0], [1, NAN, 0], [1, 0, 0], [0, 0, 1]])
+    data = Dataset(tuple("abcd"), targets, tuple("xyz"), ("validation", "validation", "validation", "train"))
+    assert labels_per_text(data) == 1.5
+    assert labels_per_text(data.take([1, 3])) is None
+
+
+def test_carried_biases_fit_the_texts_of_which_a_label_is_known(multiclass: Path) -> None:
+    data = toy.dataset(300, per_split=0)
+    has_price = data.targets[:, 2] == 1
+    targets = np.where((np.arange(4) == 0) & ~has_price[:, None], np.float32(NAN), data.targets)
+    start = priors(targets, "bce", None)
+    model, _, _ = carried_model(str(multiclass), data.labels, start)
+    tokenizer = checkpoint.load_tokenizer(str(multiclass))
+    from manylabel.inference.tokenizer import LongText
+
+    reader = checkpoint.runtime_tokenizer(tokenizer, 32, LongText("truncate", overlap=0))
+    fit_biases(model, reader, data.texts, start, shown(targets))
+    found = checkpoint.predict_proba(model, reader, data.texts)
+    means = [found[has_price, 0].mean(), *found[:, 1:].mean(axis=0)]
+    np.testing.assert_allclose(means, start, atol=1e-4)
+
+
+# What a run keeps
+
+
+@pytest.fixture(scope="module")
+def partly_known(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on data with a third of all entries unknown."""
+    folder = tmp_path_factory.mktemp("unknown") / "run"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        train(holes(toy.dataset(600), 0.3), folder, model=str(encoder), recipe=Recipe(**toy.RECIPE))
+    return folder
+
+
+def test_a_task_is_learned_from_what_is_known_of_it(partly_known: Path) -> None:
+    figures = json.loads((partly_known / "run.json").read_text())
+    assert figures["details"]["recipe"]["loss"] == "bce"
+    assert figures["metrics"]["test"]["tuned"]["macro_average_precision"] > 0.8
+    assert figures["details"]["data"]["unknown_entries"]["train"] > 400
+    toy.every_json(partly_known)
+
+
+def test_the_validation_texts_of_a_run_keep_what_is_unknown(partly_known: Path, tmp_path: Path) -> None:
+    expected = holes(toy.dataset(600), 0.3).part("validation")
+    subject = load_subject(partly_known, None, "window")
+    np.testing.assert_array_equal(subject.targets, expected.targets)
+    bundle = export(partly_known, tmp_path / "bundle", precisions=("fp32",))
+    quality = bundle.manifest.certificate.parity["fp32"].quality
+    measured = json.loads((partly_known / "run.json").read_text())["metrics"]["validation"]["tuned"]
+    for name in ("micro_f1", "macro_f1"):
+        assert getattr(quality, name).value == pytest.approx(measured[name], abs=1e-6)
+
+
+def test_a_row_without_unknown_labels_is_written_as_before(run: Path) -> None:
+    assert '"known"' not in (run / "validation.jsonl").read_text()
+
+
+def test_a_label_of_which_validation_says_nothing_is_warned_of(encoder: Path, tmp_path: Path) -> None:
+    data = toy.dataset(200)
+    hidden = (np.array(data.split) == "validation")[:, None] & (np.arange(4) == 2)
+    data = replace(data, targets=np.where(hidden, np.float32(NAN), data.targets))
+    with pytest.warns(UserWarning, match="the validation split says of no text whether it has 'price'.*stays 0.5"):
+        run = train(data, tmp_path / "run", model=str(encoder), recipe=SHORT)
+    assert run.thresholds[2] == 0.5
+
+
+def test_known_positives_count_where_empty_labels_are_warned_of(encoder: Path, tmp_path: Path) -> None:
+    data = toy.dataset(200)
+    hidden = (np.array(data.split) == "test")[:, None] & (np.arange(4) == 2) & (data.targets == 1)
+    data = replace(data, targets=np.where(hidden, np.float32(NAN), data.targets))
+    with pytest.warns(UserWarning, match="the test split has no text with 'price'"):
+        train(data, tmp_path / "run", model=str(encoder), recipe=SHORT)
+
+
+def test_the_model_never_sees_nan(partly_known: Path) -> None:
+    model, _ = checkpoint.load_model(str(partly_known))
+    assert all(torch.isfinite(value).all() for value in model.parameters())

@@ -1,0 +1,172 @@
+"""Checkpoints of all kinds: what is read, what is missing, and what is no checkpoint."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tests.helpers import tiny, toy
+from transformers import AutoTokenizer
+
+from manylabel.errors import CheckpointError
+from manylabel.inference.tokenizer import LongText
+from manylabel_train.models import checkpoint
+
+TEXT = "The parcel was late, sehr schlecht!"
+
+
+def change(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def vocabulary_only(folder: Path) -> Path:
+    """A checkpoint whose tokenizer is a vocab.txt, as older scripts left it."""
+    tiny.write_checkpoint(folder)
+    vocabulary = AutoTokenizer.from_pretrained(folder).get_vocab()
+    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+        (folder / name).unlink(missing_ok=True)
+    (folder / "vocab.txt").write_text("\n".join(sorted(vocabulary, key=vocabulary.__getitem__)))
+    settings = {"tokenizer_class": "BertTokenizer", "do_lower_case": True, "strip_accents": False}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    return folder
+
+
+def test_a_whole_checkpoint_lacks_nothing_and_is_in_evaluation_mode(tmp_path: Path) -> None:
+    model, missing = checkpoint.load_model(str(tiny.write_checkpoint(tmp_path)))
+    assert missing == set()
+    assert not model.training
+    assert checkpoint.labels_of(model.config) == tiny.LABELS
+
+
+def test_a_half_precision_checkpoint_is_loaded_in_fp32(tmp_path: Path) -> None:
+    folder = tiny.write_checkpoint(tmp_path)
+    checkpoint.load_model(str(folder))[0].half().save_pretrained(folder)
+    model, _ = checkpoint.load_model(str(folder))
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+def test_an_encoder_s_missing_head_is_named(tmp_path: Path) -> None:
+    _, missing = checkpoint.load_model(str(tiny.write_checkpoint(tmp_path, head=False)))
+    assert missing == {"classifier.weight", "classifier.bias"}
+
+
+def test_a_head_of_another_size_counts_as_missing(tmp_path: Path) -> None:
+    _, missing = checkpoint.load_model(str(tiny.write_checkpoint(tmp_path)), num_labels=7)
+    assert missing == {"classifier.weight", "classifier.bias"}
+
+
+def test_an_encoder_whose_weights_do_not_fit_its_configuration_is_not_trained_from_noise(tmp_path: Path) -> None:
+    change(tiny.write_checkpoint(tmp_path) / "config.json", num_hidden_layers=2)
+    with pytest.raises(CheckpointError, match=r"lacks \d+ weights of its encoder, bert\.encoder\.layer\.1"):
+        checkpoint.load_model(str(tmp_path))
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 100])
+def test_a_damaged_weight_file_is_a_sentence(tmp_path: Path, content: bytes) -> None:
+    (tiny.write_checkpoint(tmp_path) / "model.safetensors").write_bytes(content)
+    with pytest.raises(CheckpointError, match="cannot be loaded as a sequence classifier"):
+        checkpoint.load_model(str(tmp_path))
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"model_type": "no-such-model"}', "{}"])
+def test_a_damaged_configuration_is_a_sentence(tmp_path: Path, content: str) -> None:
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(CheckpointError, match="no checkpoint that transformers can read"):
+        checkpoint.load_config(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["empty", "my-bert", "mpt"])
+def test_a_folder_without_a_configuration_is_not_judged_by_its_name(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    with pytest.raises(CheckpointError, match=r"it has no config\.json"):
+        checkpoint.load_config(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("damage", ["missing", "half"])
+def test_a_tokenizer_that_cannot_be_read_is_a_sentence(tmp_path: Path, damage: str) -> None:
+    tokenizer = tiny.write_checkpoint(tmp_path) / "tokenizer.json"
+    content = tokenizer.read_text()
+    tokenizer.unlink()
+    if damage == "half":
+        tokenizer.write_text(content[: len(content) // 2])
+    with pytest.raises(CheckpointError, match="has no tokenizer"):
+        checkpoint.load_tokenizer(str(tmp_path))
+
+
+def test_a_vocabulary_alone_is_a_tokenizer(tmp_path: Path) -> None:
+    old = checkpoint.load_tokenizer(str(vocabulary_only(tmp_path / "old")))
+    new = checkpoint.load_tokenizer(str(tiny.write_checkpoint(tmp_path / "new")))
+    assert old(TEXT)["input_ids"] == new(TEXT)["input_ids"]
+
+
+@pytest.mark.parametrize("kind", ["TokenizersBackend", "PreTrainedTokenizerFast"])
+def test_tokenizers_that_transformers_4_and_5_wrote_are_read_by_both(tmp_path: Path, kind: str) -> None:
+    tiny.write_checkpoint(tmp_path)
+    expected = checkpoint.load_tokenizer(str(tmp_path))(TEXT)["input_ids"]
+    change(tmp_path / "tokenizer_config.json", tokenizer_class=kind)
+    (tmp_path / "special_tokens_map.json").unlink(missing_ok=True)
+    assert checkpoint.load_tokenizer(str(tmp_path))(TEXT)["input_ids"] == expected
+
+
+def test_the_runtime_s_tokenizer_gives_the_ids_of_transformers_and_is_neither_padded_nor_cut(tmp_path: Path) -> None:
+    tokenizer = checkpoint.load_tokenizer(str(tiny.write_checkpoint(tmp_path)))
+    tokenizer.backend_tokenizer.enable_padding(length=20)
+    tokenizer.backend_tokenizer.enable_truncation(4)
+    reader = checkpoint.runtime_tokenizer(tokenizer, 32, LongText("window", overlap=2))
+    tokenizer.backend_tokenizer.no_padding()
+    tokenizer.backend_tokenizer.no_truncation()
+    assert reader.encode(TEXT)[0].windows[0].tolist() == tokenizer(TEXT)["input_ids"]
+
+
+def test_special_tokens_around_a_text(tmp_path: Path) -> None:
+    tokenizer = checkpoint.load_tokenizer(str(tiny.write_checkpoint(tmp_path)))
+    assert checkpoint.special_tokens(tokenizer) == ([2], [3])
+
+
+@pytest.mark.parametrize("names", [{"0": "a", "1": "a"}, {"0": "a", "2": "b"}])
+def test_labels_that_do_not_name_every_column(tmp_path: Path, names: dict[str, str]) -> None:
+    change(tiny.write_checkpoint(tmp_path) / "config.json", id2label=names)
+    with pytest.raises(CheckpointError, match="columns 0 to 1 a name each"):
+        checkpoint.labels_of(checkpoint.load_config(str(tmp_path)))
+
+
+def test_how_far_positions_reach(tmp_path: Path) -> None:
+    config = checkpoint.load_config(str(tiny.write_checkpoint(tmp_path)))
+    assert checkpoint.longest_input(config) == 32
+    config.max_position_embeddings = 8192
+    assert (checkpoint.positions(config), checkpoint.longest_input(config)) == (8192, 512)
+    config.max_position_embeddings, config.model_type, config.pad_token_id = 514, "xlm-roberta", 1
+    assert checkpoint.longest_input(config) == 512
+
+
+def test_a_name_that_is_published_has_no_folders_above_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine").mkdir()
+    assert checkpoint.public_name(str(tmp_path / "mine")) == "mine"
+    assert checkpoint.public_name("FacebookAI/roberta-base") == "FacebookAI/roberta-base"
+    monkeypatch.chdir(tmp_path / "mine")
+    assert checkpoint.public_name(".") == "mine"
+
+
+def test_probabilities_are_those_of_the_model_text_by_text(elsewhere: Path) -> None:
+    model, _ = checkpoint.load_model(str(elsewhere))
+    tokenizer = checkpoint.load_tokenizer(str(elsewhere))
+    texts = [text for text, _ in toy.examples(20, seed=5)]
+    found = checkpoint.predict_proba(model, checkpoint.runtime_tokenizer(tokenizer, 32, LongText(overlap=2)), texts)
+    with torch.inference_mode():
+        expected = [torch.sigmoid(model(**tokenizer(text, return_tensors="pt")).logits[0]).numpy() for text in texts]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_reading_local_folders_touches_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import socket
+
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(tiny.write_checkpoint(tmp_path / "source"), folder)
+    touched: list[object] = []
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *where, **_: touched.append(where) or [])
+    checkpoint.load_model(str(folder))
+    checkpoint.load_tokenizer(str(folder))
+    assert touched == []

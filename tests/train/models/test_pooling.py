@@ -1,0 +1,248 @@
+"""What the head reads: the choice is learned, saved, loaded and exported, and nobody else misreads it."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.helpers import tiny, toy
+from tests.helpers.architectures import CONFIGURATIONS, LONGEST, VOCABULARY, make
+from tests.helpers.graphs import ENGINES, answer, answer_of_pytorch, ids_of, padded, session_of
+from transformers import PreTrainedModel
+
+from manylabel import Classifier
+from manylabel.errors import InputError
+from manylabel_export.graph import build
+from manylabel_export.graph.passes.append_sigmoid import append_sigmoid
+from manylabel_export.graph.passes.canonicalize import clean
+from manylabel_export.graph.passes.fusion import CPU, fuse
+from manylabel_export.graph.passes.mask_elimination import drop_mask
+from manylabel_export.graph.torch_export import trace
+from manylabel_export.pipeline import export
+from manylabel_train.models import checkpoint
+from manylabel_train.models.pooling import PooledClassifier, Pooling, encoder_config, portable_config, with_pooling
+from manylabel_train.training.callbacks import Progress
+from manylabel_train.training.train import Recipe, read_run, train
+
+POOLINGS: tuple[Pooling, ...] = ("first", "mean")
+SHORT = replace(Recipe(**toy.RECIPE), epochs=3)
+each_pooling = pytest.mark.parametrize("pooling", POOLINGS)
+each_architecture = pytest.mark.parametrize("architecture", CONFIGURATIONS)
+
+
+@cache
+def pooled(architecture: str, pooling: Pooling) -> PreTrainedModel:
+    """A tiny classifier of another pooling, its head's weights drawn so large that texts differ."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        model = with_pooling(make(architecture), pooling)
+        with torch.no_grad():
+            model.classifier.weight.normal_(std=0.3)
+    return model
+
+
+@cache
+def built(architecture: str, pooling: Pooling, engine: str = "auto") -> dict[str, build.Graph]:
+    return build.build(pooled(architecture, pooling), engine=engine)
+
+
+# The class
+
+
+@each_architecture
+def test_the_mean_is_of_a_text_s_own_tokens(architecture: str) -> None:
+    model, ids = pooled(architecture, "mean"), ids_of(1, 7)
+    alone = answer_of_pytorch(model, ids)
+    more = np.concatenate([ids, ids_of(1, 5, seed=1)], axis=1)
+    mask = np.array([[1] * 7 + [0] * 5])
+    np.testing.assert_allclose(answer_of_pytorch(model, more, mask), alone, atol=1e-5)
+    assert np.abs(alone - answer_of_pytorch(pooled(architecture, "first"), ids)).max() > 1e-3
+
+
+@each_pooling
+@each_architecture
+def test_a_saved_model_answers_as_before(architecture: str, pooling: Pooling, tmp_path: Path) -> None:
+    model = pooled(architecture, pooling)
+    model.save_pretrained(tmp_path)
+    again, missing = checkpoint.load_model(str(tmp_path))
+    assert not missing
+    assert type(again) is type(model)
+    np.testing.assert_array_equal(answer_of_pytorch(again, ids_of(2, 9)), answer_of_pytorch(model, ids_of(2, 9)))
+
+
+def test_a_linear_layer_reads_what_it_says() -> None:
+    for pooling, take in (("first", lambda states: states[:, 0]), ("mean", lambda states: states.mean(dim=1))):
+        model = pooled("bert", pooling)  # type: ignore[arg-type]  # one of the two
+        ids = torch.from_numpy(ids_of(2, 6))
+        with torch.no_grad():
+            states = model.encoder(input_ids=ids, attention_mask=torch.ones_like(ids))[0]
+            torch.testing.assert_close(model(input_ids=ids).logits, model.classifier(take(states)))
+    assert model.encoder.pooler is None
+
+
+def test_modernbert_has_the_choice_itself_and_keeps_its_class() -> None:
+    model = pooled("modernbert", "mean")
+    assert model.config.classifier_pooling == "mean"
+    assert not isinstance(model, PooledClassifier)
+
+
+@each_pooling
+def test_plain_transformers_refuses_what_it_would_misread(pooling: Pooling, tmp_path: Path) -> None:
+    pooled("bert", pooling).save_pretrained(tmp_path)
+    script = (
+        "import sys\nfrom transformers import AutoModelForSequenceClassification\n"
+        "AutoModelForSequenceClassification.from_pretrained(sys.argv[1])"
+    )
+    done = subprocess.run([sys.executable, "-c", script, tmp_path], env=toy.environment(), capture_output=True)
+    assert done.returncode != 0
+    assert b"manylabel-pooled" in done.stderr
+
+
+# The graphs
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@each_pooling
+@each_architecture
+def test_every_variant_answers_like_pytorch(architecture: str, pooling: Pooling, engine: str) -> None:
+    model, variants = pooled(architecture, pooling), built(architecture, pooling, engine)
+    whole = session_of(variants["fp32"].proto)
+    for shape in ((1, 1), (1, 3), (5, 7), (3, LONGEST)):
+        ids = ids_of(*shape)
+        expected = answer_of_pytorch(model, ids)
+        np.testing.assert_allclose(answer(whole, ids), expected, atol=1e-5)
+        np.testing.assert_allclose(
+            answer(whole, ids, padded(ids)), answer_of_pytorch(model, ids, padded(ids)), atol=1e-5
+        )
+    ids = ids_of(16, 12)
+    expected = answer_of_pytorch(model, ids)
+    np.testing.assert_allclose(answer(variants["fp16"].proto, ids), expected, atol=1e-2)
+    assert np.abs(answer(variants["int8"].proto, ids) - expected).mean() < 0.03  # random weights; ModernBERT: 0.022
+
+
+@each_pooling
+@each_architecture
+def test_the_last_layer_is_cut_for_the_first_token_alone(architecture: str, pooling: Pooling) -> None:
+    unfused = architecture in ("deberta-v2", "modernbert")
+    assert built(architecture, pooling)["int8"].first_token == (pooling == "first" and not unfused)
+
+
+@each_architecture
+def test_without_a_mask_the_mean_is_one_operator(architecture: str) -> None:
+    for proto in (built(architecture, "mean")[precision].proto for precision in ("int8", "fp16")):
+        kinds = [node.op_type for node in proto.graph.node]
+        assert kinds.count("ReduceMean") == 1
+        assert "attention_mask" not in [value.name for value in proto.graph.input]
+
+
+@each_architecture
+def test_int8_means_are_the_same_bits_alone_and_in_a_batch(architecture: str) -> None:
+    session = session_of(built(architecture, "mean")["int8"].proto)
+    for length in (1, 3, 16, LONGEST):
+        ids = np.random.default_rng(length).integers(0, VOCABULARY, (16, length))
+        alone = np.concatenate([answer(session, ids[row : row + 1]) for row in range(16)])
+        for batch in (2, 3, 5, 16):
+            np.testing.assert_array_equal(answer(session, ids[-batch:]), alone[-batch:])
+
+
+def test_a_sum_beyond_the_range_of_fp16_is_no_matter_for_its_mean() -> None:
+    model = with_pooling(make("bert"), "mean")
+    with torch.no_grad():
+        last = model.encoder.encoder.layer[-1].output.LayerNorm
+        last.weight.zero_()
+        last.bias.fill_(4000.0)  # 40 tokens sum up to 160,000, beyond 65,504
+        model.classifier.weight.fill_(1e-5)
+    proto, ids = build.build(model, precisions=["fp16"])["fp16"].proto, ids_of(1, LONGEST)
+    np.testing.assert_allclose(answer(proto, ids), answer_of_pytorch(model, ids), atol=1e-2)
+
+
+def test_another_sum_is_left_alone() -> None:
+    """A mean over half of the tokens is none over all; only sums over the mask itself count tokens."""
+    base = clean(append_sigmoid(trace(pooled("bert", "mean"))))
+    for node in base.graph.node:
+        if node.op_type == "Div" and node.output[0].endswith("Div_output_0") and "layer" not in node.output[0]:
+            node.input[1] = "another"
+    base.graph.initializer.append(build.onnx.numpy_helper.from_array(np.array([[3.0]], np.float32), "another"))
+    bare = drop_mask(base)
+    assert "ReduceMean" not in {node.op_type for node in bare.graph.node}
+    np.testing.assert_allclose(answer(bare, ids_of(2, 5)), answer(base, ids_of(2, 5)), atol=1e-6)
+    fuse(bare, encoder_config(pooled("bert", "mean").config), provider=CPU)
+
+
+# From training to answers
+
+
+@pytest.fixture(scope="module", params=POOLINGS)
+def pooled_run(request: pytest.FixtureRequest, encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of the toy task by each pooling; not to be changed."""
+    folder = tmp_path_factory.mktemp("pooled") / str(request.param)
+    recipe = replace(Recipe(**toy.RECIPE), pooling=request.param)
+    train(toy.dataset(480), folder, model=str(encoder), recipe=recipe)
+    return folder
+
+
+def test_it_learns_and_its_bundle_answers_as_pytorch(pooled_run: Path, tmp_path: Path) -> None:
+    run = read_run(pooled_run)
+    assert run.details["recipe"]["pooling"] == pooled_run.name
+    assert run.metrics["test"]["tuned"]["macro_average_precision"] > 0.7
+    model, missing = checkpoint.load_model(str(pooled_run))
+    assert not missing
+    assert model.config.pooling == pooled_run.name
+    bundle = export(pooled_run, tmp_path / "bundle")
+    bundle.verify()
+    for precision in ("fp32", "int8"):
+        found = Classifier.load(bundle.path, device="cpu", precision=precision)  # type: ignore[arg-type]  # one of them
+        found.check_probes()
+        assert bundle.manifest.certificate.parity[precision].quality.macro_f1.value == pytest.approx(
+            run.metrics["validation"]["tuned"]["macro_f1"], abs=0.03
+        )
+
+
+def test_a_bundle_s_configuration_names_the_encoder_s_architecture(pooled_run: Path) -> None:
+    """Its graphs pool themselves; Optimum and others have to know sizes and labels alone."""
+    found = portable_config(checkpoint.load_config(str(pooled_run)))
+    assert found.model_type == "bert"
+    assert checkpoint.labels_of(found) == tiny.LABELS
+    assert found.problem_type == "multi_label_classification"
+
+
+def test_a_head_is_carried_with_its_pooling(pooled_run: Path, tmp_path: Path) -> None:
+    run = train(toy.dataset(200), tmp_path / "run", start_from=str(pooled_run), recipe=SHORT)
+    assert checkpoint.load_config(str(tmp_path / "run")).pooling == pooled_run.name
+    assert run.details["origin"] == {"carried_from": pooled_run.name, "fresh_labels": [], "dropped_labels": []}
+    assert run.details["recipe"]["pooling"] == "own"
+
+
+def test_a_head_is_not_carried_to_another_pooling(multiclass: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"carries a head over with what it reads.*--pooling mean"):
+        train(toy.dataset(200), tmp_path / "r", start_from=str(multiclass), recipe=replace(SHORT, pooling="mean"))
+
+
+def test_an_interrupted_run_goes_on_to_the_same_end(
+    encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = replace(SHORT, pooling="mean")
+    train(toy.dataset(200), tmp_path / "whole", model=str(encoder), recipe=recipe)
+    seen: list[None] = []
+
+    def die(*_: object, **__: object) -> None:
+        seen.append(None)
+        if len(seen) > 1:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "on_evaluate", die)
+        with pytest.raises(KeyboardInterrupt):
+            train(toy.dataset(200), tmp_path / "run", model=str(encoder), recipe=recipe)
+    train(toy.dataset(200), tmp_path / "run", model=str(encoder), recipe=recipe, resume=True)
+    first, second = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "run"))
+    assert first == second
+
+
+def test_a_pooling_that_there_is_not() -> None:
+    with pytest.raises(InputError, match="pooling is 'max'; expected one of own, first, mean"):
+        Recipe(pooling="max")  # type: ignore[arg-type]

@@ -1,0 +1,325 @@
+"""The report says what is so, shows hostile texts and names as text, and stays one page of bounded size."""
+
+import html
+import json
+import re
+import shutil
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from tests.helpers import toy
+from tests.helpers.pages import HOSTILE, material, scored
+
+from manylabel import Bundle
+from manylabel.errors import CheckpointError
+from manylabel_export.pipeline import export
+from manylabel_train.cli.report import report as command
+from manylabel_train.evaluation.metrics import per_label_metrics
+from manylabel_train.reporting.label_figures import (
+    calibration_error,
+    cooccurrence,
+    label_figures,
+    mistakes,
+    reliability,
+)
+from manylabel_train.reporting.learning_curves import learning_of
+from manylabel_train.reporting.report import Material, Scored, read_evidence, render
+from manylabel_train.reporting.run_report import write_report
+from manylabel_train.reporting.svg_charts import _ticks
+from manylabel_train.review.io import as_document, write_review
+from manylabel_train.review.suggestion import Suggestion
+from manylabel_train.training.train import Recipe, read_run, train
+
+VOID = {"meta", "br", "img", "link", "input"}
+
+
+class Page(HTMLParser):
+    """Elements, ids and links of a page; every element has to be closed where it should be."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.handlers: list[str] = []
+        self._open: list[str] = []
+        self.feed(text)
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        said = dict(attributes)
+        assert len(said) == len(attributes)
+        self.ids += [said["id"] or ""] if "id" in said else []
+        self.links += [value or "" for name, value in attributes if name in {"href", "src", "xlink:href"}]
+        self.handlers += [name for name in said if name.startswith("on")]
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attributes)
+        self._open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+
+def checked(page: str) -> Page:
+    """A page that holds nothing to run and asks for nothing outside itself."""
+    parsed = Page(page)
+    assert not {"script", "link", "img", "iframe", "object", "form", "base"} & set(parsed.tags)
+    assert parsed.handlers == []
+    assert len(set(parsed.ids)) == len(parsed.ids)
+    assert {link.removeprefix("#") for link in parsed.links} <= set(parsed.ids)
+    assert "url(" not in page
+    assert "@import" not in page
+    page.encode("utf-8")
+    return parsed
+
+
+# Numbers
+
+
+def test_the_curve_runs_through_the_point_of_the_threshold_and_never_below_it() -> None:
+    found = scored(400, seed=5)
+    for one in label_figures(found, ("a", "b", "c"), (0.3, 0.5, 0.7)):
+        at = per_label_metrics(found.scores, found.targets, ("a", "b", "c"), (0.3, 0.5, 0.7))[one.label]
+        assert (one.precision, one.recall, one.f1, one.support) == tuple(at.values())
+        points = list(zip(one.recalls.tolist(), one.precisions.tolist(), strict=True))
+        assert any(point == pytest.approx((one.recall, one.precision)) for point in points)
+        assert points == sorted(points, key=lambda point: (point[0], -point[1]))
+        assert points[-1][0] == 1
+        assert len(points) <= 61
+
+
+def test_a_rare_label_has_a_curve_of_what_can_be_reached() -> None:
+    scores = np.array([[0.9], [0.8], [0.7], [0.6], [0.1]], dtype=np.float32)
+    targets = np.array([[0], [1], [0], [1], [0]], dtype=np.float32)
+    (one,) = label_figures(Scored("test", scores, targets), ("a",), (0.65,))
+    assert one.recalls.tolist() == [0.0, 0.5, 0.5, 1.0]
+    assert one.precisions == pytest.approx([0.0, 1 / 2, 1 / 3, 1 / 2])
+
+
+def test_unknown_entries_are_in_no_figure() -> None:
+    whole = scored(80)
+    more = Scored(
+        "test",
+        np.vstack([whole.scores, np.ones((5, 3))]).astype(np.float32),
+        np.vstack([whole.targets, np.full((5, 3), np.nan)]),
+    )
+    for one, other in zip(*(label_figures(each, "abc", (0.5,) * 3) for each in (whole, more)), strict=True):
+        assert (one.f1, one.average_precision, one.known, one.given) == (
+            other.f1,
+            other.average_precision,
+            80,
+            other.given,
+        )
+        np.testing.assert_array_equal(one.lacking, other.lacking)
+    assert reliability(whole) == reliability(more)
+    assert len(mistakes(replace(more, texts=("x",) * 85), "abc", (0.5,) * 3)) == len(mistakes(whole, "abc", (0.5,) * 3))
+
+
+def test_calibration_error_is_the_distance_of_what_is_said_from_what_is_true() -> None:
+    said = np.full(300, 0.8, dtype=np.float32)
+    assert calibration_error(said, np.arange(300) % 5 > 0) == pytest.approx(0, abs=1e-6)
+    assert calibration_error(said, np.arange(300) % 2 > 0) == pytest.approx(0.3, abs=0.02)
+    assert np.isnan(calibration_error(said[:0], np.zeros(0, dtype=bool)))
+
+
+def test_co_occurrence_is_the_share_of_a_row_s_texts() -> None:
+    having = np.array([[1, 1, 0], [1, 0, 0], [1, 1, 0], [1, 0, 0]], dtype=bool)
+    np.testing.assert_array_equal(cooccurrence(having), [[1, 0.5, 0], [1, 1, 0], [0, 0, 0]])
+
+
+def test_the_surest_mistakes_come_first_missed_and_invented_in_turn() -> None:
+    scores = np.array([[0.9, 0.4], [0.6, 0.01], [0.2, 0.9], [0.1, 0.02], [0.95, 0.97]], dtype=np.float32)
+    targets = np.array([[0, 0], [1, 1], [0, 1], [0, 1], [1, 0]], dtype=np.float32)
+    found = mistakes(Scored("test", scores, targets, ("1", "2", "3", "4", "5")), ("a", "b"), (0.5, 0.5))
+    assert [one.text for one in found] == ["2", "5", "4", "1"]
+    assert (found[0].labels, found[0].missed, found[0].invented) == (("a", "b"), {"b": pytest.approx(0.01)}, {})
+    assert found[1].invented == {"b": pytest.approx(0.97)}
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0544, 0.151), (0.394, 0.602), (0, 0), (5, 5), (0.1, 12.3), (-1, 1)])
+def test_marks_of_an_axis_are_round_and_enclose_the_values(low: float, high: float) -> None:
+    ticks = _ticks(low, high)
+    assert ticks[0] <= low <= high <= ticks[-1]
+    assert 2 <= len(ticks) <= 8
+    assert all(len(f"{tick:g}") <= 6 for tick in ticks)
+
+
+def test_the_log_gives_the_curves_and_the_epoch_that_was_kept() -> None:
+    log = [
+        {"epoch": 0.5, "loss": 0.7},
+        {"epoch": 1.0, "eval_loss": 0.5, "eval_macro_f1": 0.3, "eval_hamming_loss": 0.1},
+        {"epoch": 1.5, "loss": None},
+        {"epoch": 2.0, "eval_loss": 0.6, "eval_macro_f1": 0.2, "eval_hamming_loss": 0.2},
+        {"train_runtime": 3.0},
+    ]
+    found = learning_of({"log": log, "recipe": {"best_by": "macro_f1"}})
+    assert found is not None
+    assert (found.training_loss, found.macro_f1, found.best_epoch) == ([(0.5, 0.7)], [(1, 0.3), (2, 0.2)], 1)
+    assert learning_of({}) is None
+
+
+# The page
+
+
+def test_hostile_texts_and_names_are_shown_as_text() -> None:
+    labels = ["<script>document.title='owned'</script>", 'a"b\' onload="x', "n" * 5000]
+    review = [Suggestion(3, "train", HOSTILE[0], (labels[0],), (), {}, {labels[0]: 0.5})]
+    details = {"origin": {"model": "<b>x</b>"}, "log": [], "recipe": {"<i>": ["</dl>", None, {"x": HOSTILE[1]}]}}
+    page = render(material(scored(texts=HOSTILE), labels, review=tuple(review), details=details))
+    checked(page)
+    assert "owned" in page
+    assert html.escape(HOSTILE[2]) in page
+    assert "49" not in re.findall(r"\{\{.*?\}\}", page)
+    assert "a\ufffdb" in page
+    assert "\x00" not in page
+    assert "\x07" not in page
+    assert len(page) < 400_000
+    assert "Content-Security-Policy\" content=\"default-src 'none'" in page
+
+
+@pytest.mark.parametrize("n", [1, 2, 200, 1500])
+def test_any_number_of_labels_makes_a_page_of_bounded_size(n: int) -> None:
+    page = render(material(scored(40, n)))
+    checked(page)
+    assert len(page) < 1_500_000
+    assert page.count('class="card"') <= 48
+
+
+def test_splits_that_say_little() -> None:
+    for targets in (np.full((4, 2), np.nan), np.zeros((4, 2)), np.ones((4, 2)), np.array([[1, np.nan]] * 4)):
+        checked(
+            render(
+                material(Scored("validation", np.full((4, 2), 0.4, np.float32), targets.astype(np.float32), ("x",) * 4))
+            )
+        )
+    empty = render(Material("model", ("a", "b"), (0.5, 0.5)))
+    checked(empty)
+    assert "No labelled texts were given" in empty
+
+
+def test_what_stands_out_is_said_in_words() -> None:
+    truth = np.zeros((200, 4), dtype=np.float32)
+    truth[:40, 0], truth[:40, 1], truth[:40, 2], truth[:3, 3] = 1, 1, 1, 1
+    scores = np.full((200, 4), 0.1, dtype=np.float32)
+    scores[:40, 0], scores[:100, 1], scores[:10, 2], scores[:3, 3] = 0.9, 0.9, 0.9, 0.9
+    page = render(material(Scored("test", scores, truth), ("good", "often", "seldom", "rare")))
+    findings = page[page.index('class="findings"') : page.index("</ul>", page.index('class="findings"'))]
+    assert [re.sub(r"<[^>]+>| to be judged.*?:", "", line).split() for line in findings.split("<li>")[1:]] == [
+        ["Hardest", "to", "find:", "seldom", "F1", "0.40", "often", "F1", "0.57"],
+        ["Given", "much", "more", "often", "than", "it", "is", "there:", "often", "100", "for", "40"],
+        ["Given", "much", "less", "often", "than", "it", "is", "there:", "seldom", "10", "for", "40"],
+        ["Fewer", "than", "10", "texts", "rare", "3"],
+    ]
+
+
+# Runs and bundles
+
+
+@pytest.fixture
+def own_run(run: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(run, tmp_path / "run"))
+
+
+def test_a_run_brings_its_report(run: Path) -> None:
+    page = (run / "report.html").read_text(encoding="utf-8")
+    parsed = checked(page)
+    assert {"figures", "labels", "curves", "calibration", "together", "learning", "errors", "made"} <= set(parsed.ids)
+    assert "review" not in parsed.ids
+    figures = read_run(run).metrics["test"]
+    for name in ("micro_f1", "macro_f1", "ranking_average_precision"):
+        assert f"<td>{figures['tuned'][name]:.4f}</td>" in page
+    made = page[page.index('id="made"') :]
+    assert "error, test" in made
+    assert not re.search(r"\d\.\d{6}|price", made)  # no float in full, and no label's own figures
+    for scores in figures["per_label"].values():
+        assert f"<b>{scores['f1']:.2f}</b>" in page
+    assert [each.split for each in read_evidence(run, read_run(run).labels)] == ["validation", "test"]
+
+
+def test_the_command_writes_it_anew_with_the_rows_to_review(own_run: Path) -> None:
+    (own_run / "report.html").unlink()
+    write_review(
+        as_document([Suggestion(7, "train", "lost parcel", (), ("delivery",), {"delivery": 0.9}, {})], 1), own_run
+    )
+    done = CliRunner().invoke(command, [str(own_run)])
+    assert done.exit_code == 0, done.output
+    assert f"{own_run / 'report.html'} is ready" in done.stdout
+    page = (own_run / "report.html").read_text(encoding="utf-8")
+    assert "review" in checked(page).ids
+    assert "lost parcel" in page
+
+
+def test_the_same_run_gives_the_same_page(own_run: Path) -> None:
+    before = (own_run / "report.html").read_bytes()
+    write_report(own_run, read_run(own_run))
+    assert (own_run / "report.html").read_bytes() == before
+
+
+def test_a_run_without_what_it_is_drawn_from_says_so(own_run: Path) -> None:
+    (own_run / "scores.npz").write_bytes(b"no archive")
+    with pytest.raises(CheckpointError, match=r"scores.npz is damaged"):
+        write_report(own_run, read_run(own_run))
+    (own_run / "scores.npz").unlink()
+    with pytest.raises(CheckpointError, match=r"scores.npz is missing.*Train anew"):
+        write_report(own_run, read_run(own_run))
+    assert export(own_run, own_run.parent / "bundle").path.is_dir()  # which needs none of it
+
+
+def test_scores_of_other_texts_are_refused(own_run: Path) -> None:
+    lines = (own_run / "test.jsonl").read_text().splitlines()
+    (own_run / "test.jsonl").write_text("\n".join(lines[1:]))
+    with pytest.raises(CheckpointError, match=r"\(60, 4\) for test, and test.jsonl says \(59, 4\)"):
+        write_report(own_run, read_run(own_run))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_run_without_a_test_split_and_with_unknown_entries(encoder: Path, tmp_path: Path) -> None:
+    data = toy.dataset(200, per_split=60)
+    targets = data.targets.copy()
+    targets[np.random.default_rng(0).random(targets.shape) < 0.3] = np.nan
+    split = tuple("train" if name == "test" else name for name in data.split)
+    train(
+        replace(data, targets=targets, split=split),
+        tmp_path / "run",
+        model=str(encoder),
+        recipe=Recipe(**{**toy.RECIPE, "epochs": 1}),
+    )
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    checked(page)
+    assert "there is no test split" in page
+    assert f"{int(np.isnan(targets[:60]).sum()):,} entries of which nobody knows the label" in page
+    assert not (tmp_path / "run" / "test.jsonl").exists()
+
+
+def test_a_bundle_s_report_shows_its_parity_and_no_text(run: Path, run_bundle: Path) -> None:
+    page = (run_bundle / "report.html").read_text(encoding="utf-8")
+    parsed = checked(page)
+    assert {"parity", "curves", "learning"} <= set(parsed.ids)
+    assert not {"errors", "review"} & set(parsed.ids)
+    assert "<b>test</b> split" in page
+    texts = [
+        json.loads(line)["text"]
+        for name in ("validation", "test")
+        for line in (run / f"{name}.jsonl").read_text().splitlines()
+    ]
+    assert not [text for text in texts if text in page]
+    Bundle.open(run_bundle).verify()
+
+
+def test_a_checkpoint_from_elsewhere_has_a_report_too(elsewhere: Path, tmp_path: Path) -> None:
+    export(elsewhere, tmp_path / "judged", validation=toy.dataset(120).part("validation"), precisions=("fp32",))
+    page = (tmp_path / "judged" / "report.html").read_text(encoding="utf-8")
+    assert "<b>validation</b> split" in page
+    assert not {"learning", "made"} & set(checked(page).ids)
+    export(elsewhere, tmp_path / "bare", precisions=("fp32",))
+    bare = (tmp_path / "bare" / "report.html").read_text(encoding="utf-8")
+    assert "No labelled texts were given" in bare
+    assert "parity" in checked(bare).ids

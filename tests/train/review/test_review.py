@@ -1,0 +1,362 @@
+"""Labels that are missing or wrong are found by scores that were made without them."""
+
+import csv
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from tests.helpers import tiny, toy
+
+from manylabel.errors import CheckpointError, DataError, InputError, LabelMismatch, OutputExists
+from manylabel_train.cli.review_labels import review_labels as command
+from manylabel_train.data.dataset import Dataset
+from manylabel_train.data.io import Columns, read
+from manylabel_train.review import out_of_sample_scores, review
+from manylabel_train.review.confident_learning import Suspicions, suspicions
+from manylabel_train.review.frozen_encoder_probe import held_out_scores
+from manylabel_train.review.io import as_document, check_output, read_review, write_review, write_table
+from manylabel_train.review.review import Suggestion, review_labels
+from manylabel_train.review.suggestion_building import of_rows
+from manylabel_train.training.train import Recipe, train
+
+
+def damaged(data: Dataset, count: int) -> tuple[Dataset, set[tuple[int, str]]]:
+    """The data without `count` labels of its training rows, and which they are: row from 1, label."""
+    trained = np.array(data.split) == "train"
+    given = np.argwhere((data.targets == 1) & trained[:, None])
+    taken = given[np.random.default_rng(0).choice(len(given), count, replace=False)]
+    targets = data.targets.copy()
+    targets[tuple(taken.T)] = 0
+    return replace(data, targets=targets), {(row + 1, data.labels[column]) for row, column in taken.tolist()}
+
+
+# Confident learning
+
+
+def test_entries_that_reach_what_is_usual_for_the_other_value_are_suspicious_and_ranked() -> None:
+    scores = np.array([[0.9, 0.2], [0.8, 0.01], [0.95, 0.01], [0.75, 0.3], [0.1, 0.01], [0.05, 0.02]])
+    targets = np.array([[1, 1], [1, 0], [0, 0], [0, 0], [0, 0], [1, 0]], dtype=np.float32)
+    found = suspicions(scores, targets)
+    # usual are 0.58 and 0.2 for rows that have the labels; 0.4 and 0.93 against them for rows that have not
+    assert list(zip(found.rows.tolist(), found.columns.tolist(), strict=True)) == [(2, 0), (5, 0), (3, 0), (3, 1)]
+    assert (np.diff(found.confidence) < 0).all()
+    assert ((found.confidence > 0) & (found.confidence < 1)).all()
+
+
+def test_what_is_wrong_more_often_is_suspected_more() -> None:
+    """Scores that know the truth, and labels of which one in five is missing and none is wrong."""
+    draw = np.random.default_rng(0)
+    truth = draw.random((2000, 2)) < 0.3
+    scores = np.clip(np.where(truth, 0.85, 0.15) + draw.normal(scale=0.12, size=truth.shape), 0.01, 0.99)
+    lost = truth & (draw.random(truth.shape) < 0.2)
+    found = suspicions(scores, (truth & ~lost).astype(np.float32))
+    first = lost[found.rows, found.columns][: lost.sum()]
+    assert first.mean() > 0.9
+    mirrored = suspicions(1 - scores, 1 - (truth & ~lost).astype(np.float32))
+    np.testing.assert_array_equal(mirrored.rows[:50], found.rows[:50])
+
+
+def test_unknown_entries_and_labels_without_contrast_are_not_suspicious() -> None:
+    scores = np.array([[0.99, 0.9, 0.1], [0.9, 0.9, 0.2], [0.1, 0.1, 0.9]])
+    targets = np.array([[np.nan, 0, 1], [1, 0, 1], [0, 0, 1]], dtype=np.float32)
+    assert suspicions(scores, targets).rows.tolist() == []
+
+
+# A row's suggestion
+
+
+def test_a_row_is_suggested_once_with_its_likeliest_change_and_those_that_are_right_more_likely_than_not() -> None:
+    data = Dataset.from_matrix(["a", "b", "c"], [[1, 0, 0, 0], [0, 0, np.nan, 0], [1, 1, 1, 1]], tiny.LABELS)
+    rows, columns = np.array([1, 0, 1, 1]), np.array([3, 0, 1, 0])
+    found = Suspicions(rows, columns, np.array([0.9, 0.8, 0.6, 0.2]))
+    first, second = of_rows(data, np.array([1, 2, 0]), found)
+    assert (first.row, first.text, first.given, first.suggested) == (
+        3,
+        "c",
+        tiny.LABELS,
+        tiny.LABELS[:1] + tiny.LABELS[2:3],
+    )
+    assert (first.add, first.remove) == ({}, {tiny.LABELS[3]: 0.9, tiny.LABELS[1]: 0.6})
+    assert (second.row, second.given, second.suggested) == (2, (), tiny.LABELS[:1])
+    assert (second.add, second.confidence) == ({tiny.LABELS[0]: 0.8}, 0.8)
+
+
+# Scores without the row itself
+
+
+def test_a_row_has_no_part_in_its_own_score(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("manylabel_train.review.frozen_encoder_probe.DECAYS", (0.03,))
+    draw = np.random.default_rng(0)
+    features = draw.normal(size=(60, 5)).astype(np.float32)
+    targets = (features[:, :2] > 0).astype(np.float32)
+    folds = np.arange(60) % 3
+    before = held_out_scores(features, targets, folds)
+    assert ((before > 0.5) == (targets > 0.5)).mean() > 0.9
+    targets[folds == 1] = 1 - targets[folds == 1]
+    after = held_out_scores(features, targets, folds)
+    np.testing.assert_array_equal(after[folds == 1], before[folds == 1])
+    assert not np.allclose(after[folds != 1], before[folds != 1])
+
+
+def test_unknown_labels_are_not_learnt_from() -> None:
+    features = np.random.default_rng(1).normal(size=(90, 4)).astype(np.float32)
+    targets = (features[:, :1] > 0).astype(np.float32)
+    folds = np.arange(90) % 3
+    unknown, wrong = targets.copy(), targets.copy()
+    some = np.arange(90) % 10 < 4
+    unknown[some], wrong[some] = np.nan, 1 - targets[some]
+    right = [
+        ((held_out_scores(features, each, folds) > 0.5) == (targets > 0.5))[some].mean() for each in (unknown, wrong)
+    ]
+    assert right[0] > 0.9 > right[1]
+
+
+def test_copies_are_in_one_fold() -> None:
+    rows = toy.dataset(50, per_split=0)
+    twice = Dataset(rows.texts * 2, np.concatenate([rows.targets] * 2), rows.labels, rows.split * 2)
+    folds = out_of_sample_scores._folds(twice, 5, 0)
+    assert np.array_equal(folds[:50], folds[50:])
+    assert np.bincount(folds).min() >= 16
+
+
+# Reviews
+
+
+def right_of(found: list[Suggestion], removed: set[tuple[int, str]]) -> int:
+    """How many suggestions put a removed label back."""
+    return sum(any((one.row, label) in removed for label in one.add) for one in found)
+
+
+def test_rows_that_lost_a_label_come_first(run: Path, encoder: Path) -> None:
+    data, removed = damaged(toy.dataset(720), 30)
+    found = [one for one in review_labels(run, data, encoder=str(encoder)) if one.split == "train"]
+    assert right_of(found[:20], removed) >= 14  # 30 of 600 rows have lost one
+    assert len({one.row for one in found}) == len(found)
+    for one in found:
+        assert one.text == data.texts[one.row - 1]
+        assert set(one.suggested) == (set(one.given) | set(one.add)) - set(one.remove)
+        assert set(one.remove) <= set(one.given)
+        assert not set(one.add) & set(one.given)
+    assert [one.confidence for one in found] == sorted((one.confidence for one in found), reverse=True)
+
+
+def asked_of_the_run(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The texts that a review has the run score."""
+    asked: list[str] = []
+    own = review.run_scores
+    monkeypatch.setattr(review, "run_scores", lambda *given: (asked.extend(given[2]), own(*given))[1])
+    return asked
+
+
+def test_held_out_rows_are_scored_by_the_run_and_training_rows_never(
+    run: Path, encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, data = asked_of_the_run(monkeypatch), toy.dataset(720)
+    review_labels(run, data, encoder=str(encoder))
+    assert asked == [text for text, split in zip(data.texts, data.split, strict=True) if split != "train"]
+    asked.clear()
+    review_labels(run, replace(data, split=("",) * 720).take(range(200)), encoder=str(encoder))
+    assert asked == []  # without splits any row may have been learnt from
+
+
+def test_data_that_was_split_by_the_run_is_split_alike(
+    encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = replace(toy.dataset(200), split=("",) * 200)
+    train(data, tmp_path / "run", model=str(encoder), recipe=Recipe(**{**toy.RECIPE, "epochs": 1, "seed": 5}))
+    asked = asked_of_the_run(monkeypatch)
+    review_labels(tmp_path / "run", data, encoder=str(encoder))
+    validation = read(tmp_path / "run" / "validation.jsonl", labels=tiny.LABELS).texts
+    assert len(asked) == 40
+    assert sum(text in validation for text in asked) == 20
+    changed = replace(data, targets=np.vstack([1 - data.targets[:1], data.targets[1:]]))
+    asked.clear()
+    review_labels(tmp_path / "run", changed, encoder=str(encoder))
+    assert asked == []
+
+
+def test_models_trained_without_the_rows_find_lost_labels_too(
+    run: Path, encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = json.loads((run / "run.json").read_text())
+    content["details"]["recipe"] |= {"epochs": 16, "patience": 16}  # as many steps on half of the rows
+    (tmp_path / "run.json").write_text(json.dumps(content))
+    monkeypatch.setattr(review, "run_scores", lambda *_: np.full((120, 4), 0.5))
+    monkeypatch.setattr(review, "together", lambda quick, trained: trained)
+    data, removed = damaged(toy.dataset(720), 30)
+    found = review_labels(tmp_path, data, retrain=True, folds=2, encoder=str(encoder))
+    assert right_of([one for one in found if one.split == "train"][:20], removed) >= 14
+
+
+def test_scores_of_both_ways_are_averaged_in_logits() -> None:
+    both = out_of_sample_scores.together(np.array([[0.5, 1.0]]), np.array([[0.9, 0.0]]))
+    np.testing.assert_allclose(both, [[0.75, 0.5]])
+
+
+def test_unknown_entries_get_suggestions_of_their_own(run: Path, encoder: Path) -> None:
+    whole = toy.dataset(720)
+    hidden = np.random.default_rng(3).random(whole.targets.shape) < 0.2
+    data = replace(whole, targets=np.where(hidden, np.nan, whole.targets).astype(np.float32))
+    found = review_labels(run, data, unknown=True, encoder=str(encoder))
+    pairs = [(one.row - 1, data.labels.index(label)) for one in found for label in one.add]
+    assert all(hidden[pair] for pair in pairs)
+    assert not any(one.remove for one in found)
+    assert np.mean([whole.targets[pair] for pair in pairs[:100]]) > 0.9
+    for one in review_labels(run, data, encoder=str(encoder)):
+        assert not any(hidden[one.row - 1, data.labels.index(label)] for label in (*one.add, *one.remove))
+
+
+def test_positives_alone_leave_nothing_to_correct_and_much_to_add(run: Path, encoder: Path) -> None:
+    whole = toy.dataset(720)
+    positives = np.where((np.random.default_rng(3).random(whole.targets.shape) < 0.7) & (whole.targets == 1), 1, np.nan)
+    data = replace(whole, targets=positives.astype(np.float32))
+    assert review_labels(run, data, encoder=str(encoder)) == []
+    found = [one for one in review_labels(run, data, unknown=True, encoder=str(encoder)) if one.split == "train"]
+    right = [whole.targets[one.row - 1, data.labels.index(label)] for one in found for label in one.add]
+    assert len(right) > 50
+    assert np.mean(right[:50]) > 0.9
+
+
+# What is refused
+
+
+def test_what_the_run_started_from_has_to_be_found(run: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"started from 'encoder', which is not to be found.*--encoder"):
+        review_labels(run, toy.dataset(720))
+
+
+def test_other_labels_and_too_few_rows(run: Path, encoder: Path) -> None:
+    with pytest.raises(LabelMismatch, match="4 labels and the data 1"):
+        review_labels(run, Dataset(("x",), np.ones((1, 1), dtype=np.float32), ("other",)))
+    with pytest.raises(DataError, match="3 rows are too few"):
+        review_labels(run, toy.dataset(3, per_split=0), encoder=str(encoder))
+    same = Dataset(("app",) * 20, np.ones((20, 4), dtype=np.float32), tiny.LABELS)
+    with pytest.raises(DataError, match="all 20 rows say nearly the same"):
+        review_labels(run, same, encoder=str(encoder))
+
+
+# The table
+
+
+def suggested(text: str, *labels: str) -> Suggestion:
+    return Suggestion(7, "train", text, labels[:1], labels, dict.fromkeys(labels[1:], 0.75), {})
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+49 30 1234", "-5 stars", "@cmd", "\t=1", "\r=1", "\n=1"])
+def test_no_cell_is_taken_for_a_formula(tmp_path: Path, text: str) -> None:
+    write_table([suggested(text, text, "b")], tmp_path / "a.csv")
+    (row,) = rows_of(tmp_path / "a.csv")
+    assert row["text"] == row["given"] == "'" + text
+    assert (row["suggested"], row["confidence"], row["add"], row["remove"]) == ("'" + text + "|b", "0.7500", "b", "")
+    assert (row["split"], row["row"]) == ("train", "7")
+    write_table([suggested(text, text, "b")], tmp_path / "a.csv", raw=True)
+    assert rows_of(tmp_path / "a.csv")[0]["text"] == text
+
+
+def test_texts_of_all_kinds_survive(tmp_path: Path) -> None:
+    text = 'größe, "quoted"\nsecond line 👩‍💻'
+    write_table([suggested(text, "price, value", "b")], tmp_path / "a.csv", separator=";")
+    assert (tmp_path / "a.csv").read_bytes().startswith(b"\xef\xbb\xbftext,given,suggested,confidence")
+    assert rows_of(tmp_path / "a.csv")[0]["text"] == text
+    assert rows_of(tmp_path / "a.csv")[0]["suggested"] == "price, value;b"
+    write_table([suggested("\ud800", "a", "b")], tmp_path / "a.csv")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
+
+
+def test_what_was_suggested_can_be_trained_on(tmp_path: Path) -> None:
+    write_table([suggested("one", "a", "b"), suggested("two", "b", "c")], tmp_path / "a.csv")
+    data = read(tmp_path / "a.csv", Columns(labels="suggested"))
+    assert data.labels == ("a", "b", "c")
+    np.testing.assert_array_equal(data.targets, [[1, 1, 0], [0, 1, 1]])
+
+
+def test_a_review_is_read_as_it_was_written(tmp_path: Path) -> None:
+    suggestions = [suggested("größe", "a", "b"), Suggestion(1, "", "x", ("a",), (), {}, {"a": 0.25})]
+    write_review(as_document(suggestions, 2), tmp_path)
+    assert read_review(tmp_path) == suggestions
+    write_review(as_document([suggested("\ud800", "a", "b")], 1), tmp_path)
+    assert read_review(tmp_path)[0].text == "\ufffd"
+    (tmp_path / "review.json").write_text('{"suggestions": [{"row": 1}]}')
+    with pytest.raises(CheckpointError, match="damaged"):
+        read_review(tmp_path)
+    assert read_review(tmp_path / "elsewhere") == []
+
+
+def test_an_output_that_cannot_be(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("mine")
+    with pytest.raises(OutputExists, match="--force"):
+        check_output(tmp_path / "a.csv", force=False)
+    check_output(tmp_path / "a.csv", force=True)
+    with pytest.raises(InputError, match="is a folder"):
+        check_output(tmp_path, force=True)
+    with pytest.raises(InputError, match="does not exist"):
+        check_output(tmp_path / "no" / "a.csv", force=False)
+    with pytest.raises(InputError, match="cannot be written"):
+        write_table([], tmp_path / "no" / "a.csv")
+
+
+# The command
+
+
+def ask(*arguments: object) -> Result:
+    return CliRunner().invoke(command, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def own_run(run: Path, tmp_path: Path) -> Path:
+    """A copy that a command may write into."""
+    return Path(shutil.copytree(run, tmp_path / "run"))
+
+
+def test_the_command_writes_a_table_and_says_what_is_in_it(own_run: Path, encoder: Path, tmp_path: Path) -> None:
+    data, removed = damaged(toy.dataset(720), 30)
+    file = toy.write_csv(tmp_path / "data.csv", data)
+    done = ask(own_run, file, "--encoder", encoder, "--limit", 25, "--json")
+    assert done.exit_code == 0, done.output
+    assert f"{own_run / 'review.csv'}: 25 of" in done.stderr
+    assert "suspicious rows among 720; " in done.stderr
+    rows = rows_of(own_run / "review.csv")
+    assert len(rows) == 25
+    assert any((int(row["row"]), row["add"]) in removed for row in rows)
+    said = json.loads(done.stdout)["suggestions"]
+    assert [one["row"] for one in said] == [int(row["row"]) for row in rows]
+    assert [one.row for one in read_review(own_run)] == [int(row["row"]) for row in rows]
+    again = ask(own_run, file, "--encoder", encoder, "--limit", 5)  # the run's own table is written anew
+    assert again.exit_code == 0, again.output
+    assert len(rows_of(own_run / "review.csv")) == 5
+    kept = ask(own_run, file, "--encoder", encoder, "-o", file)
+    assert isinstance(kept.exception, OutputExists)
+
+
+def test_rare_labels_need_not_occur_in_what_is_reviewed(own_run: Path, encoder: Path, tmp_path: Path) -> None:
+    (tmp_path / "few.csv").write_text("text,labels\n" + "parcel late,delivery\ninvoice bad,billing\n" * 10)
+    assert read(tmp_path / "few.csv").labels == ("billing", "delivery")
+    done = ask(own_run, tmp_path / "few.csv", "-o", tmp_path / "out.csv", "--encoder", encoder)
+    assert done.exit_code == 0, done.output
+    other = ask(own_run, tmp_path / "few.csv", "-o", tmp_path / "b.csv", "--labels", "billing,delivery")
+    assert isinstance(other.exception, LabelMismatch)
+
+
+def test_unknown_entries_are_counted_and_the_option_named(own_run: Path, encoder: Path, tmp_path: Path) -> None:
+    rows = ["text,billing,delivery,price,user experience", *["parcel late,0,1,,0", "invoice bad,1,0,0,0"] * 10]
+    (tmp_path / "some.csv").write_text("\n".join(rows))
+    names = "billing,delivery,price,user experience"
+    done = ask(own_run, tmp_path / "some.csv", "--encoder", encoder, "--label-columns", names)
+    assert done.exit_code == 0, done.output
+    assert "10 unknown entries were left alone; --unknown looks at them." in done.stdout
+
+
+def test_help_explains_every_option() -> None:
+    said = ask("--help")
+    assert said.exit_code == 0
+    assert all(parameter.help for parameter in command.params if isinstance(parameter, click.Option))

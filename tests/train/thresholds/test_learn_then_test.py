@@ -1,0 +1,232 @@
+"""Guarantees hold as often as they say, by simulation, and are refused where they cannot be had."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import binom
+from tests.helpers import toy
+
+from manylabel.errors import InputError, UnknownLabel
+from manylabel_export.pipeline import export
+from manylabel_train.calibration.fit import fit_calibration
+from manylabel_train.data.dataset import Dataset
+from manylabel_train.data.guarantee_holdout import ASIDE, set_aside
+from manylabel_train.thresholds.constraints import floor_threshold
+from manylabel_train.thresholds.learn_then_test import fewest, lower_bound, precision_guaranteed, recall_guaranteed
+from manylabel_train.thresholds.objectives import Goal, Goals
+from manylabel_train.thresholds.selection import Scored, choose_thresholds
+from manylabel_train.training.train import Recipe, read_run, train
+
+CONFIDENCE, DRAWS = 0.9, 400
+TOO_MANY = int(binom.ppf(0.999, DRAWS, 1 - CONFIDENCE))
+"""Violations that an honest guarantee has in one of a thousand such simulations at most."""
+NOISE = 0.7  # a text's evidence for its label, beside what tells labels apart
+
+Column = tuple[np.ndarray, np.ndarray]
+
+
+def draw(rng: np.random.Generator, n: int, *, prior: float = 0.3) -> Column:
+    """One label's scores, not calibrated, and truth."""
+    truth = rng.random(n) < prior
+    logits = rng.normal(size=n) / NOISE + 3 * truth - 2
+    return (1 / (1 + np.exp(-logits))).astype(np.float32), truth
+
+
+EVERYTHING = draw(np.random.default_rng(0), 400_000)
+
+
+def figure_of(name: str, threshold: float) -> float:
+    """Precision or recall on all texts of the kind."""
+    scores, truth = EVERYTHING
+    decided = scores >= np.float32(threshold)
+    return float((decided & truth).sum() / (decided if name == "precision" else truth).sum())
+
+
+def guaranteed_by(name: str, learned: Column, aside: Column, floor: float) -> float:
+    if name == "recall":
+        return recall_guaranteed(*aside, floor, CONFIDENCE).threshold
+    return precision_guaranteed(*aside, learned, floor, CONFIDENCE).threshold
+
+
+@pytest.mark.parametrize(("name", "floor"), [("recall", 0.9), ("recall", 0.8), ("precision", 0.8), ("precision", 0.7)])
+def test_a_guarantee_is_broken_no_more_often_than_it_says_and_a_plain_floor_is(name: str, floor: float) -> None:
+    rng = np.random.default_rng(1)
+    broken = plainly = 0
+    for _ in range(DRAWS):
+        learned, aside = draw(rng, 250), draw(rng, 250)
+        broken += figure_of(name, guaranteed_by(name, learned, aside, floor)) < floor
+        together = np.concatenate([learned[0], aside[0]]), np.concatenate([learned[1], aside[1]])
+        plainly += figure_of(name, floor_threshold(*together, name, floor).threshold) < floor  # type: ignore[arg-type]
+    assert broken <= TOO_MANY
+    assert plainly > 2 * TOO_MANY  # the control: the same simulation would show a promise that is none
+
+
+@pytest.mark.parametrize("name", ["recall", "precision"])
+def test_calibrating_and_tuning_on_the_other_texts_does_not_break_it(name: str) -> None:
+    """The whole way: calibration and order from the validation texts, the proof on those set aside."""
+    rng = np.random.default_rng(3)
+    goals, broken = Goals(Goal(name, 0.8, CONFIDENCE)), 0  # type: ignore[arg-type]  # one of two
+    draws = DRAWS // 4
+    for _ in range(draws):
+        learned, aside = draw(rng, 250), draw(rng, 250)
+        calibration = fit_calibration(learned[0][:, None], learned[1][:, None].astype(np.float32), "platt")
+        rows, proof = (
+            Scored(calibration.apply(s[:, None]), t[:, None].astype(np.float32)) for s, t in (learned, aside)
+        )
+        chosen = choose_thresholds(rows, ["x"], goals, aside=proof)
+        before = calibration.undo(chosen.thresholds[:, None])
+        broken += not chosen.unmet and figure_of(name, float(before[0, 0])) < 0.8
+    assert broken <= binom.ppf(0.999, draws, 1 - CONFIDENCE)
+
+
+def test_the_price_of_a_guarantee_falls_with_the_texts() -> None:
+    rng = np.random.default_rng(4)
+    few, many = (
+        np.mean([recall_guaranteed(*draw(rng, n), 0.9, CONFIDENCE).threshold for _ in range(20)]) for n in (200, 5_000)
+    )
+    best = floor_threshold(*EVERYTHING, "recall", 0.9).threshold
+    assert few < many < best
+
+
+def test_the_bound_is_at_the_floor_where_the_test_passes() -> None:
+    for hits, of in ((59, 59), (58, 58), (180, 185), (95, 100)):
+        passes = binom.sf(hits - 1, of, 0.95) <= 0.05
+        assert (lower_bound(hits, of, 0.95) >= 0.95) == passes
+    assert lower_bound(0, 10, 0.95) == 0
+
+
+@pytest.mark.parametrize(("floor", "confidence", "needed"), [(0.95, 0.95, 59), (0.9, 0.95, 29), (0.5, 0.5, 1)])
+def test_the_fewest_texts_are_those_with_which_it_can_just_be_had(floor: float, confidence: float, needed: int) -> None:
+    assert fewest(floor, confidence) == needed
+    assert lower_bound(needed, needed, confidence) >= floor - 1e-12
+    assert needed == 1 or lower_bound(needed - 1, needed - 1, confidence) < floor
+
+
+def test_texts_with_equal_scores_are_kept_together() -> None:
+    scores = np.repeat(np.float32([0.2, 0.6, 0.9]), 100)
+    truth = np.repeat([False, True, True], 100)
+    found = recall_guaranteed(scores, truth, 0.9, 0.95)
+    assert 0.2 < found.threshold <= 0.6
+
+
+def test_what_is_unknown_and_what_validation_says_of_recall_has_no_say() -> None:
+    rng = np.random.default_rng(5)
+    aside, hidden = draw(rng, 600), np.random.default_rng(6).random(600) < 0.3
+    targets = np.where(hidden, np.nan, aside[1]).astype(np.float32)[:, None]
+    goals = Goals(Goal("recall", 0.9, 0.95))
+    found = []
+    for seed in (7, 8):
+        other = np.where(hidden, np.random.default_rng(seed).random(600, dtype=np.float32), aside[0])
+        rows = Scored(*(each[:, None].astype(np.float32) for each in draw(np.random.default_rng(seed), 200)))
+        found.append(choose_thresholds(rows, ["x"], goals, aside=Scored(other[:, None], targets)))
+    assert found[0].thresholds == found[1].thresholds
+    assert found[0].bounds["x"] >= 0.9
+
+
+# What is set aside
+
+
+def rows(n: int) -> Dataset:
+    return toy.dataset(n, per_split=n // 3)
+
+
+def test_half_of_the_validation_rows_are_set_aside_and_nothing_else_changes() -> None:
+    data, goals = rows(900), Goals(named={"price": Goal("recall", 0.8, 0.9)})
+    found = set_aside(data, goals)
+    assert [found.split.count(name) for name in ("train", "validation", "test", ASIDE)] == [300, 150, 300, 150]
+    assert found.texts == data.texts
+    assert set_aside(data, goals).split == found.split
+    assert set_aside(data, Goals(Goal("recall", 0.8))) is data
+
+
+def test_too_few_texts_are_refused_with_how_many_are_needed() -> None:
+    data = rows(90)
+    with pytest.raises(InputError, match="15 texts set aside") as caught:
+        set_aside(data, Goals(named={"price": Goal("recall", 0.95, 0.95)}))
+    assert re.search(
+        r"'price' \(recall at least 0.95 with confidence 0.95\) needs 59 and has \d+, good for", str(caught.value)
+    )
+    assert "'billing'" not in str(caught.value)
+    with pytest.raises(UnknownLabel, match="Did you mean 'price'"):
+        set_aside(data, Goals(named={"prise": Goal("recall", 0.95, 0.95)}))
+
+
+@pytest.mark.parametrize(("value", "confidence", "said"), [(1.0, 0.9, "recall of 1"), (0.9, 1.0, "confidence is 1")])
+def test_what_no_text_could_guarantee(value: float, confidence: float, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        Goal("recall", value, confidence)
+
+
+# On the way from a run to a bundle
+
+
+GOALS = Goals(named={"price": Goal("recall", 0.8, 0.9), "billing": Goal("recall", 0.7, 0.9)})
+
+
+@pytest.fixture(scope="module")
+def guaranteed_run(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with guarantees; not to be changed."""
+    folder = tmp_path_factory.mktemp("guaranteed") / "run"
+    train(toy.dataset(1000, per_split=240), folder, model=str(encoder), recipe=Recipe(**toy.RECIPE), goals=GOALS)
+    return folder
+
+
+def test_a_run_keeps_the_texts_set_aside_and_the_bundle_has_its_guarantees(
+    guaranteed_run: Path, tmp_path: Path
+) -> None:
+    run = read_run(guaranteed_run)
+    said = run.details["thresholds"]
+    assert set(said["bounds"]) == {"price", "billing"}
+    assert said["unmet"] == {}
+    assert said["bounds"]["price"] >= 0.8
+    assert said["bounds"]["billing"] >= 0.6
+    texts = [
+        [json.loads(line)["text"] for line in (guaranteed_run / name).read_text().splitlines()]
+        for name in ("validation.jsonl", "aside.jsonl")
+    ]
+    assert sorted(texts[0] + texts[1]) == sorted(toy.dataset(1000, per_split=240).part("validation").texts)
+    assert [len(part) for part in texts] == [120, 120]
+    bundle = export(guaranteed_run, tmp_path / "bundle", precisions=["fp32", "int8"])
+    assert bundle.manifest.source["thresholds"]["bounds"] == pytest.approx(said["bounds"])
+    np.testing.assert_allclose(bundle.variants["fp32"].thresholds, run.thresholds, atol=1e-5)
+    card = (bundle.path / "README.md").read_text()
+    assert "exchangeable" in card
+    assert f"at least {said['bounds']['price']:.3f}" in card
+    certificate = bundle.manifest.certificate
+    assert certificate.texts == 240
+    assert certificate.parity["fp32"].quality.macro_f1.value == pytest.approx(
+        run.metrics["validation"]["tuned"]["macro_f1"], abs=1e-6
+    )
+
+
+def test_a_run_that_set_nothing_aside_can_guarantee_nothing(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"set no texts aside.*--validation DATA"):
+        export(run, tmp_path / "bundle", goals=GOALS, precisions=["fp32"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_checkpoint_from_elsewhere_is_given_guarantees_on_half_of_its_validation_texts(
+    elsewhere: Path, tmp_path: Path
+) -> None:
+    fresh = toy.dataset(500, seed=11, per_split=0)
+    bundle = export(elsewhere, tmp_path / "bundle", validation=fresh, goals=GOALS, precisions=["fp32"])
+    assert bundle.manifest.source["thresholds"]["bounds"]["price"] >= 0.8
+    with pytest.raises(InputError, match="needs 11 and has"):
+        export(elsewhere, tmp_path / "b", validation=fresh.take(range(30)), goals=GOALS)
+
+
+def test_too_few_texts_are_found_before_the_training(encoder: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="too few"):
+        train(toy.dataset(200, per_split=20), tmp_path / "run", model=str(encoder), goals=GOALS)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_whose_aside_texts_are_lost_says_so(guaranteed_run: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(guaranteed_run, tmp_path / "run"))
+    (folder / "aside.jsonl").unlink()
+    with pytest.raises(InputError, match="set no texts aside"):
+        export(folder, tmp_path / "bundle", precisions=["fp32"])

@@ -1,0 +1,283 @@
+"""What thresholds are for: F-beta or a floor, for all labels and for single ones, on the way from options to bundle."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.helpers import tiny, toy
+
+from manylabel import Bundle
+from manylabel.cli.main import main
+from manylabel.errors import CheckpointError, InputError, UnknownLabel
+from manylabel_export.cli import export as export_command
+from manylabel_export.pipeline import export
+from manylabel_train.cli.objective_options import FIGURES, goals_of
+from manylabel_train.cli.train import train as train_command
+from manylabel_train.thresholds.constraints import floor_threshold
+from manylabel_train.thresholds.objectives import Goal, Goals, read_goals
+from manylabel_train.thresholds.selection import Scored, choose_thresholds
+from manylabel_train.thresholds.tuning import best_threshold, tune_thresholds
+from manylabel_train.training.train import Recipe, read_run, train
+
+NAN = float("nan")
+LABELS = ("app", "price", "support")
+
+
+def draw(n: int, *, seed: int = 0, priors: tuple[float, ...] = (0.3, 0.2, 0.1)) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    targets = (rng.random((n, len(priors))) < priors).astype(np.float32)
+    logits = rng.normal(size=targets.shape) * 1.5 + 3 * targets - 2.5
+    return (1 / (1 + np.exp(-logits))).astype(np.float32), targets
+
+
+def figures(scores: np.ndarray, target: np.ndarray, threshold: float) -> dict[str, float]:
+    decided, truth = scores >= np.float32(threshold), target > 0.5
+    hits = (decided & truth).sum()
+    return {"precision": hits / max(decided.sum(), 1), "recall": hits / max(truth.sum(), 1)}
+
+
+def options(**given: tuple[str, ...]) -> dict[str, Any]:
+    return {**dict.fromkeys(FIGURES, ()), "confidence": 0.95, **given}
+
+
+# What is asked for
+
+
+def test_options_name_goals_for_all_labels_and_for_single_ones() -> None:
+    goals = goals_of(options(beta=("2", "a=b=0.5"), min_recall=("price=0.95",)))
+    assert goals is not None
+    assert goals.of(("app", "price", "a=b")) == (Goal("f_beta", 2), Goal("recall", 0.95), Goal("f_beta", 0.5))
+    assert goals_of(options()) is None
+    floors = goals_of(options(min_precision=("0.9",), min_recall=("price=0.95",)))
+    assert floors is not None
+    assert [str(goal) for goal in floors.of(LABELS)] == [
+        "precision at least 0.9", "recall at least 0.95", "precision at least 0.9",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given_options", "said"),
+    [
+        (options(beta=("high",)), "--beta 'high' is neither a number nor LABEL=number"),
+        (options(min_recall=("price=",)), "--min-recall 'price=' is neither"),
+        (options(beta=("0",)), "beta is 0; it has to be above 0"),
+        (options(beta=("nan",)), "beta is nan"),
+        (options(min_precision=("90",)), "a floor on precision is 90; it has to be above 0 and at most 1"),
+        (options(beta=("2",), min_recall=("0.9",)), "all labels are given two goals, F2 and recall at least 0.9"),
+        (options(min_precision=("price=0.9",), min_recall=("price=0.9",)), "'price' is given two goals"),
+    ],
+)
+def test_options_that_cannot_be_meant(given_options: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=re.escape(said)):
+        goals_of(given_options)
+
+
+def test_a_label_that_is_none_brings_the_nearest() -> None:
+    with pytest.raises(UnknownLabel, match=r"'prise'\. Did you mean 'price'"):
+        Goals(named={"prise": Goal("recall", 0.9)}).of(LABELS)
+
+
+def test_goals_survive_json_and_damage_is_told() -> None:
+    goals = Goals(Goal("f_beta", 2.0), {"price": Goal("precision", 0.9)})
+    assert read_goals(json.loads(json.dumps(goals.as_dict())), where="run.json") == goals
+    for damaged in (None, {}, {"default": {"figure": "f_beta", "value": -1.0, "confidence": 0.0}, "named": {}}):
+        with pytest.raises(CheckpointError, match="train anew"):
+            read_goals(damaged, where="run.json")
+
+
+# What is chosen
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.75, 1.0]), st.booleans()), min_size=1, max_size=12),
+    st.sampled_from([0.25, 0.5, 1.0, 2.0]),
+)
+def test_the_best_threshold_for_f_beta_is_the_best_of_all(rows: list[tuple[float, bool]], beta: float) -> None:
+    scores, truth = np.array([score for score, _ in rows]), np.array([positive for _, positive in rows])
+
+    def f_beta(threshold: float) -> float:
+        decided = scores >= threshold
+        return (1 + beta**2) * (decided & truth).sum() / max(decided.sum() + beta**2 * truth.sum(), 1e-9)
+
+    found = best_threshold(scores, truth, beta=beta)
+    assert f_beta(found) == max(f_beta(at) for at in np.unique([0.5, *scores])) or not truth.any()
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([1e-5, 0.1, 0.25, 0.5, 0.75, 0.9]), st.booleans()), min_size=1, max_size=12),
+    st.sampled_from(["precision", "recall"]),
+    st.sampled_from([0.3, 0.5, 0.8, 1.0]),
+)
+def test_a_floor_is_held_with_the_most_of_the_other_figure(
+    rows: list[tuple[float, bool]], figure: str, floor: float
+) -> None:
+    scores = np.array([score for score, _ in rows], dtype=np.float32)
+    truth = np.array([positive for _, positive in rows])
+    if not truth.any():
+        return
+    found = floor_threshold(scores, truth, figure, floor)  # type: ignore[arg-type]  # one of two
+    reached, other = figures(scores, truth, found.threshold), "recall" if figure == "precision" else "precision"
+    assert reached == {"precision": found.precision, "recall": found.recall}
+    every = [figures(scores, truth, at) for at in np.unique(scores)]
+    holding = [at[other] for at in every if at[figure] >= floor]
+    if holding:
+        assert reached[figure] >= floor
+        assert reached[other] == max(holding)
+    else:
+        assert reached[figure] == max(at[figure] for at in every)
+
+
+def test_floors_whose_neighbouring_scores_differ_in_the_last_bit_of_float32() -> None:
+    low = np.float32(0.9)
+    scores = np.array([np.nextafter(low, np.float32(1)), low], dtype=np.float32)
+    assert floor_threshold(scores, np.array([True, False]), "precision", 1.0).precision == 1.0
+
+
+def test_recall_weighs_more_the_greater_beta() -> None:
+    scores, targets = draw(800)
+    low, one, high = (choose_thresholds(Scored(scores, targets), LABELS, Goals(Goal("f_beta", b))) for b in (0.5, 1, 2))
+    assert (low.thresholds >= one.thresholds).all()
+    assert (one.thresholds >= high.thresholds).all()
+    assert (low.thresholds > high.thresholds).all()
+    np.testing.assert_array_equal(one.thresholds, tune_thresholds(scores, targets))
+
+
+def test_a_label_s_threshold_depends_on_its_own_goal_alone() -> None:
+    scores, targets = draw(800)
+    named = {"price": Goal("f_beta", 2.0), "support": Goal("recall", 0.9)}
+    mixed = choose_thresholds(Scored(scores, targets), LABELS, Goals(named=named)).thresholds
+    for column, goal in enumerate((Goal(), named["price"], named["support"])):
+        alone = choose_thresholds(Scored(scores, targets), LABELS, Goals(goal)).thresholds
+        assert mixed[column] == alone[column]
+
+
+@pytest.mark.parametrize("figure", ["precision", "recall"])
+def test_a_floor_is_held_on_the_texts_it_was_chosen_on(figure: str) -> None:
+    scores, targets = draw(800)
+    chosen = choose_thresholds(Scored(scores, targets), LABELS, Goals(Goal(figure, 0.9)))  # type: ignore[arg-type]  # one of two
+    assert chosen.unmet == {}
+    assert all(figures(*column)[figure] >= 0.9 for column in zip(scores.T, targets.T, chosen.thresholds, strict=True))
+
+
+def test_a_floor_out_of_reach_is_told_with_what_is_reached_instead() -> None:
+    scores, targets = draw(300)
+    scores[0], targets[0] = 0.9999, (0, 1, 1)  # the highest score of 'app' is wrong
+    scores[1:, 0] = np.where(targets[1:, 0] > 0, 0.6, 0.6)  # and nothing else tells its texts apart
+    chosen = choose_thresholds(Scored(scores, targets), LABELS, Goals(Goal("precision", 0.9)))
+    positives = int(targets[:, 0].sum())
+    assert list(chosen.unmet) == ["app"]
+    assert chosen.unmet["app"] == (
+        f"precision at least 0.9: {positives / 300:.3f} at most, with precision {positives / 300:.3f} and recall "
+        f"1.000; {positives} validation texts have the label"
+    )
+    assert figures(scores[:, 0], targets[:, 0], chosen.thresholds[0])["recall"] == 1
+
+
+def test_what_is_unknown_has_no_say_in_floors() -> None:
+    scores, targets = draw(600)
+    hidden = np.random.default_rng(1).random(targets.shape) < 0.4
+    targets = np.where(hidden, np.float32(NAN), targets)
+    goals = Goals(Goal("precision", 0.9), {"price": Goal("recall", 0.9)})
+    other = np.where(hidden, np.random.default_rng(2).random(scores.shape, dtype=np.float32), scores)
+    found = [choose_thresholds(Scored(one, targets), LABELS, goals).thresholds for one in (scores, other)]
+    np.testing.assert_array_equal(*found)
+
+
+def test_a_label_without_a_positive_is_told_and_keeps_the_threshold_for_f1() -> None:
+    scores, targets = draw(600)
+    targets[:, 2] = 0
+    chosen = choose_thresholds(Scored(scores, targets), LABELS, Goals(Goal("recall", 0.9)))
+    assert chosen.unmet == {
+        "support": "recall at least 0.9: no validation text has the label, and its threshold is that for F1"
+    }
+    assert chosen.thresholds[2] == tune_thresholds(scores, targets)[2]
+
+
+# What a run and a bundle keep
+
+
+GOALS = Goals(Goal("f_beta", 2.0), {"price": Goal("precision", 0.8)})
+
+
+@pytest.fixture(scope="module")
+def goal_run(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with goals of its own; not to be changed."""
+    folder = tmp_path_factory.mktemp("goals") / "run"
+    train(toy.dataset(480), folder, model=str(encoder), recipe=Recipe(**toy.RECIPE), goals=GOALS)
+    return folder
+
+
+def test_an_export_takes_the_run_s_goals(goal_run: Path, tmp_path: Path) -> None:
+    bundle, run = export(goal_run, tmp_path / "bundle", precisions=["fp32"]), read_run(goal_run)
+    assert read_goals(run.details["thresholds"]["goals"], where="run.json") == GOALS
+    assert bundle.manifest.source["thresholds"] == run.details["thresholds"]
+    np.testing.assert_allclose(bundle.variants["fp32"].thresholds, run.thresholds, atol=1e-5)
+    assert bundle.manifest.metrics == run.metrics
+    card = (bundle.path / "README.md").read_text()
+    assert "chosen on validation data for the goals below" in card
+    assert "| price | precision at least 0.8 | reached |" in card
+    assert "| billing | F2 |  |" in card
+
+
+def test_an_export_told_otherwise_chooses_anew_and_drops_figures_of_other_thresholds(
+    goal_run: Path, tmp_path: Path
+) -> None:
+    bundle = export(goal_run, tmp_path / "bundle", precisions=["fp32"], goals=Goals())
+    assert bundle.manifest.source["thresholds"]["goals"] == Goals().as_dict()
+    assert bundle.manifest.metrics == {}
+    assert bundle.variants["fp32"].thresholds != pytest.approx(read_run(goal_run).thresholds)
+    assert "tuned for F1 on validation data" in (bundle.path / "README.md").read_text()
+
+
+def test_a_run_from_before_goals_is_exported_for_f1(run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for name, content in toy.content(run).items():
+        (folder / name).write_bytes(content)
+    said = json.loads((folder / "run.json").read_text())
+    del said["details"]["thresholds"]
+    (folder / "run.json").write_text(json.dumps(said))
+    bundle = export(folder, tmp_path / "bundle", precisions=["fp32"])
+    np.testing.assert_allclose(bundle.variants["fp32"].thresholds, read_run(run).thresholds, atol=1e-5)
+
+
+def test_goals_without_labelled_texts_are_refused(elsewhere: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--validation DATA"):
+        export(elsewhere, tmp_path / "bundle", goals=Goals())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_goal_for_a_label_that_is_none_is_found_before_the_training(encoder: Path, tmp_path: Path) -> None:
+    goals = Goals(named={"prices": Goal("recall", 0.9)})
+    with pytest.raises(UnknownLabel, match="Did you mean 'price'"):
+        train(toy.dataset(200), tmp_path / "run", model=str(encoder), goals=goals)
+    assert list(tmp_path.iterdir()) == []
+
+
+# On the command line
+
+
+def test_goals_on_the_command_line(elsewhere: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands = {"train": train_command, "export": export_command}
+    monkeypatch.setattr(type(main), "get_command", lambda _, __, name: commands[name])
+    data = toy.write_csv(tmp_path / "data.csv", toy.dataset(200))
+    base = ["export", str(elsewhere), "--validation", str(data), "--precision", "fp32", "--force"]
+
+    def run(*more: str):  # type: ignore[no-untyped-def]
+        return CliRunner().invoke(main, [*base, "--output", str(tmp_path / "bundle"), *more])
+
+    done = run("--beta", "2", "--min-precision", "user experience=1")
+    assert done.exit_code == 0, done.output
+    said = Bundle.open(tmp_path / "bundle").manifest.source["thresholds"]["goals"]
+    assert said["default"] == {"figure": "f_beta", "value": 2.0, "confidence": 0.0}
+    assert said["named"] == {"user experience": {"figure": "precision", "value": 1.0, "confidence": 0.0}}
+    failed = run("--min-recall", "delivry=0.9")
+    assert failed.exit_code == 2
+    assert failed.stderr == "UnknownLabel: there is no label 'delivry'. Did you mean 'delivery'?\n"
+    assert Bundle.open(tmp_path / "bundle").labels == tiny.LABELS

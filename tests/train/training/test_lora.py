@@ -1,0 +1,111 @@
+"""Adapters: whatever the architecture, they learn in the encoder's place and leave a plain checkpoint behind."""
+
+import sys
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+from tests.helpers import toy
+from tests.helpers.architectures import make
+from transformers import AutoModelForSequenceClassification
+
+from manylabel import Classifier
+from manylabel.errors import InputError, MissingDependency
+from manylabel_export.pipeline import export
+from manylabel_train.models import checkpoint
+from manylabel_train.training.callbacks import Progress
+from manylabel_train.training.lora import ADAPTER, RANK, add_adapters, merge_adapters
+from manylabel_train.training.model_init import head_parameters
+from manylabel_train.training.train import Recipe, read_run, train
+
+SHORT = replace(Recipe(**toy.RECIPE), epochs=3, lora=4)
+IDS = torch.arange(12).reshape(2, 6)
+needs_peft = pytest.mark.skipif(find_spec("peft") is None, reason="peft is absent")
+each_architecture = pytest.mark.parametrize(
+    "architecture", ["bert", "distilbert", "xlm-roberta", "albert", "mpnet", "deberta-v2", "modernbert"]
+)
+
+
+@needs_peft
+@each_architecture
+def test_merged_adapters_answer_as_before_and_leave_a_plain_model(architecture: str) -> None:
+    model, plain = make(architecture), make(architecture)
+    add_adapters(model, 4)
+    with torch.no_grad():
+        torch.testing.assert_close(model(input_ids=IDS).logits, plain(input_ids=IDS).logits)  # they start at nothing
+        for name, parameter in model.named_parameters():
+            if ADAPTER in name:
+                parameter.normal_(std=0.2)
+        adapted = model.eval()(input_ids=IDS).logits
+        assert (adapted - plain(input_ids=IDS).logits).abs().max() > 1e-3
+        merge_adapters(model)
+        torch.testing.assert_close(model(input_ids=IDS).logits, adapted, atol=1e-4, rtol=1e-4)
+    assert model.state_dict().keys() == plain.state_dict().keys()
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+@needs_peft
+@each_architecture
+def test_adapters_and_head_learn_and_the_encoder_holds_still(architecture: str) -> None:
+    model = make(architecture)
+    before = {name for name, _ in model.named_parameters()}
+    head = head_parameters(model)
+    add_adapters(model, 4)
+    learning = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert {name for name in learning if ADAPTER not in name} == head & before
+    assert learning == head_parameters(model)  # all at the head's rate
+    adapted = [name for name in learning if "lora_A" in name]
+    assert any("layer" in name for name in adapted)
+    assert len(adapted) >= 7
+
+
+@needs_peft
+def test_a_run_by_adapters_is_a_checkpoint_for_everyone_and_exports(encoder: Path, tmp_path: Path) -> None:
+    recipe = replace(Recipe(**toy.RECIPE), lora=RANK)
+    run = train(toy.dataset(480), tmp_path / "run", model=str(encoder), recipe=recipe)
+    assert run.details["recipe"]["lora"] == 8
+    assert run.metrics["test"]["tuned"]["macro_average_precision"] > 0.6
+    _, info = AutoModelForSequenceClassification.from_pretrained(tmp_path / "run", output_loading_info=True)
+    assert not info["missing_keys"]
+    assert not info["unexpected_keys"]
+    ours = checkpoint.load_model(str(tmp_path / "run"))[0].bert.embeddings.word_embeddings.weight
+    theirs = checkpoint.load_model(str(encoder))[0].bert.embeddings.word_embeddings.weight
+    assert torch.equal(ours, theirs)
+    bundle = export(tmp_path / "run", tmp_path / "bundle", precisions=["fp32"])
+    Classifier.load(bundle.path, device="cpu").check_probes()
+
+
+@needs_peft
+def test_an_interrupted_run_goes_on_to_the_same_end(
+    encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(toy.dataset(200), tmp_path / "whole", model=str(encoder), recipe=SHORT)
+    seen: list[None] = []
+
+    def die(*_: object, **__: object) -> None:
+        seen.append(None)
+        if len(seen) > 1:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "on_evaluate", die)
+        with pytest.raises(KeyboardInterrupt):
+            train(toy.dataset(200), tmp_path / "run", model=str(encoder), recipe=SHORT)
+    train(toy.dataset(200), tmp_path / "run", model=str(encoder), recipe=SHORT, resume=True)
+    first, second = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "run"))
+    assert first == second
+    assert read_run(tmp_path / "run").metrics == read_run(tmp_path / "whole").metrics
+
+
+def test_without_peft_the_line_to_type_is_said(encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(MissingDependency, match=r'pip install "manylabel\[export,lora,cpu\]"'):
+        train(toy.dataset(200), tmp_path / "run", model=str(encoder), recipe=SHORT)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_rank_that_there_is_not() -> None:
+    with pytest.raises(InputError, match="lora is 0; it has to be 1 or more"):
+        Recipe(lora=0)
