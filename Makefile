@@ -30,12 +30,14 @@ demo: .venv/ready .venv-runtime/ready ## train, export and answer on the example
 
 # Without test-clients, which CI calls beside, and test-engines: their environments bring some hundred packages and half a
 # gigabyte, for changes to the server and to the engines.
-test: lint test-workbench test-transformers5 test-runtime ## every test but the long proofs, other people's clients and engines
+test: check test-workbench test-transformers5 test-runtime ## every test but the long proofs, other people's clients and engines
 
-lint: .venv/ready
+check: .venv/ready ## style, types, layers and wording, without running a test
 	$(WORKBENCH) -m ruff check
 	$(WORKBENCH) -m ruff format --check
 	$(WORKBENCH) -m mypy
+	.venv/bin/lint-imports
+	$(WORKBENCH) .ci/wording.py
 
 # Tiny models gain nothing from threads, and on a busy machine two that wait for each other are far slower than one.
 test-workbench test-transformers5 test-runtime test-slow test-clients test-engines test-interop test-java coverage mutation: export OMP_NUM_THREADS := 1
@@ -94,7 +96,7 @@ test-java: .venv/interop build/interop/onnxruntime.jar ## the file that takes te
 .venv/ready: pyproject.toml constraints/optimum.txt
 	$(PYTHON) -m venv .venv
 	$(WORKBENCH) $(call locked,workbench)
-	$(WORKBENCH) $(PIP) install -c constraints/optimum.txt -e '.[export,lora,search,bench,files,server,sign,cpu,demo,dev]'
+	$(WORKBENCH) $(PIP) install -c constraints/optimum.txt -e '.[export,lora,search,bench,files,server,sign,cpu,demo,dev,check]'
 	touch $@
 
 .venv/docs: .venv/ready
@@ -189,7 +191,7 @@ $(WHEEL): .venv/ready $(SOURCES)
 lock = $(AUDIT)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-annotate \
     --excludes constraints/elsewhere.txt --constraint constraints/$(1).txt --output-file constraints/locked/$(2).txt
 lock: .venv-audit/ready ## write constraints/locked anew: the versions of constraints/ with the hashes of their files
-	$(call lock,optimum,workbench) pyproject.toml $(addprefix --extra ,export lora search bench files server sign cpu demo dev)
+	$(call lock,optimum,workbench) pyproject.toml $(addprefix --extra ,export lora search bench files server sign cpu demo dev check)
 	$(call lock,transformers5,transformers5) pyproject.toml $(addprefix --extra ,export-torch lora cpu demo dev)
 	$(call lock,optimum,proof) pyproject.toml $(addprefix --extra ,files server sign hub cpu dev proof)
 	$(call lock,optimum,cpu) pyproject.toml --extra cpu
@@ -234,9 +236,9 @@ release: .venv-release/ready build/tiny-bundle ## wheel and sdist in dist/: the 
 	    build/alone/bin/python $(call locked,tests) && \
 	    OMP_NUM_THREADS=1 build/alone/bin/python -m pytest -m "not slow" -p no:cacheprovider tests/runtime || exit 1; done; done
 
-build/tiny-bundle: .venv/ready tests/helpers/tiny.py $(filter runtime/% export/%,$(SOURCES))
+build/tiny-bundle: .venv/ready tests/helpers/toy.py $(filter runtime/% export/%,$(SOURCES))
 	rm -rf $@ && mkdir -p $(@D)
-	$(WORKBENCH) tests/helpers/tiny.py $@
+	$(WORKBENCH) tests/helpers/toy.py $@
 
 # The committed results under benchmarks/results. DATA has a folder a set; E5 is the German and English encoder. Nothing else
 # may run meanwhile. MobASA is published by micro-F1, and by it

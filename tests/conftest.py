@@ -28,12 +28,12 @@ def _hear_interrupts() -> None:
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle of the tiny model; not to be changed. Without the workbench it is one that was made before."""
     if importlib.util.find_spec("torch"):
-        from tests.helpers.tiny import write_bundle
+        from tests.helpers.toy import write_bundle
 
         folder = tmp_path_factory.mktemp("tiny")
         return write_bundle(folder / "bundle", folder / "checkpoint")
     if not PREBUILT.exists():
-        pytest.fail(f"{PREBUILT} is missing: make it in the workbench with python tests/helpers/tiny.py {PREBUILT}")
+        pytest.fail(f"{PREBUILT} is missing: make it in the workbench with python tests/helpers/toy.py {PREBUILT}")
     return PREBUILT
 
 

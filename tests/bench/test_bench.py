@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from click.testing import Result as Outcome
-from tests.helpers.tiny import LABELS, TEXTS, write_checkpoint
+from tests.helpers.toy import LABELS, TEXTS, write_checkpoint
 
 from experiments.int8_bakeoff import random_bert
 from manylabel import Bundle, Classifier

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from tests.helpers.tiny import write_checkpoint
+from tests.helpers.toy import write_checkpoint
 
 from experiments.export_memory.run import main
 

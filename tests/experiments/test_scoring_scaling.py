@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.helpers.tiny import TEXTS
+from tests.helpers.toy import TEXTS
 
 
 def test_cores_and_steps_are_measured(bundle: Path, tmp_path: Path) -> None:

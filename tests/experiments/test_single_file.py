@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from tests.helpers import tiny
+from tests.helpers import toy
 
 from experiments.single_file import run
 from manylabel_export.pipeline import export
@@ -17,18 +17,18 @@ pytest.importorskip("onnxruntime_extensions")
 
 def test_texts_and_characters_are_counted_for_both_tokenizers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "characters", lambda: [f"a{chr(code)}b" for code in range(1, 700)])
-    targets = np.random.default_rng(0).integers(0, 2, (len(tiny.TEXTS), len(tiny.LABELS)))
-    checkpoint = tiny.write_checkpoint(tmp_path / "checkpoint")
+    targets = np.random.default_rng(0).integers(0, 2, (len(toy.TEXTS), len(toy.LABELS)))
+    checkpoint = toy.write_checkpoint(tmp_path / "checkpoint")
     path = checkpoint / "tokenizer.json"  # the ready-made tokenizer asks for [MASK]
     path.write_text(path.read_text(encoding="utf-8").replace('"kaputt"', '"[MASK]"'), encoding="utf-8")
     bundle = export(
         checkpoint,
         tmp_path / "bundle",
-        validation=Dataset.from_matrix(tiny.TEXTS, targets, tiny.LABELS),
+        validation=Dataset.from_matrix(toy.TEXTS, targets, toy.LABELS),
         precisions=["int8"],
         single_file=True,
     )
-    (tmp_path / "data.csv").write_text("text\n" + "\n".join([*tiny.TEXTS[:20], "ok\u200b", "spät🎉"]), encoding="utf-8")
+    (tmp_path / "data.csv").write_text("text\n" + "\n".join([*toy.TEXTS[:20], "ok\u200b", "spät🎉"]), encoding="utf-8")
     arguments = [bundle.path, "--data", tmp_path / "data.csv", "--output", tmp_path / "result", "--title", "Tiny"]
     done = CliRunner().invoke(run.main, [str(each) for each in arguments])
     assert done.exit_code == 0, done.output

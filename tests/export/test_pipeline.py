@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.helpers import tiny, toy
+from tests.helpers import toy
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from manylabel import Bundle, Classifier
@@ -98,7 +98,7 @@ def test_validation_labels_in_another_order_are_put_in_the_checkpoint_s(elsewher
     turned = VALIDATION.reorder(VALIDATION.labels[::-1])
     ours = export(elsewhere, tmp_path / "a", validation=VALIDATION, precisions=["fp32"])
     theirs = export(elsewhere, tmp_path / "b", validation=turned, precisions=["fp32"])
-    assert theirs.labels == tiny.LABELS
+    assert theirs.labels == toy.LABELS
     assert ours.variants["fp32"] == theirs.variants["fp32"]
 
 
@@ -119,7 +119,7 @@ def test_a_tokenizer_of_a_vocabulary_alone_is_bundled_as_tokenizer_json(elsewher
 
 def test_labels_with_spaces_commas_pipes_quotes_and_all_scripts(tmp_path: Path) -> None:
     labels = ("user experience", "price, value", 'so-called "quality" | more', "größe 👩‍💻 `<b>`")
-    bundle = export(tiny.write_checkpoint(tmp_path / "c", labels=labels), tmp_path / "bundle", precisions=["fp32"])
+    bundle = export(toy.write_checkpoint(tmp_path / "c", labels=labels), tmp_path / "bundle", precisions=["fp32"])
     assert bundle.labels == labels
     assert Classifier.load(bundle.path, device="cpu").classes_.tolist() == list(labels)
 
@@ -130,7 +130,7 @@ def test_the_policy_for_long_texts_is_the_runtime_s_and_not_the_export_s(
 ) -> None:
     """Validation texts and probes may be longer than a model that refuses long texts reads."""
     texts = ("parcel late " * 40, "ok", "the app is slow")
-    validation = Dataset.from_matrix(texts, np.eye(3, 4), tiny.LABELS)
+    validation = Dataset.from_matrix(texts, np.eye(3, 4), toy.LABELS)
     bundle = export(elsewhere, tmp_path / "bundle", validation=validation, policy=policy, precisions=["fp32"])
     assert bundle.manifest.long_text == LongText(policy, overlap=2)
     assert "ok" in [probe.text for probe in bundle.manifest.probes]
@@ -138,8 +138,8 @@ def test_the_policy_for_long_texts_is_the_runtime_s_and_not_the_export_s(
 
 
 def test_texts_that_no_utf8_file_holds_do_not_stop_an_export(elsewhere: Path, tmp_path: Path) -> None:
-    validation = Dataset.from_matrix(["late \ud800 parcel", "nul \0 app", "🎉"], np.eye(3, 4), tiny.LABELS)
-    assert export(elsewhere, tmp_path / "bundle", validation=validation, precisions=["fp32"]).labels == tiny.LABELS
+    validation = Dataset.from_matrix(["late \ud800 parcel", "nul \0 app", "🎉"], np.eye(3, 4), toy.LABELS)
+    assert export(elsewhere, tmp_path / "bundle", validation=validation, precisions=["fp32"]).labels == toy.LABELS
 
 
 def test_every_json_file_of_a_bundle_parses_strictly(run_bundle: Path) -> None:
@@ -170,7 +170,7 @@ def test_transformers_reads_tokenizer_and_labels_from_a_bundle(run: Path, run_bu
     assert ours("the parcel was late")["input_ids"] == theirs("the parcel was late")["input_ids"]
     settings = json.loads((run_bundle / "tokenizer_config.json").read_text())
     assert settings["tokenizer_class"] != "TokenizersBackend"  # which transformers 4 does not know
-    assert labels_of(run_bundle) == tiny.LABELS
+    assert labels_of(run_bundle) == toy.LABELS
 
 
 def test_training_and_exporting_from_local_folders_touch_no_network(
@@ -199,24 +199,24 @@ def test_a_multi_class_checkpoint_leads_to_train_from(multiclass: Path, tmp_path
 
 
 def test_a_checkpoint_that_does_not_say_its_problem_type(tmp_path: Path) -> None:
-    folder = tiny.write_checkpoint(tmp_path / "c", problem_type=None)
+    folder = toy.write_checkpoint(tmp_path / "c", problem_type=None)
     refuses(CheckpointError, r'no problem_type.*"problem_type": "multi_label_classification".*--from', folder, tmp_path)
 
 
 def test_an_encoder_alone(tmp_path: Path) -> None:
-    folder = tiny.write_checkpoint(tmp_path / "c", head=False)
+    folder = toy.write_checkpoint(tmp_path / "c", head=False)
     refuses(CheckpointError, "encoder without a head.*manylabel train DATA --model", folder, tmp_path)
 
 
 def test_a_head_for_another_number_of_labels_than_the_configuration_names(tmp_path: Path) -> None:
     folder = change_config(
-        tiny.write_checkpoint(tmp_path / "c"), id2label={"0": "a", "1": "b"}, label2id={"a": 0, "b": 1}
+        toy.write_checkpoint(tmp_path / "c"), id2label={"0": "a", "1": "b"}, label2id={"a": 0, "b": 1}
     )
     refuses(CheckpointError, "its head is not for 2 labels", folder, tmp_path)
 
 
 def test_validation_texts_with_other_labels(elsewhere: Path, tmp_path: Path) -> None:
-    five = Dataset.from_matrix(["x"], [[0, 1, 0, 1, 0]], [*tiny.LABELS, "returns"])
+    five = Dataset.from_matrix(["x"], [[0, 1, 0, 1, 0]], [*toy.LABELS, "returns"])
     refuses(
         LabelMismatch, "has 4 labels and the data 5; only the data has 'returns'", elsewhere, tmp_path, validation=five
     )

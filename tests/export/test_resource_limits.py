@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from tests.helpers import dying, toy
-from tests.helpers.tiny import write_checkpoint
+from tests.helpers.toy import write_checkpoint
 
 from manylabel import Bundle
 from manylabel.cli.main import main

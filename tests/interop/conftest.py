@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.helpers import tiny
+from tests.helpers import toy
 
 from manylabel_export.pipeline import export
 from manylabel_train.data.dataset import Dataset
@@ -22,7 +22,7 @@ PACKAGES = HERE.parent.parent / "build" / "interop"
 @pytest.fixture(scope="session")
 def texts() -> list[str]:
     """What everybody is asked."""
-    return [*tiny.TEXTS[:20], "Héllo, WÖRLD! äöü 🎉", "die Rechnung war zu teuer und das Paket kaputt?", "ok"]
+    return [*toy.TEXTS[:20], "Héllo, WÖRLD! äöü 🎉", "die Rechnung war zu teuer und das Paket kaputt?", "ok"]
 
 
 @pytest.fixture(scope="session")
@@ -33,9 +33,9 @@ def portable(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def make_portable(folder: Path, precisions: Sequence[str]) -> Path:
     """A bundle of the tiny model in a folder, with a file that takes text."""
-    targets = np.random.default_rng(0).integers(0, 2, (len(tiny.TEXTS), len(tiny.LABELS)))
-    validation = Dataset.from_matrix(tiny.TEXTS, targets, tiny.LABELS)
-    checkpoint = tiny.write_checkpoint(folder / "checkpoint")
+    targets = np.random.default_rng(0).integers(0, 2, (len(toy.TEXTS), len(toy.LABELS)))
+    validation = Dataset.from_matrix(toy.TEXTS, targets, toy.LABELS)
+    checkpoint = toy.write_checkpoint(folder / "checkpoint")
     return export(checkpoint, folder / "bundle", validation=validation, precisions=precisions, single_file=True).path
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from tests.helpers import tiny
+from tests.helpers import toy
 from tests.interop.conftest import make_portable
 
 from manylabel import Classifier
@@ -43,7 +43,7 @@ def java() -> Java:
 
 def test_the_file_that_takes_text_runs_in_java(fp32: Path, java: Java) -> None:
     odd = ["Héllo, WÖRLD! äöü ☂", "", "[SEP] [CLS]", "the parcel was late " * 40, "漢字\u200b\u0301"]
-    texts = [*tiny.TEXTS[:20], *odd]
+    texts = [*toy.TEXTS[:20], *odd]
     done = java(fp32 / FILE, texts)
     assert done.returncode == 0, done.stderr
     found = [[label for label in line.split("\t") if label] for line in done.stdout.splitlines()]

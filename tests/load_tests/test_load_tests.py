@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.helpers.tiny import LABELS, TEXTS
+from tests.helpers.toy import LABELS, TEXTS
 
 from load_tests.scenarios import _normal_after
 from manylabel_bench.load.open_loop import Outcome, Target, at_rate, saturated, summary

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from tests.helpers.serving import serving
-from tests.helpers.tiny import LABELS
+from tests.helpers.toy import LABELS
 
 from manylabel import Classifier
 

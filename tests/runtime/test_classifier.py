@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from tests.helpers.tiny import LABELS, TEXTS, WORDS
+from tests.helpers.toy import LABELS, TEXTS, WORDS
 from tests.runtime.conftest import Resign
 
 from manylabel import (

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.conftest import ROOT
-from tests.helpers.tiny import LABELS, TEXTS
+from tests.helpers.toy import LABELS, TEXTS
 
 from experiments.targets import run
 from manylabel import Bundle

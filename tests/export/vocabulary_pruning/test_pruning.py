@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.helpers import tiny, toy
+from tests.helpers import toy
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast, XLMRobertaConfig
 
@@ -157,7 +157,7 @@ CORPUS = ["the parcel was late", "the app is slow", "die rechnung war teuer und 
 
 @few
 def test_the_bundle_answers_as_the_whole_model_where_tokens_stay(elsewhere: Path, tmp_path: Path) -> None:
-    validation = Dataset.from_matrix([*CORPUS, "the courier was late", "nicht gut"], np.eye(5, 4), tiny.LABELS)
+    validation = Dataset.from_matrix([*CORPUS, "the courier was late", "nicht gut"], np.eye(5, 4), toy.LABELS)
     bundle = export(elsewhere, tmp_path / "trimmed", validation=validation, corpus=CORPUS)
     whole = export(elsewhere, tmp_path / "whole", validation=validation, precisions=["fp32"])
     found = Classifier.load(bundle.path, device="cpu", precision="fp32").predict_proba(CORPUS)
@@ -188,8 +188,8 @@ def test_positions_that_are_counted_from_the_padding_stay(tmp_path: Path) -> Non
         intermediate_size=32,
         max_position_embeddings=40,
         type_vocab_size=1,
-        id2label=dict(enumerate(tiny.LABELS)),
-        label2id={label: at for at, label in enumerate(tiny.LABELS)},
+        id2label=dict(enumerate(toy.LABELS)),
+        label2id={label: at for at, label in enumerate(toy.LABELS)},
         problem_type="multi_label_classification",
         initializer_range=0.5,
     )
@@ -223,7 +223,7 @@ def test_what_would_read_too_little_is_refused(elsewhere: Path, tmp_path: Path) 
     folder = Path(shutil.copytree(elsewhere, tmp_path / "checkpoint"))
     path = folder / "tokenizer.json"
     path.write_text(path.read_text(encoding="utf-8").replace('"kaputt"', '"привет"'), encoding="utf-8")
-    validation = Dataset.from_matrix(["the parcel was late", "привет app is slow"], np.eye(2, 4), tiny.LABELS)
+    validation = Dataset.from_matrix(["the parcel was late", "привет app is slow"], np.eye(2, 4), toy.LABELS)
     with pytest.raises(ExportError, match=r"12\.50% of the pieces of validation texts are unknown, where"):
         export(folder, tmp_path / "bundle", validation=validation, corpus=CORPUS[:2])
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.helpers.tiny import LABELS
+from tests.helpers.toy import LABELS
 from tests.runtime.conftest import Cli, Resign, one_line
 
 

@@ -10,7 +10,7 @@ from manylabel import __version__
 
 ENTRY = """
 import sys
-from manylabel import cli
+from manylabel.cli import main as cli
 
 class Point:
     name, value = {name!r}, "some_plugin.cli:command"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.helpers.tiny import LABELS
+from tests.helpers.toy import LABELS
 from tests.runtime.conftest import Cli, Resign, one_line
 
 from manylabel import Classifier

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.helpers.tiny import LABELS
+from tests.helpers.toy import LABELS
 from tests.runtime.conftest import Cli
 
 from manylabel import Bundle, Classifier

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.helpers.tiny import LABELS, TEXTS
+from tests.helpers.toy import LABELS, TEXTS
 from tests.runtime.conftest import Cli, Resign
 
 from manylabel import Bundle, BundleError, Classifier, InputError

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.helpers.tiny import LABELS
+from tests.helpers.toy import LABELS
 from tests.runtime.conftest import Cli
 
 from manylabel import Classifier, InvalidText, UnknownLabel

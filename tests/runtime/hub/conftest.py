@@ -15,7 +15,7 @@ from tests.helpers.hub_server import Hub, serving_hub
 COMMANDS = """
 import json, sys
 from click.testing import CliRunner
-from manylabel.cli import main
+from manylabel.cli.main import main
 done = [CliRunner().invoke(main, arguments, catch_exceptions=False) for arguments in json.loads(sys.argv[1])]
 print(json.dumps([(each.exit_code, each.stdout, each.stderr) for each in done]))
 """

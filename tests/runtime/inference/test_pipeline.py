@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from tests.helpers.tiny import WORDS
+from tests.helpers.toy import WORDS
 from tests.runtime.conftest import Python, Resign
 
 from manylabel import Classifier, InvalidText, TextTooLong

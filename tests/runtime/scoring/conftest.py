@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
-from tests.helpers.tiny import TEXTS
+from tests.helpers.toy import TEXTS
 
 from manylabel import Classifier
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.helpers.tiny import TEXTS
+from tests.helpers.toy import TEXTS
 from tests.runtime.conftest import ROOT, Resign
 from tests.runtime.scoring.conftest import Command, ScoreHere, read_jsonl, write_jsonl
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.helpers.tiny import TEXTS
+from tests.helpers.toy import TEXTS
 from tests.runtime.conftest import ROOT
 from tests.runtime.scoring.conftest import read_jsonl, write_jsonl
 

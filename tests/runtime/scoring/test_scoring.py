@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.helpers.tiny import LABELS, TEXTS
+from tests.helpers.toy import LABELS, TEXTS
 from tests.runtime.conftest import Cli, Python, Resign
 from tests.runtime.scoring.conftest import ROWS, Command, ScoreHere, read_jsonl, write_jsonl
 

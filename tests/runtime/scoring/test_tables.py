@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.helpers.tiny import TEXTS
+from tests.helpers.toy import TEXTS
 from tests.runtime.conftest import Python
 from tests.runtime.scoring.conftest import ScoreHere
 

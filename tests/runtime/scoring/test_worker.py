@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.helpers.tiny import TEXTS
+from tests.helpers.toy import TEXTS
 from tests.runtime.scoring.conftest import ScoreHere, read_jsonl, write_jsonl
 
 from manylabel import Classifier

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.helpers.tiny import LABELS
+from tests.helpers.toy import LABELS
 from tests.runtime.server.conftest import running
 
 from manylabel import Classifier

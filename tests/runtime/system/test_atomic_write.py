@@ -192,7 +192,7 @@ def test_the_old_folder_comes_back_when_the_new_one_cannot_take_its_place(tmp_pa
 KILLS = """
 import json, os, sys, warnings
 from pathlib import Path
-from manylabel.folders import new_folder
+from manylabel.system.atomic_write import new_folder
 
 STEPS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.scandir", "shutil.rmtree"}
 warnings.simplefilter("ignore")  # Python 3.12 warns of every fork

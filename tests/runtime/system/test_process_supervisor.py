@@ -43,7 +43,7 @@ def test_it_ends_as_it_would_alone(python: Python, command: str, code: int, show
 
 AT_THE_END = """
 import atexit, threading
-from manylabel.watched import watched
+from manylabel.system.process_supervisor import watched
 
 def fail():
     raise {error}

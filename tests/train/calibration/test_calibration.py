@@ -11,7 +11,7 @@ import torch
 from scipy.optimize import minimize
 from tests.helpers import toy
 from tests.helpers.architectures import CONFIGURATIONS, VOCABULARY, make
-from tests.helpers.tiny import LABELS
+from tests.helpers.toy import LABELS
 
 from manylabel import Bundle, Classifier
 from manylabel.errors import InputError

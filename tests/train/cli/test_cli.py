@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner, Result
-from tests.helpers import tiny, toy
+from tests.helpers import toy
 
 from manylabel import Bundle
 from manylabel.cli.main import main
@@ -78,7 +78,7 @@ def test_a_folder_that_is_nearly_called_so_is_named(manylabel, tmp_path: Path) -
 
 
 def test_labels_order_the_columns(manylabel, encoder: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    data, order = toy.write_csv(tmp_path / "data.csv", toy.dataset(200)), tiny.LABELS[::-1]
+    data, order = toy.write_csv(tmp_path / "data.csv", toy.dataset(200)), toy.LABELS[::-1]
     result = manylabel("train", data, "-o", tmp_path / "run", "--model", encoder, "--labels", ",".join(order), *QUICK)
     assert result.exit_code == 0, result.output
     assert read_run(tmp_path / "run").labels == order
@@ -103,7 +103,7 @@ def test_from_tells_which_labels_start_fresh_and_which_were_dropped(
 
 def test_a_warning_is_one_line(manylabel, encoder: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     data = toy.write_csv(tmp_path / "data.csv", toy.dataset(200))
-    labels = ",".join([*tiny.LABELS, "returns"])
+    labels = ",".join([*toy.LABELS, "returns"])
     result = manylabel("train", data, "-o", tmp_path / "run", "--model", encoder, "--labels", labels, *QUICK)
     assert result.exit_code == 0, result.output
     warned = [line for line in result.stderr.splitlines() if line.startswith("warning: ")]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.helpers import tiny, toy
+from tests.helpers import toy
 from transformers import AutoTokenizer
 
 from manylabel.errors import CheckpointError
@@ -24,7 +24,7 @@ def change(path: Path, **changes: Any) -> None:
 
 def vocabulary_only(folder: Path) -> Path:
     """A checkpoint whose tokenizer is a vocab.txt, as older scripts left it."""
-    tiny.write_checkpoint(folder)
+    toy.write_checkpoint(folder)
     vocabulary = AutoTokenizer.from_pretrained(folder).get_vocab()
     for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
         (folder / name).unlink(missing_ok=True)
@@ -35,38 +35,38 @@ def vocabulary_only(folder: Path) -> Path:
 
 
 def test_a_whole_checkpoint_lacks_nothing_and_is_in_evaluation_mode(tmp_path: Path) -> None:
-    model, missing = checkpoint.load_model(str(tiny.write_checkpoint(tmp_path)))
+    model, missing = checkpoint.load_model(str(toy.write_checkpoint(tmp_path)))
     assert missing == set()
     assert not model.training
-    assert checkpoint.labels_of(model.config) == tiny.LABELS
+    assert checkpoint.labels_of(model.config) == toy.LABELS
 
 
 def test_a_half_precision_checkpoint_is_loaded_in_fp32(tmp_path: Path) -> None:
-    folder = tiny.write_checkpoint(tmp_path)
+    folder = toy.write_checkpoint(tmp_path)
     checkpoint.load_model(str(folder))[0].half().save_pretrained(folder)
     model, _ = checkpoint.load_model(str(folder))
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
 
 def test_an_encoder_s_missing_head_is_named(tmp_path: Path) -> None:
-    _, missing = checkpoint.load_model(str(tiny.write_checkpoint(tmp_path, head=False)))
+    _, missing = checkpoint.load_model(str(toy.write_checkpoint(tmp_path, head=False)))
     assert missing == {"classifier.weight", "classifier.bias"}
 
 
 def test_a_head_of_another_size_counts_as_missing(tmp_path: Path) -> None:
-    _, missing = checkpoint.load_model(str(tiny.write_checkpoint(tmp_path)), num_labels=7)
+    _, missing = checkpoint.load_model(str(toy.write_checkpoint(tmp_path)), num_labels=7)
     assert missing == {"classifier.weight", "classifier.bias"}
 
 
 def test_an_encoder_whose_weights_do_not_fit_its_configuration_is_not_trained_from_noise(tmp_path: Path) -> None:
-    change(tiny.write_checkpoint(tmp_path) / "config.json", num_hidden_layers=2)
+    change(toy.write_checkpoint(tmp_path) / "config.json", num_hidden_layers=2)
     with pytest.raises(CheckpointError, match=r"lacks \d+ weights of its encoder, bert\.encoder\.layer\.1"):
         checkpoint.load_model(str(tmp_path))
 
 
 @pytest.mark.parametrize("content", [b"", b"x" * 100])
 def test_a_damaged_weight_file_is_a_sentence(tmp_path: Path, content: bytes) -> None:
-    (tiny.write_checkpoint(tmp_path) / "model.safetensors").write_bytes(content)
+    (toy.write_checkpoint(tmp_path) / "model.safetensors").write_bytes(content)
     with pytest.raises(CheckpointError, match="cannot be loaded as a sequence classifier"):
         checkpoint.load_model(str(tmp_path))
 
@@ -87,7 +87,7 @@ def test_a_folder_without_a_configuration_is_not_judged_by_its_name(tmp_path: Pa
 
 @pytest.mark.parametrize("damage", ["missing", "half"])
 def test_a_tokenizer_that_cannot_be_read_is_a_sentence(tmp_path: Path, damage: str) -> None:
-    tokenizer = tiny.write_checkpoint(tmp_path) / "tokenizer.json"
+    tokenizer = toy.write_checkpoint(tmp_path) / "tokenizer.json"
     content = tokenizer.read_text()
     tokenizer.unlink()
     if damage == "half":
@@ -98,13 +98,13 @@ def test_a_tokenizer_that_cannot_be_read_is_a_sentence(tmp_path: Path, damage: s
 
 def test_a_vocabulary_alone_is_a_tokenizer(tmp_path: Path) -> None:
     old = checkpoint.load_tokenizer(str(vocabulary_only(tmp_path / "old")))
-    new = checkpoint.load_tokenizer(str(tiny.write_checkpoint(tmp_path / "new")))
+    new = checkpoint.load_tokenizer(str(toy.write_checkpoint(tmp_path / "new")))
     assert old(TEXT)["input_ids"] == new(TEXT)["input_ids"]
 
 
 @pytest.mark.parametrize("kind", ["TokenizersBackend", "PreTrainedTokenizerFast"])
 def test_tokenizers_that_transformers_4_and_5_wrote_are_read_by_both(tmp_path: Path, kind: str) -> None:
-    tiny.write_checkpoint(tmp_path)
+    toy.write_checkpoint(tmp_path)
     expected = checkpoint.load_tokenizer(str(tmp_path))(TEXT)["input_ids"]
     change(tmp_path / "tokenizer_config.json", tokenizer_class=kind)
     (tmp_path / "special_tokens_map.json").unlink(missing_ok=True)
@@ -112,7 +112,7 @@ def test_tokenizers_that_transformers_4_and_5_wrote_are_read_by_both(tmp_path: P
 
 
 def test_the_runtime_s_tokenizer_gives_the_ids_of_transformers_and_is_neither_padded_nor_cut(tmp_path: Path) -> None:
-    tokenizer = checkpoint.load_tokenizer(str(tiny.write_checkpoint(tmp_path)))
+    tokenizer = checkpoint.load_tokenizer(str(toy.write_checkpoint(tmp_path)))
     tokenizer.backend_tokenizer.enable_padding(length=20)
     tokenizer.backend_tokenizer.enable_truncation(4)
     reader = checkpoint.runtime_tokenizer(tokenizer, 32, LongText("window", overlap=2))
@@ -122,19 +122,19 @@ def test_the_runtime_s_tokenizer_gives_the_ids_of_transformers_and_is_neither_pa
 
 
 def test_special_tokens_around_a_text(tmp_path: Path) -> None:
-    tokenizer = checkpoint.load_tokenizer(str(tiny.write_checkpoint(tmp_path)))
+    tokenizer = checkpoint.load_tokenizer(str(toy.write_checkpoint(tmp_path)))
     assert checkpoint.special_tokens(tokenizer) == ([2], [3])
 
 
 @pytest.mark.parametrize("names", [{"0": "a", "1": "a"}, {"0": "a", "2": "b"}])
 def test_labels_that_do_not_name_every_column(tmp_path: Path, names: dict[str, str]) -> None:
-    change(tiny.write_checkpoint(tmp_path) / "config.json", id2label=names)
+    change(toy.write_checkpoint(tmp_path) / "config.json", id2label=names)
     with pytest.raises(CheckpointError, match="columns 0 to 1 a name each"):
         checkpoint.labels_of(checkpoint.load_config(str(tmp_path)))
 
 
 def test_how_far_positions_reach(tmp_path: Path) -> None:
-    config = checkpoint.load_config(str(tiny.write_checkpoint(tmp_path)))
+    config = checkpoint.load_config(str(toy.write_checkpoint(tmp_path)))
     assert checkpoint.longest_input(config) == 32
     config.max_position_embeddings = 8192
     assert (checkpoint.positions(config), checkpoint.longest_input(config)) == (8192, 512)
@@ -164,7 +164,7 @@ def test_reading_local_folders_touches_no_network(tmp_path: Path, monkeypatch: p
     import socket
 
     folder = tmp_path / "checkpoint"
-    shutil.copytree(tiny.write_checkpoint(tmp_path / "source"), folder)
+    shutil.copytree(toy.write_checkpoint(tmp_path / "source"), folder)
     touched: list[object] = []
     monkeypatch.setattr(socket, "getaddrinfo", lambda *where, **_: touched.append(where) or [])
     checkpoint.load_model(str(folder))

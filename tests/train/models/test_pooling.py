@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.helpers import tiny, toy
+from tests.helpers import toy
 from tests.helpers.architectures import CONFIGURATIONS, LONGEST, VOCABULARY, make
 from tests.helpers.graphs import ENGINES, answer, answer_of_pytorch, ids_of, padded, session_of
 from transformers import PreTrainedModel
@@ -206,7 +206,7 @@ def test_a_bundle_s_configuration_names_the_encoder_s_architecture(pooled_run: P
     """Its graphs pool themselves; Optimum and others have to know sizes and labels alone."""
     found = portable_config(checkpoint.load_config(str(pooled_run)))
     assert found.model_type == "bert"
-    assert checkpoint.labels_of(found) == tiny.LABELS
+    assert checkpoint.labels_of(found) == toy.LABELS
     assert found.problem_type == "multi_label_classification"
 
 

@@ -10,7 +10,7 @@ import click
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from tests.helpers import tiny, toy
+from tests.helpers import toy
 
 from manylabel.errors import CheckpointError, DataError, InputError, LabelMismatch, OutputExists
 from manylabel_train.cli.review_labels import review_labels as command
@@ -71,19 +71,19 @@ def test_unknown_entries_and_labels_without_contrast_are_not_suspicious() -> Non
 
 
 def test_a_row_is_suggested_once_with_its_likeliest_change_and_those_that_are_right_more_likely_than_not() -> None:
-    data = Dataset.from_matrix(["a", "b", "c"], [[1, 0, 0, 0], [0, 0, np.nan, 0], [1, 1, 1, 1]], tiny.LABELS)
+    data = Dataset.from_matrix(["a", "b", "c"], [[1, 0, 0, 0], [0, 0, np.nan, 0], [1, 1, 1, 1]], toy.LABELS)
     rows, columns = np.array([1, 0, 1, 1]), np.array([3, 0, 1, 0])
     found = Suspicions(rows, columns, np.array([0.9, 0.8, 0.6, 0.2]))
     first, second = of_rows(data, np.array([1, 2, 0]), found)
     assert (first.row, first.text, first.given, first.suggested) == (
         3,
         "c",
-        tiny.LABELS,
-        tiny.LABELS[:1] + tiny.LABELS[2:3],
+        toy.LABELS,
+        toy.LABELS[:1] + toy.LABELS[2:3],
     )
-    assert (first.add, first.remove) == ({}, {tiny.LABELS[3]: 0.9, tiny.LABELS[1]: 0.6})
-    assert (second.row, second.given, second.suggested) == (2, (), tiny.LABELS[:1])
-    assert (second.add, second.confidence) == ({tiny.LABELS[0]: 0.8}, 0.8)
+    assert (first.add, first.remove) == ({}, {toy.LABELS[3]: 0.9, toy.LABELS[1]: 0.6})
+    assert (second.row, second.given, second.suggested) == (2, (), toy.LABELS[:1])
+    assert (second.add, second.confidence) == ({toy.LABELS[0]: 0.8}, 0.8)
 
 
 # Scores without the row itself
@@ -171,7 +171,7 @@ def test_data_that_was_split_by_the_run_is_split_alike(
     train(data, tmp_path / "run", model=str(encoder), recipe=Recipe(**{**toy.RECIPE, "epochs": 1, "seed": 5}))
     asked = asked_of_the_run(monkeypatch)
     review_labels(tmp_path / "run", data, encoder=str(encoder))
-    validation = read(tmp_path / "run" / "validation.jsonl", labels=tiny.LABELS).texts
+    validation = read(tmp_path / "run" / "validation.jsonl", labels=toy.LABELS).texts
     assert len(asked) == 40
     assert sum(text in validation for text in asked) == 20
     changed = replace(data, targets=np.vstack([1 - data.targets[:1], data.targets[1:]]))
@@ -235,7 +235,7 @@ def test_other_labels_and_too_few_rows(run: Path, encoder: Path) -> None:
         review_labels(run, Dataset(("x",), np.ones((1, 1), dtype=np.float32), ("other",)))
     with pytest.raises(DataError, match="3 rows are too few"):
         review_labels(run, toy.dataset(3, per_split=0), encoder=str(encoder))
-    same = Dataset(("app",) * 20, np.ones((20, 4), dtype=np.float32), tiny.LABELS)
+    same = Dataset(("app",) * 20, np.ones((20, 4), dtype=np.float32), toy.LABELS)
     with pytest.raises(DataError, match="all 20 rows say nearly the same"):
         review_labels(run, same, encoder=str(encoder))
 

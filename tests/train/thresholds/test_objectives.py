@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.helpers import tiny, toy
+from tests.helpers import toy
 
 from manylabel import Bundle
 from manylabel.cli.main import main
@@ -280,4 +280,4 @@ def test_goals_on_the_command_line(elsewhere: Path, tmp_path: Path, monkeypatch:
     failed = run("--min-recall", "delivry=0.9")
     assert failed.exit_code == 2
     assert failed.stderr == "UnknownLabel: there is no label 'delivry'. Did you mean 'delivery'?\n"
-    assert Bundle.open(tmp_path / "bundle").labels == tiny.LABELS
+    assert Bundle.open(tmp_path / "bundle").labels == toy.LABELS

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from tests.helpers import tiny, toy
+from tests.helpers import toy
 from tests.helpers.architectures import make
 from torch import Tensor, nn
 
@@ -120,7 +120,7 @@ def test_a_step_of_few_windows_is_computed_once_and_an_evaluation_never_twice() 
 
 
 def test_a_batch_counts_by_text_and_holds_every_window(encoder: Path) -> None:
-    data = Dataset(("app", "parcel " * 40, "late"), np.eye(3, 4, dtype=np.float32), tiny.LABELS)
+    data = Dataset(("app", "parcel " * 40, "late"), np.eye(3, 4, dtype=np.float32), toy.LABELS)
     rows = rows_of(encoder, data)
     assert rows.lengths.tolist() == [3, 3 * 16, 3]  # 14 tokens of the text a window, of which one is shared
     assert not rows.single
@@ -132,7 +132,7 @@ def test_a_batch_counts_by_text_and_holds_every_window(encoder: Path) -> None:
 
 
 def test_a_text_trains_on_its_first_windows_alone(encoder: Path) -> None:
-    data = Dataset(("parcel " * 40,), np.eye(1, 4, dtype=np.float32), tiny.LABELS)
+    data = Dataset(("parcel " * 40,), np.eye(1, 4, dtype=np.float32), toy.LABELS)
     few, all_of_it = rows_of(encoder, data, most=2)[0], rows_of(encoder, data)[0]
     assert [window.tolist() for window in few["windows"]] == [window.tolist() for window in all_of_it["windows"][:2]]
     assert rows_of(encoder, data, policy="truncate").single
@@ -194,7 +194,7 @@ def test_a_policy_that_there_is_not() -> None:
 
 @pytest.mark.parametrize(("data", "dropout"), [(toy.dataset(200), 0.1), (long_dataset(200), 0.0)])
 def test_attention_has_no_dropout_where_texts_are_long(tmp_path: Path, data: Dataset, dropout: float) -> None:
-    encoder = tiny.write_checkpoint(tmp_path / "encoder", head=False)  # with dropout of 0.1 everywhere
+    encoder = toy.write_checkpoint(tmp_path / "encoder", head=False)  # with dropout of 0.1 everywhere
     train(data, tmp_path / "run", model=str(encoder), recipe=replace(SHORT, max_length=24))
     config = checkpoint.load_config(str(tmp_path / "run"))
     assert config.attention_probs_dropout_prob == dropout

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.helpers import tiny, toy
+from tests.helpers import toy
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 
@@ -164,7 +164,7 @@ def test_every_loss_learns_the_task(name: str, encoder: Path, tmp_path: Path) ->
 
 def test_masked_bce_over_known_entries_is_the_model_s_own_loss(encoder: Path, tmp_path: Path) -> None:
     data = toy.dataset(200)
-    model = fresh_model(str(encoder), tiny.LABELS, np.full(4, 0.2))
+    model = fresh_model(str(encoder), toy.LABELS, np.full(4, 0.2))
     batch = {"input_ids": torch.tensor([[2, 9, 10, 3]]), "labels": torch.from_numpy(data.targets[:1])}
     batch |= dict.fromkeys(("rows", "owners"), torch.zeros(1, dtype=torch.int64))
     recipe = SHORT.complete(model.config, 100)
@@ -181,7 +181,7 @@ def test_masked_bce_over_known_entries_is_the_model_s_own_loss(encoder: Path, tm
 
 
 def test_estimates_are_learned_at_their_own_rate_without_decay(encoder: Path, tmp_path: Path) -> None:
-    model, loss = fresh_model(str(encoder), tiny.LABELS, np.full(4, 0.2)), Role(toy.dataset(200).targets, 1.5)
+    model, loss = fresh_model(str(encoder), toy.LABELS, np.full(4, 0.2)), Role(toy.dataset(200).targets, 1.5)
     args = _arguments(SHORT.complete(model.config, 100), 100, tmp_path, epochs=2)
     groups = _Trainer(criterion=loss, model=model, args=args, eval_dataset=[]).create_optimizer().param_groups
     (own,) = [group for group in groups if any(each is loss.estimates for each in group["params"])]

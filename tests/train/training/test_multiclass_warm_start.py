@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.helpers import tiny, toy
+from tests.helpers import toy
 from transformers import set_seed
 
 from manylabel.errors import CheckpointError
@@ -69,15 +69,15 @@ def test_a_carried_head_starts_better_and_needs_fewer_steps_than_a_fresh_one(mul
 
 
 def test_rows_go_by_label_name_and_new_and_dropped_labels_are_named(tmp_path: Path) -> None:
-    source = tiny.write_checkpoint(tmp_path / "source", problem_type="single_label_classification")
+    source = toy.write_checkpoint(tmp_path / "source", problem_type="single_label_classification")
     before = output_layer(checkpoint.load_model(str(source))[0])
     labels = ("returns", "price", "billing")
     model, fresh, dropped = carried_model(str(source), labels, np.array([0.1, 0.2, 0.3]))
     after = output_layer(model)
     assert (fresh, dropped) == (["returns"], ["delivery", "user experience"])
     for column, label in ((1, "price"), (2, "billing")):
-        torch.testing.assert_close(after.weight[column], before.weight[tiny.LABELS.index(label)])
-        torch.testing.assert_close(after.bias[column], before.bias[tiny.LABELS.index(label)])
+        torch.testing.assert_close(after.weight[column], before.weight[toy.LABELS.index(label)])
+        torch.testing.assert_close(after.bias[column], before.bias[toy.LABELS.index(label)])
     assert after.bias[0].item() == pytest.approx(np.log(0.1 / 0.9), rel=1e-5)
     assert model.config.problem_type == "multi_label_classification"
     assert checkpoint.labels_of(model.config) == labels
@@ -85,7 +85,7 @@ def test_rows_go_by_label_name_and_new_and_dropped_labels_are_named(tmp_path: Pa
 
 
 def test_the_carried_model_survives_being_saved(tmp_path: Path) -> None:
-    source = tiny.write_checkpoint(tmp_path / "source", problem_type="single_label_classification")
+    source = toy.write_checkpoint(tmp_path / "source", problem_type="single_label_classification")
     model, _, _ = carried_model(str(source), ("price", "new"), np.array([0.2, 0.3]))
     model.save_pretrained(tmp_path / "saved")
     again, missing = checkpoint.load_model(str(tmp_path / "saved"))
@@ -95,8 +95,8 @@ def test_the_carried_model_survives_being_saved(tmp_path: Path) -> None:
 
 
 def test_biases_are_fitted_to_the_priors_on_texts_from_the_whole_set(tmp_path: Path) -> None:
-    source = tiny.write_checkpoint(tmp_path / "source", problem_type="single_label_classification")
-    model, _, _ = carried_model(str(source), tiny.LABELS, np.full(4, 0.25))
+    source = toy.write_checkpoint(tmp_path / "source", problem_type="single_label_classification")
+    model, _, _ = carried_model(str(source), toy.LABELS, np.full(4, 0.25))
     reader = checkpoint.runtime_tokenizer(checkpoint.load_tokenizer(str(source)), 32, tokens())
     texts = ["parcel late"] * 600 + ["invoice"] * 600  # sorted, as files often are
     wanted = np.array([0.05, 0.2, 0.5, 0.8])
@@ -105,7 +105,7 @@ def test_biases_are_fitted_to_the_priors_on_texts_from_the_whole_set(tmp_path: P
 
 
 def test_a_run_tells_what_was_carried_and_keeps_no_path(multiclass: Path, tmp_path: Path) -> None:
-    data = toy.dataset(160, labels=(*tiny.LABELS[:3], "returns"))
+    data = toy.dataset(160, labels=(*toy.LABELS[:3], "returns"))
     with pytest.warns(UserWarning, match="'returns'"):  # no text has it
         run = train(data, tmp_path / "run", start_from=str(multiclass), recipe=Recipe(**{**toy.RECIPE, "epochs": 1}))
     assert run.details["origin"] == {
@@ -116,26 +116,26 @@ def test_a_run_tells_what_was_carried_and_keeps_no_path(multiclass: Path, tmp_pa
 
 
 def test_names_that_are_nearly_alike_are_pointed_at(tmp_path: Path) -> None:
-    source = tiny.write_checkpoint(tmp_path / "source")
+    source = toy.write_checkpoint(tmp_path / "source")
     with pytest.warns(UserWarning, match="'Delivery' starts fresh and the checkpoint's 'delivery' is dropped"):
         carried_model(str(source), ("Delivery", "price"), np.array([0.2, 0.2]))
 
 
 def test_no_label_in_common(tmp_path: Path) -> None:
-    source = tiny.write_checkpoint(tmp_path / "source", labels=["LABEL_0", "LABEL_1"])
+    source = toy.write_checkpoint(tmp_path / "source", labels=["LABEL_0", "LABEL_1"])
     with pytest.raises(CheckpointError, match=r"shares no label .*LABEL_0, LABEL_1; the data price.*id2label"):
         carried_model(str(source), ("price",), np.array([0.2]))
 
 
 def test_an_encoder_has_no_head_to_carry(tmp_path: Path) -> None:
-    source = tiny.write_checkpoint(tmp_path / "source", head=False)
+    source = toy.write_checkpoint(tmp_path / "source", head=False)
     with pytest.raises(CheckpointError, match=r"no trained classification head of 4 labels .*--model"):
-        carried_model(str(source), tiny.LABELS, np.full(4, 0.2))
+        carried_model(str(source), toy.LABELS, np.full(4, 0.2))
 
 
 def test_a_head_of_another_number_of_labels_than_its_configuration_is_not_taken_for_trained(tmp_path: Path) -> None:
-    source = tiny.write_checkpoint(tmp_path / "source")
+    source = toy.write_checkpoint(tmp_path / "source")
     config = source / "config.json"
     config.write_text(re.sub(r',\s*"3": "user experience"', "", config.read_text()))
     with pytest.raises(CheckpointError, match="no trained classification head of 3 labels"):
-        carried_model(str(source), tiny.LABELS[:3], np.full(3, 0.2))
+        carried_model(str(source), toy.LABELS[:3], np.full(3, 0.2))

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.helpers import tiny, toy
+from tests.helpers import toy
 from transformers import TrainingArguments
 
 from manylabel.errors import DeviceUnavailable
@@ -60,7 +60,7 @@ def test_the_trainer_is_told_one_precision(tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_step_that_was_skipped_leaves_no_gradient_to_what_a_loss_learns(encoder: Path, tmp_path: Path) -> None:
     """The scaler of fp16 skips a step whose gradients overflowed; left over, they would let it skip all that follow."""
-    model, loss = fresh_model(str(encoder), tiny.LABELS, np.full(4, 0.2)), Role(toy.dataset(200).targets, 1.5)
+    model, loss = fresh_model(str(encoder), toy.LABELS, np.full(4, 0.2)), Role(toy.dataset(200).targets, 1.5)
     args = _arguments(SHORT.complete(model.config, 100), 100, tmp_path, epochs=2)
     trainer = _Trainer(criterion=loss, model=model, args=args, eval_dataset=[])
     batch = {"input_ids": torch.tensor([[2, 9, 10, 3]]), "labels": torch.full((1, 4), torch.nan)}

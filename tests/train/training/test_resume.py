@@ -68,7 +68,7 @@ def test_a_killed_process_leaves_the_old_output_and_resumes_to_the_same_weights(
     output.mkdir()
     (output / "old").write_text("still here")
     script = (
-        "import sys, toy\nfrom dataclasses import replace\nfrom manylabel_train.training.train import Recipe, train\n"
+        "import sys\nfrom tests.helpers import toy\nfrom dataclasses import replace\nfrom manylabel_train.training.train import Recipe, train\n"
         "train(toy.dataset(300), sys.argv[1], model=sys.argv[2], force=True,"
         " recipe=replace(Recipe(**toy.RECIPE), epochs=30, patience=30))"
     )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.helpers import tiny, toy
+from tests.helpers import toy
 from transformers import AutoModelForSequenceClassification
 
 from manylabel.errors import CheckpointError, DataError, InputError, OutputExists
@@ -41,7 +41,7 @@ def test_an_encoder_without_a_trained_pooler_learns(run: Path) -> None:
 
 
 def test_an_untrained_pooler_starts_by_passing_the_first_token_through(encoder: Path) -> None:
-    pooler = fresh_model(str(encoder), tiny.LABELS, np.full(4, 0.2)).bert.pooler.dense
+    pooler = fresh_model(str(encoder), toy.LABELS, np.full(4, 0.2)).bert.pooler.dense
     torch.testing.assert_close(pooler.weight, torch.eye(32))
     torch.testing.assert_close(pooler.bias, torch.zeros(32))
 
@@ -49,29 +49,29 @@ def test_an_untrained_pooler_starts_by_passing_the_first_token_through(encoder: 
 def test_a_trained_pooler_is_kept(tmp_path: Path) -> None:
     source = toy.write_encoder(tmp_path / "source", pooler=True)
     before, _ = checkpoint.load_model(str(source))
-    after = fresh_model(str(source), tiny.LABELS, np.full(4, 0.2))
+    after = fresh_model(str(source), toy.LABELS, np.full(4, 0.2))
     torch.testing.assert_close(after.bert.pooler.dense.weight, before.bert.pooler.dense.weight)
     assert not torch.equal(after.bert.pooler.dense.weight, torch.eye(32))
 
 
 def test_the_output_starts_at_the_labels_priors(encoder: Path) -> None:
     priors = np.array([0.01, 0.1, 0.3, 0.6])
-    model = fresh_model(str(encoder), tiny.LABELS, priors)
+    model = fresh_model(str(encoder), toy.LABELS, priors)
     np.testing.assert_allclose(torch.sigmoid(output_layer(model).bias.detach()).numpy(), priors, rtol=1e-5)
     answers = torch.sigmoid(model(input_ids=torch.tensor([[2, 9, 10, 3]])).logits[0]).detach().numpy()
     np.testing.assert_allclose(answers, priors, rtol=0.5)  # before the first step too
 
 
 def test_a_head_of_the_same_size_is_not_taken_over_without_being_asked_for(tmp_path: Path) -> None:
-    source = tiny.write_checkpoint(tmp_path / "source", labels=("one", "two", "three", "four"))
+    source = toy.write_checkpoint(tmp_path / "source", labels=("one", "two", "three", "four"))
     old = output_layer(checkpoint.load_model(str(source))[0])
-    new = output_layer(fresh_model(str(source), tiny.LABELS, np.full(4, 0.25)))
+    new = output_layer(fresh_model(str(source), toy.LABELS, np.full(4, 0.25)))
     assert not torch.isclose(old.weight, new.weight).any()
     torch.testing.assert_close(new.bias, torch.full((4,), float(np.log(0.25 / 0.75))))
 
 
 def test_head_and_encoder_learn_at_their_own_rates(encoder: Path, tmp_path: Path) -> None:
-    model = fresh_model(str(encoder), tiny.LABELS, np.full(4, 0.2))
+    model = fresh_model(str(encoder), toy.LABELS, np.full(4, 0.2))
     recipe = SHORT.complete(model.config, 100)
     trainer = _Trainer(model=model, args=_arguments(recipe, 100, tmp_path, epochs=2), eval_dataset=[])
     rates = {
@@ -119,7 +119,7 @@ def test_every_evaluation_has_all_metrics_and_each_label_s_f1(run: Path) -> None
     found = evaluations(read_run(run).details["log"])
     assert len(found) >= 4
     for entry in found:
-        for name in (*METRICS, *(f"f1/{label}" for label in tiny.LABELS)):
+        for name in (*METRICS, *(f"f1/{label}" for label in toy.LABELS)):
             assert 0 <= entry[f"eval_{name}"] <= 1
 
 
@@ -129,7 +129,7 @@ def test_both_splits_are_measured_at_one_half_and_tuned_and_per_label(run: Path)
     for figures in metrics.values():
         assert figures["texts"] == 60
         assert tuple(figures["at_half"]) == tuple(figures["tuned"]) == METRICS
-        assert figures["per_label"].keys() == set(tiny.LABELS)
+        assert figures["per_label"].keys() == set(toy.LABELS)
         assert {"precision", "recall", "f1", "support"} == figures["per_label"]["price"].keys()
 
 
@@ -212,7 +212,7 @@ def test_data_without_splits_are_split_by_the_seed(encoder: Path, tmp_path: Path
 def test_a_run_is_a_hugging_face_checkpoint_with_its_validation_texts(run: Path) -> None:
     model = AutoModelForSequenceClassification.from_pretrained(run)
     assert model.config.problem_type == "multi_label_classification"
-    assert tuple(model.config.id2label.values()) == tiny.LABELS
+    assert tuple(model.config.id2label.values()) == toy.LABELS
     lines = [json.loads(line) for line in (run / "validation.jsonl").read_text().splitlines()]
     rows = toy.dataset(720).part("validation")
     assert [line["text"] for line in lines] == list(rows.texts)
@@ -224,7 +224,7 @@ def test_a_run_says_what_it_was_made_of_and_every_json_file_parses_strictly(run:
     assert details["origin"] == {"model": "encoder"}
     assert details["recipe"]["learning_rate"] == 1e-3
     assert details["data"]["sha256"] == toy.dataset(720).digest()
-    assert details["data"]["training_positives"].keys() == set(tiny.LABELS)
+    assert details["data"]["training_positives"].keys() == set(toy.LABELS)
     assert details["versions"].keys() == {"manylabel", "torch", "transformers", "tokenizers"}
     assert {path.name for path in toy.every_json(run)} >= {"run.json", "config.json", "validation.jsonl"}
 
@@ -264,7 +264,7 @@ def test_an_existing_output_is_not_overwritten(encoder: Path, tmp_path: Path) ->
     assert toy.content(tmp_path) == {"run/precious": b"mine"}
     train(toy.dataset(160), tmp_path / "run", model=str(encoder), recipe=SHORT, force=True)
     assert not (tmp_path / "run" / "precious").exists()
-    assert read_run(tmp_path / "run").labels == tiny.LABELS
+    assert read_run(tmp_path / "run").labels == toy.LABELS
 
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])

@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.helpers import tiny, toy
+from tests.helpers import toy
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
 
 from manylabel import Bundle, Classifier
@@ -154,7 +154,7 @@ def test_the_file_says_its_labels_and_thresholds(single: Path) -> None:
     model = onnx.load(single / FILE)
     said = json.loads({entry.key: entry.value for entry in model.metadata_props}["manylabel"])
     variant = Bundle.open(single).variants["int8"]
-    assert said == {"labels": list(tiny.LABELS), "thresholds": list(variant.thresholds), "max_length": 32}
+    assert said == {"labels": list(toy.LABELS), "thresholds": list(variant.thresholds), "max_length": 32}
     assert {entry.domain for entry in model.opset_import} == {
         "",
         "ai.onnx.ml",
@@ -195,7 +195,7 @@ def test_a_file_that_reads_or_answers_otherwise_is_not_written(single: Path) -> 
         require_same_ids(ids_graph(WordPiece.read(KINDS["uncased"].to_str())), KINDS["cased"], ["ab", "a B"])
     with pytest.raises(ParityError, match="answers 'the parcel' otherwise"):
         require_same_answers(
-            onnx.load(single / FILE), ["the parcel"], tiny.LABELS, np.full((1, 4), 2, np.float32), np.full(4, 0.5)
+            onnx.load(single / FILE), ["the parcel"], toy.LABELS, np.full((1, 4), 2, np.float32), np.full(4, 0.5)
         )
 
 
@@ -203,7 +203,7 @@ def test_labels_and_texts_of_all_scripts(tmp_path: Path) -> None:
     labels = ("größe 👩‍💻", "price, value", "漢字", "x")
     data = Dataset.from_matrix(["ok", "nein", "ja", "ab"], np.eye(4), labels)
     bundle = export(
-        tiny.write_checkpoint(tmp_path / "c", labels=labels),
+        toy.write_checkpoint(tmp_path / "c", labels=labels),
         tmp_path / "bundle",
         validation=data,
         precisions=["fp32"],

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.helpers.tiny import LABELS, TEXTS
+from tests.helpers.toy import LABELS, TEXTS
 from tests.runtime.server.conftest import running
 
 from manylabel import Classifier
