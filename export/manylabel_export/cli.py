@@ -81,8 +81,8 @@ def export(**options: Any) -> None:
     """
     from manylabel.system.atomic_write import check_free
     from manylabel.system.resource_errors import more_memory
-    from manylabel_export.memory_estimate import explained
     from manylabel_export.pipeline import export as run_export
+    from manylabel_train.training.resource_errors import explained
 
     goals = goals_of(options)
     check_free(options["output"], force=options["force"])

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from manylabel_train.data.atomic_files import replaced
+from manylabel_train.data.training_run import Run
 from manylabel_train.reporting.report import REPORT_FILE, Material, read_evidence, render
 from manylabel_train.review.suggestion import Suggestion
-from manylabel_train.training.run import Run
 
 
 def write_report(folder: Path, run: Run, review: Sequence[Suggestion] = (), *, title: str = "") -> Path:

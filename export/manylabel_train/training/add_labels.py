@@ -17,10 +17,10 @@ from manylabel.data.cell_validation import listed
 from manylabel.errors import CheckpointError, DataError, InputError, LabelMismatch
 from manylabel.inference.tokenizer import Tokenizer
 from manylabel_train.data.dataset import Dataset
+from manylabel_train.data.training_run import RUN_FILE, read_run
 from manylabel_train.models import checkpoint
 from manylabel_train.thresholds.tuning import matched_thresholds
 from manylabel_train.training.config import Recipe
-from manylabel_train.training.run import RUN_FILE, read_run
 
 UNTUNED = 0.5
 

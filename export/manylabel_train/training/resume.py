@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from manylabel.errors import InputError, OutputExists
-from manylabel_export.memory_estimate import explained
 from manylabel_train.models import checkpoint
 from manylabel_train.training.checkpoints import CHECKPOINTS, PLAN_FILE, checkpoints, is_whole, remains_of, what_is_kept
 from manylabel_train.training.config import Recipe
+from manylabel_train.training.resource_errors import explained
 
 
 def open_attempt(output: Path, plan: Mapping[str, Any], *, force: bool, resume: bool) -> Path:

@@ -24,6 +24,15 @@ from manylabel_train.calibration.model_calibration import calibrate
 from manylabel_train.data.dataset import Dataset
 from manylabel_train.data.guarantee_holdout import ASIDE, set_aside
 from manylabel_train.data.splits import settle_splits
+from manylabel_train.data.training_run import (
+    ASIDE_FILE,
+    RUN_FILE,
+    VALIDATION_FILE,
+    Run,
+    long_text_for,
+    read_run,
+    write_run,
+)
 from manylabel_train.evaluation.metrics import multilabel_metrics, per_label_metrics
 from manylabel_train.models import checkpoint
 from manylabel_train.reporting.report import keep_evidence
@@ -40,7 +49,6 @@ from manylabel_train.training.lora import add_adapters, merge_adapters, require_
 from manylabel_train.training.model_init import carried_model, fit_biases, fresh_model
 from manylabel_train.training.precision import own_threads
 from manylabel_train.training.resume import check_unbegun, open_attempt, running_out
-from manylabel_train.training.run import ASIDE_FILE, RUN_FILE, VALIDATION_FILE, Run, long_text_for, read_run, write_run
 from manylabel_train.training.trainer import fit
 
 __all__ = ["ASIDE_FILE", "RUN_FILE", "VALIDATION_FILE", "Recipe", "Run", "Search", "long_text_for", "read_run", "train"]
@@ -59,8 +67,8 @@ def train(
     model: str = checkpoint.DEFAULT_MODEL,
     start_from: str | None = None,
     add_labels: Sequence[str] = (),
-    recipe: Recipe = Recipe(),  # noqa: B008 - frozen
-    goals: Goals = Goals(),  # noqa: B008 - frozen
+    recipe: Recipe = Recipe(),
+    goals: Goals = Goals(),
     calibration: Method = "none",
     force: bool = False,
     resume: bool = False,
