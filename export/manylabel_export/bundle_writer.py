@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from manylabel.bundle.bundle import CARD, MANIFEST, TOKENIZER, WEIGHTS, Bundle, Manifest, record_files
 from manylabel.classifier import Classifier
-from manylabel.system.atomic_write import new_folder
+from manylabel.system.atomic_write import atomic_folder
 from manylabel_export.card.model_card import model_card
 from manylabel_export.graph.build import Graph, write
 from manylabel_train.models.pooling import portable_config
@@ -49,7 +49,7 @@ def write_bundle(
         limit: Bytes of weights that a graph may hold; beyond, a file beside it has them.
         force: Replace an existing output.
     """
-    with new_folder(output, force=force) as folder:
+    with atomic_folder(output, force=force) as folder:
         for name, made in graphs.items():
             write(made.proto, folder / name, beside=name + WEIGHTS, limit=limit)
         for name, content in files.items():

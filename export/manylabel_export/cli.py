@@ -79,13 +79,13 @@ def export(**options: Any) -> None:
     A variant beyond --max-f1-drop or --max-flips, or off on one of the bundle's probes, keeps in fp32 what does most
     harm; where that is not enough, it is left out, and the exit code is 3.
     """
-    from manylabel.system.atomic_write import check_free
+    from manylabel.system.atomic_write import check_output_free
     from manylabel.system.resource_errors import more_memory
     from manylabel_export.pipeline import export as run_export
     from manylabel_train.training.resource_errors import explained
 
     goals = goals_of(options)
-    check_free(options["output"], force=options["force"])
+    check_output_free(options["output"], force=options["force"])
     short = f"while the bundle was made. {more_memory()} Or name fewer variants with --precision."
     kept = "Nothing was written; the same command begins anew."
     with _told(), explained(options["output"], "the bundle", short=short, kept=lambda: kept):

@@ -14,7 +14,7 @@ from manylabel.bundle.certificate import Budget
 from manylabel.certify.parity import Answers
 from manylabel.errors import InputError
 from manylabel.inference.tokenizer import Policy
-from manylabel.system.atomic_write import check_free
+from manylabel.system.atomic_write import check_output_free
 from manylabel_export import parity
 from manylabel_export.bundle_writer import write_bundle
 from manylabel_export.card.bundle_report import bundle_report
@@ -86,7 +86,7 @@ def export(
         BudgetExceeded: Every variant that was asked for is beyond its budget. Nothing is written.
         ExportError: The model cannot be traced.
     """
-    check_free(Path(output), force=force)
+    check_output_free(Path(output), force=force)
     subject = load_subject(Path(folder), validation, policy, goals)
     if calibration != "none":
         subject = _calibrated(subject, calibration)

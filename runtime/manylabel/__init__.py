@@ -37,7 +37,7 @@ from manylabel.errors import (
 if typing.TYPE_CHECKING:
     from manylabel.bundle.bundle import Bundle
     from manylabel.classifier import Classifier
-    from manylabel.inference.thresholding import Prediction
+    from manylabel.inference.predictions import Prediction
 
 __version__ = "0.1.0"
 
@@ -75,7 +75,7 @@ __all__ = [
 _HOMES = {
     "Bundle": "manylabel.bundle.bundle",
     "Classifier": "manylabel.classifier",
-    "Prediction": "manylabel.inference.thresholding",
+    "Prediction": "manylabel.inference.predictions",
 }
 """What needs numpy and tokenizers is imported when it is asked for: the command says first where these do not fit."""
 

@@ -22,8 +22,8 @@ from manylabel.inference.latency_session import MOST_THREADS, Alone, Run
 from manylabel.inference.length_batching import Ids, Map, Scores, score
 from manylabel.inference.ort_session import Device, Session, resolve_device
 from manylabel.inference.pipeline import Hands, stream
-from manylabel.inference.raw_predictions import Answers
-from manylabel.inference.thresholding import Prediction, Thresholds, column_of, decide, ranked, resolve_thresholds
+from manylabel.inference.predictions import Prediction, PredictionBatch
+from manylabel.inference.thresholding import Thresholds, column_of, decide, ranked, resolve_thresholds
 from manylabel.inference.tokenizer import Encoding, Outcome, Tokenizer, as_texts
 from manylabel.load_options import Setting, settle
 
@@ -135,6 +135,11 @@ class Classifier:
 
     def __reduce__(self) -> tuple[object, tuple[object, ...]]:
         return _reload, (self.bundle.origin, replace(self._options, digest=self.bundle.digest))
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels in column order."""
+        return self.bundle.labels
 
     @property
     def classes_(self) -> NDArray[np.str_]:
@@ -255,10 +260,10 @@ class Classifier:
             )
         )
 
-    def answers(self, texts: Iterable[object], *, first_row: int = 0) -> Iterator[Answers]:
+    def predict_batches(self, texts: Iterable[object], *, first_row: int = 0) -> Iterator[PredictionBatch]:
         """The stream under all other ways to ask: arrays, a window of texts at a time, errors beside the answers.
 
-        A text that cannot be answered has its error in `Answers.errors`; its neighbours are answered all the same.
+        A text that cannot be answered has its error in `PredictionBatch.errors`; its neighbours are answered all the same.
 
         Args:
             texts: What should be texts, from anywhere.
@@ -401,9 +406,9 @@ class Classifier:
                 "wrongly."
             )
 
-    def _checked(self, texts: Iterable[object]) -> Iterator[Answers]:
-        for answers in self.answers(texts):
-            answers.check()
+    def _checked(self, texts: Iterable[object]) -> Iterator[PredictionBatch]:
+        for answers in self.predict_batches(texts):
+            answers.raise_first_error()
             yield answers
 
     def _score(self, windows: Sequence[Ids], map: Map = map) -> Scores:

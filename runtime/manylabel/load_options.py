@@ -16,6 +16,7 @@ from manylabel.bundle.strict_json import parse
 from manylabel.bundle.variants import Precision, choose_variant, variants_for
 from manylabel.errors import BundleError, InputError
 from manylabel.inference.length_batching import USUAL_TOKENS
+from manylabel.system.atomic_write import atomic_write_text
 from manylabel.system.cpu_quota import available_cores
 from manylabel.system.hardware_info import this_machine
 
@@ -92,16 +93,13 @@ class Plan:
     measured: Mapping[str, Any]
 
     def write(self, path: Path) -> None:
-        """Write it, whole or not at all."""
-        part = path.with_name(f".{path.name}.new")
-        try:
-            part.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-            part.replace(path)
-        except OSError as exc:
-            part.unlink(missing_ok=True)
-            raise InputError(
-                f"the plan cannot be written to {path}: {exc.strerror}. Copy the bundle elsewhere."
-            ) from exc
+        """Write the plan atomically.
+
+        Raises:
+            CannotWrite: The folder is read-only or full.
+        """
+        content = json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
+        atomic_write_text(path, content, advice="Or copy the bundle to a folder that is writable.")
 
     def unfit(self, bundle: Bundle, device: str | None) -> str:
         """Why it does not hold for a bundle here; "" where it does."""

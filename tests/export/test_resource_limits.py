@@ -83,4 +83,4 @@ def test_a_bundle_where_nothing_may_be_written_is_a_sentence(command: list[objec
     code, shown = dying.run(command, tmp_path)
     assert code == 2
     assert "Traceback" not in shown
-    assert "/sys/bundle cannot be made: " in shown.splitlines()[-1]
+    assert "/sys/bundle cannot be created: " in shown.splitlines()[-1]

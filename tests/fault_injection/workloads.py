@@ -53,7 +53,7 @@ class Work(ABC):
     def __init__(self, whole: Path) -> None:
         self._whole = whole
 
-    def prepare(self, place: Path) -> None:  # noqa: B027  # most begin in an empty folder
+    def prepare(self, place: Path) -> None:  # most begin in an empty folder
         """What lies in a folder before the first start."""
 
     @abstractmethod
@@ -159,7 +159,7 @@ class Training(Work):
     def careless(self) -> None:
         """Nothing is looked at, and nothing renamed."""
         remains.is_whole = attempt.is_whole = lambda checkpoint: True  # type: ignore[attr-defined]
-        training.new_folder = in_place  # type: ignore[attr-defined]
+        training.atomic_folder = in_place  # type: ignore[attr-defined]
 
     def done(self, place: Path) -> bool:
         """Its folder is there."""
@@ -211,7 +211,7 @@ class Exporting(Work):
 
     def careless(self) -> None:
         """The folder is filled where it lies."""
-        bundling.new_folder = in_place  # type: ignore[attr-defined]
+        bundling.atomic_folder = in_place  # type: ignore[attr-defined]
 
     def done(self, place: Path) -> bool:
         """The old bundle is no longer there, and something is."""

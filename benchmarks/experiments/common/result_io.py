@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from manylabel.system.atomic_write import atomic_write_text
 from manylabel_bench.machine import describe
 from manylabel_train.data.dataset import Dataset
 
@@ -38,9 +39,7 @@ def begin(options: Mapping[str, Any], data: Dataset, **more: Any) -> dict[str, A
 def write(result: Mapping[str, Any], folder: Path, page: str) -> None:
     """Write both files; the result is whole at any moment."""
     folder.mkdir(parents=True, exist_ok=True)
-    unfinished = folder / f"{RESULT}.new"
-    unfinished.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    os.replace(unfinished, folder / RESULT)
+    atomic_write_text(folder / RESULT, json.dumps(result, indent=1) + "\n")
     (folder / "README.md").write_text(page, encoding="utf-8")
 
 

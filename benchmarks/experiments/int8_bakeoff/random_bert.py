@@ -12,7 +12,7 @@ from typing import Any
 import click
 from transformers import BertConfig, BertForSequenceClassification
 
-from manylabel.system.atomic_write import check_free, new_folder
+from manylabel.system.atomic_write import atomic_folder, check_output_free
 from manylabel_train.models import checkpoint
 
 LAYERS, WIDTH, HEAD = 12, 768, 64
@@ -41,10 +41,10 @@ def bert(*, layers: int = LAYERS, width: int = WIDTH, **more: Any) -> BertForSeq
 @click.option("--force", is_flag=True, help="Replace an existing output.")
 def main(run: Path, output: Path, layers: int, width: int, force: bool) -> None:
     """Write an untrained BERT with the labels and the tokenizer of RUN, whose tokenizer has to be a BERT's."""
-    check_free(output, force=force)
+    check_output_free(output, force=force)
     config, tokenizer = checkpoint.load_config(str(run)), checkpoint.load_tokenizer(str(run))
     kept = {"id2label": config.id2label, "label2id": config.label2id, "vocab_size": len(tokenizer)}
-    with new_folder(output, force=force) as folder:
+    with atomic_folder(output, force=force) as folder:
         bert(layers=layers, width=width, **kept).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
 

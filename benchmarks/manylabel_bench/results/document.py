@@ -4,13 +4,13 @@ Measured in pieces, samples add up: one more round of everything is more rounds,
 """
 
 import json
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from manylabel.errors import DataError
+from manylabel.system.atomic_write import atomic_write_text
 from manylabel_bench.results.metrics import figures
 from manylabel_train.evaluation.metrics import METRICS
 
@@ -105,9 +105,7 @@ def read(folder: Path) -> dict[str, Any]:
 def write(document: Mapping[str, Any], folder: Path) -> None:
     """Write the document, whole at any moment."""
     folder.mkdir(parents=True, exist_ok=True)
-    unfinished = folder / f"{RESULT}.new"
-    unfinished.write_text(_NUMBERS.sub(_on_one_line, json.dumps(document, indent=1)) + "\n", encoding="utf-8")
-    os.replace(unfinished, folder / RESULT)
+    atomic_write_text(folder / RESULT, _NUMBERS.sub(_on_one_line, json.dumps(document, indent=1)) + "\n")
 
 
 def _on_one_line(numbers: re.Match[str]) -> str:

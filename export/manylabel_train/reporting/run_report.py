@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from manylabel_train.data.atomic_files import replaced
+from manylabel.system.atomic_write import atomic_write_text
 from manylabel_train.data.training_run import Run
 from manylabel_train.reporting.report import REPORT_FILE, Material, read_evidence, render
 from manylabel_train.review.suggestion import Suggestion
@@ -33,6 +33,5 @@ def write_report(folder: Path, run: Run, review: Sequence[Suggestion] = (), *, t
         details=run.details,
         review=tuple(review),
     )
-    with replaced(folder / REPORT_FILE) as file:
-        file.write(render(material))
+    atomic_write_text(folder / REPORT_FILE, render(material))
     return folder / REPORT_FILE

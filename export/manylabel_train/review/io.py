@@ -10,7 +10,7 @@ from typing import Any
 
 from manylabel.errors import CheckpointError, InputError, OutputExists
 from manylabel.inference.tokenizer import valid_unicode
-from manylabel_train.data.atomic_files import replaced
+from manylabel.system.atomic_write import atomic_text_file, atomic_write_text
 from manylabel_train.models import checkpoint
 from manylabel_train.review.suggestion import Suggestion
 
@@ -33,7 +33,7 @@ def write_table(suggestions: Sequence[Suggestion], path: Path, *, separator: str
         separator: Stands between labels.
         raw: Leave such cells as they are, for programs that read the table.
     """
-    with replaced(path, encoding="utf-8-sig") as file:
+    with atomic_text_file(path, encoding="utf-8-sig") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
         for one in suggestions:
@@ -55,8 +55,7 @@ def as_document(suggestions: Sequence[Suggestion], found: int) -> dict[str, Any]
 
 def write_review(document: Mapping[str, Any], folder: Path) -> None:
     """Keep the suggestions in the run, where its report finds them."""
-    with replaced(folder / REVIEW_FILE) as file:
-        file.write(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+    atomic_write_text(folder / REVIEW_FILE, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
 
 
 def read_review(folder: Path) -> list[Suggestion]:

@@ -1,6 +1,5 @@
 """Which checkpoints stay on the disk: the last, from where a training goes on, and the best or the one before."""
 
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from manylabel.errors import CannotWrite
+from manylabel.system.atomic_write import sync_to_disk
 from manylabel_train.training.checkpoints import STATE, checkpoints, is_whole, step_of
 
 
@@ -23,7 +23,7 @@ class KeepLastAndBest(TrainerCallback):  # type: ignore[misc]  # transformers is
         folder = Path(args.output_dir)
         last = folder / f"checkpoint-{state.global_step}"
         for path in (*last.iterdir(), last, folder):
-            _write_through(path)
+            sync_to_disk(path)
         if not is_whole(last):
             raise CannotWrite(f"{last} was not written whole. Make room on its disk and go on with --resume.")
         former = sorted((path for path in checkpoints(folder) if path != last), key=step_of)
@@ -33,11 +33,3 @@ class KeepLastAndBest(TrainerCallback):  # type: ignore[misc]  # transformers is
             if path.name not in kept:
                 (path / STATE).unlink(missing_ok=True)  # first: from now on it counts as half written
                 shutil.rmtree(path, ignore_errors=True)
-
-
-def _write_through(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,7 +1,6 @@
 """The run in the making: a folder beside the output, from where an interrupted training goes on."""
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from manylabel.errors import InputError, OutputExists
+from manylabel.system.atomic_write import atomic_write_text
 from manylabel_train.models import checkpoint
 from manylabel_train.training.checkpoints import CHECKPOINTS, PLAN_FILE, checkpoints, is_whole, remains_of, what_is_kept
 from manylabel_train.training.config import Recipe
@@ -42,9 +42,7 @@ def open_attempt(output: Path, plan: Mapping[str, Any], *, force: bool, resume: 
     check_unbegun(output, force=force)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    unfinished = folder / f"{PLAN_FILE}.new"
-    unfinished.write_text(json.dumps(plan, indent=2), encoding="utf-8")
-    os.replace(unfinished, folder / PLAN_FILE)
+    atomic_write_text(folder / PLAN_FILE, json.dumps(plan, indent=2))
     return folder
 
 

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast, TrainerCallba
 from manylabel import __version__
 from manylabel.errors import InputError
 from manylabel.inference.tokenizer import Tokenizer
-from manylabel.system.atomic_write import check_free, new_folder
+from manylabel.system.atomic_write import atomic_folder, check_output_free
 from manylabel_train.calibration.fit import Method
 from manylabel_train.calibration.model_calibration import calibrate
 from manylabel_train.data.dataset import Dataset
@@ -103,7 +103,7 @@ def train(
     output = Path(output)
     if recipe.lora:
         require_peft()
-    check_free(output, force=force)
+    check_output_free(output, force=force)
     if search:
         require_no_resume(output, resume=resume)
         check_unbegun(output, force=force)
@@ -153,7 +153,7 @@ def train(
         details = {"origin": origin, "log": log, **{key: plan[key] for key in ("recipe", "data", "versions")}}
         details |= {"splits": splits} | tried
         run, scores = _judge(learner, tokenizer, data, recipe, goals, calibration, details, memory)
-        with new_folder(output, force=force) as folder:
+        with atomic_folder(output, force=force) as folder:
             write_run(folder, run, learner, tokenizer, data.part("validation"), data.part(ASIDE))
             keep_evidence(folder, scores, data)
             write_report(folder, run, title=output.absolute().name)

@@ -11,7 +11,7 @@ from manylabel.bundle.bundle import Bundle
 from manylabel.bundle.certificate import Certificate, Estimate, Parity
 from manylabel.bundle.manifest import PRECISIONS
 from manylabel.errors import InputError
-from manylabel.inference.thresholding import Prediction
+from manylabel.inference.predictions import Prediction
 from manylabel.inference.tokenizer import valid_unicode
 
 SHOWN = 100

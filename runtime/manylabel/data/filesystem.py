@@ -7,7 +7,6 @@ store: an upload, which is seen once it is complete.
 import fnmatch
 import io
 import os
-import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -20,11 +19,10 @@ import pyarrow as pa
 from pyarrow import fs
 
 from manylabel.errors import DataError, InputError, MissingDependency
+from manylabel.system.atomic_write import atomic_file, remove_temporary_files
 from manylabel.system.did_you_mean import near_path
-from manylabel.system.resource_errors import writing
 
 COPY_BYTES = 1 << 20
-TEMPORARY = ".tmp"
 GLOB_MARKS = "*?["
 GOES_ON = "What is committed is kept; the same command goes on."
 
@@ -118,16 +116,8 @@ def new_file(uri: str) -> Iterator[Path]:
             yield path
             _upload(path, uri)
         return
-    target = Path(uri)
-    path = target.with_name(f".{target.name}.{secrets.token_hex(4)}{TEMPORARY}")
-    try:
-        with writing(target.absolute().parent, "the output", GOES_ON):
-            yield path
-            _sync(path)
-            path.replace(target)
-            _sync(target.absolute().parent)
-    finally:
-        path.unlink(missing_ok=True)
+    with atomic_file(Path(uri), what="the output", advice=GOES_ON) as path:
+        yield path
 
 
 def write_bytes(uri: str, content: bytes) -> None:
@@ -166,8 +156,7 @@ def remove(uri: str) -> None:
 def remove_temporaries(folder: str) -> None:
     """Remove what a killed run has left half-written."""
     if not is_remote(folder):
-        for path in Path(folder).glob(f".*{TEMPORARY}"):
-            path.unlink(missing_ok=True)
+        remove_temporary_files(Path(folder))
 
 
 def _below(root: Path, paths: Iterator[Path]) -> list[str]:
@@ -240,11 +229,3 @@ def _guarded(uri: str, call: Any) -> Any:
 def _reason(exc: BaseException) -> str:
     strerror = getattr(exc, "strerror", None)
     return str(strerror or exc).strip().split("\n")[0]
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

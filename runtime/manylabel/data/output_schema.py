@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from manylabel.data.readers.block import Block
 from manylabel.errors import DataError
-from manylabel.inference.raw_predictions import Answers
+from manylabel.inference.predictions import PredictionBatch
 from manylabel.inference.thresholding import decide
 from manylabel.inference.tokenizer import valid_unicode
 
@@ -177,7 +177,7 @@ def check_apart(inputs: Any, answers: Sequence[Any]) -> None:
 
 def answered_table(
     block: Block,
-    answers: Answers,
+    answers: PredictionBatch,
     *,
     schema: Any,
     labels: Sequence[str],

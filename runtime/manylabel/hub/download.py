@@ -15,7 +15,7 @@ from manylabel.bundle.manifest import MANIFEST, FileRecord, read_manifest
 from manylabel.errors import BundleError, CannotWrite, OutputExists
 from manylabel.hub.client import library, sentences
 from manylabel.hub.hub_ref import Reference
-from manylabel.system.atomic_write import publish
+from manylabel.system.atomic_write import publish_folder
 
 SIGNATURE = "bundle.sig"
 """The file of a repository that holds its bundle's signature, which lies beside a folder."""
@@ -80,7 +80,7 @@ def _fill(folder: Path, reference: Reference, raw: bytes) -> None:
                 raise BundleError(f"{reference} lacks {name}, which its manifest lists. {_PUSH}") from exc
             _copy(found, staging / name, record, where=f"{reference}: {name}")
         try:
-            publish(staging, folder)
+            publish_folder(staging, folder)
         except (OutputExists, OSError):
             if not folder.is_dir():  # else another process was first
                 raise

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from manylabel.inference.length_batching import BATCH_TOKENS, Ids, Scores, Work
-from manylabel.inference.raw_predictions import Answers
+from manylabel.inference.predictions import PredictionBatch
 from manylabel.inference.tokenizer import Encoding, Outcome
 
 WINDOW_TEXTS = 4096
@@ -46,8 +46,8 @@ def stream(
     threads: Executor,
     max_tokens: int = BATCH_TOKENS,
     first_row: int = 0,
-) -> Iterator[Answers]:
-    """Answers to texts, a window at a time, in order.
+) -> Iterator[PredictionBatch]:
+    """PredictionBatch to texts, a window at a time, in order.
 
     The source is read on the caller's thread, up to three windows ahead. Whatever ends the stream early, an error or a
     caller who has heard enough, takes back the work that has not begun.
@@ -113,12 +113,12 @@ def _alone(
     hands: "Hands",
     n_labels: int,
     max_tokens: int,
-) -> Answers:
+) -> PredictionBatch:
     """The answer to one text. Windows and threads would add 30 microseconds to the 15 around tokeniser and run."""
     (outcome,) = tokenise([text], row)
     if not isinstance(outcome, Encoding) or len(outcome.windows) > 1:
         return _Running.start([outcome], run, hands, max_tokens).answers(n_labels)
-    return Answers(
+    return PredictionBatch(
         probabilities=run_alone(outcome.windows[0][np.newaxis]),
         n_tokens=np.array([outcome.n_tokens], dtype=np.int64),
         truncated=np.array([outcome.truncated], dtype=np.bool_),
@@ -190,10 +190,10 @@ class _Running:
         submit = hands.submit if len(work.batches) > 1 else hands.do
         return cls(outcomes, work, [submit(run, ids) for ids in work.batches])
 
-    def answers(self, n_labels: int) -> Answers:
+    def answers(self, n_labels: int) -> PredictionBatch:
         probabilities = self.work.gather((future.result() for future in self.scores), n_labels=n_labels)
         read = [each if isinstance(each, Encoding) else None for each in self.outcomes]
-        return Answers(
+        return PredictionBatch(
             probabilities=probabilities,
             n_tokens=np.array([each.n_tokens if each else 0 for each in read], dtype=np.int64),
             truncated=np.array([each is not None and each.truncated for each in read], dtype=np.bool_),

@@ -1,7 +1,6 @@
 """Probabilities and thresholds to labels."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from numbers import Real
 
 import numpy as np
@@ -11,25 +10,6 @@ from manylabel.errors import InputError, UnknownLabel
 from manylabel.system.did_you_mean import nearest
 
 Thresholds = float | Mapping[str, float] | Sequence[float] | NDArray[np.floating]
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What the model says of one text.
-
-    Attributes:
-        labels: The labels whose probability reaches their threshold, the most probable first; often several, perhaps
-            none.
-        scores: Probabilities by label, the most probable first; all labels, or the first `top_k`. They need not sum
-            to 1.
-        n_tokens: Tokens of the text, special ones included; where `truncated`, of the part that was read.
-        truncated: Whether some of the text was not read.
-    """
-
-    labels: list[str]
-    scores: dict[str, float]
-    n_tokens: int
-    truncated: bool
 
 
 def resolve_thresholds(

@@ -19,7 +19,7 @@ from manylabel.data import filesystem
 from manylabel.data.output_schema import answered_table
 from manylabel.data.readers.block import Block
 from manylabel.errors import JobChanged
-from manylabel.inference.raw_predictions import Answers
+from manylabel.inference.predictions import PredictionBatch
 from manylabel.scoring.job import Job
 from manylabel.scoring.planner import read_shard
 from manylabel.scoring.writers import open_part
@@ -159,7 +159,9 @@ def check_classifier(classifier: Classifier, job: Job) -> None:
         )
 
 
-def answered(classifier: Classifier, blocks: Iterable[Block], *, first_row: int) -> Iterator[tuple[Block, Answers]]:
+def answered(
+    classifier: Classifier, blocks: Iterable[Block], *, first_row: int
+) -> Iterator[tuple[Block, PredictionBatch]]:
     """Blocks and the answers to them, while the classifier reads ahead."""
     waiting: deque[Block] = deque()
 
@@ -168,8 +170,8 @@ def answered(classifier: Classifier, blocks: Iterable[Block], *, first_row: int)
             waiting.append(block)
             yield from block.texts
 
-    ready = Answers.none(len(classifier.bundle.labels))
-    for answers in classifier.answers(texts(), first_row=first_row):
+    ready = PredictionBatch.empty(len(classifier.bundle.labels))
+    for answers in classifier.predict_batches(texts(), first_row=first_row):
         ready = ready.followed_by(answers)
         while waiting and len(ready) >= len(waiting[0]):
             block = waiting.popleft()

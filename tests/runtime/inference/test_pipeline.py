@@ -86,7 +86,7 @@ def test_one_bad_text_leaves_its_neighbours_their_answers(own_bundle: Path, resi
     classifier = Classifier.load(own_bundle, device="cpu", threads=2)
     texts: list[Any] = list(MANY[: WINDOW_TEXTS + 10])
     texts[3], texts[WINDOW_TEXTS + 2] = None, "late " * 40
-    first, second = classifier.answers(texts)
+    first, second = classifier.predict_batches(texts)
     assert (list(first.errors), list(second.errors)) == ([3], [2])
     assert str(first.errors[3]).startswith("text 3 is NoneType")
     assert isinstance(second.errors[2], TextTooLong)
@@ -171,7 +171,7 @@ def test_an_error_anywhere_comes_to_the_caller_and_ends_the_work(threads: Thread
 
 def test_several_streams_share_a_classifier(classifier: Classifier) -> None:
     expected = classifier.predict_proba(MANY)
-    streams = [classifier.answers(iter(MANY)) for _ in range(3)]
+    streams = [classifier.predict_batches(iter(MANY)) for _ in range(3)]
     for parts in zip(*streams, strict=True):
         for part in parts[1:]:
             np.testing.assert_array_equal(part.probabilities, parts[0].probabilities)

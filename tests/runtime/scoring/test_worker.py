@@ -53,14 +53,15 @@ class Noting:
 
     def __init__(self, classifier: Classifier, unbearable: str = "") -> None:
         self.bundle, self.precision, self.variant = classifier.bundle, classifier.precision, classifier.variant
+        self.labels, self.thresholds_ = classifier.labels, classifier.thresholds_
         self.classifier, self.unbearable, self.asked = classifier, unbearable, list[str]()
 
-    def answers(self, texts: Any, **more: Any) -> Any:
+    def predict_batches(self, texts: Any, **more: Any) -> Any:
         given = list(texts)
         self.asked += [text for text in given if text is not None]
         if self.unbearable in self.asked:
             raise MemoryError("no room")
-        return self.classifier.answers(given, **more)
+        return self.classifier.predict_batches(given, **more)
 
 
 def test_rows_are_tried_by_themselves_and_nothing_is_kept(classifier: Classifier, job: Job) -> None:

@@ -10,7 +10,7 @@ from manylabel.engines.triton.config_pbtxt import Serving
 from manylabel.engines.triton.tokenizer_backend import Settings
 from manylabel.errors import InputError
 from manylabel.inference.ort_session import Session
-from manylabel.system.atomic_write import new_folder
+from manylabel.system.atomic_write import atomic_folder
 
 CONFIG = "config.pbtxt"
 
@@ -52,7 +52,7 @@ def write_repository(
     inputs = Session(graph, device="cpu", weights=weights).inputs
     settings = Settings.of(manifest, inputs, long_text=policy, pad_to=pad_to)
     tokenizer = config_pbtxt.tokenizer_config(serving, inputs, {"settings": settings.to_text()})
-    with new_folder(output, force=force) as folder:
+    with atomic_folder(output, force=force) as folder:
         _model(folder / f"{serving.name}_tokenizer", tokenizer, {
             "model.py": (Path(__file__).parent / "model.py").read_bytes(),
             TOKENIZER: bundle.read(TOKENIZER),
