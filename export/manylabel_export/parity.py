@@ -1,6 +1,5 @@
 """What an export is held to: token ids of the runtime as transformers', answers of the fp32 graph as PyTorch's."""
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,11 +9,10 @@ from transformers import PreTrainedTokenizerFast
 from manylabel.certify.parity import Answers, flips_and_ties
 from manylabel.errors import ParityError
 from manylabel.inference.tokenizer import Encoding
+from manylabel.system.unicode import LONE_SURROGATE
 
 FP32_TOLERANCE = 1e-4
 """fp32 beyond this fails the export. What is seen is 1e-6 and less: rounding in another order."""
-
-LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 Scores = NDArray[np.float32]
 

@@ -19,9 +19,9 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from manylabel.data.cell_validation import listed
-from manylabel.data.readers.tables import read_rows
+from manylabel.data.readers.open_table import read_rows
 from manylabel.errors import DataError, ExportError
-from manylabel.inference.tokenizer import valid_unicode
+from manylabel.system.unicode import valid_unicode
 from manylabel_export.source import Subject
 from manylabel_export.vocabulary_pruning.tokenizer import Cut, cut
 from manylabel_train.models import checkpoint

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from manylabel.bundle.certificate import Certificate, Estimate
 from manylabel.bundle.manifest import Variant
-from manylabel.inference.tokenizer import valid_unicode
+from manylabel.system.unicode import valid_unicode
 from manylabel_train.evaluation.metrics import multilabel_metrics
 from manylabel_train.reporting import svg_charts
 from manylabel_train.reporting.heldout_scores import Scored

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from manylabel.errors import CheckpointError, InputError, OutputExists
-from manylabel.inference.tokenizer import valid_unicode
 from manylabel.system.atomic_write import atomic_text_file, atomic_write_text
+from manylabel.system.unicode import valid_unicode
 from manylabel_train.models import checkpoint
 from manylabel_train.review.suggestion import Suggestion
 

@@ -12,7 +12,7 @@ from manylabel.bundle.certificate import Certificate, Estimate, Parity
 from manylabel.bundle.manifest import PRECISIONS
 from manylabel.errors import InputError
 from manylabel.inference.predictions import Prediction
-from manylabel.inference.tokenizer import valid_unicode
+from manylabel.system.unicode import valid_unicode
 
 SHOWN = 100
 """Characters of a text in a table."""

@@ -14,7 +14,7 @@ from manylabel.cli.rendering import printable, read_arguments, read_lines, write
 from manylabel.errors import OutputExists
 from manylabel.explain.occlusion import Explanation
 from manylabel.inference.ort_session import Device
-from manylabel.inference.tokenizer import valid_unicode
+from manylabel.system.unicode import valid_unicode
 
 
 @click.command()

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from html import escape
 
 from manylabel.explain.occlusion import Explanation, Word
-from manylabel.inference.tokenizer import valid_unicode
+from manylabel.system.unicode import valid_unicode
 
 STRONGEST = 0.45
 """Opacity of the strongest word's background: its text keeps a contrast of 7 to 1, in light and dark

@@ -6,7 +6,6 @@ by us, and a long text is cut into windows of exactly `max_length` tokens.
 """
 
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -17,6 +16,7 @@ import tokenizers
 from numpy.typing import NDArray
 
 from manylabel.errors import BundleError, InvalidText, ManylabelError, TextTooLong
+from manylabel.system.unicode import valid_unicode
 
 # The library would spread every call over a pool of its own, one thread a core of the machine, which `threads` does not
 # bound and which fights the session's threads. Off, it tokenises on the thread that calls, without the interpreter's
@@ -40,8 +40,6 @@ with three and four bytes a character have few characters a token."""
 
 WORD = 200
 """Characters of a word at most, to look back for a blank where a text is cut, and so tokens that a cut may change."""
-
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -315,11 +313,6 @@ def _no_string(text: object, row: int) -> InvalidText:
         f"text {row} is {type(text).__name__} ({str(text)[:40]!r}), not a string. "
         "A text is one string; a missing text has to be left out or passed as ''."
     )
-
-
-def valid_unicode(text: str) -> str:
-    """The text with U+FFFD in place of lone surrogates, which UTF-8 cannot hold."""
-    return _LONE_SURROGATE.sub("\ufffd", text)
 
 
 def _read(serialized: bytes) -> Any:

@@ -15,7 +15,7 @@ from tests.runtime.conftest import Cli
 from manylabel import Classifier, InvalidText, UnknownLabel
 from manylabel.explain.html_report import STRONGEST, STYLE
 from manylabel.explain.occlusion import Explanation
-from manylabel.inference.tokenizer import valid_unicode
+from manylabel.system.unicode import valid_unicode
 
 TEXT = "the parcel was late, and the invoice (3.5 money) wasn't good!!"
 LONG = "the parcel was late and the invoice broken. " * 4 + "das paket war zu spät und sehr teuer. " * 4

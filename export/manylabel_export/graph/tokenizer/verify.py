@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 
 from manylabel.errors import ParityError
 from manylabel.inference.thresholding import decide
-from manylabel.inference.tokenizer import valid_unicode
+from manylabel.system.unicode import valid_unicode
 
 TOLERANCE = 1e-4
 """Of probability. The same operators on the same ids; fp32 loses its mask, which moves it by 1e-6."""
