@@ -11,11 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manylabel.bundle.bundle import TOKENIZER, Bundle, Variant
-from manylabel.bundle.probes import wrong_answer
 from manylabel.bundle.signing import open_signed
-from manylabel.bundle.variants import Precision
+from manylabel.bundle.variants import Precision, probe_failure
 from manylabel.errors import BundleError, InputError, InvalidText
-from manylabel.explain.occlusion import Explanation, Reading, Steps, explain
+from manylabel.explain.occlusion import Explanation, OcclusionInput, build_explanation, plan_occlusion
 from manylabel.frames.protocols import Frame
 from manylabel.inference.cuda_graphs import LONGEST
 from manylabel.inference.latency_session import MOST_THREADS, Alone, Run
@@ -365,32 +364,35 @@ class Classifier:
             InvalidText: It is not a string, or too long under the policy `"error"`.
             ForkedProcess: The classifier was loaded before a fork.
         """
-        steps = self.explaining(text, label)
-        windows = next(steps)
-        while True:
-            try:
-                windows = steps.send(self._score(windows, self._pool.map))
-            except StopIteration as done:
-                explanation: Explanation = done.value
-                return explanation
+        request = self.prepare_explanation(text, label)
+        plan = plan_occlusion(request, self._score(request.windows, self._pool.map))
+        return build_explanation(plan, self._score(plan.windows, self._pool.map))
 
-    def explaining(self, text: str, label: str | None = None) -> Steps:
-        """As `explain`, for those who score windows themselves, as `score_windows` does.
+    def prepare_explanation(self, text: str, label: str | None = None) -> OcclusionInput:
+        """Tokenize a text to be explained, for callers that score its windows themselves.
+
+        Score `windows` with `score_windows`, pass the scores to `plan_occlusion`, score the windows of the plan, and
+        pass these scores to `build_explanation`; `explain` does the same.
+
+        Args:
+            text: One text.
+            label: The label to explain; `None` for the most probable one.
 
         Raises:
-            UnknownLabel: There is no such label.
-            InvalidText: It is not a string, or too long under the policy `"error"`.
+            UnknownLabel: The bundle does not have this label.
+            InvalidText: The text is not a string, or it is too long under the policy `"error"`.
         """
         (encoding,) = self.encode([text])
-        read = Reading(
-            text,
-            encoding.windows,
-            self.window_spans(text),
-            self._tokenizer.token_spans(text),
-            first=len(self.bundle.manifest.special_tokens.prefix),
+        return OcclusionInput(
+            text=text,
+            windows=encoding.windows,
+            spans=self.window_spans(text),
+            tokens=self._tokenizer.token_spans(text),
+            n_prefix_tokens=len(self.bundle.manifest.special_tokens.prefix),
+            labels=self.bundle.labels,
+            thresholds=self.thresholds_,
+            column=None if label is None else column_of(label, self.bundle.labels),
         )
-        column = None if label is None else column_of(label, self.bundle.labels)
-        return explain(read, self.bundle.labels, self.thresholds_, column)
 
     def check_probes(self) -> None:
         """Answer the bundle's probes on this machine and hold the answers against PyTorch's.
@@ -400,7 +402,7 @@ class Classifier:
         """
         probes = self.bundle.manifest.probes
         found = self.predict_proba([probe.text for probe in probes])
-        if said := wrong_answer(probes, self.bundle.labels, found, self.precision):
+        if said := probe_failure(probes, self.bundle.labels, found, self.precision):
             raise BundleError(
                 f"{self.variant.file} {said}. The bundle's parts do not belong together, or this machine computes "
                 "wrongly."

@@ -1,17 +1,16 @@
-"""An explanation as one HTML page."""
+"""The HTML page of an explanation: the text with its words marked by their effect, and tables of words and passages."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from html import escape
 
-from manylabel.explain.occlusion import Explanation, Word
 from manylabel.system.unicode import valid_unicode
 
-STRONGEST = 0.45
-"""Opacity of the strongest word's background: its text keeps a contrast of 7 to 1, in light and dark
+MAX_OPACITY = 0.45
+"""Background opacity of the word with the strongest effect. The text keeps a contrast of 7 to 1 in light and dark mode
 (tests/runtime/explain/test_occlusion.py)."""
 
-LISTED = 10
-"""Words whose effects stand in figures below the text."""
+MAX_TABLE_WORDS = 10
+"""Number of words in the table below the text."""
 
 STYLE = """
 :root { color-scheme: light dark;
@@ -31,59 +30,86 @@ th, td { padding: 0.15rem 1rem 0.15rem 0; text-align: left; vertical-align: top;
 td.number { text-align: right; font-variant-numeric: tabular-nums; }
 """
 
+WordEffect = tuple[int, int, float]
+"""A word: its span in the text, in characters, and its effect."""
 
-def render(explanation: Explanation) -> str:
-    """The whole page."""
-    return "".join(valid_unicode(part) for part in _page(explanation))
+PassageScore = tuple[int, int, float]
+"""A passage: its span in the text, in characters, and the label's probability."""
 
 
-def _page(explanation: Explanation) -> Iterator[str]:
-    label = escape(explanation.label)
-    applies = "applies" if explanation.score >= explanation.threshold else "does not apply"
+def render(
+    *,
+    text: str,
+    label: str,
+    score: float,
+    threshold: float,
+    passages: Sequence[PassageScore],
+    carried_by: int,
+    words: Sequence[WordEffect],
+) -> str:
+    """Return the page; the arguments are the fields of an `Explanation`.
+
+    Example:
+        >>> page = render(text="late parcel", label="delivery", score=0.75, threshold=0.5, passages=[(0, 11, 0.75)],
+        ...               carried_by=0, words=[(0, 4, 0.5), (5, 11, 0.25)])
+        >>> "<h1>delivery</h1>" in page
+        True
+    """
+    parts = [*_summary(label, score, threshold), f'<p class="text" dir="auto">{"".join(_marked(text, words))}</p>\n']
+    parts += _legend(carried_by if len(passages) > 1 else None)
+    parts += _table(["word", "effect"], [(text[start:end], f"{effect:+.3f}") for start, end, effect in _top(words)])
+    if len(passages) > 1:
+        parts.append("<h2>Passages</h2>\n")
+        rows = [
+            (f"{number}: {text[start : start + 60]}…", f"{probability:.3f}")
+            for number, (start, _, probability) in enumerate(passages, start=1)
+        ]
+        parts += _table(["passage", "probability"], rows)
+    parts.append("</body></html>\n")
+    return valid_unicode("".join(parts))
+
+
+def _summary(label: str, score: float, threshold: float) -> Iterator[str]:
+    name = escape(label)
+    outcome = "applies" if score >= threshold else "does not apply"
     yield '<!doctype html>\n<html><head><meta charset="utf-8">'
     yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
-    yield f"<title>{label}</title><style>{STYLE}</style></head>\n<body><h1>{label}</h1>\n"
-    yield f"<p>Probability {explanation.score:.3f}, threshold {explanation.threshold:.3f}: it {applies}.</p>\n"
-    yield f'<p class="text" dir="auto">{"".join(_marked(explanation))}</p>\n'
-    yield '<p class="quiet"><mark class="for" style="--strength: 0.3">Without such a word</mark> the probability '
-    yield 'falls; <mark class="against" style="--strength: 0.3">without such a word</mark> it rises.'
-    if len(explanation.passages) > 1:
-        yield f" Effects are those within passage {explanation.carried_by + 1}."
+    yield f"<title>{name}</title><style>{STYLE}</style></head>\n<body><h1>{name}</h1>\n"
+    yield f"<p>Probability {score:.3f}, threshold {threshold:.3f}: the label {outcome}.</p>\n"
+
+
+def _legend(carried_by: int | None) -> Iterator[str]:
+    yield '<p class="quiet">Without a word marked <mark class="for" style="--strength: 0.3">like this</mark> the '
+    yield 'probability falls; without one marked <mark class="against" style="--strength: 0.3">like this</mark> it '
+    yield "rises."
+    if carried_by is not None:
+        yield f" Effects are measured within passage {carried_by + 1}."
     yield "</p>\n"
-    yield from _table(["word", "effect"], [(word.text, f"{word.effect:+.3f}") for word in _listed(explanation)])
-    if len(explanation.passages) > 1:
-        yield "<h2>Passages</h2>\n"
-        rows = [
-            (f"{at + 1}: {explanation.text[each.start : each.start + 60]}…", f"{each.score:.3f}")
-            for at, each in enumerate(explanation.passages)
-        ]
-        yield from _table(["passage", "probability"], rows)
-    yield "</body></html>\n"
 
 
-def _marked(explanation: Explanation) -> Iterator[str]:
-    """The text with its words marked; what was not explained is quiet."""
-    strongest = max((abs(word.effect) for word in explanation.words), default=0.0) or 1.0
-    first, last = (explanation.words[0].start, explanation.words[-1].end) if explanation.words else (0, 0)
-    at = 0
-    for word in explanation.words:
-        yield _between(explanation.text[at : word.start], unread=at < first)
-        strength = STRONGEST * abs(word.effect) / strongest
-        side = "for" if word.effect >= 0 else "against"
-        yield f'<mark class="{side}" style="--strength: {strength:.3f}" title="{word.effect:+.3f}">'
-        yield f"{escape(word.text)}</mark>"
-        at = word.end
-    yield _between(explanation.text[at:], unread=at >= last)
+def _marked(text: str, words: Sequence[WordEffect]) -> Iterator[str]:
+    """Yield the text with its words marked; the parts outside the explained passage are dimmed."""
+    strongest = max((abs(effect) for _, _, effect in words), default=0.0) or 1.0
+    first, last = (words[0][0], words[-1][1]) if words else (0, 0)
+    position = 0
+    for start, end, effect in words:
+        yield _between(text[position:start], unread=position < first)
+        side = "for" if effect >= 0 else "against"
+        opacity = MAX_OPACITY * abs(effect) / strongest
+        yield f'<mark class="{side}" style="--strength: {opacity:.3f}" title="{effect:+.3f}">'
+        yield f"{escape(text[start:end])}</mark>"
+        position = end
+    yield _between(text[position:], unread=position >= last)
 
 
 def _between(text: str, *, unread: bool) -> str:
     return f'<span class="unread">{escape(text)}</span>' if unread and text else escape(text)
 
 
-def _listed(explanation: Explanation) -> list[Word]:
-    """The words with the greatest effects either way, by falling effect."""
-    strongest = sorted(explanation.words, key=lambda word: -abs(word.effect))[:LISTED]
-    return sorted(strongest, key=lambda word: -word.effect)
+def _top(words: Sequence[WordEffect]) -> list[WordEffect]:
+    """Return the words with the strongest effects in either direction, by decreasing effect."""
+    strongest = sorted(words, key=lambda word: -abs(word[2]))[:MAX_TABLE_WORDS]
+    return sorted(strongest, key=lambda word: -word[2])
 
 
 def _table(head: list[str], rows: list[tuple[str, str]]) -> Iterator[str]:

@@ -1,35 +1,37 @@
-"""Why a text has a label: which words its score hangs on, and which passage of a long text carried it.
+"""Occlusion: how much each word of a text contributes to a label's score.
 
-Occlusion (Zeiler and Fergus 2014, for pictures; Li et al. 2016, for words): a text is scored once more without the
-tokens of each of its words, and a word's effect is what the score loses. Knows nothing of models: it says what is to be
-scored, and is told the scores.
+The text is scored again without the tokens of each of its words; a word's effect is the drop of the score (Zeiler and
+Fergus 2014 for images; Li et al. 2016 for words). This module runs no model: `plan_occlusion` takes the scores of the
+text and returns the windows to score next, `build_explanation` takes their scores and returns the explanation.
 """
 
 import re
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+
+from manylabel.explain.html_report import render
 
 Ids = NDArray[np.int64]
 Span = tuple[int, int]
 
 _IDEOGRAPH = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 _WORD = re.compile(rf"[{_IDEOGRAPH}]|(?:(?![{_IDEOGRAPH}])\w)+(?:['\u2019\-]\w+|(?<=\d)[.,]\d+)*|[^\w\s]+")
-"""Words with what joins them ("don't", "3.5"), runs of other marks ("!!", an emoji), and of writing without blanks
-each character."""
+"""Matches a word with its inner punctuation ("don't", "3.5"), a run of other characters ("!!", an emoji), or one
+character of a script that is written without spaces."""
 
 
 @dataclass(frozen=True)
 class Word:
-    """A part of a text, and what it does to a label's score.
+    """A word of a text and its effect on a label's score.
 
     Attributes:
-        start: Where it begins in the text, in characters.
-        end: Where it ends, exclusive.
-        text: What stands there.
-        effect: The score with it less the score without it: above 0 where it speaks for the label.
+        start: Offset of its first character in the text.
+        end: Offset after its last character.
+        text: The characters from `start` to `end`.
+        effect: The score with the word minus the score without it; above 0 if the word supports the label.
     """
 
     start: int
@@ -40,12 +42,12 @@ class Word:
 
 @dataclass(frozen=True)
 class Passage:
-    """A window that a text was read in.
+    """The part of a text that one window of the model covers.
 
     Attributes:
-        start: Where it begins in the text, in characters.
-        end: Where it ends, exclusive.
-        score: The label's probability of this window alone.
+        start: Offset of its first character in the text.
+        end: Offset after its last character.
+        score: The label's probability for this window.
     """
 
     start: int
@@ -55,16 +57,24 @@ class Passage:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What a label's score of one text hangs on.
+    """The words and passages that a label's score of one text depends on.
 
     Attributes:
         text: The text.
         label: The label.
-        score: Its probability, the greatest of the passages'.
-        threshold: From where on the label applies.
-        passages: The windows that the text was read in, in order; one where it was read at once.
-        carried_by: The place in `passages` of the one with the greatest score, whose words are explained.
-        words: The words of that passage, in order.
+        score: Its probability: the maximum over the passages.
+        threshold: The label applies if the score reaches this value.
+        passages: The text's windows in order; a single one if the text fits into one window.
+        carried_by: Index in `passages` of the one with the maximum score. Its words are explained.
+        words: The words of that passage in order.
+
+    Example:
+        >>> from manylabel import Classifier
+        >>> explanation = Classifier.load("bundle").explain("the parcel was late.", "delivery")
+        >>> [word.text for word in explanation.words]
+        ["the", "parcel", "was", "late", "."]
+        >>> explanation.to_html()[:15]
+        '<!doctype html>'
     """
 
     text: str = field(repr=False)
@@ -77,85 +87,149 @@ class Explanation:
 
     @property
     def ranked(self) -> list[Word]:
-        """The words by falling effect: what speaks most for the label first, what speaks against it last."""
+        """The words by decreasing effect: the strongest support first, the strongest opposition last."""
         return sorted(self.words, key=lambda word: -word.effect)
 
     def to_html(self) -> str:
-        """A page of its own, without a script or anything from elsewhere, for light and dark."""
-        from manylabel.explain.html_report import render
-
-        return render(self)
-
-
-Steps = Generator[Sequence[Ids], NDArray[np.float32], Explanation]
-"""Yields windows of ids to be scored, is sent their scores, of shape `(n_windows, n_labels)`, returns the rest."""
+        """Return a self-contained HTML page: no scripts, no external resources, light and dark mode."""
+        return render(
+            text=self.text,
+            label=self.label,
+            score=self.score,
+            threshold=self.threshold,
+            passages=[(passage.start, passage.end, passage.score) for passage in self.passages],
+            carried_by=self.carried_by,
+            words=[(word.start, word.end, word.effect) for word in self.words],
+        )
 
 
 @dataclass(frozen=True)
-class Reading:
-    """A text as the model reads it.
+class OcclusionInput:
+    """A tokenized text and the label to explain.
 
     Attributes:
         text: The text.
-        windows: Token ids with special tokens, each of shape `(n,)`.
-        spans: Which part of the text each of them reads.
-        tokens: Where each token of each of them lies in the text, special ones left out.
-        first: The place of the first of these tokens in a window.
+        windows: Token ids of each window with special tokens, each of shape `(n,)`.
+        spans: The part of the text that each window covers, in characters.
+        tokens: For each window, the span in the text of every token except special tokens.
+        n_prefix_tokens: Number of special tokens before the first of these in a window.
+        labels: All labels in column order.
+        thresholds: Their thresholds, shape `(n_labels,)`.
+        column: The column of the label to explain; `None` for the most probable label.
     """
 
     text: str
     windows: Sequence[Ids]
     spans: Sequence[Span]
     tokens: Sequence[Sequence[Span]]
-    first: int
+    n_prefix_tokens: int
+    labels: Sequence[str]
+    thresholds: NDArray[np.float32]
+    column: int | None
 
 
-def explain(read: Reading, labels: Sequence[str], thresholds: NDArray[np.float32], column: int | None) -> Steps:
-    """Have a text scored, then the passage that carried a label without each of its words.
+@dataclass(frozen=True)
+class OcclusionPlan:
+    """The occluded windows to score, and what is known before they are scored.
+
+    Attributes:
+        windows: Token ids of the best passage without each of its words, in the order of `words`.
+        words: The spans of these words in the text.
+        text: The text.
+        label: The label to explain.
+        column: Its column.
+        threshold: Its threshold.
+        passages: The text's windows with the label's score.
+        carried_by: Index in `passages` of the one with the maximum score.
+    """
+
+    windows: Sequence[Ids] = field(repr=False)
+    words: Sequence[Span] = field(repr=False)
+    text: str = field(repr=False)
+    label: str
+    column: int
+    threshold: float
+    passages: tuple[Passage, ...]
+    carried_by: int
+
+
+def plan_occlusion(request: OcclusionInput, scores: NDArray[np.float32]) -> OcclusionPlan:
+    """Choose the label and the passage to explain, and build the passage without each of its words.
 
     Args:
-        read: The text.
-        labels: In column order.
-        thresholds: Shape `(n_labels,)`.
-        column: Which label; None for the most probable.
+        request: The tokenized text and the label.
+        scores: The probabilities of `request.windows`, shape `(n_windows, n_labels)`.
+
+    Returns:
+        A plan whose `windows` are to be scored next; there are none if the text has no words.
+
+    Example:
+        >>> request = OcclusionInput(
+        ...     text="late parcel", windows=[np.array([2, 7, 8, 3])], spans=[(0, 11)], tokens=[[(0, 4), (5, 11)]],
+        ...     n_prefix_tokens=1, labels=["delivery"], thresholds=np.array([0.5], dtype=np.float32), column=None,
+        ... )
+        >>> plan = plan_occlusion(request, np.array([[0.75]], dtype=np.float32))
+        >>> [window.tolist() for window in plan.windows]
+        [[2, 8, 3], [2, 7, 3]]
+        >>> explanation = build_explanation(plan, np.array([[0.25], [0.5]], dtype=np.float32))
+        >>> [(word.text, word.effect) for word in explanation.words]
+        [('late', 0.5), ('parcel', 0.25)]
     """
-    scores = yield read.windows
-    column = int(scores.max(axis=0).argmax()) if column is None else column
-    passages = [Passage(*span, score) for span, score in zip(read.spans, scores[:, column].tolist(), strict=True)]
-    best = max(range(len(passages)), key=lambda at: passages[at].score)
-    groups = list(_words(read.text, read.tokens[best]))
-    shorter = [np.delete(read.windows[best], [read.first + place for place in places]) for _, places in groups]
-    without = (yield shorter)[:, column].tolist() if shorter else []
-    return Explanation(
-        text=read.text,
-        label=labels[column],
-        score=passages[best].score,
-        threshold=float(thresholds[column]),
+    column = int(scores.max(axis=0).argmax()) if request.column is None else request.column
+    passages = [Passage(*span, score) for span, score in zip(request.spans, scores[:, column].tolist(), strict=True)]
+    best = max(range(len(passages)), key=lambda index: passages[index].score)
+    words = list(_split_words(request.text, request.tokens[best]))
+    first = request.n_prefix_tokens
+    return OcclusionPlan(
+        windows=[np.delete(request.windows[best], [first + index for index in indices]) for _, indices in words],
+        words=[span for span, _ in words],
+        text=request.text,
+        label=request.labels[column],
+        column=column,
+        threshold=float(request.thresholds[column]),
         passages=tuple(passages),
         carried_by=best,
+    )
+
+
+def build_explanation(plan: OcclusionPlan, scores: NDArray[np.float32]) -> Explanation:
+    """Return the explanation, given the scores of the occluded windows.
+
+    Args:
+        plan: A plan from `plan_occlusion`, whose docstring has an example.
+        scores: The probabilities of `plan.windows`, shape `(len(plan.windows), n_labels)`.
+    """
+    score = plan.passages[plan.carried_by].score
+    return Explanation(
+        text=plan.text,
+        label=plan.label,
+        score=score,
+        threshold=plan.threshold,
+        passages=plan.passages,
+        carried_by=plan.carried_by,
         words=tuple(
-            Word(start, end, read.text[start:end], passages[best].score - left)
-            for ((start, end), _), left in zip(groups, without, strict=True)
+            Word(start, end, plan.text[start:end], score - occluded)
+            for (start, end), occluded in zip(plan.words, scores[:, plan.column].tolist(), strict=True)
         ),
     )
 
 
-def _words(text: str, tokens: Sequence[Span]) -> Iterator[tuple[Span, list[int]]]:
-    """The words that tokens make up: where each lies, and which tokens are its own.
+def _split_words(text: str, tokens: Sequence[Span]) -> Iterator[tuple[Span, list[int]]]:
+    """Yield the span of each word that the tokens cover, and the indices of the word's tokens.
 
-    A word of which a window has the beginning or the end alone is what the window has of it. Words that share a token
-    are one. Tokens of blanks belong to no word.
+    A word that the window cuts is reduced to the part inside the window. Words that share a token form one word. Tokens
+    that consist of whitespace belong to no word.
     """
-    start = min((one for one, _ in tokens), default=0)
-    end = max((other for _, other in tokens), default=0)
-    group: tuple[Span, list[int]] | None = None
-    for found in _WORD.finditer(text, start, end):
-        places = [place for place, (one, other) in enumerate(tokens) if one < found.end() and found.start() < other]
-        if group and set(places) & set(group[1]):
-            group = (group[0][0], found.end()), sorted({*group[1], *places})
+    start = min((first for first, _ in tokens), default=0)
+    end = max((last for _, last in tokens), default=0)
+    word: tuple[Span, list[int]] | None = None
+    for match in _WORD.finditer(text, start, end):
+        indices = [index for index, (first, last) in enumerate(tokens) if first < match.end() and match.start() < last]
+        if word and set(indices) & set(word[1]):
+            word = (word[0][0], match.end()), sorted({*word[1], *indices})
         else:
-            if group and group[1]:
-                yield group
-            group = found.span(), places
-    if group and group[1]:
-        yield group
+            if word and word[1]:
+                yield word
+            word = match.span(), indices
+    if word and word[1]:
+        yield word

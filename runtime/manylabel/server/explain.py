@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from starlette.requests import Request
 
 from manylabel.errors import InputError, InvalidText
-from manylabel.explain.occlusion import Explanation, Ids, Steps
+from manylabel.explain.occlusion import Explanation, Ids, build_explanation, plan_occlusion
 from manylabel.inference.tokenizer import Encoding
 from manylabel.server.http.errors import Refusal
 from manylabel.server.served_model import Model
@@ -44,26 +44,15 @@ async def explained(service: Service, request: Request, text: str, label: str | 
 
 async def _explained(service: Service, request: Request, text: str, label: str | None) -> tuple[Model, Explanation]:
     model = service.model
-    steps = await asyncio.to_thread(model.classifier.explaining, text, label)
-    wanted: Sequence[Ids] | Explanation = next(steps)
-    while not isinstance(wanted, Explanation):
-        scores = await _scores(service, request, model, wanted)
-        wanted = await asyncio.to_thread(_send, steps, scores)  # finds words, so not on the event loop
-    return model, wanted
-
-
-def _send(steps: Steps, scores: NDArray[np.float32]) -> Sequence[Ids] | Explanation:
-    """What is wanted next, or what comes of it."""
-    try:
-        return steps.send(scores)
-    except StopIteration as done:
-        explanation: Explanation = done.value
-        return explanation
+    prepared = await asyncio.to_thread(model.classifier.prepare_explanation, text, label)
+    scores = await _scores(service, request, model, prepared.windows)
+    plan = await asyncio.to_thread(plan_occlusion, prepared, scores)  # splits words: off the event loop
+    return model, build_explanation(plan, await _scores(service, request, model, plan.windows))
 
 
 async def _scores(service: Service, request: Request, model: Model, windows: Sequence[Ids]) -> NDArray[np.float32]:
     """Probabilities of windows, shape `(n_windows, n_labels)`."""
-    rows: list[NDArray[np.float32]] = []
+    rows = [np.empty((0, len(model.classifier.labels)), dtype=np.float32)]
     for start in range(0, len(windows), PART):
         part = [Encoding((window,), len(window), truncated=False) for window in windows[start : start + PART]]
         answered = await service.answer(request, part)

@@ -13,7 +13,7 @@ from tests.helpers.toy import LABELS
 from tests.runtime.conftest import Cli
 
 from manylabel import Classifier, InvalidText, UnknownLabel
-from manylabel.explain.html_report import STRONGEST, STYLE
+from manylabel.explain.html_report import MAX_OPACITY, STYLE
 from manylabel.explain.occlusion import Explanation
 from manylabel.system.unicode import valid_unicode
 
@@ -158,7 +158,7 @@ def test_the_page_shows_the_text_and_marks_its_words(classifier: Classifier) -> 
     assert [mark["title"] for mark in marks] == [f"{word.effect:+.3f}" for word in explanation.words]
     assert [mark["class"] for mark in marks] == ["for" if word.effect >= 0 else "against" for word in explanation.words]
     strengths = [float((mark["style"] or "").removeprefix("--strength: ")) for mark in marks]
-    assert max(strengths) == pytest.approx(STRONGEST)
+    assert max(strengths) == pytest.approx(MAX_OPACITY)
 
 
 def test_nothing_in_a_text_or_label_gets_out_of_its_place(classifier: Classifier) -> None:
@@ -180,7 +180,7 @@ def test_marked_words_keep_their_contrast_in_light_and_dark() -> None:
         assert _contrast(quiet, paper) >= 7
         for side in ("for", "against"):
             color = np.array([int(part) for part in re.findall(rf"--{side}: (\d+) (\d+) (\d+)", style)[0]])
-            assert _contrast(ink, STRONGEST * color + (1 - STRONGEST) * paper) >= 7, (side, style)
+            assert _contrast(ink, MAX_OPACITY * color + (1 - MAX_OPACITY) * paper) >= 7, (side, style)
 
 
 def _hex(text: str) -> np.ndarray:
