@@ -9,9 +9,9 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from numpy.typing import NDArray
 
-from manylabel.bundle.bundle import FP32, WEIGHTS, Probe, Rescue, Variant
+from manylabel.bundle.bundle import FP32, WEIGHTS, MixedPrecision, Probe, Variant
 from manylabel.bundle.certificate import Parity
-from manylabel.bundle.probes import wrong_answer
+from manylabel.bundle.variants import probe_failure
 from manylabel.certify.parity import Answers, compare, scored_alone
 from manylabel.inference.length_batching import score
 from manylabel.inference.ort_session import Session
@@ -44,7 +44,7 @@ class Judged:
     parity: Parity
     unmet: Mapping[str, str] = field(default_factory=dict)
     wrong: str = ""
-    rescue: Rescue | None = None
+    rescue: MixedPrecision | None = None
 
     @property
     def file(self) -> str:
@@ -111,7 +111,7 @@ class Judge:
         compared = compare(
             self.expected, Answers(found, thresholds), subject.labels, alone=alone, targets=_judged_by(subject)
         )
-        wrong = wrong_answer(self.probes, subject.labels, scores_of(session, self._probing), made.precision)
+        wrong = probe_failure(self.probes, subject.labels, scores_of(session, self._probing), made.precision)
         return Judged(made, thresholds, compared, unmet, wrong)
 
 
@@ -148,7 +148,7 @@ def _guaranteed(
 ) -> tuple[Scores, Mapping[str, str]]:
     """A variant's thresholds where those of labels with a guarantee are proved anew, by its own scores, and what fails.
 
-    To decide as PyTorch nearly always does is not enough for a promise (docs/decisions/0009-guarantees.md).
+    To decide as PyTorch nearly always does is not enough for a promise (docs/decisions/0009-prove-guarantees-on-held-out-texts.md).
     """
     rows, aside = scored(found, targets, subject.aside)
     result = thresholds.copy()

@@ -1,6 +1,6 @@
 """A bundle's `report.html`: that of its run without users' texts, and the parity of its graphs.
 
-Why without: docs/decisions/0006-a-bundle-holds-no-users-text.md.
+Why without: docs/decisions/0006-use-our-own-texts-as-probes.md.
 """
 
 import numpy as np

@@ -88,7 +88,7 @@ def matched_thresholds(expected: Scores, thresholds: Scores, found: Scores) -> S
     """PyTorch's thresholds, but where a variant evidently needs another one to decide as PyTorch does.
 
     Tuned for F1 anew, or for the fewest differing decisions, thresholds follow the noise of those texts, and
-    others are decided otherwise more often (docs/decisions/0007-a-variant-decides-as-pytorch.md).
+    others are decided otherwise more often (docs/decisions/0007-keep-pytorch-thresholds-for-quantized-variants.md).
 
     Args:
         expected: PyTorch's probabilities, shape `(n_texts, n_labels)`.

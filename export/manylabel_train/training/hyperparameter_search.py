@@ -3,7 +3,7 @@
 Optuna's sampler (TPE, Bergstra et al. 2011, sec. 4) says what to try, a callback of the Trainer tells it each epoch's
 validation metric, and its median rule ends trials that fall behind. The first trial is the recipe as it came, so that
 what wins is no worse by that metric. Test texts are never looked at. Why not the Trainer's own search:
-docs/decisions/0015-search-drives-optuna-itself.md.
+docs/decisions/0015-drive-optuna-directly.md.
 """
 
 import sys
