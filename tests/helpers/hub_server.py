@@ -1,8 +1,7 @@
-"""A hub on loopback for tests: the routes that `huggingface_hub` asks for when it downloads and when it pushes.
+"""A fake Hugging Face Hub on loopback: the routes that `huggingface_hub` uses to download and upload.
 
-Repositories are folders, `USER/MODEL/COMMIT/FILE`; `USER/MODEL/repository.json` has the branches and what is closed.
-Graphs are kept as the hub keeps large files: uploaded apart, and sent by another host, which must not
-see the token.
+Repositories are folders, `USER/MODEL/COMMIT/FILE`; `USER/MODEL/repository.json` stores branches and access. Graphs are
+large files as on the Hub: uploaded separately and served by another host, which must not receive the token.
 """
 
 import base64
@@ -20,8 +19,8 @@ TOKEN = "hf_of_the_owner"
 LARGE = ".onnx"
 
 
-class Refused(Exception):
-    """An answer that is no success: its status and the hub's word for it."""
+class HubRefusal(Exception):
+    """An error response: its status, error code and message."""
 
     def __init__(self, status: int, code: str = "", message: str = "") -> None:
         super().__init__(status, code, message)
@@ -29,20 +28,20 @@ class Refused(Exception):
 
 
 class Hub:
-    """Repositories under a folder."""
+    """The repositories in a folder, and a log of the requests."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.asked: list[str] = []  # method and path of every request
+        self.requests: list[str] = []  # method and path
         self.url = self.elsewhere = ""
 
     @property
     def downloaded(self) -> list[str]:
-        """The names of the files whose content was sent from a repository."""
-        return [line.split("/")[-1] for line in self.asked if line.startswith("GET") and "/resolve/" in line]
+        """The names of the downloaded files."""
+        return [line.split("/")[-1] for line in self.requests if line.startswith("GET") and "/resolve/" in line]
 
     def commit(self, repository: str, files: Mapping[str, bytes], branch: str = "main", **state: bool) -> str:
-        """Make these files what a branch holds; `private=True` and `gated=True` close the repository."""
+        """Replace the files of a branch; `private=True` and `gated=True` restrict access to the repository."""
         digest = hashlib.sha1(repr((branch, sorted(files.items()))).encode()).hexdigest()
         folder = self.folder / repository / digest
         folder.mkdir(parents=True, exist_ok=True)
@@ -54,7 +53,7 @@ class Hub:
         return digest
 
     def push(self, repository: str, bundle: Path, branch: str = "main", **more: bytes) -> str:
-        """Commit a bundle's folder as it is, beside what every repository has."""
+        """Commit a bundle's folder, with the `.gitattributes` of every repository."""
         files = {path.name: path.read_bytes() for path in bundle.iterdir()}
         return self.commit(repository, {".gitattributes": b"*.onnx filter=lfs\n", **files, **more}, branch)
 
@@ -63,11 +62,11 @@ class Hub:
         return dict(json.loads(path.read_text())) if path.exists() else {"branches": {}}
 
     def files(self, repository: str, revision: str) -> tuple[str, Path]:
-        """A revision's commit and folder."""
+        """Return the commit and the folder of a revision."""
         commit = self.state(repository)["branches"].get(revision, revision)
         folder = self.folder / repository / commit
         if not folder.is_dir():
-            raise Refused(404, "RevisionNotFound", f"Invalid rev id: {revision}")
+            raise HubRefusal(404, "RevisionNotFound", f"Invalid rev id: {revision}")
         return commit, folder
 
     def large(self, oid: str) -> Path:
@@ -76,7 +75,7 @@ class Hub:
         return path
 
 
-class _Answers(BaseHTTPRequestHandler):
+class _HubHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     hub: Hub
 
@@ -93,15 +92,15 @@ class _Answers(BaseHTTPRequestHandler):
         self._answer()
 
     def log_message(self, format: str, *args: object) -> None:
-        """Keep silent."""
+        """Suppress the request log."""
 
     def _answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         path = unquote(urlsplit(self.path).path)
-        self.hub.asked.append(f"{self.command} {path}")
+        self.hub.requests.append(f"{self.command} {path}")
         try:
             content, headers, status = self._route(path.strip("/").split("/"), body)
-        except Refused as exc:
+        except HubRefusal as exc:
             content, headers, status = b"{}", exc.headers, exc.status
         self.send_response(status)
         for name, value in {"Content-Length": str(len(content)), **headers}.items():
@@ -124,31 +123,33 @@ class _Answers(BaseHTTPRequestHandler):
                 return b"", {}, 200
             case ["large", oid]:
                 if "Authorization" in self.headers:
-                    raise Refused(400, "", "The token was sent to another host than the hub.")
+                    raise HubRefusal(400, "", "The token was sent to a host other than the Hub.")
                 return self.hub.large(oid).read_bytes(), {}, 200
             case [user, model, "info", "lfs", "objects", "batch"]:
                 self._open(f"{user}/{model.removesuffix('.git')}")
                 return self._batch(json.loads(body))
             case [user, model, "resolve", *rest]:
                 return self._resolve(self._open(f"{user}/{model}"), "/".join(rest[:-1]), rest[-1])
-        raise Refused(404)
+        raise HubRefusal(404)
 
     def _open(self, repository: str) -> str:
-        """A repository that is there and open to who asks."""
+        """Check that a repository exists and that the client may read it."""
         state, owner = self.hub.state(repository), self.headers.get("Authorization") == f"Bearer {TOKEN}"
         if state.get("gated") and not owner:
-            raise Refused(403, "GatedRepo", "Access to this model is restricted.")
+            raise HubRefusal(403, "GatedRepo", "Access to this model is restricted.")
         if not state["branches"] or (state.get("private") and not owner):
-            raise Refused(401, "RepoNotFound", "Repository not found")  # one answer, so that nobody learns which
+            raise HubRefusal(
+                401, "RepoNotFound", "Repository not found"
+            )  # the same response for both, so that it does not reveal which
         return repository
 
-    def _create(self, asked: dict[str, Any]) -> tuple[bytes, dict[str, str], int]:
+    def _create(self, request: dict[str, Any]) -> tuple[bytes, dict[str, str], int]:
         if self.headers.get("Authorization") != f"Bearer {TOKEN}":
-            raise Refused(401, "", "Invalid username or password.")
-        repository = f"{asked['organization']}/{asked['name']}"
+            raise HubRefusal(401, "", "Invalid username or password.")
+        repository = f"{request['organization']}/{request['name']}"
         if self.hub.state(repository)["branches"]:
             return _json({"url": f"{self.hub.url}/{repository}", "error": "You already created this model repo"}, 409)
-        private = asked.get("private") or asked.get("visibility") == "private"
+        private = request.get("private") or request.get("visibility") == "private"
         self.hub.commit(repository, {".gitattributes": b"*.onnx filter=lfs\n"}, private=bool(private))
         return _json({"url": f"{self.hub.url}/{repository}"})
 
@@ -176,12 +177,12 @@ class _Answers(BaseHTTPRequestHandler):
                 return _json({"files": modes})
             case ["commit", branch]:
                 return self._commit(repository, branch, [json.loads(line) for line in body.splitlines()])
-        raise Refused(404)
+        raise HubRefusal(404)
 
-    def _batch(self, asked: dict[str, Any]) -> tuple[bytes, dict[str, str], int]:
+    def _batch(self, request: dict[str, Any]) -> tuple[bytes, dict[str, str], int]:
         objects = [
             {**each, "actions": {"upload": {"href": f"{self.hub.url}/large/{each['oid']}"}}}
-            for each in asked["objects"]
+            for each in request["objects"]
         ]
         return _json({"transfer": "basic", "objects": objects})
 
@@ -192,7 +193,7 @@ class _Answers(BaseHTTPRequestHandler):
             value = line["value"]
             match line["key"]:
                 case "header" if value.get("parentCommit", parent) != parent:
-                    raise Refused(412, "", "A commit has happened since. Please refresh and try again.")
+                    raise HubRefusal(412, "", "A commit has happened since. Please refresh and try again.")
                 case "file":
                     files[value["path"]] = base64.b64decode(value["content"])
                 case "lfsFile":
@@ -206,7 +207,7 @@ class _Answers(BaseHTTPRequestHandler):
         commit, folder = self.hub.files(repository, revision)
         known = {"X-Repo-Commit": commit}
         if not (folder / name).is_file():
-            raise Refused(404, "EntryNotFound", f"{name} does not exist")
+            raise HubRefusal(404, "EntryNotFound", f"{name} does not exist")
         content = (folder / name).read_bytes()
         if _mode(name) == "regular":
             return content, {**known, "ETag": f'"{_git_oid(content)}"'}, 200
@@ -221,7 +222,7 @@ def _mode(name: str) -> str:
 
 
 def _entry(path: Path) -> dict[str, Any]:
-    """A file as the hub lists it."""
+    """Describe a file as the Hub lists it."""
     content = path.read_bytes()
     entry = {"type": "file", "path": path.name, "size": len(content), "oid": _git_oid(content)}
     large = {"lfs": {"oid": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 130}}
@@ -238,9 +239,9 @@ def _json(content: object, status: int = 200) -> tuple[bytes, dict[str, str], in
 
 @contextmanager
 def serving_hub(folder: Path) -> Iterator[Hub]:
-    """A running hub, whose repositories lie in a folder."""
+    """Run a hub that serves the repositories of a folder."""
     hub = Hub(folder)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Answers", (_Answers,), {"hub": hub}))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("HubHandler", (_HubHandler,), {"hub": hub}))
     hub.url, hub.elsewhere = (f"http://{host}:{server.server_address[1]}" for host in ("127.0.0.1", "localhost"))
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()

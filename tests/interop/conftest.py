@@ -1,4 +1,4 @@
-"""A bundle for other people's libraries, and Node with theirs."""
+"""A bundle for third-party runtimes, and a runner for Node scripts."""
 
 import json
 import os
@@ -21,18 +21,18 @@ PACKAGES = HERE.parent.parent / "build" / "interop"
 
 @pytest.fixture(scope="session")
 def texts() -> list[str]:
-    """What everybody is asked."""
+    """Return the texts that every runtime has to label."""
     return [*toy.TEXTS[:20], "Héllo, WÖRLD! äöü 🎉", "die Rechnung war zu teuer und das Paket kaputt?", "ok"]
 
 
 @pytest.fixture(scope="session")
 def portable(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model in fp32 and as one file, with thresholds of its own; not to be changed."""
+    """Export the toy model in fp32 and int8 with a single-file model; read-only."""
     return make_portable(tmp_path_factory.mktemp("portable"), ["fp32", "int8"])
 
 
 def make_portable(folder: Path, precisions: Sequence[str]) -> Path:
-    """A bundle of the tiny model in a folder, with a file that takes text."""
+    """Export the toy model with tuned thresholds and a single-file model."""
     targets = np.random.default_rng(0).integers(0, 2, (len(toy.TEXTS), len(toy.LABELS)))
     validation = Dataset.from_matrix(toy.TEXTS, targets, toy.LABELS)
     checkpoint = toy.write_checkpoint(folder / "checkpoint")
@@ -41,11 +41,11 @@ def make_portable(folder: Path, precisions: Sequence[str]) -> Path:
 
 @pytest.fixture(scope="session")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
-    """Runs one of the scripts beside this file with texts; gives what it prints."""
+    """Return a function that runs a script of this folder in Node and returns the JSON that it prints."""
     if not shutil.which("node") or not (PACKAGES / "node_modules").is_dir():
         pytest.skip(f"needs Node and its packages in {PACKAGES}: make test-interop")
     folder = tmp_path_factory.mktemp("node")
-    (folder / "node_modules").symlink_to(PACKAGES / "node_modules")  # modules are looked for beside a script
+    (folder / "node_modules").symlink_to(PACKAGES / "node_modules")  # Node looks for modules beside the script
 
     def run(script: str, path: Path, texts: Sequence[str]) -> Any:
         shutil.copy(HERE / script, folder)

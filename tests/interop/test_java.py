@@ -1,4 +1,4 @@
-"""The file that takes text, run from Java: by ONNX Runtime 1.17, which Anserini's jar holds (`make test-java`)."""
+"""The single-file model in Java, with ONNX Runtime 1.17 from Anserini's jar (`make test-java`)."""
 
 import shutil
 import subprocess
@@ -19,13 +19,13 @@ Java = Callable[[Path, Sequence[str]], "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture(scope="module")
 def fp32(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle of the tiny model with a file that takes text in fp32: int8's operators came with 1.18."""
+    """Export the toy model as an fp32 single file: the operators of int8 need ONNX Runtime 1.18."""
     return make_portable(tmp_path_factory.mktemp("java"), ["fp32"])
 
 
 @pytest.fixture(scope="module")
 def java() -> Java:
-    """Runs Text.java on a file with texts."""
+    """Return a function that runs Text.java with a model and texts."""
     if not shutil.which("java") or not JAR.exists():
         pytest.skip(f"needs Java 17 and {JAR}: make test-java")
 
@@ -41,7 +41,7 @@ def java() -> Java:
     return run
 
 
-def test_the_file_that_takes_text_runs_in_java(fp32: Path, java: Java) -> None:
+def test_single_file_gives_equal_labels_in_java(fp32: Path, java: Java) -> None:
     odd = ["Héllo, WÖRLD! äöü ☂", "", "[SEP] [CLS]", "the parcel was late " * 40, "漢字\u200b\u0301"]
     texts = [*toy.TEXTS[:20], *odd]
     done = java(fp32 / FILE, texts)
@@ -50,8 +50,8 @@ def test_the_file_that_takes_text_runs_in_java(fp32: Path, java: Java) -> None:
     assert found == Classifier.load(fp32, device="cpu", precision="fp32").predict(texts)
 
 
-def test_its_binding_does_not_hand_over_an_emoji(fp32: Path, java: Java) -> None:
-    """Nor any character beyond U+FFFF: docs/exporting.md says so, and what to do."""
+def test_java_binding_rejects_emoji(fp32: Path, java: Java) -> None:
+    """ONNX Runtime's Java binding rejects every character beyond U+FFFF; docs/exporting.md has the workaround."""
     done = java(fp32 / FILE, ["late 🎉"])
     assert done.returncode == 1
     assert "Input string contains invalid utf8 chars" in done.stderr

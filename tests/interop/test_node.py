@@ -1,4 +1,4 @@
-"""A bundle in JavaScript: transformers.js names the labels of fp32, ONNX Runtime those of the file that takes text."""
+"""A bundle in JavaScript: fp32 in transformers.js, the single-file model in ONNX Runtime for Node."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +10,7 @@ from manylabel import Bundle, Classifier
 from manylabel_export.graph.tokenizer.build import FILE
 
 
-def test_transformers_js_names_the_same_labels(portable: Path, texts: list[str], node: Callable[..., Any]) -> None:
+def test_transformers_js_gives_equal_labels(portable: Path, texts: list[str], node: Callable[..., Any]) -> None:
     classifier = Classifier.load(portable, device="cpu", precision="fp32")
     thresholds = dict(zip(classifier.bundle.labels, classifier.variant.thresholds, strict=True))
     scores = node("labels.mjs", portable, texts)
@@ -20,7 +20,7 @@ def test_transformers_js_names_the_same_labels(portable: Path, texts: list[str],
     assert named == classifier.predict(texts)
 
 
-def test_the_file_that_takes_text_runs_in_node(portable: Path, texts: list[str], node: Callable[..., Any]) -> None:
+def test_single_file_gives_equal_labels_in_node(portable: Path, texts: list[str], node: Callable[..., Any]) -> None:
     texts = [*texts, "", "[SEP] [CLS]", "the parcel was late " * 40, "漢字\u200b\u0301"]
     precision: Any = Bundle.open(portable).manifest.source["single_file"]["precision"]
     expected = Classifier.load(portable, device="cpu", precision=precision).predict(texts)

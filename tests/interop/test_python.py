@@ -1,4 +1,4 @@
-"""A bundle in other Python libraries: Optimum gives PyTorch's logits and OpenVINO the bundle's probabilities."""
+"""A bundle in other Python libraries: logits in Optimum, probabilities in OpenVINO."""
 
 import importlib
 from pathlib import Path
@@ -12,14 +12,12 @@ from manylabel import Classifier
 
 @pytest.fixture(scope="module")
 def probabilities(portable: Path, texts: list[str]) -> np.ndarray:
-    """What the bundle answers in fp32, shape `(n_texts, n_labels)`."""
+    """Return the fp32 probabilities of the bundle, shape `(n_texts, n_labels)`."""
     return Classifier.load(portable, device="cpu", precision="fp32").predict_proba(texts)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-def test_optimum_opens_a_bundle_and_gives_its_logits(
-    portable: Path, texts: list[str], probabilities: np.ndarray
-) -> None:
+def test_optimum_gives_equal_logits(portable: Path, texts: list[str], probabilities: np.ndarray) -> None:
     optimum = pytest.importorskip("optimum.onnxruntime", exc_type=ImportError)
     model = optimum.ORTModelForSequenceClassification.from_pretrained(portable)
     tokenizer = AutoTokenizer.from_pretrained(portable)
@@ -31,13 +29,13 @@ def test_optimum_opens_a_bundle_and_gives_its_logits(
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-def test_openvino_gives_the_same_probabilities(portable: Path, texts: list[str], probabilities: np.ndarray) -> None:
+def test_openvino_gives_equal_probabilities(portable: Path, texts: list[str], probabilities: np.ndarray) -> None:
     pytest.importorskip("openvino", reason="make test-interop installs it")
     openvino = importlib.import_module("openvino")
     compiled = openvino.Core().compile_model(
         portable / "model.onnx",
         "CPU",
-        {"INFERENCE_PRECISION_HINT": "f32"},  # else bf16 where the processor has it
+        {"INFERENCE_PRECISION_HINT": "f32"},  # the default is bf16 on processors that support it
     )
     tokenizer = AutoTokenizer.from_pretrained(portable)
     rows = []

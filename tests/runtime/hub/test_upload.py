@@ -84,14 +84,14 @@ def test_a_damaged_bundle_is_not_pushed(hub: Hub, run: Run, own_bundle: Path) ->
     graph.write_bytes(graph.read_bytes()[::-1])
     (done,) = run([COMMAND, own_bundle, "ada/reviews"], **OWNER)
     assert done.exit_code == 3
-    assert hub.asked == []
+    assert hub.requests == []
 
 
 def test_who_is_not_logged_in_is_told(hub: Hub, run: Run, bundle: Path) -> None:
     (done,) = run([COMMAND, bundle, "ada/reviews"])
     assert done.exit_code == 2
     assert done.error.startswith("HubError: ")
-    assert "log in with a token that may: hf auth login" in done.error
+    assert "log in with a token that has access: hf auth login" in done.error
 
 
 def test_where_to_push_is_held_to_its_form(run: Run, bundle: Path) -> None:
