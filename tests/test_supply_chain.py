@@ -1,4 +1,4 @@
-"""What comes from elsewhere: locks, licences, floors and the workflow that releases."""
+"""The supply chain: locks, licences, lower bounds and the release workflow."""
 
 import importlib.util
 import re
@@ -16,7 +16,7 @@ from packaging.version import Version
 ROOT = Path(__file__).parent.parent
 LOCKS = sorted((ROOT / "constraints" / "locked").glob("*.txt"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-ELSEWHERE = {"torch", "manylabel"}
+UNLOCKED = {"torch", "manylabel"}
 
 
 def versions(path: Path) -> dict[str, Version]:
@@ -25,21 +25,21 @@ def versions(path: Path) -> dict[str, Version]:
 
 
 def command(lock: Path) -> list[str]:
-    """How a lock was made; its second line tells."""
+    """Return the command that made a lock, from its second line."""
     return lock.read_text().splitlines()[1].split()
 
 
-def asked(extras: list[str]) -> Iterator[Requirement]:
-    """What the package asks for with some extras, and with those that these name."""
+def requirements(extras: list[str]) -> Iterator[Requirement]:
+    """Yield the requirements of some extras, including extras that they refer to."""
     named = [each for extra in extras for each in PROJECT["optional-dependencies"][extra]]
     for requirement in map(Requirement, [*PROJECT["dependencies"], *named]):
         yield requirement
         if requirement.name == PROJECT["name"]:
-            yield from asked(sorted(requirement.extras))
+            yield from requirements(sorted(requirement.extras))
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.stem)
-def test_a_lock_has_the_versions_of_its_constraints_and_hashes_for_each(lock: Path) -> None:
+def test_lock_has_constrained_versions_with_hashes(lock: Path) -> None:
     text = lock.read_text()
     constraints = versions(ROOT / command(lock)[command(lock).index("--constraint") + 1])
     locked = versions(lock)
@@ -50,20 +50,20 @@ def test_a_lock_has_the_versions_of_its_constraints_and_hashes_for_each(lock: Pa
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.stem)
-def test_a_lock_fits_what_the_project_asks_for(lock: Path) -> None:
+def test_lock_satisfies_the_requirements(lock: Path) -> None:
     words = command(lock)
     extras = [words[at + 1] for at, word in enumerate(words) if word == "--extra"]
     if not extras:  # tools, which Makefile names
         return
     locked = versions(lock)
-    for requirement in asked(extras):
+    for requirement in requirements(extras):
         name = canonicalize_name(requirement.name)
-        if name not in ELSEWHERE:
+        if name not in UNLOCKED:
             assert name in locked, f"{lock.name} lacks {requirement}: make lock"
             assert requirement.specifier.contains(locked[name]), f"{lock.name}: {requirement}, locked {locked[name]}"
 
 
-def test_every_environment_is_made_from_a_lock_and_no_lock_is_idle() -> None:
+def test_every_environment_uses_a_lock_and_every_lock_is_used() -> None:
     makefile, dockerfile = (ROOT / "Makefile").read_text(), (ROOT / "deploy" / "Dockerfile").read_text()
     used = set(re.findall(r"\$\(call locked,([\w-]+)\)", makefile))
     used |= set(re.findall(r"constraints/locked/([\w-]+)\.txt", dockerfile))
@@ -71,7 +71,7 @@ def test_every_environment_is_made_from_a_lock_and_no_lock_is_idle() -> None:
     assert used == set(made) == {lock.stem for lock in LOCKS}
 
 
-def test_a_lock_is_of_the_extras_that_are_installed_after_it() -> None:
+def test_lock_has_the_extras_that_are_installed_after_it() -> None:
     recipes = re.findall(
         r"\$\(call locked,([\w-]+)\)\n\t.* install -c constraints/([\w-]+)\.txt .*\[([\w,-]+)\]",
         (ROOT / "Makefile").read_text(),
@@ -83,13 +83,13 @@ def test_a_lock_is_of_the_extras_that_are_installed_after_it() -> None:
         assert [words[at + 1] for at, word in enumerate(words) if word == "--extra"] == extras.split(",")
 
 
-def test_the_image_installs_nothing_without_a_hash() -> None:
+def test_image_installs_only_hashed_files() -> None:
     dockerfile = (ROOT / "deploy" / "Dockerfile").read_text()
     for line in re.findall(r"^RUN .*pip install .*$", dockerfile, re.MULTILINE):
         assert "--no-deps --require-hashes -r constraints/locked/" in line or line.endswith("--no-deps /wheel/*.whl")
 
 
-def test_known_faults_are_kept_out() -> None:
+def test_lower_bounds_exclude_known_vulnerabilities() -> None:
     floors = {"onnxruntime": "1.30.1", "onnxruntime-gpu": "1.30.1", "onnx": "1.21", "torch": "2.6"}
     every = [Requirement(each) for extra in PROJECT["optional-dependencies"].values() for each in extra]
     for name, floor in floors.items():
@@ -98,7 +98,7 @@ def test_known_faults_are_kept_out() -> None:
         assert [each for each in ranges if f">={floor}" not in str(each)] == []
 
 
-def test_licences_are_listed_as_the_packages_tell_them() -> None:
+def test_licences_page_matches_package_metadata() -> None:
     try:
         page = licences().page()
     except PackageNotFoundError as exc:
@@ -118,7 +118,7 @@ def licences() -> ModuleType:
     return module
 
 
-def test_workflows_pin_every_action_by_its_commit_and_hold_no_secret() -> None:
+def test_workflows_pin_actions_by_commit_and_use_no_secrets() -> None:
     workflows = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
     assert workflows
     for workflow in workflows:
@@ -130,7 +130,7 @@ def test_workflows_pin_every_action_by_its_commit_and_hold_no_secret() -> None:
         assert re.search(r"^permissions: \{\}$", text, re.MULTILINE)
 
 
-def test_workflows_run_targets_that_there_are() -> None:
+def test_workflows_run_existing_targets() -> None:
     targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     text = "\n".join(path.read_text() for path in (ROOT / ".github" / "workflows").glob("*.yml"))
     called = {word for line in re.findall(r"run: make (.*)$", text, re.MULTILINE) for word in line.split()}
