@@ -1,0 +1,127 @@
+"""Wording check: list phrases that have a plainer form, with the form to use instead.
+
+Usage: python .ci/wording.py [PATH ...]
+
+Without paths, every tracked or new Python, Markdown, HTML, TOML, YAML file and the Makefile is read. Each hit is printed
+as `file:line: phrase -> use instead`; the exit code is 1 if there is one. A phrase is found across a line break, also in
+a comment. Only phrases that have no other use in this repository are listed: what needs judgement is left to review.
+"""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+PATTERNS = ("*.py", "*.md", "*.html", "*.toml", "*.yml", "*.yaml", "Makefile")
+
+KINDS = (
+    "bundle|labels?|numbers?|texts?|names?|model|JSON|checkpoint|int|int8|integer|token|tokenizer"
+    "|run|rows?|files?|folder|UTF-8|mask|terminal|endpoint|key|device|command|tensor|signature|server|pair|loss|metric"
+    "|matrix|module|format|frame|GPU|corpus|character|password|version|classifier|encoder|engine|plan|contender|column"
+    "|review|Unicode|evidence|list|mapping|string|float|link|table|graph|archive|port|host|URL"
+)
+"""Nouns for which "X is no bundle" stands for "X is not a bundle"."""
+
+PHRASES = {
+    r"(gone|going|goes|go|went) on with": "resumed, continued",
+    r"begun with": "started",
+    r"anew": "again, or re- as in re-exported",
+    r"sets? aside|setting aside": "held out (rows), ignored (a rule)",
+    r"without end": "of any length, unbounded, endless",
+    r"nobody said": "unlabelled, unknown",
+    r"in company": "in a batch with others, batch-invariant",
+    r"among others": "in a batch with others, batch-invariant",
+    r"weights once more": "a second copy of the weights in memory",
+    r"once more": "again",
+    r"hang(s|ing)? on": "depend(s) on",
+    r"(has|have|had|gives?|gave) (it|them) not": "not found, does not have, access denied",
+    r"(held|hold|holds|holding) ((it|them|each|every \w+|all) )?against": "compared with",
+    r"doubts": "warnings, sanity checks",
+    r"judg(e|es|ed|ing)": "evaluate, score, compare",
+    r"by which (it|they|one|each)": "a second sentence, or 'that ... uses'",
+    r"of which [^.;:]{0,60}? by which": "two sentences",
+    r"sold for": "traded off",
+    r"(told|telling|tells) by lines": "JSON lines on stdin or stdout",
+    r"says that (it|one) lives": "liveness probe",
+    r"(texts?|rows?|they|that) (says?|said) the same": "near-duplicates",
+    r"in \d+ of 100 repetitions": "95 % confidence interval",
+    r"turn(s|ed|ing)? (requests|it|them|the rest|others) away|turned away": "load shedding: reject",
+    r"whole or not at all": "atomic write",
+    r"knows English best": "trained mainly on English text",
+    r"what is to be done, written down": "the job specification",
+    r"for who": "because ..., for the caller that",
+    r"whoever": "the caller, the client, anyone who",
+    r"knows? nothing (of|about)": "is independent of, does not depend on",
+    r"in two halves until it fits": "split on out-of-memory",
+    r"(?<!there )(?<!There )(is|are|was|were|be) no (" + KINDS + r")(?! (longer|more))": "is not a ...",
+    r"at unawares|of a sudden|withal|lest|whence|wherein|whereby|thereof|therein|aught|naught": "modern English",
+}
+"""What to avoid, as a regular expression with one space where white space may stand -> what to write."""
+
+SPACE = r"(?:[ \t]+|[ \t]*\n[ \t]*(?:[#>*]+[ \t]*)?)"
+
+
+class Hit(NamedTuple):
+    """One phrase at its place."""
+
+    path: str
+    line: int
+    phrase: str
+    instead: str
+
+    def __str__(self) -> str:
+        """Return the hit as compilers print theirs."""
+        return f"{self.path}:{self.line}: {self.phrase} -> {self.instead}"
+
+
+def compile_phrase(phrase: str) -> re.Pattern[str]:
+    """Return the pattern that finds a phrase as whole words, whatever white space separates them.
+
+    >>> bool(compile_phrase("in company").search("alone and in\\n    # company"))
+    True
+    >>> bool(compile_phrase("in company").search("in companyx"))
+    False
+    """
+    look_behind, rest = re.fullmatch(r"((?:\(\?<!.*?\))*)(.*)", phrase, re.S).groups()  # type: ignore[union-attr]
+    return re.compile(rf"{look_behind}(?<![A-Za-z])(?:{rest.replace(' ', SPACE)})(?![A-Za-z])", re.I)
+
+
+COMPILED = {compile_phrase(phrase): instead for phrase, instead in PHRASES.items()}
+
+
+def find_hits(path: str, text: str) -> Iterator[Hit]:
+    """Yield every phrase of a file's text, in the order of the phrases.
+
+    >>> [hit.phrase for hit in find_hits("a.md", "The result hangs on the seed.")]
+    ['hangs on']
+    """
+    for pattern, instead in COMPILED.items():
+        for match in pattern.finditer(text):
+            yield Hit(path, text.count("\n", 0, match.start()) + 1, " ".join(match.group().split()), instead)
+
+
+def list_files() -> list[str]:
+    """Return the tracked and the new files that are checked, as paths below the repository."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--", *PATTERNS]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    here = Path(__file__).resolve().relative_to(ROOT).as_posix()
+    return sorted(each for each in set(listed.splitlines()) if each != here and (ROOT / each).is_file())
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print every hit in the named files or folders, or in all, and return 1 if there is one."""
+    names = [Path(each).as_posix().rstrip("/") for each in arguments]
+    chosen = [
+        path for path in list_files() if not names or any(path == each or path.startswith(f"{each}/") for each in names)
+    ]
+    hits = [hit for path in chosen for hit in find_hits(path, (ROOT / path).read_text(encoding="utf-8"))]
+    print("\n".join(map(str, sorted(hits))), end="\n" if hits else "")
+    print(f"{len(hits)} phrases to reword in {len(chosen)} files.", file=sys.stderr)
+    return bool(hits)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
