@@ -72,7 +72,7 @@ class Explanation:
         >>> from manylabel import Classifier
         >>> explanation = Classifier.load("bundle").explain("the parcel was late.", "delivery")
         >>> [word.text for word in explanation.words]
-        ["the", "parcel", "was", "late", "."]
+        ['the', 'parcel', 'was', 'late', '.']
         >>> explanation.to_html()[:15]
         '<!doctype html>'
     """

@@ -10,30 +10,28 @@ import click
 from tqdm import tqdm
 
 from manylabel.bundle.bundle import Bundle
-from manylabel.bundle.signing import open_signed
 from manylabel.bundle.variants import choose_variant
-from manylabel.cli.main import loading_options, read_thresholds
+from manylabel.cli.options import loading_options, parse_thresholds, threshold_option
 from manylabel.cli.rendering import write_utf8
 from manylabel.data import filesystem
+from manylabel.data.readers.open_table import FORMATS
 from manylabel.errors import InputError
+from manylabel.hub import open_bundle
 from manylabel.inference.ort_session import resolve_device
 from manylabel.inference.thresholding import resolve_thresholds
-from manylabel.scoring import Options
-from manylabel.scoring.inputs import FORMATS
+from manylabel.scoring.job import OutputFormat, ScoreOptions
 from manylabel.scoring.merge import merge as merge_parts
 from manylabel.scoring.merge import summary
-from manylabel.scoring.run import Progress, Request, run
-from manylabel.scoring.writers import OutputFormat
+from manylabel.scoring.run import Progress, ScoreRequest, run
 
 TOO_MANY_ERRORS = 4
-"""Exit code of a run that is complete, with more bad rows than `--max-errors`."""
+"""Exit code of a complete run with more rows in error than `--max-errors`."""
+
+tqdm.monitor_interval = 0  # no thread that refreshes idle bars: ours is updated every second
 
 
-tqdm.monitor_interval = 0  # a thread that would move bars which are told of little; ours is told every second
-
-
-class _Bar(Progress):
-    """A bar on the terminal: rows, texts a second, time left."""
+class _ProgressBar(Progress):
+    """A progress bar on the terminal: rows, texts a second, time left."""
 
     def __init__(self, *, shown: bool) -> None:
         self._off = None if shown else True
@@ -65,10 +63,12 @@ class _Bar(Progress):
     type=click.Choice(get_args(OutputFormat)),
     default="parquet",
     show_default=True,
-    help="What a folder's parts are; a file's suffix says it.",
+    help="The format of the parts in a folder; a file's suffix decides its own.",
 )
-@click.option("--format", "input_format", type=click.Choice(FORMATS), help="Of the inputs.  [default: by their suffix]")
-@click.option("--text-column", default="text", show_default=True)
+@click.option(
+    "--format", "input_format", type=click.Choice(FORMATS), help="The format of all inputs.  [default: by suffix]"
+)
+@click.option("--text-column", default="text", show_default=True, help="The column of texts.")
 @click.option(
     "--probabilities",
     type=click.Choice(["columns", "list", "none"]),
@@ -76,44 +76,38 @@ class _Bar(Progress):
     show_default=True,
     help="One column a label, one list, or none.",
 )
-@click.option(
-    "--threshold",
-    "thresholds",
-    multiple=True,
-    metavar="[LABEL=]P",
-    help="In place of the bundle's own, for all labels or one; may be repeated, the last one counts.",
-)
-@click.option("--prefix", default="", help="Before the names of the answer's columns.")
-@click.option("--separator", default="|", show_default=True, help="Between labels in a CSV cell.")
-@click.option("--for-spreadsheet", is_flag=True, help="Escape cells of a CSV that start a formula.")
+@threshold_option
+@click.option("--prefix", default="", help="Stands before the names of the added columns.")
+@click.option("--separator", default="|", show_default=True, help="Separates the labels in a CSV cell.")
+@click.option("--for-spreadsheet", is_flag=True, help="Escape CSV cells that a spreadsheet would compute as formulas.")
 @click.option(
     "--shard-rows",
     type=click.IntRange(min=1),
     default=50_000,
     show_default=True,
-    help="Rows that are committed together.",
+    help="Rows of a part, which are committed together.",
 )
 @click.option(
-    "--shard", "share", metavar="I/N", default="1/1", help="Score the I-th of N shares of the parts, such as 3/8."
+    "--shard", "share", metavar="I/N", default="1/1", help="Score the I-th of N shares of the parts, for example 3/8."
 )
 @click.option(
     "--max-errors",
     type=click.IntRange(min=0),
     default=0,
     show_default=True,
-    help=f"Exit with {TOO_MANY_ERRORS} where more rows have an error.",
+    help=f"Exit with {TOO_MANY_ERRORS} if more rows have an error.",
 )
-@click.option("--force", is_flag=True, help="Replace an output that is there.")
-@click.option("--progress/--no-progress", default=True, help="A bar, on a terminal.")
+@click.option("--force", is_flag=True, help="Replace an output that exists.")
+@click.option("--progress/--no-progress", default=True, help="Show a progress bar on a terminal.")
 @loading_options
 def score(**given: Any) -> None:
     """Score the texts of INPUTS (files, folders, globs, s3:// and the like, - for standard input).
 
-    Other columns are kept. A run that was interrupted goes on when it is started once more. Prints a summary, one line
-    of JSON. Exit codes: 0, 2 for wrong usage or input, 3 for a damaged bundle, 4 for more bad rows than --max-errors.
+    Other columns are kept. The same command resumes an interrupted run. The last line of output is a summary in JSON.
+    Exit codes: 0, 2 for wrong usage or input, 3 for a damaged bundle, 4 for more rows in error than --max-errors.
     """  # fmt: skip
     request = _request(given)
-    bar = _Bar(shown=given["progress"])
+    bar = _ProgressBar(shown=given["progress"])
     try:
         result = run(request, bar)
     finally:
@@ -126,20 +120,20 @@ def score(**given: Any) -> None:
 
 @click.command()
 @click.argument("folders", nargs=-1, required=True)
-@click.option("--output", "-o", required=True, help="The file to make, with the parts' suffix.")
-@click.option("--force", is_flag=True, help="Replace a file that is there.")
+@click.option("--output", "-o", required=True, help="The file to write, with the suffix of the parts.")
+@click.option("--force", is_flag=True, help="Replace a file that exists.")
 def merge(folders: tuple[str, ...], output: str, force: bool) -> None:
-    """Make one file of the parts in FOLDERS, once counts, ids and digests are right."""
+    """Merge the parts in FOLDERS into one file, after checking their rows and digests."""
     if filesystem.status(output) is not None and not force:
-        raise InputError(f"{output} is there already. Choose another output, or replace it with --force.")
+        raise InputError(f"{output} already exists. Choose another output, or replace it with --force.")
     commits = merge_parts(folders, output)
     write_utf8()
     click.echo(json.dumps({**summary(commits), "output": output}, ensure_ascii=False))
 
 
-def _request(given: dict[str, Any]) -> Request:
-    bundle = open_signed(given["bundle"], given["verify_key"], digest=given["digest"])
-    options = Options(
+def _request(given: dict[str, Any]) -> ScoreRequest:
+    bundle = open_bundle(given["bundle"], verify_key=given["verify_key"], digest=given["digest"])
+    options = ScoreOptions(
         text_column=given["text_column"],
         format=given["to"],
         probabilities=given["probabilities"],
@@ -151,8 +145,8 @@ def _request(given: dict[str, Any]) -> Request:
     )
     if options.for_spreadsheet and given["to"] != "csv" and not given["output"].endswith(".csv"):
         raise InputError("--for-spreadsheet escapes the cells of a CSV. Name a .csv output, or give --to csv.")
-    return Request(
-        bundle=bundle.path,  # of the hub: one commit for all that follows
+    return ScoreRequest(
+        bundle=bundle.path,  # of a Hub reference: one commit for the whole run
         inputs=given["inputs"],
         input_format=given["input_format"],
         output=given["output"],
@@ -171,12 +165,12 @@ def _thresholds(bundle: Bundle, given: dict[str, Any]) -> tuple[float, ...] | No
     if not given["thresholds"]:
         return None
     variant = choose_variant(bundle, resolve_device(given["device"]), given["precision"])
-    named = read_thresholds(given["thresholds"], bundle.labels)
+    named = parse_thresholds(given["thresholds"], bundle.labels)
     return tuple(resolve_thresholds(named, bundle.labels, variant.thresholds).tolist())
 
 
 def _share(text: str) -> tuple[int, int]:
-    found = re.fullmatch(r"(\d+)/(\d+)", text)
-    if found is None or not 1 <= int(found[1]) <= int(found[2]):
-        raise InputError(f"--shard {text!r} is not I/N with I from 1 to N, such as 3/8.")
-    return int(found[1]), int(found[2])
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise InputError(f"--shard {text!r} is not I/N with I from 1 to N, for example 3/8.")
+    return int(match[1]), int(match[2])

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from tests.runtime.conftest import Cli, Resign
 
 from manylabel import Bundle, BundleError, BundleTooNew, Classifier, InputError
-from manylabel.bundle.bundle import MANIFEST, Rescue, record_files
+from manylabel.bundle.bundle import MANIFEST, MixedPrecision, record_files
 from manylabel.bundle.manifest import read_manifest
-from manylabel.cli.rendering import describe
+from manylabel.cli.rendering import describe_bundle
 
 FILES = ("model.onnx", "model_int8.onnx", "model_fp16.onnx", "tokenizer.json", "config.json", "README.md")
 Edit = Callable[[dict[str, Any]], object]
@@ -359,7 +359,7 @@ def test_a_contradiction_is_told_in_one_sentence(own_bundle: Path, resign: Resig
     ("slowdown", "said"), [(None, "its speed was not measured"), (1.234, "it takes 1.23 times as long")]
 )
 def test_what_a_rescue_costs_is_told_where_it_was_measured(slowdown: float | None, said: str) -> None:
-    assert Rescue("too many flips", ("/encoder/MatMul",), 12, slowdown).cost == said
+    assert MixedPrecision("too many flips", ("/encoder/MatMul",), 12, slowdown).cost == said
 
 
 def test_a_newer_format_is_refused_with_what_to_do(own_bundle: Path, resign: Resign) -> None:
@@ -402,7 +402,7 @@ def test_a_manifest_of_anything_is_read_or_refused(
     resign(folder, edit)
     try:
         opened = Classifier.load(folder, device="cpu", precision="int8", threads=1)
-        assert list(describe(opened.bundle))
+        assert list(describe_bundle(opened.bundle))
         assert opened.bundle.manifest.to_bytes()
     except (BundleError, InputError):  # such as: no variant int8
         pass

@@ -34,9 +34,9 @@ def test_bash_completes_commands_options_and_values(python: Python) -> None:
 
 
 def test_zsh_and_fish_complete_with_help(python: Python) -> None:
-    assert completed(python, "zsh", "manylabel verify b --js", 3) == ["plain", "--json", "One JSON document."]
+    assert completed(python, "zsh", "manylabel verify b --js", 3) == ["plain", "--json", "Print one JSON document."]
     (line,) = completed(python, "fish", "manylabel verify b --js", "--js")
-    assert line.split("\t") == ["plain,--json", "One JSON document."]
+    assert line.split("\t") == ["plain,--json", "Print one JSON document."]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -40,7 +40,7 @@ def test_inspect_tells_of_untuned_thresholds_and_of_training(own_bundle: Path, r
         manifest.update(thresholds_tuned=False, metrics={"test": figures})
 
     said = cli("inspect", resign(own_bundle, edit)).stdout
-    assert "thresholds 0.5: no validation data was given" in said
+    assert "thresholds 0.5: not tuned" in said
     assert "  test, PyTorch: texts 10\n" in said
     assert "  test, PyTorch, tuned: macro_f1 0.5\n" in said
 
@@ -53,13 +53,13 @@ def test_verify_says_what_it_checked(bundle: Path, cli: Cli) -> None:
     done = cli("verify", bundle, "--device", "cpu")
     assert done.exit_code == 0
     assert done.stdout.splitlines() == [
-        "10 files as bundled",
-        "fp32 on cpu: 6 probes answered as expected",
-        "int8 on cpu: 6 probes answered as expected",
-        "fp16: not checked, it is not made for cpu",
+        "10 files match the manifest",
+        "fp32 on cpu: 6 probes passed",
+        "int8 on cpu: 6 probes passed",
+        "fp16: not checked, it is not for cpu",
     ]
     assert cli("verify", bundle, "--device", "cpu", "--precision", "int8").stdout.splitlines()[1:] == [
-        "int8 on cpu: 6 probes answered as expected"
+        "int8 on cpu: 6 probes passed"
     ]
 
 

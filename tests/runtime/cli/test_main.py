@@ -10,16 +10,16 @@ from manylabel import __version__
 
 ENTRY = """
 import sys
-from manylabel.cli import main as cli
+from manylabel.cli import command_group
+from manylabel.cli.main import main
 
 class Point:
     name, value = {name!r}, "some_plugin.cli:command"
     def load(self):
         {load}
 
-real = cli.entry_points
-cli.entry_points = lambda group, name=None: [Point()] if name in (None, {name!r}) else []
-cli.main(sys.argv[1:], prog_name="manylabel")
+command_group.entry_points = lambda group, name=None: [Point()] if name in (None, {name!r}) else []
+main(sys.argv[1:], prog_name="manylabel")
 """
 
 
@@ -82,17 +82,17 @@ def test_every_command_explains_itself(cli: Cli, command: list[str]) -> None:
 @pytest.mark.parametrize(
     ("number", "said"),
     [
-        (5, "OSError: [Errno 5] as said: '/somewhere/model.onnx'"),
+        (5, "OSError: [Errno 5] no luck: '/somewhere/model.onnx'"),
         (
             28,
-            "CannotWrite: /somewhere/model.onnx has no room left (as said). Make room there, or write elsewhere.",
+            "CannotWrite: there is no space left for /somewhere/model.onnx (no luck). Free some space, or write elsewhere.",
         ),
     ],
 )
 def test_a_fault_of_the_system_is_a_line(python: Python, number: int, said: str) -> None:
     load = (
         "import click\n"
-        f"        def fail(): raise OSError({number}, 'as said', '/somewhere/model.onnx')\n"
+        f"        def fail(): raise OSError({number}, 'no luck', '/somewhere/model.onnx')\n"
         "        return click.Command('plug', callback=fail)"
     )
     done = python(ENTRY.format(name="plug", load=load), "plug")

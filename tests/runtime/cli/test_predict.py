@@ -1,4 +1,4 @@
-"""`manylabel predict`: answers on standard output, faults in a line on standard error and exit code 2."""
+"""`manylabel predict`: predictions on standard output; errors as one line on standard error, with exit code 2."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from tests.helpers.toy import LABELS
 from tests.runtime.conftest import Cli, Resign, one_line
 
 from manylabel import Classifier
-from manylabel.cli.rendering import table
+from manylabel.cli.rendering import format_table
 
 
 def test_each_text_gives_one_line_of_json(bundle: Path, cli: Cli, classifier: Classifier) -> None:
@@ -25,9 +25,9 @@ def test_each_text_gives_one_line_of_json(bundle: Path, cli: Cli, classifier: Cl
 
 
 def test_texts_come_from_standard_input_one_a_line(bundle: Path, cli: Cli) -> None:
-    done = cli("predict", bundle, stdin="late\r\n\n  good  \nzu sp\u00e4t\rteuer\nno end")
+    done = cli("predict", bundle, stdin="late\r\n\n  good  \nzu sp\u00e4t\rteuer\nlast")
     lines = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [line["text"] for line in lines] == ["late", "", "  good  ", "zu sp\u00e4t\rteuer", "no end"]
+    assert [line["text"] for line in lines] == ["late", "", "  good  ", "zu sp\u00e4t\rteuer", "last"]
 
 
 def test_many_lines_keep_their_order(bundle: Path, cli: Cli) -> None:
@@ -59,14 +59,14 @@ def test_a_table_is_for_readers(bundle: Path, cli: Cli) -> None:
 
 def test_a_text_cannot_steer_the_terminal(classifier: Classifier) -> None:
     text = "\x1b[2J\x1b]0;title\x07\r\nlate \udcff \u202e"
-    shown = table(text, classifier.classify(text)[0]).splitlines()[0]
+    shown = format_table(text, classifier.classify(text)[0]).splitlines()[0]
     assert shown == "�[2J�]0;title���late � �"
 
 
 def test_a_table_shows_the_beginning_of_a_long_text_and_tells_of_truncation(bundle: Path, cli: Cli) -> None:
     text, *_, last, _ = cli("predict", bundle, "late " * 10_000, "--table").stdout.splitlines()
     assert text == ("late " * 20)[:99] + "…"
-    assert last == "  the end of the text was not read"
+    assert last == "  the text was truncated"
 
 
 def test_top_k_and_thresholds(bundle: Path, cli: Cli) -> None:
@@ -109,6 +109,6 @@ def test_a_text_that_is_too_long_is_found_by_its_place(own_bundle: Path, resign:
     resign(own_bundle, lambda manifest: manifest["long_text"].update(policy="error"))
     done = cli("predict", own_bundle, stdin="late\n" * 300 + "late " * 40 + "\n")
     assert done.exit_code == 2
-    assert len(done.stdout.splitlines()) == 256  # those before it that were answered together
+    assert len(done.stdout.splitlines()) == 256  # the chunk before it
     assert "text 44 has 42 tokens" in one_line(done.stderr)
-    assert "counted from 0, beginning at text 257 of the input" in done.stderr
+    assert "counted from 0, starting at text 257 of the input" in done.stderr

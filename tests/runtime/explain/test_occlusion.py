@@ -226,6 +226,6 @@ def test_a_page_is_written_and_not_over_another(cli: Cli, bundle: Path, tmp_path
     assert Page(page.read_text(encoding="utf-8")).text == TEXT
     again = cli("explain", bundle, "late", "--html", page)
     assert again.exit_code == 2
-    assert "is there already" in again.stderr
+    assert "already exists" in again.stderr
     assert cli("explain", bundle, "late", "--html", page, "--force").exit_code == 0
     assert Page(page.read_text(encoding="utf-8")).text == "late"
