@@ -45,7 +45,7 @@ def loss(scores: np.ndarray, targets: np.ndarray) -> float:
 # What is fitted
 
 
-def test_scales_and_shifts_are_found_again() -> None:
+def test_platt_recovers_scale_and_shift() -> None:
     found = fit_calibration(*draw(20_000), "platt")
     np.testing.assert_allclose(found.scale, SCALE, rtol=0.07)
     np.testing.assert_allclose(found.shift, SHIFT, atol=0.07)
@@ -53,14 +53,14 @@ def test_scales_and_shifts_are_found_again() -> None:
     assert (found.scale[0], found.shift[0]) == (1, 0)
 
 
-def test_a_temperature_is_found_again() -> None:
+def test_temperature_scaling_recovers_the_temperature() -> None:
     found = fit_calibration(*draw(20_000, scale=np.full(3, 0.5), shift=np.zeros(3)), "temperature")
     np.testing.assert_allclose(found.scale, [0.5] * 3, rtol=0.03)
     assert len(set(found.scale)) == 1
     assert (found.shift == 0).all()
 
 
-def test_platt_s_least_loss_is_that_of_a_general_minimiser() -> None:
+def test_platt_fit_matches_scipy_minimize() -> None:
     scores, targets = draw(200, seed=3)
     targets[:40, 1] = NAN
     logits = logits_of(scores)
@@ -79,7 +79,7 @@ def test_platt_s_least_loss_is_that_of_a_general_minimiser() -> None:
         np.testing.assert_allclose([scales[column], shifts[column]], best, atol=5e-3)
 
 
-def test_the_temperature_of_least_loss_is_that_of_a_search() -> None:
+def test_temperature_fit_matches_grid_search() -> None:
     scores, targets = draw(300, seed=4, scale=np.full(3, 0.4), shift=np.zeros(3))
     logits = logits_of(scores)
     found = temperature_scale(logits, targets)
@@ -88,7 +88,7 @@ def test_the_temperature_of_least_loss_is_that_of_a_search() -> None:
 
 
 @pytest.mark.parametrize("separable", [True, False])
-def test_texts_that_are_told_apart_perfectly_or_not_at_all_give_finite_numbers(separable: bool) -> None:
+def test_separable_and_constant_scores_give_finite_parameters(separable: bool) -> None:
     truth = np.arange(40) % 2
     scores = np.where(truth, 1 - 1e-9, 1e-9) if separable else np.full(40, 0.3)
     found = fit_calibration(scores[:, None].astype(np.float32), truth[:, None].astype(np.float32), "platt")
@@ -99,7 +99,7 @@ def test_texts_that_are_told_apart_perfectly_or_not_at_all_give_finite_numbers(s
 # What is decided
 
 
-def test_probabilities_that_are_right_already_are_mostly_left_alone() -> None:
+def test_calibrated_probabilities_mostly_stay_unchanged() -> None:
     """The decision is by noise's own size: of 60 labels that gain nothing, few are moved, and those cost little."""
     scores, targets = draw(400, scale=np.ones(60), shift=np.zeros(60))
     found = fit_calibration(scores, targets, "platt")
@@ -108,7 +108,7 @@ def test_probabilities_that_are_right_already_are_mostly_left_alone() -> None:
     assert loss(found.apply(fresh[0]), fresh[1]) < loss(*fresh) + 0.001
 
 
-def test_rare_labels_are_not_made_worse_where_plain_platt_makes_them_worse() -> None:
+def test_rare_labels_do_not_get_worse_as_with_plain_platt() -> None:
     scale, shift = np.ones(40), np.zeros(40)
 
     def rare(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -125,7 +125,7 @@ def test_rare_labels_are_not_made_worse_where_plain_platt_makes_them_worse() -> 
     assert found.shift.shape == shift.shape
 
 
-def test_calibrating_lowers_loss_and_error_on_fresh_texts() -> None:
+def test_calibration_lowers_log_loss_and_ece_on_new_texts() -> None:
     scores, targets = draw(600)
     fresh = draw(20_000, seed=1)
     found = fit_calibration(scores, targets, "platt").apply(fresh[0])
@@ -135,7 +135,7 @@ def test_calibrating_lowers_loss_and_error_on_fresh_texts() -> None:
 
 
 @pytest.mark.parametrize("method", ["platt", "temperature"])
-def test_what_is_unknown_has_no_say(method: str) -> None:
+def test_unknown_labels_do_not_affect_calibration(method: str) -> None:
     scores, targets = draw(600)
     hidden = np.random.default_rng(2).random(targets.shape) < 0.4
     targets = np.where(hidden, np.float32(NAN), targets)
@@ -147,14 +147,14 @@ def test_what_is_unknown_has_no_say(method: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["platt", "temperature"])
-def test_few_texts_labels_without_a_positive_and_nothing_known_change_nothing(method: str) -> None:
+def test_calibration_needs_texts_positives_and_known_labels(method: str) -> None:
     scores, targets = draw(60)
     for rows, values in ((slice(0, 9), targets), (slice(0, 60), targets * NAN)):
         found = fit_calibration(scores[rows], values[rows], method)  # type: ignore[arg-type]  # one of three
         assert not found.changed.any()
 
 
-def test_texts_keep_their_order_within_a_label() -> None:
+def test_calibration_keeps_ranking_within_a_label() -> None:
     rng = np.random.default_rng(0)
     upside_down = rng.random((500, 1)).astype(np.float32), None
     targets = (rng.random((500, 1)) > upside_down[0]).astype(np.float32)
@@ -165,20 +165,20 @@ def test_texts_keep_their_order_within_a_label() -> None:
 # How the error is measured
 
 
-def test_the_error_of_bins_by_hand() -> None:
+def test_ece_matches_manual_computation() -> None:
     scores, truth = np.array([0.1, 0.2, 0.8, 0.9]), np.array([False, True, True, True])
     assert expected_calibration_error(scores, truth, bins=2) == pytest.approx((abs(0.3 - 1) + abs(1.7 - 2)) / 4)
     assert expected_calibration_error(scores, truth, bins=1) == pytest.approx(abs(2.0 - 3) / 4)
     assert expected_calibration_error(scores, truth) == pytest.approx((0.1 + 0.8 + 0.2 + 0.1) / 4)
 
 
-def test_labels_of_which_nothing_is_known_have_no_error() -> None:
+def test_ece_ignores_labels_without_known_values() -> None:
     scores, targets = draw(100)
     targets[:, 1] = NAN
     assert set(calibration_errors(scores, targets, "abc")["labels"]) == {"a", "c"}
 
 
-def test_a_held_out_text_has_no_say_in_its_own_calibration() -> None:
+def test_cross_calibration_excludes_the_held_out_text() -> None:
     """Turn one text's targets around: its own answer stays, as others' need not."""
     scores, targets = draw(300)
     turned = targets.copy()
@@ -192,7 +192,7 @@ def test_a_held_out_text_has_no_say_in_its_own_calibration() -> None:
 
 
 @pytest.mark.parametrize("architecture", CONFIGURATIONS)
-def test_folding_gives_the_calibrated_probabilities_of_every_architecture(architecture: str) -> None:
+def test_folded_calibration_is_exact_for_every_architecture(architecture: str) -> None:
     model = make(architecture)
     ids = torch.from_numpy(np.random.default_rng(0).integers(3, VOCABULARY, (3, 20)))
 
@@ -207,7 +207,7 @@ def test_folding_gives_the_calibrated_probabilities_of_every_architecture(archit
     np.testing.assert_allclose(calibration.undo(calibration.apply(before)), before, atol=1e-5)
 
 
-def test_a_calibration_survives_json() -> None:
+def test_calibration_json_round_trip() -> None:
     calibration = Calibration(np.array([1.0, 0.5, 1.0]), np.array([0.0, 0.0, -1.0]))
     said = json.loads(json.dumps(calibration.as_dict("abc")))
     assert set(said) == {"b", "c"}
@@ -237,7 +237,7 @@ def answers(folder: Path) -> np.ndarray:
     return checkpoint.predict_proba(model, reader, texts)
 
 
-def test_a_run_s_checkpoint_gives_calibrated_probabilities_and_says_so(runs: dict[str, Path]) -> None:
+def test_run_checkpoint_has_calibrated_probabilities(runs: dict[str, Path]) -> None:
     details = read_run(runs["platt"]).details["calibration"]
     assert details["method"] == "platt"
     assert details["labels"]
@@ -253,12 +253,12 @@ def test_a_run_s_checkpoint_gives_calibrated_probabilities_and_says_so(runs: dic
     toy.every_json(runs["platt"])
 
 
-def test_calibrating_keeps_the_order_that_ranking_metrics_see(runs: dict[str, Path]) -> None:
+def test_calibration_keeps_ranking_metrics(runs: dict[str, Path]) -> None:
     ours, theirs = (read_run(runs[method]).metrics["test"]["at_half"] for method in ("platt", "none"))
     assert ours["macro_roc_auc"] == pytest.approx(theirs["macro_roc_auc"], abs=1e-4)
 
 
-def test_a_bundle_answers_calibrated_and_its_card_says_so(runs: dict[str, Path], tmp_path: Path) -> None:
+def test_bundle_is_calibrated_and_its_card_reports_it(runs: dict[str, Path], tmp_path: Path) -> None:
     bundle = export(runs["platt"], tmp_path / "bundle", precisions=["fp32"])
     texts = [text for text, _ in toy.examples(40, seed=9)]
     found = Classifier.load(bundle.path, device="cpu").predict_proba(texts)
@@ -273,7 +273,7 @@ def test_a_bundle_answers_calibrated_and_its_card_says_so(runs: dict[str, Path],
         export(runs["platt"], tmp_path / "again", calibration="platt")
 
 
-def test_a_checkpoint_from_elsewhere_is_calibrated_when_asked(runs: dict[str, Path], tmp_path: Path) -> None:
+def test_external_checkpoint_is_calibrated_on_request(runs: dict[str, Path], tmp_path: Path) -> None:
     """Without its `run.json`, the run that was not calibrated is such a checkpoint."""
     folder = Path(shutil.copytree(runs["none"], tmp_path / "checkpoint"))
     (folder / "run.json").unlink()
@@ -291,13 +291,13 @@ def test_a_checkpoint_from_elsewhere_is_calibrated_when_asked(runs: dict[str, Pa
     assert not (tmp_path / "b").exists()
 
 
-def test_a_bundle_without_calibration_says_nothing_of_it(elsewhere: Path, tmp_path: Path) -> None:
+def test_uncalibrated_bundle_does_not_mention_calibration(elsewhere: Path, tmp_path: Path) -> None:
     bundle = export(elsewhere, tmp_path / "bundle", precisions=["fp32"])
     assert "calibration" not in bundle.manifest.source
     assert "## Calibration" not in (Bundle.open(bundle.path).path / "README.md").read_text()
 
 
-def test_weights_stay_finite_and_in_their_type(runs: dict[str, Path]) -> None:
+def test_folded_weights_stay_finite_and_keep_dtype(runs: dict[str, Path]) -> None:
     model, _ = checkpoint.load_model(str(runs["platt"]))
     layer = output_layer(model)
     assert layer.weight.dtype == torch.float32

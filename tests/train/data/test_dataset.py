@@ -52,7 +52,7 @@ def test_csv_with_a_separated_string(tmp_path: Path) -> None:
     is_the_example(read(write(tmp_path, "a.csv", CSV)))
 
 
-def test_csv_as_spreadsheets_save_it_with_a_byte_order_mark_and_carriage_returns(tmp_path: Path) -> None:
+def test_csv_with_bom_and_crlf(tmp_path: Path) -> None:
     is_the_example(read(write(tmp_path, "a.csv", b"\xef\xbb\xbf" + CSV.replace("\n", "\r\n").encode())))
 
 
@@ -112,19 +112,19 @@ def test_a_file_without_a_split_column(tmp_path: Path) -> None:
     assert read(write(tmp_path, "a.csv", "text,labels\nfine,app\n")).split == ("",)
 
 
-def test_the_given_labels_order_the_columns_and_may_be_without_a_text(tmp_path: Path) -> None:
+def test_given_labels_set_column_order_and_may_be_unused(tmp_path: Path) -> None:
     data = read(write(tmp_path, "a.csv", CSV), labels=("price", "delivery", "app"))
     assert data.labels == ("price", "delivery", "app")
     assert data.targets.tolist() == [[1, 0, 1], [0, 0, 0]]
 
 
-def test_labels_with_spaces_commas_quotes_and_letters_of_all_scripts(tmp_path: Path) -> None:
+def test_labels_with_spaces_commas_quotes_and_any_script(tmp_path: Path) -> None:
     labels = ["user experience", "price, value", 'so-called "quality"', "Preis/Größe", "配送", "👩‍💻"]
     path = write(tmp_path, "a.jsonl", json.dumps({"text": "x", "labels": labels}))
     assert read(path, labels=labels).labels == tuple(labels)
 
 
-def test_texts_that_span_lines_and_are_longer_than_csv_s_own_limit(tmp_path: Path) -> None:
+def test_csv_texts_with_line_breaks_beyond_the_field_limit(tmp_path: Path) -> None:
     long = "so bad " * 40_000
     data = read(write(tmp_path, "a.csv", f'text,labels\n"two\nlines",app\n{long},app\n'))
     assert data.texts == ("two\nlines", long)
@@ -141,7 +141,7 @@ def test_every_format_gives_the_same_data(tmp_path_factory: pytest.TempPathFacto
     assert csv.digest() == other.digest()
 
 
-def test_a_digest_tells_rows_labels_and_splits_apart() -> None:
+def test_digest_depends_on_rows_labels_and_splits() -> None:
     data = Dataset(("a", "b"), np.eye(2, dtype=np.float32), ("x", "y"))
     others = [
         Dataset(("a", "c"), np.eye(2, dtype=np.float32), ("x", "y")),
@@ -178,22 +178,22 @@ def test_an_unknown_suffix(tmp_path: Path) -> None:
     fails(DataError, write(tmp_path, "a.xlsx", "x"), ".csv", ".parquet")
 
 
-def test_bytes_that_are_not_utf8_name_their_line(tmp_path: Path) -> None:
+def test_invalid_utf8_error_names_the_line(tmp_path: Path) -> None:
     content = b"text,labels\n" + b"fine,app\n" * 5000 + "gr\xfcn,app\n".encode("latin-1")
     fails(DataError, write(tmp_path, "a.csv", content), "line 5002", "UTF-8")
 
 
-def test_a_file_that_is_no_parquet(tmp_path: Path) -> None:
+def test_invalid_parquet_file(tmp_path: Path) -> None:
     fails(DataError, write(tmp_path, "a.parquet", CSV), "not a Parquet file")
 
 
-def test_a_parquet_file_that_was_cut_off(tmp_path: Path) -> None:
+def test_truncated_parquet_file(tmp_path: Path) -> None:
     pyarrow.parquet.write_table(pyarrow.table({"text": ["a"], "labels": [["x"]]}), tmp_path / "a.parquet")
     content = (tmp_path / "a.parquet").read_bytes()
     fails(DataError, write(tmp_path, "b.parquet", content[: len(content) // 2]), "b.parquet")
 
 
-def test_a_missing_column_and_those_that_are_there(tmp_path: Path) -> None:
+def test_missing_column_error_lists_columns(tmp_path: Path) -> None:
     fails(DataError, write(tmp_path, "a.csv", "review,labels\nx,y\n"), "'text'", "'review'", "--text-column")
 
 
@@ -202,12 +202,12 @@ def test_a_missing_label_column(tmp_path: Path) -> None:
     fails(DataError, write(tmp_path, "a.csv", "text,app\nx,1\n"), "'price'", columns=columns)
 
 
-def test_a_label_outside_the_given_set_with_a_suggestion(tmp_path: Path) -> None:
+def test_unknown_label_error_suggests_nearest(tmp_path: Path) -> None:
     path = write(tmp_path, "a.csv", "text,labels\nfine,app\nx,delivry\n")
     fails(UnknownLabel, path, "line 3", "'delivry'", "Did you mean 'delivery'?", labels=("app", "delivery"))
 
 
-def test_a_label_outside_the_given_set_like_none_of_it(tmp_path: Path) -> None:
+def test_unknown_label_without_a_similar_name(tmp_path: Path) -> None:
     path = write(tmp_path, "a.csv", "text,labels\nfine,zzz\n")
     fails(UnknownLabel, path, "'zzz'", "'app', 'delivery'", labels=("app", "delivery"))
 
@@ -223,13 +223,13 @@ def test_a_row_without_text(tmp_path: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize("row", [{"labels": []}, {"text": None, "labels": []}, {"text": 3, "labels": []}])
-def test_a_row_whose_text_is_missing_or_no_string(tmp_path: Path, row: object) -> None:
+def test_row_with_missing_or_non_string_text(tmp_path: Path, row: object) -> None:
     first = json.dumps({"text": "fine", "labels": ["app"]})
     fails(DataError, write(tmp_path, "a.jsonl", f"{first}\n{json.dumps(row)}"), "line 2", "for a text")
 
 
 @pytest.mark.parametrize("labels", [None, 3, ["app", 3], ["app", " "], {"app": 1}])
-def test_labels_that_are_no_names(tmp_path: Path, labels: object) -> None:
+def test_invalid_label_names(tmp_path: Path, labels: object) -> None:
     first = json.dumps({"text": "fine", "labels": ["app"]})
     path = write(tmp_path, "a.jsonl", f"{first}\n{json.dumps({'text': 'x', 'labels': labels})}")
     fails(DataError, path, "line 2", "'labels'")
@@ -244,12 +244,12 @@ def test_no_label_anywhere(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", ["2", "-1", "yes", "?"])
-def test_an_indicator_that_is_neither_0_nor_1(tmp_path: Path, value: str) -> None:
+def test_indicator_other_than_0_or_1(tmp_path: Path, value: str) -> None:
     path = write(tmp_path, "a.csv", f"text,app\nx,1\ny,{value}\n")
     fails(DataError, path, "line 3", "'app'", "expected 0 or 1", columns=Columns(indicators=("app",)))
 
 
-def test_a_split_that_is_none(tmp_path: Path) -> None:
+def test_unknown_split_name(tmp_path: Path) -> None:
     fails(DataError, write(tmp_path, "a.csv", "text,labels,split\nx,app,holdout\n"), "line 2", "'holdout'", "dev")
 
 
@@ -264,24 +264,24 @@ def test_duplicate_column_names_in_parquet(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("row", ["x", "x,app,y"])
-def test_rows_of_another_length_than_the_header(tmp_path: Path, row: str) -> None:
+def test_ragged_csv_row(tmp_path: Path, row: str) -> None:
     path = write(tmp_path, "a.csv", f'text,labels\n"two\nlines",app\n{row}\n')
     fails(DataError, path, "line 4", "header has 2")
 
 
-def test_a_quote_that_never_ends(tmp_path: Path) -> None:
+def test_unclosed_quote(tmp_path: Path) -> None:
     fails(DataError, write(tmp_path, "a.csv", 'text,labels\nfine,app\n"x,app\ny,app\n'), "line 3", "quotes")
 
 
-def test_bad_json_names_its_line(tmp_path: Path) -> None:
+def test_invalid_json_error_names_the_line(tmp_path: Path) -> None:
     fails(DataError, write(tmp_path, "a.jsonl", '{"text": "a", "labels": []}\n{"text": \n'), "line 2", "not valid JSON")
 
 
-def test_json_that_is_no_object(tmp_path: Path) -> None:
+def test_json_line_that_is_not_an_object(tmp_path: Path) -> None:
     fails(DataError, write(tmp_path, "a.jsonl", '["a"]\n'), "line 1", "found list")
 
 
-def test_json_nested_beyond_reason(tmp_path: Path) -> None:
+def test_deeply_nested_json(tmp_path: Path) -> None:
     fails(DataError, write(tmp_path, "a.jsonl", "[" * 200_000), "line 1", "not valid JSON")
 
 
@@ -290,7 +290,7 @@ def test_duplicate_label_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("label", ["", " ", "a\nb", "a\u2028b", "\ud800", 3, None])
-def test_a_label_that_is_no_name(label: object) -> None:
+def test_label_that_is_not_a_name(label: object) -> None:
     with pytest.raises(DataError, match="is no label's name"):
         Dataset.from_matrix(["x"], [[1, 0]], ["app", label])  # type: ignore[list-item]
 
@@ -311,12 +311,12 @@ def test_an_empty_separator() -> None:
         ([["a", "b"], ["c", "d"]], "no matrix"),
     ],
 )
-def test_a_matrix_that_does_not_fit(matrix: object, said: str) -> None:
+def test_matrix_with_wrong_shape(matrix: object, said: str) -> None:
     with pytest.raises(DataError, match=said):
         Dataset.from_matrix(["x", "y"], matrix, ["app", "price"])
 
 
-def test_as_many_splits_as_texts() -> None:
+def test_split_list_must_match_texts() -> None:
     with pytest.raises(DataError, match="1 split names for 2 texts"):
         Dataset.from_matrix(["x", "y"], [[1], [0]], ["app"], split=["train"])
 
@@ -324,7 +324,7 @@ def test_as_many_splits_as_texts() -> None:
 # Splits and columns
 
 
-def test_a_random_split_is_seeded_and_takes_a_tenth_each() -> None:
+def test_random_split_is_seeded_and_takes_10_percent_each() -> None:
     data = Dataset(tuple(map(str, range(50))), np.ones((50, 1), dtype=np.float32), ("a",))
     first, again, other = (with_splits(data, seed=seed).split for seed in (1, 1, 2))
     assert first == again != other
@@ -351,13 +351,13 @@ def test_no_rows_for_a_split(missing: str) -> None:
         with_splits(data if missing == "train" else others, seed=0)
 
 
-def test_columns_are_put_in_a_checkpoint_s_order() -> None:
+def test_columns_follow_the_checkpoint_order() -> None:
     data = Dataset(("x", "y"), np.array([[1, 0], [0, 0]], dtype=np.float32), ("a", "b")).reorder(("b", "a"))
     assert data.labels == ("b", "a")
     assert data.targets.tolist() == [[0, 1], [0, 0]]
 
 
-def test_labels_that_are_not_the_checkpoint_s() -> None:
+def test_labels_missing_in_the_checkpoint() -> None:
     data = Dataset(("x",), np.zeros((1, 2), dtype=np.float32), ("a", "new"))
     with pytest.raises(LabelMismatch, match=r"has 3 labels and the data 2; only the data has 'new'; .*'b', 'c'"):
         data.reorder(("a", "b", "c"))

@@ -39,7 +39,7 @@ def grouped(*texts: str) -> tuple[int, int]:
         ("\ud800", "\ud801", (2, 2)),
     ],
 )
-def test_what_counts_as_a_copy(one: str, other: str, groups: tuple[int, int]) -> None:
+def test_near_duplicate_definition(one: str, other: str, groups: tuple[int, int]) -> None:
     assert grouped(one, other) == grouped(other, one) == groups
 
 
@@ -52,7 +52,7 @@ def sentence(draw: random.Random) -> str:
     return " ".join("".join(draw.choices("abcdefghijklmnopqrst", k=draw.randint(2, 8))) for _ in range(20))
 
 
-def test_edited_copies_are_found_among_many_others_and_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_edited_duplicates_are_found_in_large_sets_and_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     draw = random.Random(0)
     texts = [sentence(draw) for _ in range(1500)]
     edited = [" ".join([*text.split()[:-1], "edited"]) for text in texts[:300]]
@@ -63,7 +63,7 @@ def test_edited_copies_are_found_among_many_others_and_in_chunks(monkeypatch: py
     assert np.array_equal(find_copies(texts + edited).near, whole)
 
 
-def test_copies_of_one_template_are_one_group_without_comparing_all_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_template_duplicates_are_grouped_without_all_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     counted, similarity = [], near_duplicates._similarity
     monkeypatch.setattr(near_duplicates, "_similarity", lambda *pair: counted.append(pair) or similarity(*pair))
     assert grouped(*(f"{REVIEW} order {number}" for number in range(600))) == (600, 1)
@@ -72,7 +72,7 @@ def test_copies_of_one_template_are_one_group_without_comparing_all_pairs(monkey
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.text(alphabet="ab c.\n", max_size=12), max_size=30))
-def test_near_groups_are_made_of_exact_ones_and_equal_texts_share_both(texts: list[str]) -> None:
+def test_near_duplicate_groups_contain_exact_groups(texts: list[str]) -> None:
     copies = find_copies(texts)
     for i, one in enumerate(texts):
         for j, other in enumerate(texts):
@@ -84,7 +84,7 @@ def test_near_groups_are_made_of_exact_ones_and_equal_texts_share_both(texts: li
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.text(alphabet="abcd e", max_size=25), min_size=2, max_size=20, unique=True))
-def test_the_hashed_shingles_are_those_of_the_texts(texts: list[str]) -> None:
+def test_hashed_shingles_match_the_texts(texts: list[str]) -> None:
     padded = [text.ljust(near_duplicates.SHINGLE, "\0") for text in texts]
     hashes, begins = near_duplicates._hashed_shingles(padded)
     for text, own in zip(padded, np.split(hashes, begins[1:]), strict=True):

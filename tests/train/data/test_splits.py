@@ -38,7 +38,7 @@ def dealt(parts: NDArray[np.intp], positives: NDArray[np.bool_]) -> NDArray[np.i
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_every_label_has_its_share_everywhere(seed: int) -> None:
+def test_stratify_keeps_label_proportions_in_each_split(seed: int) -> None:
     positives = skewed(1000, seed=seed)
     parts = stratify(positives, np.arange(1000), SIZES, seed=seed)
     assert np.bincount(parts).tolist() == list(SIZES)
@@ -63,21 +63,21 @@ def test_groups_stay_together_and_the_seed_decides(data: st.DataObject) -> None:
     assert np.abs(np.bincount(parts, minlength=3) - sizes).max() < max(np.bincount(groups))
 
 
-def test_another_seed_deals_otherwise() -> None:
+def test_stratify_differs_with_the_seed() -> None:
     positives = skewed(1000, seed=0)
     one, other = (stratify(positives, np.arange(1000), SIZES, seed=seed) for seed in (1, 2))
     assert (one != other).sum() > 100
 
 
 @pytest.mark.parametrize(("count", "trained", "held_out"), [(1, 1, 0), (2, 2, 0), (10, 8, 2)])
-def test_a_rare_label_is_learnt_first_and_judged_when_rows_are_left(count: int, trained: int, held_out: int) -> None:
+def test_rare_label_rows_go_to_training_first(count: int, trained: int, held_out: int) -> None:
     positives = np.zeros((100, 1), dtype=bool)
     positives[:count] = True
     found = dealt(stratify(positives, np.arange(100), (80, 10, 10), seed=3), positives)[:, 0]
     assert (found[0], found[1:].sum()) == (trained, held_out)
 
 
-def test_rows_without_labels_are_dealt_out_too() -> None:
+def test_stratify_assigns_rows_without_labels() -> None:
     parts = stratify(np.zeros((50, 2), dtype=bool), np.arange(50), (40, 5, 5), seed=0)
     assert np.bincount(parts).tolist() == [40, 5, 5]
 
@@ -96,7 +96,7 @@ def copied() -> Dataset:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_copies_stay_on_one_side(seed: int) -> None:
+def test_near_duplicates_stay_in_one_split(seed: int) -> None:
     data, said = settle_splits(copied(), seed=seed)
     near = find_copies(data.texts).near
     assert len(set(near.tolist())) < 280
@@ -107,7 +107,7 @@ def test_copies_stay_on_one_side(seed: int) -> None:
     assert said["made"].startswith("iterative stratification")
 
 
-def test_shares_are_told_per_label_and_split_and_are_alike() -> None:
+def test_split_report_lists_shares_per_label() -> None:
     data, said = settle_splits(replace(toy.dataset(600), split=("",) * 600), seed=0)
     assert said["shares"].keys() == set(data.labels)
     for label, shares in said["shares"].items():
@@ -116,7 +116,7 @@ def test_shares_are_told_per_label_and_split_and_are_alike() -> None:
         assert all(share == pytest.approx(everywhere, abs=0.03) for share in shares.values())
 
 
-def test_a_split_without_rows_has_no_share() -> None:
+def test_empty_split_has_no_share() -> None:
     data = Dataset(("x", "y"), np.ones((2, 1), dtype=np.float32), ("a",), ("train", "validation"))
     assert label_shares(data) == {"a": {"train": 1.0, "validation": 1.0}}
 
@@ -146,7 +146,7 @@ def leaking() -> Dataset:
     return Dataset(tuple(TEXTS), targets, ("a",), tuple(TEXTS.values()))
 
 
-def test_leaks_are_counted_with_the_rows_that_show_them() -> None:
+def test_leakage_counts_and_example_rows() -> None:
     data = leaking()
     assert find_leaks(data, find_copies(data.texts)) == {
         "train/validation": {"exact": 1, "near": 0, "rows": [[2, 4]]},
@@ -155,7 +155,7 @@ def test_leaks_are_counted_with_the_rows_that_show_them() -> None:
     }
 
 
-def test_leaks_are_one_sentence_with_counts_and_a_cure() -> None:
+def test_leakage_warning_has_counts_and_next_step() -> None:
     with pytest.warns(UserWarning, match="the splits share texts") as caught:
         settle_splits(leaking(), seed=0)
     (warning,) = caught
@@ -165,7 +165,7 @@ def test_leaks_are_one_sentence_with_counts_and_a_cure() -> None:
     assert said.endswith("--drop-leaked leaves such rows out of training.")
 
 
-def test_dropping_takes_rows_from_training_alone() -> None:
+def test_drop_leaked_removes_training_rows_only() -> None:
     with pytest.warns(UserWarning, match="1 are also in validation and 0 more nearly so.$"):
         data, said = settle_splits(leaking(), seed=0, drop_leaked=True)
     assert Counter(data.split) == {"train": 1, "validation": 2, "test": 2}
@@ -173,20 +173,20 @@ def test_dropping_takes_rows_from_training_alone() -> None:
     assert not {pair for pair in find_leaks(data, find_copies(data.texts)) if "train" in pair}
 
 
-def test_dropping_all_of_training_is_refused() -> None:
+def test_drop_leaked_rejects_empty_training_split() -> None:
     data = Dataset(("x", "x"), np.ones((2, 1), dtype=np.float32), ("a",), ("train", "validation"))
     with pytest.raises(DataError, match="no row of the data is for train"):
         settle_splits(data, seed=0, drop_leaked=True)
 
 
-def test_clean_splits_are_kept_without_a_word() -> None:
+def test_clean_splits_give_no_warning() -> None:
     data = toy.dataset(40, per_split=4)
     settled, said = settle_splits(data, seed=0, drop_leaked=True)
     assert settled.digest() == data.digest()
     assert (said["made"], said["leaks"], said["dropped"]) == ("given", {}, 0)
 
 
-def test_a_run_tells_of_its_splits(encoder: Path, tmp_path: Path) -> None:
+def test_run_reports_its_splits(encoder: Path, tmp_path: Path) -> None:
     data = toy.dataset(160)
     texts = (data.texts[100], *data.texts[1:])  # a validation row becomes the copy of a test row
     recipe = Recipe(**{**toy.RECIPE, "epochs": 1})
@@ -201,7 +201,7 @@ def test_a_run_tells_of_its_splits(encoder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.real_data
-def test_known_duplicates_across_goemotions_are_found(data_folder: Path) -> None:
+def test_finds_known_duplicates_across_goemotions_splits(data_folder: Path) -> None:
     """SOURCE.md counts texts that are the same byte for byte: 41 between train and dev, 32 between train and test."""
     data = read(data_folder / "goemotions" / "data.csv")
     texts = {part: set(data.part(part).texts) for part in PARTS}
@@ -216,7 +216,7 @@ def test_known_duplicates_across_goemotions_are_found(data_folder: Path) -> None
 
 
 @pytest.mark.real_data
-def test_the_known_duplicate_across_steam_reviews_is_found(data_folder: Path) -> None:
+def test_finds_known_duplicate_across_steam_splits(data_folder: Path) -> None:
     data = read(data_folder / "steam_review_aspect" / "data.csv")
     leaks = find_leaks(data, find_copies(data.texts))
     assert leaks["train/test"]["exact"] == 1
@@ -225,7 +225,7 @@ def test_the_known_duplicate_across_steam_reviews_is_found(data_folder: Path) ->
 
 @pytest.mark.real_data
 @pytest.mark.parametrize("name", ["goemotions", "steam_review_aspect"])
-def test_real_labels_have_their_share_everywhere(data_folder: Path, name: str) -> None:
+def test_stratify_keeps_proportions_on_real_data(data_folder: Path, name: str) -> None:
     data = read(data_folder / name / "data.csv")
     found = with_splits(replace(data, split=("",) * len(data)), seed=7)
     counts = np.stack([found.part(part).targets.sum(axis=0) for part in PARTS])

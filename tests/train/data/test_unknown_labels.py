@@ -57,7 +57,7 @@ def test_null_and_nan_in_parquet_and_null_in_jsonl_are_unknown(tmp_path: Path) -
         assert rows_of(read(tmp_path / name, Columns(indicators=("app", "price")))) == [[1, None], [None, 0]]
 
 
-def test_a_list_of_known_labels_leaves_the_others_unknown(tmp_path: Path) -> None:
+def test_known_column_marks_other_labels_unknown(tmp_path: Path) -> None:
     lines = [
         {"text": "w", "labels": ["app"], "known": ["app", "price"]},
         {"text": "x", "labels": ["delivery"], "known": []},
@@ -78,7 +78,7 @@ def test_known_labels_in_parquet(tmp_path: Path) -> None:
     assert rows_of(read(tmp_path / "a.parquet")) == [[1, 0], [0, 1]]
 
 
-def test_labels_not_listed_may_be_said_to_be_unknown(tmp_path: Path) -> None:
+def test_unlisted_unknown_option(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("text,labels\nx,app\ny,price\nz,\n")
     assert rows_of(read(tmp_path / "a.csv")) == [[1, 0], [0, 1], [0, 0]]
     data = read(tmp_path / "a.csv", Columns(unlisted="unknown"))
@@ -86,7 +86,7 @@ def test_labels_not_listed_may_be_said_to_be_unknown(tmp_path: Path) -> None:
     assert not data.complete
 
 
-def test_a_known_label_outside_the_set_or_no_name_at_all(tmp_path: Path) -> None:
+def test_known_column_with_invalid_label(tmp_path: Path) -> None:
     for known, error, said in ((["delivry"], UnknownLabel, "Did you mean 'delivery'"), ([3], DataError, "'known'")):
         lines = [{"text": "x", "labels": ["delivery"]}, {"text": "y", "labels": [], "known": known}]
         (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, lines)))
@@ -94,7 +94,7 @@ def test_a_known_label_outside_the_set_or_no_name_at_all(tmp_path: Path) -> None
             read(tmp_path / "a.jsonl")
 
 
-def test_a_word_for_unlisted_that_is_none() -> None:
+def test_invalid_value_of_unlisted() -> None:
     with pytest.raises(DataError, match="'maybe'; expected 'absent' or 'unknown'"):
         Columns(unlisted="maybe")  # type: ignore[arg-type]
 
@@ -114,7 +114,7 @@ TARGETS = (RNG.random((200, 4)) < (0.5, 0.3, 0.2, 0.1)).astype(np.float32)
 SCORES = (1 / (1 + np.exp(-(RNG.normal(size=TARGETS.shape) + 2 * TARGETS - 1)))).astype(np.float32)
 
 
-def test_texts_and_labels_without_a_known_entry_change_no_figure_but_macro_f1() -> None:
+def test_rows_and_labels_without_known_values_change_only_macro_f1() -> None:
     expected = multilabel_metrics(SCORES, TARGETS)
     nothing = np.full((7, 4), NAN, np.float32)
     more_texts = np.vstack([TARGETS, nothing]), np.vstack([SCORES, np.full((7, 4), 0.9, np.float32)])
@@ -125,7 +125,7 @@ def test_texts_and_labels_without_a_known_entry_change_no_figure_but_macro_f1() 
     assert found == pytest.approx(expected)
 
 
-def test_figures_of_labels_are_those_of_their_known_texts() -> None:
+def test_label_metrics_use_known_texts_only() -> None:
     hidden = RNG.random(TARGETS.shape) < 0.3
     targets = np.where(hidden, np.float32(NAN), TARGETS)
     found = per_label_metrics(SCORES, targets, "abcd", (0.5, 0.4, 0.3, 0.6))
@@ -140,7 +140,7 @@ def test_figures_of_labels_are_those_of_their_known_texts() -> None:
     assert whole["macro_roc_auc"] == pytest.approx(np.mean(aucs))
 
 
-def test_figures_of_texts_look_at_their_known_labels_alone() -> None:
+def test_sample_metrics_use_known_labels_only() -> None:
     targets = np.float32([[1, NAN, 0], [NAN, NAN, NAN], [0, 1, NAN]])
     scores = np.float32([[0.8, 0.9, 0.1], [0.9, 0.9, 0.9], [0.7, 0.6, 0.9]])
     found = multilabel_metrics(scores, targets)
@@ -151,7 +151,7 @@ def test_figures_of_texts_look_at_their_known_labels_alone() -> None:
     assert found["micro_f1"] == pytest.approx(2 * 2 / (3 + 2))
 
 
-def test_nothing_known_at_all_gives_figures_and_no_warning() -> None:
+def test_metrics_without_known_values_give_no_warning() -> None:
     found = multilabel_metrics(np.full((3, 2), 0.9, np.float32), np.full((3, 2), NAN, np.float32))
     assert set(found.values()) == {0.0}
 
@@ -165,7 +165,7 @@ def draw(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
     return (1 / (1 + np.exp(-logits))).astype(np.float32), targets
 
 
-def test_what_is_unknown_has_no_say_in_thresholds() -> None:
+def test_unknown_labels_do_not_affect_thresholds() -> None:
     rng = np.random.default_rng(0)
     scores, targets = draw(rng, 400)
     hidden = rng.random(targets.shape) < 0.4
@@ -176,14 +176,14 @@ def test_what_is_unknown_has_no_say_in_thresholds() -> None:
     np.testing.assert_array_equal(tune_thresholds(other, targets), found)
 
 
-def test_texts_without_a_known_label_have_no_say_in_thresholds() -> None:
+def test_texts_without_known_labels_do_not_affect_thresholds() -> None:
     scores, targets = draw(np.random.default_rng(0), 300)
     nothing = np.full((200, 3), NAN, np.float32)
     more = tune_thresholds(np.vstack([scores, np.full_like(nothing, 0.9)]), np.vstack([targets, nothing]))
     np.testing.assert_array_equal(more, tune_thresholds(scores, targets))
 
 
-def test_a_label_of_which_nothing_is_known_keeps_one_half() -> None:
+def test_label_without_known_values_keeps_threshold_0_5() -> None:
     scores, targets = draw(np.random.default_rng(0), 400)
     without = np.where([False, True, False], np.float32(NAN), targets)
     found = tune_thresholds(scores, without)
@@ -200,7 +200,7 @@ def test_priors_are_the_shares_among_known_entries() -> None:
     assert priors(targets, "bce", None) == pytest.approx([2 / 4, 2 / 5])
 
 
-def test_priors_from_positives_alone_are_scaled_to_the_labels_of_a_text() -> None:
+def test_positive_only_priors_scale_to_labels_per_text() -> None:
     targets = np.full((98, 4), NAN, np.float32)
     targets[:49, 0] = targets[49:, 1] = 1
     assert priors(targets, "assume-negative", 2.0) == pytest.approx([0.5, 0.5, 0.01, 0.01])
@@ -208,14 +208,14 @@ def test_priors_from_positives_alone_are_scaled_to_the_labels_of_a_text() -> Non
     assert priors(targets, "role", 4.0).max() == 0.9
 
 
-def test_labels_a_text_are_counted_where_all_are_known() -> None:
+def test_labels_per_text_use_fully_known_rows() -> None:
     targets = np.float32([[1, 1, 0], [1, NAN, 0], [1, 0, 0], [0, 0, 1]])
     data = Dataset(tuple("abcd"), targets, tuple("xyz"), ("validation", "validation", "validation", "train"))
     assert labels_per_text(data) == 1.5
     assert labels_per_text(data.take([1, 3])) is None
 
 
-def test_carried_biases_fit_the_texts_of_which_a_label_is_known(multiclass: Path) -> None:
+def test_warm_start_bias_uses_known_texts(multiclass: Path) -> None:
     data = toy.dataset(300, per_split=0)
     has_price = data.targets[:, 2] == 1
     targets = np.where((np.arange(4) == 0) & ~has_price[:, None], np.float32(NAN), data.targets)
@@ -244,7 +244,7 @@ def partly_known(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder
 
 
-def test_a_task_is_learned_from_what_is_known_of_it(partly_known: Path) -> None:
+def test_training_learns_from_known_labels(partly_known: Path) -> None:
     figures = json.loads((partly_known / "run.json").read_text())
     assert figures["details"]["recipe"]["loss"] == "bce"
     assert figures["metrics"]["test"]["tuned"]["macro_average_precision"] > 0.8
@@ -252,7 +252,7 @@ def test_a_task_is_learned_from_what_is_known_of_it(partly_known: Path) -> None:
     toy.every_json(partly_known)
 
 
-def test_the_validation_texts_of_a_run_keep_what_is_unknown(partly_known: Path, tmp_path: Path) -> None:
+def test_run_keeps_unknown_validation_labels(partly_known: Path, tmp_path: Path) -> None:
     expected = holes(toy.dataset(600), 0.3).part("validation")
     subject = load_subject(partly_known, None, "window")
     np.testing.assert_array_equal(subject.targets, expected.targets)
@@ -263,11 +263,11 @@ def test_the_validation_texts_of_a_run_keep_what_is_unknown(partly_known: Path, 
         assert getattr(quality, name).value == pytest.approx(measured[name], abs=1e-6)
 
 
-def test_a_row_without_unknown_labels_is_written_as_before(run: Path) -> None:
+def test_fully_known_row_is_written_unchanged(run: Path) -> None:
     assert '"known"' not in (run / "validation.jsonl").read_text()
 
 
-def test_a_label_of_which_validation_says_nothing_is_warned_of(encoder: Path, tmp_path: Path) -> None:
+def test_warns_of_label_unknown_in_validation(encoder: Path, tmp_path: Path) -> None:
     data = toy.dataset(200)
     hidden = (np.array(data.split) == "validation")[:, None] & (np.arange(4) == 2)
     data = replace(data, targets=np.where(hidden, np.float32(NAN), data.targets))
@@ -276,7 +276,7 @@ def test_a_label_of_which_validation_says_nothing_is_warned_of(encoder: Path, tm
     assert run.thresholds[2] == 0.5
 
 
-def test_known_positives_count_where_empty_labels_are_warned_of(encoder: Path, tmp_path: Path) -> None:
+def test_warns_of_empty_labels_by_known_positives(encoder: Path, tmp_path: Path) -> None:
     data = toy.dataset(200)
     hidden = (np.array(data.split) == "test")[:, None] & (np.arange(4) == 2) & (data.targets == 1)
     data = replace(data, targets=np.where(hidden, np.float32(NAN), data.targets))

@@ -20,7 +20,7 @@ def test_every_metric_has_its_name_and_lies_between_0_and_1() -> None:
 
 
 @pytest.mark.parametrize("thresholds", [0.5, THRESHOLDS])
-def test_the_figures_are_those_of_scikit_learn(thresholds: float | tuple[float, ...]) -> None:
+def test_metrics_match_scikit_learn(thresholds: float | tuple[float, ...]) -> None:
     found = multilabel_metrics(SCORES, TARGETS, thresholds)
     decided = np.array(np.asarray(thresholds, dtype=np.float32) <= SCORES)
     for average in ("micro", "macro", "weighted"):
@@ -34,7 +34,7 @@ def test_the_figures_are_those_of_scikit_learn(thresholds: float | tuple[float, 
     assert found["subset_accuracy"] == pytest.approx(sk.accuracy_score(TARGETS, decided))
 
 
-def test_precision_recall_and_f1_of_a_label_are_those_of_scikit_learn() -> None:
+def test_per_label_metrics_match_scikit_learn() -> None:
     found = per_label_metrics(SCORES, TARGETS, list("abcde"), THRESHOLDS)
     decided = np.array(np.float32(THRESHOLDS) <= SCORES)
     expected = sk.precision_recall_fscore_support(TARGETS, decided)
@@ -42,13 +42,13 @@ def test_precision_recall_and_f1_of_a_label_are_those_of_scikit_learn() -> None:
         assert list(found[label].values()) == pytest.approx([column[at] for column in expected])
 
 
-def test_a_text_that_rightly_gets_no_label_counts_as_right() -> None:
+def test_samples_f1_counts_correct_empty_prediction() -> None:
     scores, targets = np.array([[0.9, 0.1], [0.1, 0.2]], np.float32), np.array([[1, 0], [0, 0]], np.float32)
     assert multilabel_metrics(scores, targets)["samples_f1"] == 1
     assert multilabel_metrics(np.float32([[0.9, 0.1], [0.1, 0.7]]), targets)["samples_f1"] == 0.5
 
 
-def test_a_label_without_positives_counts_as_0_in_macro_f1_and_not_at_all_in_ranking() -> None:
+def test_label_without_positives_is_0_in_macro_f1_only() -> None:
     scores, targets = np.array([[0.9, 0.1], [0.1, 0.2]], np.float32), np.array([[1, 0], [0, 0]], np.float32)
     found = multilabel_metrics(scores, targets)
     assert found["macro_f1"] == 0.5
@@ -56,19 +56,19 @@ def test_a_label_without_positives_counts_as_0_in_macro_f1_and_not_at_all_in_ran
     assert per_label_metrics(scores, targets, ["a", "b"])["b"] == {"precision": 0, "recall": 0, "f1": 0, "support": 0}
 
 
-def test_no_positives_at_all_give_figures_and_no_warning() -> None:
+def test_metrics_without_positives_give_no_warning() -> None:
     found = multilabel_metrics(np.full((3, 2), 0.1, np.float32), np.zeros((3, 2), np.float32))
     assert found["micro_f1"] == found["macro_average_precision"] == 0
     assert found["subset_accuracy"] == found["samples_f1"] == 1
 
 
-def test_a_set_with_a_single_label_is_not_taken_for_two_classes() -> None:
+def test_single_label_is_not_treated_as_binary_classes() -> None:
     scores, targets = np.array([[0.9], [0.8], [0.1], [0.2]], np.float32), np.array([[1], [0], [0], [0]], np.float32)
     found = multilabel_metrics(scores, targets)
     assert found["micro_f1"] == found["macro_f1"] == found["weighted_f1"] == pytest.approx(2 / 3)
     assert per_label_metrics(scores, targets, ["a"])["a"]["precision"] == 0.5
 
 
-def test_a_probability_on_the_threshold_counts_as_above_it() -> None:
+def test_probability_equal_to_threshold_is_positive() -> None:
     on_it = np.array([[0.3]], np.float32)
     assert multilabel_metrics(on_it, np.ones((1, 1), np.float32), 0.3)["micro_f1"] == 1

@@ -34,59 +34,59 @@ def vocabulary_only(folder: Path) -> Path:
     return folder
 
 
-def test_a_whole_checkpoint_lacks_nothing_and_is_in_evaluation_mode(tmp_path: Path) -> None:
+def test_complete_checkpoint_loads_in_eval_mode(tmp_path: Path) -> None:
     model, missing = checkpoint.load_model(str(toy.write_checkpoint(tmp_path)))
     assert missing == set()
     assert not model.training
     assert checkpoint.labels_of(model.config) == toy.LABELS
 
 
-def test_a_half_precision_checkpoint_is_loaded_in_fp32(tmp_path: Path) -> None:
+def test_fp16_checkpoint_is_loaded_in_fp32(tmp_path: Path) -> None:
     folder = toy.write_checkpoint(tmp_path)
     checkpoint.load_model(str(folder))[0].half().save_pretrained(folder)
     model, _ = checkpoint.load_model(str(folder))
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
 
-def test_an_encoder_s_missing_head_is_named(tmp_path: Path) -> None:
+def test_missing_head_is_reported(tmp_path: Path) -> None:
     _, missing = checkpoint.load_model(str(toy.write_checkpoint(tmp_path, head=False)))
     assert missing == {"classifier.weight", "classifier.bias"}
 
 
-def test_a_head_of_another_size_counts_as_missing(tmp_path: Path) -> None:
+def test_head_with_other_size_is_reported_missing(tmp_path: Path) -> None:
     _, missing = checkpoint.load_model(str(toy.write_checkpoint(tmp_path)), num_labels=7)
     assert missing == {"classifier.weight", "classifier.bias"}
 
 
-def test_an_encoder_whose_weights_do_not_fit_its_configuration_is_not_trained_from_noise(tmp_path: Path) -> None:
+def test_encoder_weights_must_fit_their_configuration(tmp_path: Path) -> None:
     change(toy.write_checkpoint(tmp_path) / "config.json", num_hidden_layers=2)
     with pytest.raises(CheckpointError, match=r"lacks \d+ weights of its encoder, bert\.encoder\.layer\.1"):
         checkpoint.load_model(str(tmp_path))
 
 
 @pytest.mark.parametrize("content", [b"", b"x" * 100])
-def test_a_damaged_weight_file_is_a_sentence(tmp_path: Path, content: bytes) -> None:
+def test_damaged_weights_error(tmp_path: Path, content: bytes) -> None:
     (toy.write_checkpoint(tmp_path) / "model.safetensors").write_bytes(content)
     with pytest.raises(CheckpointError, match="cannot be loaded as a sequence classifier"):
         checkpoint.load_model(str(tmp_path))
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"model_type": "no-such-model"}', "{}"])
-def test_a_damaged_configuration_is_a_sentence(tmp_path: Path, content: str) -> None:
+def test_damaged_config_error(tmp_path: Path, content: str) -> None:
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(CheckpointError, match="no checkpoint that transformers can read"):
         checkpoint.load_config(str(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["empty", "my-bert", "mpt"])
-def test_a_folder_without_a_configuration_is_not_judged_by_its_name(tmp_path: Path, name: str) -> None:
+def test_folder_without_config_error(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
     with pytest.raises(CheckpointError, match=r"it has no config\.json"):
         checkpoint.load_config(str(tmp_path / name))
 
 
 @pytest.mark.parametrize("damage", ["missing", "half"])
-def test_a_tokenizer_that_cannot_be_read_is_a_sentence(tmp_path: Path, damage: str) -> None:
+def test_unreadable_tokenizer_error(tmp_path: Path, damage: str) -> None:
     tokenizer = toy.write_checkpoint(tmp_path) / "tokenizer.json"
     content = tokenizer.read_text()
     tokenizer.unlink()
@@ -96,14 +96,14 @@ def test_a_tokenizer_that_cannot_be_read_is_a_sentence(tmp_path: Path, damage: s
         checkpoint.load_tokenizer(str(tmp_path))
 
 
-def test_a_vocabulary_alone_is_a_tokenizer(tmp_path: Path) -> None:
+def test_vocab_txt_alone_is_a_tokenizer(tmp_path: Path) -> None:
     old = checkpoint.load_tokenizer(str(vocabulary_only(tmp_path / "old")))
     new = checkpoint.load_tokenizer(str(toy.write_checkpoint(tmp_path / "new")))
     assert old(TEXT)["input_ids"] == new(TEXT)["input_ids"]
 
 
 @pytest.mark.parametrize("kind", ["TokenizersBackend", "PreTrainedTokenizerFast"])
-def test_tokenizers_that_transformers_4_and_5_wrote_are_read_by_both(tmp_path: Path, kind: str) -> None:
+def test_reads_tokenizers_of_transformers_4_and_5(tmp_path: Path, kind: str) -> None:
     toy.write_checkpoint(tmp_path)
     expected = checkpoint.load_tokenizer(str(tmp_path))(TEXT)["input_ids"]
     change(tmp_path / "tokenizer_config.json", tokenizer_class=kind)
@@ -111,7 +111,7 @@ def test_tokenizers_that_transformers_4_and_5_wrote_are_read_by_both(tmp_path: P
     assert checkpoint.load_tokenizer(str(tmp_path))(TEXT)["input_ids"] == expected
 
 
-def test_the_runtime_s_tokenizer_gives_the_ids_of_transformers_and_is_neither_padded_nor_cut(tmp_path: Path) -> None:
+def test_runtime_tokenizer_gives_transformers_ids(tmp_path: Path) -> None:
     tokenizer = checkpoint.load_tokenizer(str(toy.write_checkpoint(tmp_path)))
     tokenizer.backend_tokenizer.enable_padding(length=20)
     tokenizer.backend_tokenizer.enable_truncation(4)
@@ -121,19 +121,19 @@ def test_the_runtime_s_tokenizer_gives_the_ids_of_transformers_and_is_neither_pa
     assert reader.encode(TEXT)[0].windows[0].tolist() == tokenizer(TEXT)["input_ids"]
 
 
-def test_special_tokens_around_a_text(tmp_path: Path) -> None:
+def test_special_tokens_of_a_single_text(tmp_path: Path) -> None:
     tokenizer = checkpoint.load_tokenizer(str(toy.write_checkpoint(tmp_path)))
     assert checkpoint.special_tokens(tokenizer) == ([2], [3])
 
 
 @pytest.mark.parametrize("names", [{"0": "a", "1": "a"}, {"0": "a", "2": "b"}])
-def test_labels_that_do_not_name_every_column(tmp_path: Path, names: dict[str, str]) -> None:
+def test_id2label_must_name_every_column(tmp_path: Path, names: dict[str, str]) -> None:
     change(toy.write_checkpoint(tmp_path) / "config.json", id2label=names)
     with pytest.raises(CheckpointError, match="columns 0 to 1 a name each"):
         checkpoint.labels_of(checkpoint.load_config(str(tmp_path)))
 
 
-def test_how_far_positions_reach(tmp_path: Path) -> None:
+def test_max_length_from_position_embeddings(tmp_path: Path) -> None:
     config = checkpoint.load_config(str(toy.write_checkpoint(tmp_path)))
     assert checkpoint.longest_input(config) == 32
     config.max_position_embeddings = 8192
@@ -142,7 +142,7 @@ def test_how_far_positions_reach(tmp_path: Path) -> None:
     assert checkpoint.longest_input(config) == 512
 
 
-def test_a_name_that_is_published_has_no_folders_above_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_published_model_name_has_no_parent_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mine").mkdir()
     assert checkpoint.public_name(str(tmp_path / "mine")) == "mine"
     assert checkpoint.public_name("FacebookAI/roberta-base") == "FacebookAI/roberta-base"
@@ -150,7 +150,7 @@ def test_a_name_that_is_published_has_no_folders_above_it(tmp_path: Path, monkey
     assert checkpoint.public_name(".") == "mine"
 
 
-def test_probabilities_are_those_of_the_model_text_by_text(elsewhere: Path) -> None:
+def test_predict_matches_the_model_one_text_at_a_time(elsewhere: Path) -> None:
     model, _ = checkpoint.load_model(str(elsewhere))
     tokenizer = checkpoint.load_tokenizer(str(elsewhere))
     texts = [text for text, _ in toy.examples(20, seed=5)]
@@ -160,7 +160,7 @@ def test_probabilities_are_those_of_the_model_text_by_text(elsewhere: Path) -> N
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_reading_local_folders_touches_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_local_checkpoint_needs_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import socket
 
     folder = tmp_path / "checkpoint"

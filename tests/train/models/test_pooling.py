@@ -54,7 +54,7 @@ def built(architecture: str, pooling: Pooling, engine: str = "auto") -> dict[str
 
 
 @each_architecture
-def test_the_mean_is_of_a_text_s_own_tokens(architecture: str) -> None:
+def test_mean_pooling_ignores_padding(architecture: str) -> None:
     model, ids = pooled(architecture, "mean"), ids_of(1, 7)
     alone = answer_of_pytorch(model, ids)
     more = np.concatenate([ids, ids_of(1, 5, seed=1)], axis=1)
@@ -65,7 +65,7 @@ def test_the_mean_is_of_a_text_s_own_tokens(architecture: str) -> None:
 
 @each_pooling
 @each_architecture
-def test_a_saved_model_answers_as_before(architecture: str, pooling: Pooling, tmp_path: Path) -> None:
+def test_pooled_model_save_load_round_trip(architecture: str, pooling: Pooling, tmp_path: Path) -> None:
     model = pooled(architecture, pooling)
     model.save_pretrained(tmp_path)
     again, missing = checkpoint.load_model(str(tmp_path))
@@ -74,7 +74,7 @@ def test_a_saved_model_answers_as_before(architecture: str, pooling: Pooling, tm
     np.testing.assert_array_equal(answer_of_pytorch(again, ids_of(2, 9)), answer_of_pytorch(model, ids_of(2, 9)))
 
 
-def test_a_linear_layer_reads_what_it_says() -> None:
+def test_head_reads_the_selected_pooling() -> None:
     for pooling, take in (("first", lambda states: states[:, 0]), ("mean", lambda states: states.mean(dim=1))):
         model = pooled("bert", pooling)  # type: ignore[arg-type]  # one of the two
         ids = torch.from_numpy(ids_of(2, 6))
@@ -84,14 +84,14 @@ def test_a_linear_layer_reads_what_it_says() -> None:
     assert model.encoder.pooler is None
 
 
-def test_modernbert_has_the_choice_itself_and_keeps_its_class() -> None:
+def test_modernbert_pooling_keeps_its_class() -> None:
     model = pooled("modernbert", "mean")
     assert model.config.classifier_pooling == "mean"
     assert not isinstance(model, PooledClassifier)
 
 
 @each_pooling
-def test_plain_transformers_refuses_what_it_would_misread(pooling: Pooling, tmp_path: Path) -> None:
+def test_plain_transformers_rejects_pooled_model(pooling: Pooling, tmp_path: Path) -> None:
     pooled("bert", pooling).save_pretrained(tmp_path)
     script = (
         "import sys\nfrom transformers import AutoModelForSequenceClassification\n"
@@ -108,7 +108,7 @@ def test_plain_transformers_refuses_what_it_would_misread(pooling: Pooling, tmp_
 @pytest.mark.parametrize("engine", ENGINES)
 @each_pooling
 @each_architecture
-def test_every_variant_answers_like_pytorch(architecture: str, pooling: Pooling, engine: str) -> None:
+def test_pooled_variants_match_pytorch(architecture: str, pooling: Pooling, engine: str) -> None:
     model, variants = pooled(architecture, pooling), built(architecture, pooling, engine)
     whole = session_of(variants["fp32"].proto)
     for shape in ((1, 1), (1, 3), (5, 7), (3, LONGEST)):
@@ -126,13 +126,13 @@ def test_every_variant_answers_like_pytorch(architecture: str, pooling: Pooling,
 
 @each_pooling
 @each_architecture
-def test_the_last_layer_is_cut_for_the_first_token_alone(architecture: str, pooling: Pooling) -> None:
+def test_cls_pruning_applies_to_first_token_pooling_only(architecture: str, pooling: Pooling) -> None:
     unfused = architecture in ("deberta-v2", "modernbert")
     assert built(architecture, pooling)["int8"].first_token == (pooling == "first" and not unfused)
 
 
 @each_architecture
-def test_without_a_mask_the_mean_is_one_operator(architecture: str) -> None:
+def test_unmasked_mean_pooling_is_one_operator(architecture: str) -> None:
     for proto in (built(architecture, "mean")[precision].proto for precision in ("int8", "fp16")):
         kinds = [node.op_type for node in proto.graph.node]
         assert kinds.count("ReduceMean") == 1
@@ -140,7 +140,7 @@ def test_without_a_mask_the_mean_is_one_operator(architecture: str) -> None:
 
 
 @each_architecture
-def test_int8_means_are_the_same_bits_alone_and_in_a_batch(architecture: str) -> None:
+def test_int8_mean_pooling_is_batch_invariant(architecture: str) -> None:
     session = session_of(built(architecture, "mean")["int8"].proto)
     for length in (1, 3, 16, LONGEST):
         ids = np.random.default_rng(length).integers(0, VOCABULARY, (16, length))
@@ -149,7 +149,7 @@ def test_int8_means_are_the_same_bits_alone_and_in_a_batch(architecture: str) ->
             np.testing.assert_array_equal(answer(session, ids[-batch:]), alone[-batch:])
 
 
-def test_a_sum_beyond_the_range_of_fp16_is_no_matter_for_its_mean() -> None:
+def test_fp16_mean_pooling_does_not_overflow() -> None:
     model = with_pooling(make("bert"), "mean")
     with torch.no_grad():
         last = model.encoder.encoder.layer[-1].output.LayerNorm
@@ -160,7 +160,7 @@ def test_a_sum_beyond_the_range_of_fp16_is_no_matter_for_its_mean() -> None:
     np.testing.assert_allclose(answer(proto, ids), answer_of_pytorch(model, ids), atol=1e-2)
 
 
-def test_another_sum_is_left_alone() -> None:
+def test_other_sums_stay_unchanged() -> None:
     """A mean over half of the tokens is none over all; only sums over the mask itself count tokens."""
     base = clean(append_sigmoid(trace(pooled("bert", "mean"))))
     for node in base.graph.node:
@@ -185,7 +185,7 @@ def pooled_run(request: pytest.FixtureRequest, encoder: Path, tmp_path_factory: 
     return folder
 
 
-def test_it_learns_and_its_bundle_answers_as_pytorch(pooled_run: Path, tmp_path: Path) -> None:
+def test_pooled_model_learns_and_its_bundle_matches_pytorch(pooled_run: Path, tmp_path: Path) -> None:
     run = read_run(pooled_run)
     assert run.details["recipe"]["pooling"] == pooled_run.name
     assert run.metrics["test"]["tuned"]["macro_average_precision"] > 0.7
@@ -202,7 +202,7 @@ def test_it_learns_and_its_bundle_answers_as_pytorch(pooled_run: Path, tmp_path:
         )
 
 
-def test_a_bundle_s_configuration_names_the_encoder_s_architecture(pooled_run: Path) -> None:
+def test_bundle_config_names_the_encoder_architecture(pooled_run: Path) -> None:
     """Its graphs pool themselves; Optimum and others have to know sizes and labels alone."""
     found = portable_config(checkpoint.load_config(str(pooled_run)))
     assert found.model_type == "bert"
@@ -210,14 +210,14 @@ def test_a_bundle_s_configuration_names_the_encoder_s_architecture(pooled_run: P
     assert found.problem_type == "multi_label_classification"
 
 
-def test_a_head_is_carried_with_its_pooling(pooled_run: Path, tmp_path: Path) -> None:
+def test_warm_start_keeps_head_and_pooling(pooled_run: Path, tmp_path: Path) -> None:
     run = train(toy.dataset(200), tmp_path / "run", start_from=str(pooled_run), recipe=SHORT)
     assert checkpoint.load_config(str(tmp_path / "run")).pooling == pooled_run.name
     assert run.details["origin"] == {"carried_from": pooled_run.name, "fresh_labels": [], "dropped_labels": []}
     assert run.details["recipe"]["pooling"] == "own"
 
 
-def test_a_head_is_not_carried_to_another_pooling(multiclass: Path, tmp_path: Path) -> None:
+def test_warm_start_rejects_other_pooling(multiclass: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"carries a head over with what it reads.*--pooling mean"):
         train(toy.dataset(200), tmp_path / "r", start_from=str(multiclass), recipe=replace(SHORT, pooling="mean"))
 
@@ -243,6 +243,6 @@ def test_an_interrupted_run_goes_on_to_the_same_end(
     assert first == second
 
 
-def test_a_pooling_that_there_is_not() -> None:
+def test_unknown_pooling_error() -> None:
     with pytest.raises(InputError, match="pooling is 'max'; expected one of own, first, mean"):
         Recipe(pooling="max")  # type: ignore[arg-type]

@@ -53,7 +53,7 @@ def guaranteed_by(name: str, learned: Column, aside: Column, floor: float) -> fl
 
 
 @pytest.mark.parametrize(("name", "floor"), [("recall", 0.9), ("recall", 0.8), ("precision", 0.8), ("precision", 0.7)])
-def test_a_guarantee_is_broken_no_more_often_than_it_says_and_a_plain_floor_is(name: str, floor: float) -> None:
+def test_guarantee_fails_at_most_at_its_stated_rate(name: str, floor: float) -> None:
     rng = np.random.default_rng(1)
     broken = plainly = 0
     for _ in range(DRAWS):
@@ -66,7 +66,7 @@ def test_a_guarantee_is_broken_no_more_often_than_it_says_and_a_plain_floor_is(n
 
 
 @pytest.mark.parametrize("name", ["recall", "precision"])
-def test_calibrating_and_tuning_on_the_other_texts_does_not_break_it(name: str) -> None:
+def test_guarantee_survives_tuning_on_other_texts(name: str) -> None:
     """The whole way: calibration and order from the validation texts, the proof on those set aside."""
     rng = np.random.default_rng(3)
     goals, broken = Goals(Goal(name, 0.8, CONFIDENCE)), 0  # type: ignore[arg-type]  # one of two
@@ -83,7 +83,7 @@ def test_calibrating_and_tuning_on_the_other_texts_does_not_break_it(name: str) 
     assert broken <= binom.ppf(0.999, draws, 1 - CONFIDENCE)
 
 
-def test_the_price_of_a_guarantee_falls_with_the_texts() -> None:
+def test_guarantee_costs_less_with_more_texts() -> None:
     rng = np.random.default_rng(4)
     few, many = (
         np.mean([recall_guaranteed(*draw(rng, n), 0.9, CONFIDENCE).threshold for _ in range(20)]) for n in (200, 5_000)
@@ -92,7 +92,7 @@ def test_the_price_of_a_guarantee_falls_with_the_texts() -> None:
     assert few < many < best
 
 
-def test_the_bound_is_at_the_floor_where_the_test_passes() -> None:
+def test_confidence_bound_meets_the_minimum() -> None:
     for hits, of in ((59, 59), (58, 58), (180, 185), (95, 100)):
         passes = binom.sf(hits - 1, of, 0.95) <= 0.05
         assert (lower_bound(hits, of, 0.95) >= 0.95) == passes
@@ -100,20 +100,20 @@ def test_the_bound_is_at_the_floor_where_the_test_passes() -> None:
 
 
 @pytest.mark.parametrize(("floor", "confidence", "needed"), [(0.95, 0.95, 59), (0.9, 0.95, 29), (0.5, 0.5, 1)])
-def test_the_fewest_texts_are_those_with_which_it_can_just_be_had(floor: float, confidence: float, needed: int) -> None:
+def test_fewest_texts_is_the_smallest_sufficient_number(floor: float, confidence: float, needed: int) -> None:
     assert fewest(floor, confidence) == needed
     assert lower_bound(needed, needed, confidence) >= floor - 1e-12
     assert needed == 1 or lower_bound(needed - 1, needed - 1, confidence) < floor
 
 
-def test_texts_with_equal_scores_are_kept_together() -> None:
+def test_tied_scores_share_a_threshold_side() -> None:
     scores = np.repeat(np.float32([0.2, 0.6, 0.9]), 100)
     truth = np.repeat([False, True, True], 100)
     found = recall_guaranteed(scores, truth, 0.9, 0.95)
     assert 0.2 < found.threshold <= 0.6
 
 
-def test_what_is_unknown_and_what_validation_says_of_recall_has_no_say() -> None:
+def test_guarantee_ignores_unknown_and_validation_labels() -> None:
     rng = np.random.default_rng(5)
     aside, hidden = draw(rng, 600), np.random.default_rng(6).random(600) < 0.3
     targets = np.where(hidden, np.nan, aside[1]).astype(np.float32)[:, None]
@@ -134,7 +134,7 @@ def rows(n: int) -> Dataset:
     return toy.dataset(n, per_split=n // 3)
 
 
-def test_half_of_the_validation_rows_are_set_aside_and_nothing_else_changes() -> None:
+def test_half_of_validation_is_held_out() -> None:
     data, goals = rows(900), Goals(named={"price": Goal("recall", 0.8, 0.9)})
     found = set_aside(data, goals)
     assert [found.split.count(name) for name in ("train", "validation", "test", ASIDE)] == [300, 150, 300, 150]
@@ -143,7 +143,7 @@ def test_half_of_the_validation_rows_are_set_aside_and_nothing_else_changes() ->
     assert set_aside(data, Goals(Goal("recall", 0.8))) is data
 
 
-def test_too_few_texts_are_refused_with_how_many_are_needed() -> None:
+def test_too_few_held_out_texts_error_has_the_number() -> None:
     data = rows(90)
     with pytest.raises(InputError, match="15 texts set aside") as caught:
         set_aside(data, Goals(named={"price": Goal("recall", 0.95, 0.95)}))
@@ -156,7 +156,7 @@ def test_too_few_texts_are_refused_with_how_many_are_needed() -> None:
 
 
 @pytest.mark.parametrize(("value", "confidence", "said"), [(1.0, 0.9, "recall of 1"), (0.9, 1.0, "confidence is 1")])
-def test_what_no_text_could_guarantee(value: float, confidence: float, said: str) -> None:
+def test_impossible_guarantee_is_rejected(value: float, confidence: float, said: str) -> None:
     with pytest.raises(InputError, match=said):
         Goal("recall", value, confidence)
 
@@ -175,9 +175,7 @@ def guaranteed_run(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     return folder
 
 
-def test_a_run_keeps_the_texts_set_aside_and_the_bundle_has_its_guarantees(
-    guaranteed_run: Path, tmp_path: Path
-) -> None:
+def test_run_keeps_held_out_texts_for_the_bundle(guaranteed_run: Path, tmp_path: Path) -> None:
     run = read_run(guaranteed_run)
     said = run.details["thresholds"]
     assert set(said["bounds"]) == {"price", "billing"}
@@ -203,15 +201,13 @@ def test_a_run_keeps_the_texts_set_aside_and_the_bundle_has_its_guarantees(
     )
 
 
-def test_a_run_that_set_nothing_aside_can_guarantee_nothing(run: Path, tmp_path: Path) -> None:
+def test_guarantee_needs_held_out_texts(run: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"set no texts aside.*--validation DATA"):
         export(run, tmp_path / "bundle", goals=GOALS, precisions=["fp32"])
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_checkpoint_from_elsewhere_is_given_guarantees_on_half_of_its_validation_texts(
-    elsewhere: Path, tmp_path: Path
-) -> None:
+def test_external_checkpoint_gets_guarantees(elsewhere: Path, tmp_path: Path) -> None:
     fresh = toy.dataset(500, seed=11, per_split=0)
     bundle = export(elsewhere, tmp_path / "bundle", validation=fresh, goals=GOALS, precisions=["fp32"])
     assert bundle.manifest.source["thresholds"]["bounds"]["price"] >= 0.8
@@ -219,13 +215,13 @@ def test_a_checkpoint_from_elsewhere_is_given_guarantees_on_half_of_its_validati
         export(elsewhere, tmp_path / "b", validation=fresh.take(range(30)), goals=GOALS)
 
 
-def test_too_few_texts_are_found_before_the_training(encoder: Path, tmp_path: Path) -> None:
+def test_too_few_texts_error_comes_before_training(encoder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="too few"):
         train(toy.dataset(200, per_split=20), tmp_path / "run", model=str(encoder), goals=GOALS)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_run_whose_aside_texts_are_lost_says_so(guaranteed_run: Path, tmp_path: Path) -> None:
+def test_missing_held_out_texts_error(guaranteed_run: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(guaranteed_run, tmp_path / "run"))
     (folder / "aside.jsonl").unlink()
     with pytest.raises(InputError, match="set no texts aside"):

@@ -49,7 +49,7 @@ def options(**given: tuple[str, ...]) -> dict[str, Any]:
 # What is asked for
 
 
-def test_options_name_goals_for_all_labels_and_for_single_ones() -> None:
+def test_objective_options_for_all_or_single_labels() -> None:
     goals = goals_of(options(beta=("2", "a=b=0.5"), min_recall=("price=0.95",)))
     assert goals is not None
     assert goals.of(("app", "price", "a=b")) == (Goal("f_beta", 2), Goal("recall", 0.95), Goal("f_beta", 0.5))
@@ -73,17 +73,17 @@ def test_options_name_goals_for_all_labels_and_for_single_ones() -> None:
         (options(min_precision=("price=0.9",), min_recall=("price=0.9",)), "'price' is given two goals"),
     ],
 )
-def test_options_that_cannot_be_meant(given_options: dict[str, Any], said: str) -> None:
+def test_invalid_objective_options(given_options: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=re.escape(said)):
         goals_of(given_options)
 
 
-def test_a_label_that_is_none_brings_the_nearest() -> None:
+def test_unknown_label_in_objective_suggests_nearest() -> None:
     with pytest.raises(UnknownLabel, match=r"'prise'\. Did you mean 'price'"):
         Goals(named={"prise": Goal("recall", 0.9)}).of(LABELS)
 
 
-def test_goals_survive_json_and_damage_is_told() -> None:
+def test_objectives_json_round_trip_and_damage() -> None:
     goals = Goals(Goal("f_beta", 2.0), {"price": Goal("precision", 0.9)})
     assert read_goals(json.loads(json.dumps(goals.as_dict())), where="run.json") == goals
     for damaged in (None, {}, {"default": {"figure": "f_beta", "value": -1.0, "confidence": 0.0}, "named": {}}):
@@ -98,7 +98,7 @@ def test_goals_survive_json_and_damage_is_told() -> None:
     st.lists(st.tuples(st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.75, 1.0]), st.booleans()), min_size=1, max_size=12),
     st.sampled_from([0.25, 0.5, 1.0, 2.0]),
 )
-def test_the_best_threshold_for_f_beta_is_the_best_of_all(rows: list[tuple[float, bool]], beta: float) -> None:
+def test_f_beta_threshold_is_optimal(rows: list[tuple[float, bool]], beta: float) -> None:
     scores, truth = np.array([score for score, _ in rows]), np.array([positive for _, positive in rows])
 
     def f_beta(threshold: float) -> float:
@@ -114,9 +114,7 @@ def test_the_best_threshold_for_f_beta_is_the_best_of_all(rows: list[tuple[float
     st.sampled_from(["precision", "recall"]),
     st.sampled_from([0.3, 0.5, 0.8, 1.0]),
 )
-def test_a_floor_is_held_with_the_most_of_the_other_figure(
-    rows: list[tuple[float, bool]], figure: str, floor: float
-) -> None:
+def test_minimum_precision_maximises_recall(rows: list[tuple[float, bool]], figure: str, floor: float) -> None:
     scores = np.array([score for score, _ in rows], dtype=np.float32)
     truth = np.array([positive for _, positive in rows])
     if not truth.any():
@@ -133,13 +131,13 @@ def test_a_floor_is_held_with_the_most_of_the_other_figure(
         assert reached[figure] == max(at[figure] for at in every)
 
 
-def test_floors_whose_neighbouring_scores_differ_in_the_last_bit_of_float32() -> None:
+def test_minimum_with_scores_one_float32_ulp_apart() -> None:
     low = np.float32(0.9)
     scores = np.array([np.nextafter(low, np.float32(1)), low], dtype=np.float32)
     assert floor_threshold(scores, np.array([True, False]), "precision", 1.0).precision == 1.0
 
 
-def test_recall_weighs_more_the_greater_beta() -> None:
+def test_larger_beta_favours_recall() -> None:
     scores, targets = draw(800)
     low, one, high = (choose_thresholds(Scored(scores, targets), LABELS, Goals(Goal("f_beta", b))) for b in (0.5, 1, 2))
     assert (low.thresholds >= one.thresholds).all()
@@ -148,7 +146,7 @@ def test_recall_weighs_more_the_greater_beta() -> None:
     np.testing.assert_array_equal(one.thresholds, tune_thresholds(scores, targets))
 
 
-def test_a_label_s_threshold_depends_on_its_own_goal_alone() -> None:
+def test_threshold_depends_on_its_own_objective_only() -> None:
     scores, targets = draw(800)
     named = {"price": Goal("f_beta", 2.0), "support": Goal("recall", 0.9)}
     mixed = choose_thresholds(Scored(scores, targets), LABELS, Goals(named=named)).thresholds
@@ -158,14 +156,14 @@ def test_a_label_s_threshold_depends_on_its_own_goal_alone() -> None:
 
 
 @pytest.mark.parametrize("figure", ["precision", "recall"])
-def test_a_floor_is_held_on_the_texts_it_was_chosen_on(figure: str) -> None:
+def test_minimum_holds_on_the_selection_texts(figure: str) -> None:
     scores, targets = draw(800)
     chosen = choose_thresholds(Scored(scores, targets), LABELS, Goals(Goal(figure, 0.9)))  # type: ignore[arg-type]  # one of two
     assert chosen.unmet == {}
     assert all(figures(*column)[figure] >= 0.9 for column in zip(scores.T, targets.T, chosen.thresholds, strict=True))
 
 
-def test_a_floor_out_of_reach_is_told_with_what_is_reached_instead() -> None:
+def test_unreachable_minimum_reports_the_best_value() -> None:
     scores, targets = draw(300)
     scores[0], targets[0] = 0.9999, (0, 1, 1)  # the highest score of 'app' is wrong
     scores[1:, 0] = np.where(targets[1:, 0] > 0, 0.6, 0.6)  # and nothing else tells its texts apart
@@ -179,7 +177,7 @@ def test_a_floor_out_of_reach_is_told_with_what_is_reached_instead() -> None:
     assert figures(scores[:, 0], targets[:, 0], chosen.thresholds[0])["recall"] == 1
 
 
-def test_what_is_unknown_has_no_say_in_floors() -> None:
+def test_unknown_labels_do_not_affect_minimums() -> None:
     scores, targets = draw(600)
     hidden = np.random.default_rng(1).random(targets.shape) < 0.4
     targets = np.where(hidden, np.float32(NAN), targets)
@@ -189,7 +187,7 @@ def test_what_is_unknown_has_no_say_in_floors() -> None:
     np.testing.assert_array_equal(*found)
 
 
-def test_a_label_without_a_positive_is_told_and_keeps_the_threshold_for_f1() -> None:
+def test_label_without_positives_keeps_f1_threshold() -> None:
     scores, targets = draw(600)
     targets[:, 2] = 0
     chosen = choose_thresholds(Scored(scores, targets), LABELS, Goals(Goal("recall", 0.9)))
@@ -213,7 +211,7 @@ def goal_run(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_an_export_takes_the_run_s_goals(goal_run: Path, tmp_path: Path) -> None:
+def test_export_uses_the_objectives_of_the_run(goal_run: Path, tmp_path: Path) -> None:
     bundle, run = export(goal_run, tmp_path / "bundle", precisions=["fp32"]), read_run(goal_run)
     assert read_goals(run.details["thresholds"]["goals"], where="run.json") == GOALS
     assert bundle.manifest.source["thresholds"] == run.details["thresholds"]
@@ -225,9 +223,7 @@ def test_an_export_takes_the_run_s_goals(goal_run: Path, tmp_path: Path) -> None
     assert "| billing | F2 |  |" in card
 
 
-def test_an_export_told_otherwise_chooses_anew_and_drops_figures_of_other_thresholds(
-    goal_run: Path, tmp_path: Path
-) -> None:
+def test_export_with_other_objectives_reselects_thresholds(goal_run: Path, tmp_path: Path) -> None:
     bundle = export(goal_run, tmp_path / "bundle", precisions=["fp32"], goals=Goals())
     assert bundle.manifest.source["thresholds"]["goals"] == Goals().as_dict()
     assert bundle.manifest.metrics == {}
@@ -235,7 +231,7 @@ def test_an_export_told_otherwise_chooses_anew_and_drops_figures_of_other_thresh
     assert "tuned for F1 on validation data" in (bundle.path / "README.md").read_text()
 
 
-def test_a_run_from_before_goals_is_exported_for_f1(run: Path, tmp_path: Path) -> None:
+def test_run_without_objectives_is_exported_for_f1(run: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
     for name, content in toy.content(run).items():
@@ -247,13 +243,13 @@ def test_a_run_from_before_goals_is_exported_for_f1(run: Path, tmp_path: Path) -
     np.testing.assert_allclose(bundle.variants["fp32"].thresholds, read_run(run).thresholds, atol=1e-5)
 
 
-def test_goals_without_labelled_texts_are_refused(elsewhere: Path, tmp_path: Path) -> None:
+def test_objectives_need_labelled_texts(elsewhere: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--validation DATA"):
         export(elsewhere, tmp_path / "bundle", goals=Goals())
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_goal_for_a_label_that_is_none_is_found_before_the_training(encoder: Path, tmp_path: Path) -> None:
+def test_unknown_objective_label_error_comes_before_training(encoder: Path, tmp_path: Path) -> None:
     goals = Goals(named={"prices": Goal("recall", 0.9)})
     with pytest.raises(UnknownLabel, match="Did you mean 'price'"):
         train(toy.dataset(200), tmp_path / "run", model=str(encoder), goals=goals)
@@ -263,7 +259,7 @@ def test_a_goal_for_a_label_that_is_none_is_found_before_the_training(encoder: P
 # On the command line
 
 
-def test_goals_on_the_command_line(elsewhere: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_objectives_on_the_command_line(elsewhere: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     commands = {"train": train_command, "export": export_command}
     monkeypatch.setattr(type(main), "get_command", lambda _, __, name: commands[name])
     data = toy.write_csv(tmp_path / "data.csv", toy.dataset(200))

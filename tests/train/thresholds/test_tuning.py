@@ -48,9 +48,7 @@ def gains(n: int, priors: tuple[float, ...], **how: float) -> NDArray[np.float64
         pytest.param(500, RARE, {"distance": 4.5}, id="14 labels with three positives, well told apart"),
     ],
 )
-def test_tuning_does_no_harm_where_there_is_little_to_gain(
-    n: int, priors: tuple[float, ...], how: dict[str, float]
-) -> None:
+def test_tuning_does_not_lower_f1_without_potential(n: int, priors: tuple[float, ...], how: dict[str, float]) -> None:
     found = gains(n, priors, **how)
     assert (found.mean(axis=0) > -0.002).all(), found
     assert (found > -0.012).all(), found
@@ -65,7 +63,7 @@ def test_tuning_does_no_harm_where_there_is_little_to_gain(
         pytest.param(500, RARE, {"distance": 2.5, "shift": -1.5}, 0.08, 0.1, id="rare labels, scores too low"),
     ],
 )
-def test_tuning_gains_where_there_is_something_to_gain(
+def test_tuning_raises_f1_with_potential(
     n: int, priors: tuple[float, ...], how: dict[str, float], micro: float, macro: float
 ) -> None:
     found = gains(n, priors, **how).mean(axis=0)
@@ -73,7 +71,7 @@ def test_tuning_gains_where_there_is_something_to_gain(
     assert found[1] > macro
 
 
-def test_each_label_at_its_own_best_does_the_harm_that_tuning_avoids() -> None:
+def test_naive_per_label_thresholds_lower_f1() -> None:
     """The control: what these simulations would show of the textbook's rule."""
     rng = np.random.default_rng(1)
     scores, targets = draw(rng, 500, RARE, distance=2.5)
@@ -84,7 +82,7 @@ def test_each_label_at_its_own_best_does_the_harm_that_tuning_avoids() -> None:
     assert micro_and_macro_f1(*fresh, tune_thresholds(scores, targets))[0] > half - 0.012
 
 
-def test_the_same_scores_give_the_same_thresholds() -> None:
+def test_tuning_is_deterministic() -> None:
     scores, targets = draw(np.random.default_rng(0), 200, (0.3, 0.2, 0.1), distance=2, shift=-1)
     first = tune_thresholds(scores, targets)
     assert first.dtype == np.float32
@@ -92,19 +90,19 @@ def test_the_same_scores_give_the_same_thresholds() -> None:
     np.testing.assert_array_equal(first, tune_thresholds(scores, targets))
 
 
-def test_too_few_texts_to_judge_by_leave_all_at_one_half() -> None:
+def test_too_few_texts_keep_thresholds_at_0_5() -> None:
     scores, targets = draw(np.random.default_rng(0), 9, (0.3, 0.2), distance=2, shift=-3)
     assert tune_thresholds(scores, targets).tolist() == [0.5, 0.5]
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])
-def test_targets_that_are_all_alike_give_thresholds_all_the_same(value: float) -> None:
+def test_constant_targets_give_valid_thresholds(value: float) -> None:
     scores, _ = draw(np.random.default_rng(0), 50, (0.3, 0.2), distance=2)
     found = tune_thresholds(scores, np.full_like(scores, value))
     assert ((found >= 0.05) & (found <= 0.95)).all()
 
 
-def test_thresholds_stay_within_floor_and_ceiling_whatever_the_scores() -> None:
+def test_thresholds_stay_within_bounds() -> None:
     rng = np.random.default_rng(0)
     for shift in (-9.0, 9.0):
         found = tune_thresholds(*draw(rng, 300, (0.4, 0.3, 0.2), distance=3, shift=shift))
@@ -112,7 +110,7 @@ def test_thresholds_stay_within_floor_and_ceiling_whatever_the_scores() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.75, 1.0]), st.booleans()), min_size=1, max_size=12))
-def test_the_best_threshold_is_the_best_of_all(rows: list[tuple[float, bool]]) -> None:
+def test_best_threshold_is_optimal(rows: list[tuple[float, bool]]) -> None:
     scores, truth = np.array([score for score, _ in rows]), np.array([positive for _, positive in rows])
 
     def f1(threshold: float) -> float:
@@ -123,7 +121,7 @@ def test_the_best_threshold_is_the_best_of_all(rows: list[tuple[float, bool]]) -
     assert f1(best_threshold(scores, truth)) == max(f1(at) for at in everywhere) or not truth.any()
 
 
-def test_a_variant_takes_the_threshold_by_which_it_decides_as_pytorch() -> None:
+def test_variant_threshold_matches_pytorch_decisions() -> None:
     expected = np.linspace(0.05, 0.95, 100, dtype=np.float32)[:, None]
     found = expected - np.float32(0.1)  # a variant that scores everything lower
     (threshold,) = matched_thresholds(expected, np.array([0.5], dtype=np.float32), found)
@@ -132,7 +130,7 @@ def test_a_variant_takes_the_threshold_by_which_it_decides_as_pytorch() -> None:
 
 
 @pytest.mark.parametrize(("lower", "moves"), [(4, False), (5, True)])
-def test_a_variant_needs_evidence_for_another_threshold(lower: int, moves: bool) -> None:
+def test_variant_threshold_needs_evidence_to_move(lower: int, moves: bool) -> None:
     """Of five decisions that all change for the better one may be sure, as far as two standard deviations go."""
     expected = np.repeat(np.array([0.2, 0.6, 0.9], dtype=np.float32), [50, lower, 50])[:, None]
     found = np.where(expected == np.float32(0.6), np.float32(0.45), expected)
@@ -141,7 +139,7 @@ def test_a_variant_needs_evidence_for_another_threshold(lower: int, moves: bool)
     assert (threshold == 0.5) != moves
 
 
-def test_what_is_noise_moves_no_threshold() -> None:
+def test_noise_does_not_move_thresholds() -> None:
     """Among 28 labels of 5,000 texts, where the best of all thresholds would move nearly each."""
     rng = np.random.default_rng(0)
     expected = rng.beta(0.3, 3, (5000, 28)).astype(np.float32)
@@ -150,14 +148,14 @@ def test_what_is_noise_moves_no_threshold() -> None:
     np.testing.assert_array_equal(matched_thresholds(expected, thresholds, found), thresholds)
 
 
-def test_a_variant_keeps_pytorchs_threshold_where_no_other_agrees_more_often() -> None:
+def test_variant_keeps_pytorch_threshold_without_better_agreement() -> None:
     expected = np.random.default_rng(0).random((200, 3), dtype=np.float32)
     thresholds = np.array([0.3, 0.5, 0.9], dtype=np.float32)
     np.testing.assert_array_equal(matched_thresholds(expected, thresholds, expected), thresholds)
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(0, 0.3))
-def test_matching_never_flips_more_decisions_than_leaving_the_threshold(seed: int, noise: float) -> None:
+def test_matching_never_adds_flips(seed: int, noise: float) -> None:
     rng = np.random.default_rng(seed)
     expected = rng.random((30, 4)).round(1).astype(np.float32)  # rounded: many equal scores
     found = np.clip(expected + rng.normal(0, noise, expected.shape), 0, 1).round(1).astype(np.float32)
