@@ -1,6 +1,6 @@
-"""Ask the vulnerability service about every version in the locks that are named; say so where it cannot be asked.
+"""Audit the named lock files for known vulnerabilities, and say so where the vulnerability service cannot be reached.
 
-pip-audit reports a version that it could not ask about as skipped, and then that nothing is known against it.
+pip-audit reports a version that it could not look up as skipped, and then reports no known vulnerabilities.
 """
 
 import json
@@ -11,26 +11,26 @@ from pathlib import Path
 
 
 def main(locks: Sequence[str]) -> int:
-    """Print what is known against whom; 1 if anything is."""
-    audited = [each for lock in locks for each in _ask(lock)]
-    asked = [each for each in audited if "skip_reason" not in each]
-    unsafe = {f"{each['name']} {each['version']}: {known['id']}" for each in asked for known in each["vulns"]}
+    """Print every known vulnerability, and return 1 if there is one."""
+    packages = [package for lock in locks for package in _audit(lock)]
+    audited = [package for package in packages if "skip_reason" not in package]
+    unsafe = {f"{each['name']} {each['version']}: {found['id']}" for each in audited for found in each["vulns"]}
     print("\n".join(sorted(unsafe)), end="\n" if unsafe else "")
-    if not asked:
-        print("Nothing was audited: the vulnerability service does not answer here. Run make audit where it does.")
+    if not audited:
+        print("Nothing was audited: the vulnerability service cannot be reached. Run make audit where it can.")
     else:
-        print(f"{len(asked)} of {len(audited)} locked versions were asked about; known against them: {len(unsafe)}.")
+        print(f"Audited {len(audited)} of {len(packages)} locked versions; known vulnerabilities: {len(unsafe)}.")
     return bool(unsafe)
 
 
-def _ask(lock: str) -> Iterator[dict[str, object]]:
+def _audit(lock: str) -> Iterator[dict[str, object]]:
+    """Yield pip-audit's entry for each package of a lock file; yield nothing if the service cannot be reached."""
     command = [Path(sys.executable).parent / "pip-audit", "--disable-pip", "--require-hashes", "--format", "json"]
-    # What is run is this environment's pip-audit, on a lock of ours.
-    done = subprocess.run([*command, "--requirement", lock], capture_output=True, text=True, check=False)  # noqa: S603
-    if not done.stdout.strip():  # offline
-        print(f"{lock}: {(done.stderr.strip() or 'no answer').splitlines()[-1]}", file=sys.stderr)
+    completed = subprocess.run([*command, "--requirement", lock], capture_output=True, text=True, check=False)
+    if not completed.stdout.strip():
+        print(f"{lock}: {(completed.stderr.strip() or 'no output').splitlines()[-1]}", file=sys.stderr)
         return
-    yield from json.loads(done.stdout)["dependencies"]
+    yield from json.loads(completed.stdout)["dependencies"]
 
 
 if __name__ == "__main__":

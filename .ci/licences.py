@@ -1,6 +1,6 @@
-"""Draw docs/licences.md: what answers, with every extra that this environment has, and each package's licence.
+"""Write docs/licences.md: the packages that the runtime's extras install, with the licence of each.
 
-python .ci/licences.py > docs/licences.md
+Usage: python .ci/licences.py > docs/licences.md
 """
 
 from collections.abc import Iterable, Iterator
@@ -10,16 +10,16 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 EXTRAS = ("cpu", "files", "server", "sign", "hub")
-UNTOLD = {"sigstore-models": "MIT"}  # by its LICENSE file; its metadata names none
+NOT_IN_METADATA = {"sigstore-models": "MIT"}  # from its LICENSE file
 HEAD = f"""# Licences
 
-What `manylabel[{",".join(EXTRAS)}]` installs, by the packages' own metadata. `make licences` draws the table anew,
-and a test compares it with the environment. All allow use in closed products; those under MPL-2.0 ask that changes to
-their own files be published.
+What `manylabel[{",".join(EXTRAS)}]` installs, with the licence that each package's metadata states. `make licences`
+writes this page, and a test compares it with the environment. All of these licences allow use in closed-source
+products; MPL-2.0 requires that changes to the package's own files be published.
 
-Not in the table, since no test's environment has all of them: the extra `gpu` brings onnxruntime-gpu (MIT), and CUDA's
-wheels, which the CUDA image holds, are under NVIDIA's own licences, not free software; `server-otel` brings
-OpenTelemetry and googleapis-common-protos (Apache-2.0); `ray` and `spark` bring Ray, PySpark (Apache-2.0), pandas
+Not in the table, because no test environment has all of them: the extra `gpu` installs onnxruntime-gpu (MIT), and the
+CUDA image contains CUDA's wheels, which are under NVIDIA's own licences and not free software; `server-otel` installs
+OpenTelemetry and googleapis-common-protos (Apache-2.0); `ray` and `spark` install Ray, PySpark (Apache-2.0), pandas
 (BSD-3-Clause) and py4j (BSD-3-Clause).
 
 | package | licence |
@@ -27,39 +27,40 @@ OpenTelemetry and googleapis-common-protos (Apache-2.0); `ray` and `spark` bring
 
 
 def page() -> str:
-    """The page in Markdown."""
-    found = _closure("manylabel", EXTRAS)
-    return "\n".join([HEAD, *(f"| {name} | {licence(found[name])} |" for name in sorted(found))]) + "\n"
+    """Return the page in Markdown."""
+    packages = _dependencies("manylabel", EXTRAS)
+    return "\n".join([HEAD, *(f"| {name} | {licence(packages[name])} |" for name in sorted(packages))]) + "\n"
 
 
 def licence(package: Distribution) -> str:
-    """What a package's metadata says: an expression, else classifiers, else a word."""
-    said = package.metadata
-    classifiers = [each.split(" :: ")[-1] for each in said.get_all("Classifier", []) if each.startswith("License :: ")]
-    word = (said.get("License") or "").strip().splitlines()
+    """Return the licence in a package's metadata: the expression, else the classifiers, else the free-text field."""
+    metadata = package.metadata
+    classifiers = [each.split(" :: ")[-1] for each in metadata.get_all("Classifier", []) if "License ::" in each]
+    text = (metadata.get("License") or "").strip().splitlines()
     return str(
-        said.get("License-Expression")
+        metadata.get("License-Expression")
         or ", ".join(each for each in classifiers if each != "OSI Approved")
-        or (word[0] if word else UNTOLD.get(canonicalize_name(said["Name"]), "not told"))
+        or (text[0] if text else NOT_IN_METADATA.get(canonicalize_name(metadata["Name"]), "not stated"))
     )
 
 
-def _closure(name: str, extras: Iterable[str]) -> dict[str, Distribution]:
-    """Every package that a package asks for here, with those that these ask for, itself not among them."""
-    found: dict[str, Distribution] = {}
-    waiting, seen = [(name, frozenset(extras))], set()
-    while waiting:
-        one = waiting.pop()
-        if one not in seen:
-            seen.add(one)
-            package = distribution(one[0])
-            found[canonicalize_name(package.metadata["Name"])] = package
-            waiting += _asked(package, one[1])
-    del found[name]
-    return found
+def _dependencies(name: str, extras: Iterable[str]) -> dict[str, Distribution]:
+    """Return the direct and indirect dependencies of a package in this environment, without the package itself."""
+    packages: dict[str, Distribution] = {}
+    queue, seen = [(name, frozenset(extras))], set()
+    while queue:
+        entry = queue.pop()
+        if entry not in seen:
+            seen.add(entry)
+            package = distribution(entry[0])
+            packages[canonicalize_name(package.metadata["Name"])] = package
+            queue += _requirements(package, entry[1])
+    del packages[name]
+    return packages
 
 
-def _asked(package: Distribution, extras: frozenset[str]) -> Iterator[tuple[str, frozenset[str]]]:
+def _requirements(package: Distribution, extras: frozenset[str]) -> Iterator[tuple[str, frozenset[str]]]:
+    """Yield the packages that a package with these extras requires here, each with the extras it is required with."""
     for requirement in map(Requirement, package.requires or []):
         marker = requirement.marker
         if marker is None or any(marker.evaluate({"extra": extra}) for extra in ("", *extras)):

@@ -2,9 +2,9 @@
 
 Usage: python .ci/wording.py [PATH ...]
 
-Without paths, every tracked or new Python, Markdown, HTML, TOML, YAML file and the Makefile is read. Each hit is printed
-as `file:line: phrase -> use instead`; the exit code is 1 if there is one. A phrase is found across a line break, also in
-a comment. Only phrases that have no other use in this repository are listed: what needs judgement is left to review.
+Without paths, every tracked or new Python, Markdown, HTML, TOML and YAML file and the Makefile are read. Each hit is
+printed as `file:line: phrase -> use instead`; the exit code is 1 if there is one. Phrases are found across line breaks,
+also in comments. Only phrases that have no other use in this repository are listed; the rest is left to review.
 """
 
 import re
@@ -78,9 +78,9 @@ class Hit(NamedTuple):
 
 
 def compile_phrase(phrase: str) -> re.Pattern[str]:
-    """Return the pattern that finds a phrase as whole words, whatever white space separates them.
+    r"""Return the pattern that finds a phrase as whole words, whatever white space separates them.
 
-    >>> bool(compile_phrase("in company").search("alone and in\\n    # company"))
+    >>> bool(compile_phrase("in company").search("alone and in\n    # company"))
     True
     >>> bool(compile_phrase("in company").search("in companyx"))
     False
@@ -113,9 +113,11 @@ def list_files() -> list[str]:
 
 def main(arguments: Sequence[str]) -> int:
     """Print every hit in the named files or folders, or in all, and return 1 if there is one."""
-    names = [Path(each).as_posix().rstrip("/") for each in arguments]
+    below = tuple(Path(each).as_posix().rstrip("/") for each in arguments)
     chosen = [
-        path for path in list_files() if not names or any(path == each or path.startswith(f"{each}/") for each in names)
+        path
+        for path in list_files()
+        if not below or path in below or path.startswith(tuple(f"{one}/" for one in below))
     ]
     hits = [hit for path in chosen for hit in find_hits(path, (ROOT / path).read_text(encoding="utf-8"))]
     print("\n".join(map(str, sorted(hits))), end="\n" if hits else "")
