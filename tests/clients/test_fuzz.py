@@ -15,7 +15,7 @@ EXAMPLES = 20
 CHECKS = ("not_a_server_error", "status_code_conformance", "content_type_conformance", "response_schema_conformance")
 
 
-def test_the_server_keeps_to_its_document(url: str, tmp_path: Path) -> None:
+def test_server_conforms_to_its_openapi_document(url: str, tmp_path: Path) -> None:
     """By the command line: schemathesis' plugin does not run under every pytest."""
     command = [sys.executable, "-W", "ignore", "-c", "from schemathesis.cli import schemathesis; schemathesis()"]
     command += ["run", f"{url}/openapi.json", "--max-examples", str(EXAMPLES), "--checks", ",".join(CHECKS)]

@@ -35,7 +35,7 @@ def test_top_k_keeps_the_greatest(client: object, classifier: Classifier) -> Non
     assert [each.label for each in found] == list(classifier.classify(TEXTS[0])[0].scores)[:2]
 
 
-def test_softmax_is_refused_rather_than_given(client: object) -> None:
+def test_softmax_request_is_rejected(client: object) -> None:
     with pytest.raises(hub.errors.HfHubHTTPError) as caught:
         client.text_classification(TEXTS[0], function_to_apply="softmax")  # type: ignore[attr-defined]
     assert caught.value.response.status_code == 422

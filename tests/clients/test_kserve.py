@@ -47,7 +47,7 @@ def test_infer_gives_the_classifiers_probabilities(url: str, classifier: Classif
     assert (found.id, found.model_name) == ("mine", "tiny")
 
 
-def test_it_lives_and_is_ready(url: str) -> None:
+def test_liveness_and_readiness(url: str) -> None:
     assert with_client(lambda client: client.is_server_live(url))
     assert with_client(lambda client: client.is_server_ready(url))
     assert with_client(lambda client: client.is_model_ready(url, "tiny"))

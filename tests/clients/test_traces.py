@@ -50,7 +50,7 @@ def ask(url: str, body: object, **headers: str) -> None:
         answer.read()
 
 
-def test_a_request_is_a_span_of_its_clients_trace(bundle: Path) -> None:
+def test_request_span_belongs_to_client_trace(bundle: Path) -> None:
     """All of it is sent before the server ends, and no text is in it."""
     with collecting() as (where, found):
         with serving(bundle, "--name", "tiny", "--otlp", where) as url:
@@ -88,6 +88,6 @@ def told(span: Any) -> dict[str, Any]:
     return values
 
 
-def test_a_collector_that_is_gone_keeps_no_answer(bundle: Path) -> None:
+def test_unreachable_collector_does_not_block_responses(bundle: Path) -> None:
     with serving(bundle, "--otlp", "http://127.0.0.1:9/v1/traces", OTEL_EXPORTER_OTLP_TIMEOUT="1") as url:
         ask(url, {"inputs": "late"})

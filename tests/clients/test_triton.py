@@ -43,18 +43,18 @@ def test_infer_gives_the_classifiers_probabilities(
     assert found.get_response()["id"] == "mine"
 
 
-def test_without_outputs_named_all_come(client: Any, classifier: Classifier) -> None:
+def test_all_outputs_are_returned_by_default(client: Any, classifier: Classifier) -> None:
     found = client.infer("tiny", [tensor(TEXTS, binary=True, column=True)])
     assert np.array_equal(found.as_numpy("probabilities"), classifier.predict_proba(TEXTS))
 
 
-def test_decisions_are_those_of_the_thresholds(client: Any, classifier: Classifier) -> None:
+def test_decisions_follow_the_thresholds(client: Any, classifier: Classifier) -> None:
     found = client.infer("tiny", [tensor(TEXTS, binary=True)], outputs=[triton.InferRequestedOutput("decisions")])
     decided = found.as_numpy("decisions")
     assert [list(classifier.classes_[row]) for row in decided] == classifier.predict(TEXTS)
 
 
-def test_server_and_model_say_what_they_are(client: Any, version: str) -> None:
+def test_server_and_model_metadata(client: Any, version: str) -> None:
     assert client.is_server_live()
     assert client.is_server_ready()
     assert client.is_model_ready("tiny")
@@ -73,7 +73,7 @@ def test_another_model_is_not_found(client: Any, model: str) -> None:
     assert "there is no" in str(caught.value)
 
 
-def test_a_text_that_is_no_utf_8_is_an_error_of_its_own(client: Any) -> None:
+def test_invalid_utf8_is_an_error_of_its_text(client: Any) -> None:
     one = triton.InferInput("text", [1], "BYTES")
     one.set_data_from_numpy(np.array([b"late \xff"], dtype=np.object_), binary_data=True)
     with pytest.raises(triton.InferenceServerException) as caught:

@@ -38,7 +38,7 @@ def arguments() -> Iterator[tuple[str, list[str]]]:
 @pytest.mark.parametrize(
     ("name", "given"), list(arguments()), ids=lambda value: value if isinstance(value, str) else ""
 )
-def test_the_server_takes_the_arguments_it_is_given(name: str, given: list[str], tmp_path: Path) -> None:
+def test_server_accepts_the_deployed_arguments(name: str, given: list[str], tmp_path: Path) -> None:
     rendered = [each.replace("{{.Name}}", "reviews") for each in given[1:]]  # as KServe does
     command = [sys.executable, "-m", "manylabel", "serve", str(tmp_path / "none"), *rendered, "--port", "0"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
@@ -57,7 +57,7 @@ def get(url: str) -> tuple[int, str]:
         return response.status, response.read().decode()
 
 
-def test_every_path_that_is_probed_is_answered(url: str) -> None:
+def test_every_probed_path_responds(url: str) -> None:
     found = set()
     for name in ("Dockerfile", "kubernetes.yaml", "kserve.yaml"):
         found |= set(re.findall(r"/v2/health/\w+|/metrics", (DEPLOY / name).read_text()))
@@ -66,7 +66,7 @@ def test_every_path_that_is_probed_is_answered(url: str) -> None:
         assert get(url + path)[0] == 200
 
 
-def test_every_figure_that_the_dashboard_asks_for_is_told(url: str) -> None:
+def test_dashboard_queries_existing_metrics(url: str) -> None:
     body = json.dumps({"inputs": ["the parcel was late"]}).encode()
     with urlopen(Request(f"{url}/v1/classify", body, {"Content-Type": "application/json"}), timeout=30):
         pass
@@ -85,7 +85,7 @@ def test_every_figure_that_the_dashboard_asks_for_is_told(url: str) -> None:
                 assert f'{label}="' in told
 
 
-def test_the_dashboard_is_one_that_grafana_imports() -> None:
+def test_dashboard_can_be_imported_by_grafana() -> None:
     dashboard = json.loads((DEPLOY / "grafana.json").read_text())
     assert dashboard["schemaVersion"] >= 36
     ids = [panel["id"] for panel in dashboard["panels"]]
@@ -113,7 +113,7 @@ def test_the_images_run_without_root_on_a_read_only_file_system() -> None:
         assert context["capabilities"]["drop"] == ["ALL"]
 
 
-def test_kubernetes_names_and_ports_belong_together() -> None:
+def test_kubernetes_names_and_ports_match() -> None:
     found = documents("kubernetes.yaml")
     template = found["Deployment"]["spec"]["template"]
     assert found["Deployment"]["spec"]["selector"]["matchLabels"] == template["metadata"]["labels"]
@@ -137,7 +137,7 @@ def test_the_dockerfile_passes_its_linter() -> None:
     assert (done.returncode, done.stdout) == (0, "")
 
 
-def test_the_unit_is_one_that_systemd_takes(tmp_path: Path) -> None:
+def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
     if not shutil.which("systemd-analyze"):
         pytest.skip("needs systemd-analyze")
     program = tmp_path / "manylabel"

@@ -51,7 +51,7 @@ SERVER = re.compile(r"http://(127\.0\.0\.1|localhost):8\d{3}")
 
 @pytest.mark.filterwarnings("default")  # those of libraries, in a process that runs all of a page
 @pytest.mark.parametrize("page", sorted(page for page, running in RUNNING.items() if running))
-def test_a_page_runs(page: str, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_page_code_blocks_run(page: str, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(files / "packages")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(files / "packages"), toy.environment()["PYTHONPATH"]]))
     _run_page(page, Path(shutil.copytree(files, tmp_path / "here")), monkeypatch)
@@ -60,7 +60,7 @@ def test_a_page_runs(page: str, files: Path, tmp_path: Path, monkeypatch: pytest
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.filterwarnings("default")
-def test_the_tutorial_runs_with_a_real_encoder(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tutorial_runs_with_a_real_encoder(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", toy.environment()["PYTHONPATH"])
     here = Path(shutil.copytree(files, tmp_path / "here"))
     shutil.copytree(ROOT / "examples", here / "examples", dirs_exist_ok=True)
@@ -117,7 +117,7 @@ def _check_line(line: str) -> None:
 
 
 @pytest.mark.parametrize("block", [b for b in EVERY if b.reason], ids=lambda block: block.place)
-def test_a_block_that_is_not_run_names_what_there_is(block: Block) -> None:
+def test_skipped_blocks_name_existing_things(block: Block) -> None:
     if block.language == "python":
         check_python(block)
     elif block.language == "yaml":
@@ -129,12 +129,12 @@ def test_a_block_that_is_not_run_names_what_there_is(block: Block) -> None:
             _check_line(line)
 
 
-def test_the_blocks_that_are_not_run_are_these() -> None:
+def test_skipped_blocks_are_listed() -> None:
     found = {page.relative_to(ROOT).as_posix(): [b.reason for b in blocks(page) if b.reason] for page in PAGES}
     assert {page: reasons for page, reasons in found.items() if reasons} == NOT_RUN
 
 
-def test_a_block_says_its_language() -> None:
+def test_blocks_declare_their_language() -> None:
     assert {block.place: block.language for block in EVERY if block.language not in LANGUAGES} == {}
     shown = [block for block in EVERY if block.language in {"text", ""}]
     assert [b.place for b in shown if re.search(r"^(\$|manylabel|pip|python) ", b.code, re.MULTILINE)] == []
@@ -142,7 +142,7 @@ def test_a_block_says_its_language() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_commands_in_the_text_are_there(page: Path) -> None:
+def test_commands_in_prose_exist(page: Path) -> None:
     prose = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     for code in re.findall(r"`([^`]+)`", prose):
         check_command_lines(code.replace("\n", " "))

@@ -10,9 +10,9 @@ NAMED = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "docs" / "assurance.m
 
 
 @pytest.mark.parametrize(("path", "name"), NAMED)
-def test_a_test_that_the_assurance_case_names_exists(path: str, name: str) -> None:
+def test_assurance_case_tests_exist(path: str, name: str) -> None:
     assert re.search(rf"^(async )?def {name}\(", (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE)
 
 
-def test_the_assurance_case_names_tests() -> None:
+def test_assurance_case_names_many_tests() -> None:
     assert len(NAMED) > 30

@@ -19,7 +19,7 @@ def classifier(bundle: Path) -> Classifier:
     return Classifier.load(bundle, device="cpu", threads=2)
 
 
-def test_a_pandas_frame_comes_back_with_its_index(classifier: Classifier, expected: Any) -> None:
+def test_pandas_frame_keeps_its_index(classifier: Classifier, expected: Any) -> None:
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame(ROWS, index=[f"row {n}" for n in range(len(ROWS))])
     found = classifier.predict_frame(frame)
@@ -27,7 +27,7 @@ def test_a_pandas_frame_comes_back_with_its_index(classifier: Classifier, expect
     assert_same_answers(found.drop_columns("__index_level_0__"), expected)
 
 
-def test_a_polars_frame_gets_the_command_lines_answers(classifier: Classifier, expected: Any) -> None:
+def test_polars_frame_matches_the_command_line(classifier: Classifier, expected: Any) -> None:
     polars = pytest.importorskip("polars")
     found = polars.from_arrow(classifier.predict_frame(polars.DataFrame(ROWS)))
     assert_same_answers(found.to_arrow().cast(expected.schema), expected)
@@ -37,14 +37,14 @@ def test_a_polars_frame_gets_the_command_lines_answers(classifier: Classifier, e
         classifier.predict_frame(polars.LazyFrame(ROWS))
 
 
-def test_a_duckdb_relation_gets_the_command_lines_answers(classifier: Classifier, expected: Any) -> None:
+def test_duckdb_relation_matches_the_command_line(classifier: Classifier, expected: Any) -> None:
     duckdb = pytest.importorskip("duckdb")
     rows = pa.Table.from_pylist(ROWS)
     relation = duckdb.from_arrow(rows).filter("id >= 0")
     assert_same_answers(classifier.predict_frame(relation).cast(expected.schema), expected)
 
 
-def test_the_duckdb_example_counts_the_labels_that_predict_gives(classifier: Classifier, bundle: Path) -> None:
+def test_duckdb_example_counts_predicted_labels(classifier: Classifier, bundle: Path) -> None:
     import csv
 
     with open(ROOT / "examples" / "reviews.csv", encoding="utf-8", newline="") as file:

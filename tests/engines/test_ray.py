@@ -25,7 +25,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster(hostile: Path) -> Iterator[None]:
-    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  # so that its workers need not wait for others
+    os.environ["RAY_worker_niceness"] = "0"  # so that its workers need not wait for others
     ray.init(num_cpus=2, object_store_memory=100 << 20, include_dashboard=False, logging_level="WARNING")
     ray.data.DataContext.get_current().enable_progress_bars = False
     yield
@@ -47,7 +47,7 @@ def read(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()]
 
 
-def test_a_dataset_gets_the_command_lines_answers(bundle: Path, expected: Any) -> None:
+def test_dataset_matches_the_command_line(bundle: Path, expected: Any) -> None:
     from manylabel.engines.ray import score
 
     whole = pa.Table.from_pylist(ROWS)
@@ -55,7 +55,7 @@ def test_a_dataset_gets_the_command_lines_answers(bundle: Path, expected: Any) -
     assert_same_answers(table(score(given, bundle, actors=2)), expected)
 
 
-def test_a_batch_whose_actor_dies_is_scored_again_and_shown_once(bundle: Path, hostile: Path) -> None:
+def test_batch_of_dead_ray_actor_is_scored_once(bundle: Path, hostile: Path) -> None:
     from manylabel.engines.ray import score
 
     hostile.unlink(missing_ok=True)
@@ -67,7 +67,7 @@ def test_a_batch_whose_actor_dies_is_scored_again_and_shown_once(bundle: Path, h
 
 
 @pytest.mark.timeout(120)
-def test_a_text_that_always_ends_the_process_does_so_for_a_finite_time(bundle: Path) -> None:
+def test_crashing_text_has_bounded_retries(bundle: Path) -> None:
     from manylabel.engines.ray import score
 
     given = ray.data.from_items([{"text": "late"}, {"text": "KILL"}])
@@ -75,7 +75,7 @@ def test_a_text_that_always_ends_the_process_does_so_for_a_finite_time(bundle: P
         score(given, bundle, actors=1, retries=1).take_all()
 
 
-def test_faults_of_the_call_are_told_before_any_work(bundle: Path) -> None:
+def test_invalid_arguments_fail_before_any_work(bundle: Path) -> None:
     from manylabel.engines.ray import score
 
     given = ray.data.from_items([{"other": "late"}])
@@ -85,7 +85,7 @@ def test_faults_of_the_call_are_told_before_any_work(bundle: Path) -> None:
         score(given, bundle, text_column="other", thresholds=2)
 
 
-def test_shards_are_committed_once_and_gone_on_with(bundle: Path, tmp_path: Path, hostile: Path) -> None:
+def test_shards_are_committed_once_and_resumed(bundle: Path, tmp_path: Path, hostile: Path) -> None:
     """A shard whose process dies once is scored again; a row that always ends it is left out, as by the command."""
     from manylabel.engines.ray import score_files
 
@@ -98,7 +98,7 @@ def test_shards_are_committed_once_and_gone_on_with(bundle: Path, tmp_path: Path
     assert [row["text"] for row in read(tmp_path)] == texts
 
 
-def test_files_are_those_of_the_command_line_and_a_run_goes_on(bundle: Path, tmp_path: Path) -> None:
+def test_ray_writes_the_command_line_files_and_resumes(bundle: Path, tmp_path: Path) -> None:
     from manylabel.engines.ray import score_files
     from manylabel.scoring.run import run
 
@@ -110,7 +110,7 @@ def test_files_are_those_of_the_command_line_and_a_run_goes_on(bundle: Path, tmp
     assert (tmp_path / "ray" / "out.jsonl").read_bytes() == (tmp_path / "command" / "out.jsonl").read_bytes()
 
 
-def test_another_bundle_does_not_go_on_with_a_run(bundle: Path, tmp_path: Path) -> None:
+def test_resume_rejects_another_bundle(bundle: Path, tmp_path: Path) -> None:
     from manylabel.engines.ray import score_files
 
     texts = [f"late {n}" for n in range(20)]

@@ -48,13 +48,13 @@ def rows(spark: Any, given: list[dict[str, Any]]) -> Any:
     return spark.createDataFrame(given, "id long, text string").repartition(3)
 
 
-def test_a_data_frame_gets_the_command_lines_answers(spark: Any, bundle: Path, expected: Any) -> None:
+def test_data_frame_matches_the_command_line(spark: Any, bundle: Path, expected: Any) -> None:
     from manylabel.engines.spark import score
 
     assert_same_answers(score(rows(spark, ROWS), bundle).toArrow(), expected)
 
 
-def test_the_answers_form_is_chosen_as_on_the_command_line(spark: Any, bundle: Path, tmp_path: Path) -> None:
+def test_output_options_match_the_command_line(spark: Any, bundle: Path, tmp_path: Path) -> None:
     from manylabel.engines.spark import score
 
     form = ("--probabilities", "list", "--prefix", "x_", "--threshold", "0.3")
@@ -65,9 +65,7 @@ def test_the_answers_form_is_chosen_as_on_the_command_line(spark: Any, bundle: P
     assert_same_answers(found.rename_columns(names), wanted.rename_columns(names))
 
 
-def test_a_task_whose_worker_dies_is_scored_again_and_shown_once(
-    spark: Any, bundle: Path, hostile: Path, tmp_path: Path
-) -> None:
+def test_task_of_dead_spark_worker_is_scored_once(spark: Any, bundle: Path, hostile: Path, tmp_path: Path) -> None:
     from manylabel.engines.spark import score
 
     hostile.unlink(missing_ok=True)
@@ -80,7 +78,7 @@ def test_a_task_whose_worker_dies_is_scored_again_and_shown_once(
     assert found.where("error is not null").count() == 0
 
 
-def test_a_worker_loads_the_model_once_after_its_fork_on_the_tasks_cores(spark: Any, bundle: Path) -> None:
+def test_spark_worker_loads_the_model_once_after_fork(spark: Any, bundle: Path) -> None:
     from manylabel.engines.model_spec import Recipe
 
     recipe = Recipe.of(bundle, device="cpu")
@@ -99,7 +97,7 @@ def test_a_worker_loads_the_model_once_after_its_fork_on_the_tasks_cores(spark: 
     assert all((again[0], again[2]) == (worker, loaded) for again in later)
 
 
-def test_faults_of_the_call_are_told_before_any_work(spark: Any, bundle: Path, tmp_path: Path) -> None:
+def test_invalid_arguments_fail_before_any_work(spark: Any, bundle: Path, tmp_path: Path) -> None:
     from manylabel.engines.spark import score
 
     given = rows(spark, ROWS[:3])
@@ -117,13 +115,13 @@ def test_faults_of_the_call_are_told_before_any_work(spark: Any, bundle: Path, t
         score(given, tmp_path / "none")
 
 
-def test_an_empty_data_frame_loads_nothing_and_gives_no_row(spark: Any, bundle: Path) -> None:
+def test_empty_data_frame_loads_no_model(spark: Any, bundle: Path) -> None:
     from manylabel.engines.spark import score
 
     assert score(rows(spark, []), bundle).count() == 0
 
 
-def test_the_streaming_example_answers_each_file_once(bundle: Path, tmp_path: Path, hostile: Path) -> None:
+def test_streaming_example_scores_each_file_once(bundle: Path, tmp_path: Path, hostile: Path) -> None:
     """As a user runs it: two files, then a third one after a stop."""
     given, output = tmp_path / "in", tmp_path / "out"
     given.mkdir()

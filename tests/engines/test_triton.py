@@ -130,7 +130,7 @@ def answers(models: Path, model: Any, *requests: list[bytes]) -> list[Any]:
     ]
 
 
-def test_the_three_models_fit_each_other_and_the_graph(write: Write, bundle: Path) -> None:
+def test_triton_models_and_graph_fit_together(write: Write, bundle: Path) -> None:
     import onnxruntime
 
     models = write()
@@ -157,7 +157,7 @@ def test_the_three_models_fit_each_other_and_the_graph(write: Write, bundle: Pat
     assert labels == list(Bundle.open(bundle).labels)
 
 
-def test_batches_and_queues_are_as_asked(write: Write, bundle: Path) -> None:
+def test_triton_batch_and_queue_options(write: Write, bundle: Path) -> None:
     asked = ("--max-batch-size", 8, "--max-queue-size", 9, "--queue-delay", 10, "--timeout", 11, "--device", "cuda")
     models = write(*asked)
     for name in ("tiny_tokenizer", "tiny_graph"):
@@ -174,7 +174,7 @@ def test_batches_and_queues_are_as_asked(write: Write, bundle: Path) -> None:
     assert thresholds == dict(zip(opened.labels, opened.variants["fp32"].thresholds, strict=True))
 
 
-def test_a_text_alone_has_the_bits_of_the_fp32_classifier(write: Write, start: Any, bundle: Path) -> None:
+def test_single_text_is_bit_identical_to_fp32(write: Write, start: Any, bundle: Path) -> None:
     models = write("--pad-to", 1)
     found = answers(models, start(models), *([text.encode()] for text in CLEAR))
     expected = Classifier.load(bundle, device="cpu", precision="fp32").predict_proba(CLEAR)
@@ -182,14 +182,14 @@ def test_a_text_alone_has_the_bits_of_the_fp32_classifier(write: Write, start: A
 
 
 @pytest.mark.parametrize("pad_to", [1, 16])
-def test_texts_that_are_padded_differ_by_rounding(write: Write, start: Any, bundle: Path, pad_to: int) -> None:
+def test_padded_texts_differ_by_rounding_only(write: Write, start: Any, bundle: Path, pad_to: int) -> None:
     models = write("--pad-to", pad_to)
     (found,) = answers(models, start(models), [text.encode() for text in CLEAR])
     expected = Classifier.load(bundle, device="cpu", precision="fp32").predict_proba(CLEAR)
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def test_lengths_are_rounded_up_so_that_requests_share_a_batch(write: Write, start: Any) -> None:
+def test_lengths_are_rounded_up_to_share_batches(write: Write, start: Any) -> None:
     models = write("--pad-to", 16)
     responses = start(models).execute([Request([b"late"]), Request([b"the parcel was late and dear"]), Request([])])
     shapes = [each.output_tensors()["input_ids"].shape for each in responses]
@@ -199,7 +199,7 @@ def test_lengths_are_rounded_up_so_that_requests_share_a_batch(write: Write, sta
     assert (tensors["n_tokens"].tolist(), tensors["truncated"].tolist()) == ([[3]], [[False]])
 
 
-def test_a_bad_text_is_an_error_of_its_own_request(write: Write, start: Any) -> None:
+def test_bad_text_fails_only_its_own_request(write: Write, start: Any) -> None:
     models = write()
     good, no_utf8, long = answers(models, start(models), [b"late"], [b"late", b"\xff"], [LONG.encode()])
     assert good.shape == (1, 4)
@@ -211,7 +211,7 @@ def test_a_bad_text_is_an_error_of_its_own_request(write: Write, start: Any) -> 
     assert response.output_tensors()["n_tokens"].tolist() == [[82]]
 
 
-def test_what_cannot_be_served_is_told(bundle: Path, tmp_path: Path) -> None:
+def test_unsupported_bundle_error(bundle: Path, tmp_path: Path) -> None:
     for options, sentence in (
         ((), "in windows, and a Triton ensemble"),
         (("--long-text", "error", "--name", "a/b"), "'a/b' is no name for a Triton model"),
@@ -222,7 +222,7 @@ def test_what_cannot_be_served_is_told(bundle: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "models").exists()
 
 
-def test_labels_of_any_letters_survive_the_text_format(bundle: Path) -> None:
+def test_any_label_survives_the_pbtxt_format(bundle: Path) -> None:
     from google.protobuf import text_format
 
     from manylabel.engines.triton.config_pbtxt import Serving, ensemble_config

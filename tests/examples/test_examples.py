@@ -74,7 +74,7 @@ def ask(process: subprocess.Popen[str], url: str, body: bytes, kind: str) -> obj
     pytest.fail(f"nobody listens at {url}")
 
 
-def test_fastapi_answers(bundle: Path, labels: list[list[str]]) -> None:
+def test_fastapi_app_predicts(bundle: Path, labels: list[list[str]]) -> None:
     pytest.importorskip("fastapi")
     port = free_port()
     command = ["-m", "uvicorn", "--app-dir", "examples", "--port", str(port), "fastapi_app:app"]
@@ -87,7 +87,7 @@ def test_fastapi_answers(bundle: Path, labels: list[list[str]]) -> None:
         refused.value.close()
 
 
-def test_django_answers(bundle: Path, labels: list[list[str]]) -> None:
+def test_django_app_predicts(bundle: Path, labels: list[list[str]]) -> None:
     pytest.importorskip("django")
     port = free_port()
     command = ["examples/django_app.py", "runserver", "--noreload", str(port)]
@@ -100,7 +100,7 @@ def test_django_answers(bundle: Path, labels: list[list[str]]) -> None:
             assert len(answer["scores"]) == 4
 
 
-def test_celerys_forked_processes_answer(bundle: Path, labels: list[list[str]], tmp_path: Path) -> None:
+def test_celery_forked_processes_predict(bundle: Path, labels: list[list[str]], tmp_path: Path) -> None:
     """A broker of files, so that the worker is a process of its own, and forks."""
     pytest.importorskip("celery")
     for name in ("queue", "control", "results"):
@@ -156,7 +156,7 @@ def load(name: str) -> ModuleType:
     return module
 
 
-def test_a_function_of_the_cloud_answers_events(handler: Handler, labels: list[list[str]]) -> None:
+def test_lambda_function_handles_events(handler: Handler, labels: list[list[str]]) -> None:
     body = json.dumps({"texts": TEXTS})
     plain = handler({"body": body})
     encoded = handler({"body": base64.b64encode(body.encode()).decode(), "isBase64Encoded": True})
@@ -166,11 +166,11 @@ def test_a_function_of_the_cloud_answers_events(handler: Handler, labels: list[l
 
 
 @pytest.mark.parametrize("body", [None, "", "no JSON", "[]", '{"text": "late"}', '{"texts": [1]}', '{"texts": 5}'])
-def test_a_function_of_the_cloud_refuses_what_is_no_question(handler: Handler, body: str | None) -> None:
+def test_lambda_function_rejects_invalid_events(handler: Handler, body: str | None) -> None:
     assert handler({"body": body})["statusCode"] == 400
 
 
-def test_the_classifier_in_an_application_answers(bundle: Path) -> None:
+def test_embedded_classifier_predicts(bundle: Path) -> None:
     with running(["examples/embed.py", str(bundle)]) as process:
         said, _ = process.communicate(timeout=SECONDS)
     assert process.returncode == 0, said

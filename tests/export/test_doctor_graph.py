@@ -3,7 +3,7 @@
 from manylabel.doctor.providers import TINY
 
 
-def test_the_tiny_model_is_what_onnx_would_write() -> None:
+def test_doctor_graph_matches_onnx_serialization() -> None:
     import onnx
     from onnx import TensorProto, helper
 

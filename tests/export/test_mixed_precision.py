@@ -75,7 +75,7 @@ def poisoned(elsewhere: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return poison(elsewhere, tmp_path_factory.mktemp("poisoned") / "checkpoint", LAYER + "output/dense")
 
 
-def test_a_sound_model_is_left_alone(elsewhere: Path, tmp_path: Path) -> None:
+def test_model_within_budget_is_unchanged(elsewhere: Path, tmp_path: Path) -> None:
     bundle = export(elsewhere, tmp_path / "bundle", validation=VALIDATION)
     assert [variant.rescue for variant in bundle.manifest.variants] == [None] * 3
     assert bundle.manifest.certificate.refused == {}
@@ -83,7 +83,7 @@ def test_a_sound_model_is_left_alone(elsewhere: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("budget", [None, Budget(1, 1)])
-def test_a_wider_budget_or_none_leaves_it_as_it_is(
+def test_wider_or_no_budget_changes_nothing(
     poisoned: Path, tmp_path: Path, budget: Budget | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(probes.TOLERANCE, "int8", 1.0)
@@ -92,16 +92,16 @@ def test_a_wider_budget_or_none_leaves_it_as_it_is(
     assert bundle.variants["int8"].rescue is None
 
 
-def test_just_the_product_that_does_harm_stays_in_fp32(
-    poisoned: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_only_the_harmful_layer_stays_in_fp32(poisoned: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="manylabel.export")
     bundle = export(poisoned, tmp_path / "bundle", validation=VALIDATION, precisions=["fp32", "int8"])
     found = Bundle.open(bundle.path).variants["int8"].rescue
     assert found is not None
     assert found.kept == (LAYER + "output/dense",)
     assert found.products == len(ALL)
-    assert re.match(r"\d+ of \d+ texts with a label get other labels, [1-9]\d\.\d\d%, and 2.00% are", found.reason)
+    assert re.match(
+        r"\d+ of \d+ texts with at least one label get other labels, [1-9]\d\.\d\d%, and 2.00% are", found.reason
+    )
     assert found.slowdown > 0
     parity = bundle.manifest.certificate.parity["int8"]
     assert Budget().excess(parity) == ""
@@ -114,7 +114,9 @@ def test_just_the_product_that_does_harm_stays_in_fp32(
 
 
 @pytest.mark.parametrize("validation", [VALIDATION, None])
-def test_a_wrong_answer_to_a_probe_is_a_reason_too(poisoned: Path, tmp_path: Path, validation: Dataset | None) -> None:
+def test_wrong_probe_answer_triggers_mixed_precision(
+    poisoned: Path, tmp_path: Path, validation: Dataset | None
+) -> None:
     """Whatever the texts allow, and where there are none."""
     bundle = export(poisoned, tmp_path / "bundle", validation=validation, precisions=["int8"], budget=None)
     found = bundle.variants["int8"].rescue
@@ -124,16 +126,14 @@ def test_a_wrong_answer_to_a_probe_is_a_reason_too(poisoned: Path, tmp_path: Pat
     Classifier.load(bundle.path, device="cpu").check_probes()
 
 
-def test_a_variant_that_answers_probes_wrongly_and_cannot_be_helped_is_left_out(
-    hopeless: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_variant_with_wrong_probes_is_left_out(hopeless: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mixed_precision, "KEPT_AT_MOST", 0.0)
     bundle = export(hopeless, tmp_path / "bundle", precisions=["fp32", "int8"])
     assert list(bundle.variants) == ["fp32"]
     assert "it gives" in bundle.manifest.certificate.refused["int8"]
 
 
-def test_fp16_keeps_in_fp32_what_overflows(elsewhere: Path, tmp_path: Path) -> None:
+def test_fp16_overflowing_layers_stay_in_fp32(elsewhere: Path, tmp_path: Path) -> None:
     """Without texts nothing is known beforehand of what does."""
     shutil.copytree(elsewhere, tmp_path / "checkpoint")
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "checkpoint")
@@ -151,7 +151,7 @@ def test_fp16_keeps_in_fp32_what_overflows(elsewhere: Path, tmp_path: Path) -> N
     assert f"1 of {found.products} products stay in fp32 (its speed was not measured)" in told
 
 
-def test_a_rescued_variant_scores_a_text_the_same_alone_and_in_company(poisoned: Path, tmp_path: Path) -> None:
+def test_mixed_precision_is_batch_invariant(poisoned: Path, tmp_path: Path) -> None:
     bundle = export(poisoned, tmp_path / "bundle", validation=VALIDATION, precisions=["int8"])
     classifier = Classifier.load(bundle.path, device="cpu")
     texts = [text for text, _ in toy.examples(100, seed=9)]
@@ -159,7 +159,7 @@ def test_a_rescued_variant_scores_a_text_the_same_alone_and_in_company(poisoned:
     np.testing.assert_array_equal(together, np.concatenate([classifier.predict_proba(text) for text in texts]))
 
 
-def test_two_products_that_do_harm_are_both_found(elsewhere: Path, tmp_path: Path) -> None:
+def test_two_harmful_layers_are_both_found(elsewhere: Path, tmp_path: Path) -> None:
     bad = {LAYER + "output/dense", LAYER + "attention/output/dense"}
     folder = poison(elsewhere, tmp_path / "checkpoint", *bad)
     bundle = export(folder, tmp_path / "bundle", validation=VALIDATION, precisions=["int8"])
@@ -172,7 +172,7 @@ def hopeless(elsewhere: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return poison(elsewhere, tmp_path_factory.mktemp("hopeless") / "checkpoint", *ALL)
 
 
-def test_what_cannot_be_rescued_is_refused_and_the_others_are_written(
+def test_variant_over_budget_is_left_out(
     hopeless: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mixed_precision, "KEPT_AT_MOST", 0.0)
@@ -187,16 +187,14 @@ def test_what_cannot_be_rescued_is_refused_and_the_others_are_written(
     assert "int8 was refused" in (bundle.path / "report.html").read_text()
 
 
-def test_where_nothing_is_left_nothing_is_written(
-    hopeless: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_variant_left_writes_nothing(hopeless: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mixed_precision, "KEPT_AT_MOST", 0.0)
     with pytest.raises(BudgetExceeded, match=r"nothing is left to write\. .*get other labels"):
         export(hopeless, tmp_path / "bundle", validation=VALIDATION, precisions=["int8"])
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_command_says_so_and_exits_accordingly(
+def test_export_command_reports_left_out_variant(
     hopeless: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mixed_precision, "KEPT_AT_MOST", 0.0)
@@ -211,7 +209,7 @@ def test_the_command_says_so_and_exits_accordingly(
     assert list(Bundle.open(tmp_path / "bundle").variants) == ["fp32", "fp16"]
 
 
-def test_a_budget_is_the_command_s_to_widen(poisoned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_budget_options_widen_the_budget(poisoned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(probes.TOLERANCE, "int8", 1.0)
     data = toy.write_csv(tmp_path / "data.csv", toy.dataset(300, per_split=100))
     words = ["export", str(poisoned), "-o", str(tmp_path / "bundle"), "--validation", str(data), "--precision", "int8"]
@@ -221,7 +219,7 @@ def test_a_budget_is_the_command_s_to_widen(poisoned: Path, tmp_path: Path, monk
     assert Bundle.open(tmp_path / "bundle").variants["int8"].rescue is None
 
 
-def test_probes_alone_are_no_evidence(elsewhere: Path, tmp_path: Path) -> None:
+def test_probes_alone_are_not_evidence(elsewhere: Path, tmp_path: Path) -> None:
     bundle = export(elsewhere, tmp_path / "bundle", budget=Budget(0, 0))
     assert list(bundle.variants) == ["fp32", "int8", "fp16"]
     assert bundle.manifest.certificate.budget is None
@@ -239,7 +237,7 @@ def error_by(harm: dict[str, float], calls: list[Collection[str]]):  # type: ign
 
 
 @pytest.mark.parametrize("runs", [200, 48, 10])
-def test_the_worst_comes_first_and_runs_are_bounded(runs: int) -> None:
+def test_worst_layer_first_with_bounded_runs(runs: int) -> None:
     """However few runs there are for 145 products: groups are parted where the harm is."""
     products = [f"product {at}" for at in range(145)]
     harm = {name: 1e-4 + 1e-6 * at for at, name in enumerate(products)} | {"product 17": 0.5}
@@ -253,17 +251,17 @@ def test_the_worst_comes_first_and_runs_are_bounded(runs: int) -> None:
         assert "product 17" in ranking[: len(products) // (runs // 2)]
 
 
-def test_few_products_are_measured_one_by_one() -> None:
+def test_few_layers_are_measured_one_by_one() -> None:
     calls: list[Sequence[str]] = []
     assert rank(["a", "b", "c"], error_by({"a": 1, "b": 3, "c": 2}, calls)) == ["b", "c", "a"]
     assert [list(names) for names in calls] == [["a"], ["b"], ["c"]]
 
 
-def test_a_product_without_numbers_is_the_worst() -> None:
+def test_layer_with_nan_ranks_worst() -> None:
     assert rank(["a", "b"], error_by({"a": 1, "b": float("inf")}, []))[0] == "b"
 
 
-def test_judgings_are_bounded_too(hopeless: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_evaluations_are_bounded(hopeless: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger=mixed_precision.logger.name)
     export(hopeless, tmp_path / "bundle", validation=VALIDATION, precisions=["fp32", "int8"])
     tried = [record.getMessage() for record in caplog.records if " in fp32: " in record.getMessage()]

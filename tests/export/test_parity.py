@@ -17,25 +17,25 @@ def moved(row: int, column: int, to: float) -> np.ndarray:
     return found
 
 
-def test_rounding_is_the_same_answer() -> None:
+def test_parity_ignores_rounding() -> None:
     require_equal(TEXTS, LABELS, EXPECTED, EXPECTED + np.float32(9e-5), HALF)
 
 
 @pytest.mark.parametrize("to", [0.6002, 0.0, float("nan")])
-def test_a_probability_that_is_off_fails_with_the_text_and_the_label(to: float) -> None:
+def test_parity_error_names_text_and_label(to: float) -> None:
     with pytest.raises(ParityError) as caught:
         require_equal(TEXTS, LABELS, EXPECTED, moved(1, 1, to), HALF)
     for part in ("'the second text'", "'b c'", "0.600000", "1 of 4 answers", "Nothing was written", "--engine"):
         assert part in str(caught.value)
 
 
-def test_the_worst_of_several_is_shown() -> None:
+def test_parity_error_shows_the_worst() -> None:
     found = moved(1, 1, 0.5)
     found[0, 0] = 0.102
     with pytest.raises(ParityError, match=r"'b c'.*2 of 4 answers"):
         require_equal(TEXTS, LABELS, EXPECTED, found, HALF)
 
 
-def test_a_decision_that_differs_within_rounding_is_let_pass() -> None:
+def test_parity_accepts_ties() -> None:
     expected, found = np.float32([[0.50004]]), np.float32([[0.49996]])
     require_equal(TEXTS[:1], LABELS[:1], expected, found, HALF[:1])

@@ -21,8 +21,10 @@ from manylabel_export.pipeline import export
 from manylabel_export.probes import PROBES
 from manylabel_export.source import labels_of
 from manylabel_train.data.dataset import Dataset
+from manylabel_train.data.training_run import read_run
 from manylabel_train.models import checkpoint
-from manylabel_train.training.train import Recipe, read_run, train
+from manylabel_train.training.config import TrainConfig
+from manylabel_train.training.train import train
 
 ENGINES = ("optimum", "torch") if build.resolve_engine("auto") == "optimum" else ("torch",)
 VALIDATION = toy.dataset(180).part("train")
@@ -44,7 +46,7 @@ def change_config(folder: Path, **changes: Any) -> Path:
 # What comes out
 
 
-def test_a_run_becomes_a_bundle_in_all_precisions_that_verifies(run: Path, run_bundle: Path) -> None:
+def test_export_run_in_all_precisions(run: Path, run_bundle: Path) -> None:
     bundle = Bundle.open(run_bundle)
     bundle.verify()
     assert list(bundle.variants) == ["fp32", "int8", "fp16"]
@@ -55,7 +57,7 @@ def test_a_run_becomes_a_bundle_in_all_precisions_that_verifies(run: Path, run_b
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_the_bundle_answers_as_pytorch(run: Path, tmp_path: Path, engine: str) -> None:
+def test_bundle_matches_pytorch(run: Path, tmp_path: Path, engine: str) -> None:
     bundle = export(run, tmp_path / "bundle", engine=engine, precisions=["fp32"])
     texts = [text for text, _ in toy.examples(40, seed=9)]
     found = Classifier.load(bundle.path, device="cpu", precision="fp32").predict_proba(texts)
@@ -65,13 +67,13 @@ def test_the_bundle_answers_as_pytorch(run: Path, tmp_path: Path, engine: str) -
     assert bundle.manifest.certificate.parity["fp32"].flipped == 0
 
 
-def test_int8_decides_nearly_as_well(run_bundle: Path) -> None:
+def test_int8_f1_is_close_to_fp32(run_bundle: Path) -> None:
     parity = Bundle.open(run_bundle).manifest.certificate.parity
     assert parity["int8"].quality.drop < 0.02
     assert parity["fp16"].quality.drop < 0.02
 
 
-def test_a_checkpoint_from_a_script_of_one_s_own(elsewhere: Path, tmp_path: Path) -> None:
+def test_export_external_checkpoint(elsewhere: Path, tmp_path: Path) -> None:
     bundle = export(elsewhere, tmp_path / "bundle", validation=VALIDATION)
     classifier = Classifier.load(bundle.path, device="cpu", precision="fp32")
     texts = [text for text, _ in toy.examples(40, seed=9)]
@@ -81,9 +83,7 @@ def test_a_checkpoint_from_a_script_of_one_s_own(elsewhere: Path, tmp_path: Path
     assert bundle.manifest.metrics == {}
 
 
-def test_without_validation_texts_thresholds_are_one_half_and_the_bundle_says_so(
-    elsewhere: Path, tmp_path: Path
-) -> None:
+def test_export_without_validation_uses_0_5(elsewhere: Path, tmp_path: Path) -> None:
     bundle = export(elsewhere, tmp_path / "bundle")
     assert not bundle.manifest.thresholds_tuned
     assert bundle.variants["fp32"].thresholds == (0.5,) * 4
@@ -94,7 +94,7 @@ def test_without_validation_texts_thresholds_are_one_half_and_the_bundle_says_so
     assert f"on {len(PROBES)} probes texts" in card
 
 
-def test_validation_labels_in_another_order_are_put_in_the_checkpoint_s(elsewhere: Path, tmp_path: Path) -> None:
+def test_validation_labels_are_reordered(elsewhere: Path, tmp_path: Path) -> None:
     turned = VALIDATION.reorder(VALIDATION.labels[::-1])
     ours = export(elsewhere, tmp_path / "a", validation=VALIDATION, precisions=["fp32"])
     theirs = export(elsewhere, tmp_path / "b", validation=turned, precisions=["fp32"])
@@ -102,7 +102,7 @@ def test_validation_labels_in_another_order_are_put_in_the_checkpoint_s(elsewher
     assert ours.variants["fp32"] == theirs.variants["fp32"]
 
 
-def test_a_tokenizer_of_a_vocabulary_alone_is_bundled_as_tokenizer_json(elsewhere: Path, tmp_path: Path) -> None:
+def test_vocab_txt_is_exported_as_tokenizer_json(elsewhere: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(elsewhere, tmp_path / "checkpoint"))
     vocabulary = AutoTokenizer.from_pretrained(folder).get_vocab()
     for name in ("tokenizer.json", "special_tokens_map.json"):
@@ -117,7 +117,7 @@ def test_a_tokenizer_of_a_vocabulary_alone_is_bundled_as_tokenizer_json(elsewher
     np.testing.assert_allclose(found, expected_of(elsewhere, texts), atol=1e-5)
 
 
-def test_labels_with_spaces_commas_pipes_quotes_and_all_scripts(tmp_path: Path) -> None:
+def test_export_labels_with_any_characters(tmp_path: Path) -> None:
     labels = ("user experience", "price, value", 'so-called "quality" | more', "größe 👩‍💻 `<b>`")
     bundle = export(toy.write_checkpoint(tmp_path / "c", labels=labels), tmp_path / "bundle", precisions=["fp32"])
     assert bundle.labels == labels
@@ -125,9 +125,7 @@ def test_labels_with_spaces_commas_pipes_quotes_and_all_scripts(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("policy", ["window", "truncate", "error"])
-def test_the_policy_for_long_texts_is_the_runtime_s_and_not_the_export_s(
-    elsewhere: Path, tmp_path: Path, policy: Any
-) -> None:
+def test_long_text_policy_does_not_affect_parity(elsewhere: Path, tmp_path: Path, policy: Any) -> None:
     """Validation texts and probes may be longer than a model that refuses long texts reads."""
     texts = ("parcel late " * 40, "ok", "the app is slow")
     validation = Dataset.from_matrix(texts, np.eye(3, 4), toy.LABELS)
@@ -137,18 +135,16 @@ def test_the_policy_for_long_texts_is_the_runtime_s_and_not_the_export_s(
     Classifier.load(bundle.path, device="cpu").check_probes()
 
 
-def test_texts_that_no_utf8_file_holds_do_not_stop_an_export(elsewhere: Path, tmp_path: Path) -> None:
+def test_export_with_lone_surrogates(elsewhere: Path, tmp_path: Path) -> None:
     validation = Dataset.from_matrix(["late \ud800 parcel", "nul \0 app", "🎉"], np.eye(3, 4), toy.LABELS)
     assert export(elsewhere, tmp_path / "bundle", validation=validation, precisions=["fp32"]).labels == toy.LABELS
 
 
-def test_every_json_file_of_a_bundle_parses_strictly(run_bundle: Path) -> None:
+def test_bundle_json_is_strict(run_bundle: Path) -> None:
     assert {path.name for path in toy.every_json(run_bundle)} >= {"bundle.json", "config.json", "tokenizer.json"}
 
 
-def test_a_bundle_tells_neither_where_it_was_made_nor_its_user_s_texts(
-    run: Path, run_bundle: Path, encoder: Path
-) -> None:
+def test_bundle_contains_no_paths_or_user_texts(run: Path, run_bundle: Path, encoder: Path) -> None:
     texts = toy.dataset(720).texts
     for name, content in toy.content(run_bundle).items():
         for place in (run.parent, run_bundle.parent, encoder.parent, Path.home()):
@@ -156,7 +152,7 @@ def test_a_bundle_tells_neither_where_it_was_made_nor_its_user_s_texts(
         assert not any(text.encode() in content for text in texts), name
 
 
-def test_source_says_what_it_was_made_of(run: Path, run_bundle: Path) -> None:
+def test_manifest_source_has_provenance(run: Path, run_bundle: Path) -> None:
     source = Bundle.open(run_bundle).manifest.source
     assert source["checkpoint"] == "run"
     assert source["origin"] == {"model": "encoder"}
@@ -165,7 +161,7 @@ def test_source_says_what_it_was_made_of(run: Path, run_bundle: Path) -> None:
     assert Bundle.open(run_bundle).manifest.certificate.machine.versions["onnxruntime"]
 
 
-def test_transformers_reads_tokenizer_and_labels_from_a_bundle(run: Path, run_bundle: Path) -> None:
+def test_transformers_reads_bundle_tokenizer_and_labels(run: Path, run_bundle: Path) -> None:
     ours, theirs = AutoTokenizer.from_pretrained(run_bundle), AutoTokenizer.from_pretrained(run)
     assert ours("the parcel was late")["input_ids"] == theirs("the parcel was late")["input_ids"]
     settings = json.loads((run_bundle / "tokenizer_config.json").read_text())
@@ -173,12 +169,10 @@ def test_transformers_reads_tokenizer_and_labels_from_a_bundle(run: Path, run_bu
     assert labels_of(run_bundle) == toy.LABELS
 
 
-def test_training_and_exporting_from_local_folders_touch_no_network(
-    encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_local_train_and_export_need_no_network(encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touched: list[object] = []
     monkeypatch.setattr(socket, "getaddrinfo", lambda *where, **_: touched.append(where) or [])
-    train(toy.dataset(160), tmp_path / "run", model=str(encoder), recipe=Recipe(**{**toy.RECIPE, "epochs": 1}))
+    train(toy.dataset(160), tmp_path / "run", model=str(encoder), config=TrainConfig(**{**toy.RECIPE, "epochs": 1}))
     export(tmp_path / "run", tmp_path / "bundle", precisions=["fp32"])
     assert touched == []
 
@@ -193,29 +187,29 @@ def refuses(error: type[Exception], said: str, folder: Path, tmp_path: Path, **h
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_a_multi_class_checkpoint_leads_to_train_from(multiclass: Path, tmp_path: Path) -> None:
+def test_multiclass_checkpoint_error_names_train_from(multiclass: Path, tmp_path: Path) -> None:
     said = rf"one label a text \(softmax\).*manylabel train DATA --from {multiclass} --output RUN"
     refuses(CheckpointError, said, multiclass, tmp_path)
 
 
-def test_a_checkpoint_that_does_not_say_its_problem_type(tmp_path: Path) -> None:
+def test_checkpoint_without_problem_type(tmp_path: Path) -> None:
     folder = toy.write_checkpoint(tmp_path / "c", problem_type=None)
     refuses(CheckpointError, r'no problem_type.*"problem_type": "multi_label_classification".*--from', folder, tmp_path)
 
 
-def test_an_encoder_alone(tmp_path: Path) -> None:
+def test_encoder_without_head_is_rejected(tmp_path: Path) -> None:
     folder = toy.write_checkpoint(tmp_path / "c", head=False)
     refuses(CheckpointError, "encoder without a head.*manylabel train DATA --model", folder, tmp_path)
 
 
-def test_a_head_for_another_number_of_labels_than_the_configuration_names(tmp_path: Path) -> None:
+def test_head_size_must_match_id2label(tmp_path: Path) -> None:
     folder = change_config(
         toy.write_checkpoint(tmp_path / "c"), id2label={"0": "a", "1": "b"}, label2id={"a": 0, "b": 1}
     )
     refuses(CheckpointError, "its head is not for 2 labels", folder, tmp_path)
 
 
-def test_validation_texts_with_other_labels(elsewhere: Path, tmp_path: Path) -> None:
+def test_validation_with_other_labels_is_rejected(elsewhere: Path, tmp_path: Path) -> None:
     five = Dataset.from_matrix(["x"], [[0, 1, 0, 1, 0]], [*toy.LABELS, "returns"])
     refuses(
         LabelMismatch, "has 4 labels and the data 5; only the data has 'returns'", elsewhere, tmp_path, validation=five
@@ -223,19 +217,19 @@ def test_validation_texts_with_other_labels(elsewhere: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(("name", "said"), [("absent", "there is no folder"), ("empty", "is no checkpoint")])
-def test_a_folder_that_is_no_checkpoint(tmp_path: Path, name: str, said: str) -> None:
+def test_folder_without_checkpoint_is_rejected(tmp_path: Path, name: str, said: str) -> None:
     (tmp_path / "empty").mkdir()
     refuses(CheckpointError, said, tmp_path / name, tmp_path)
 
 
-def test_a_run_whose_parts_disagree(run: Path, tmp_path: Path) -> None:
+def test_run_with_inconsistent_parts_is_rejected(run: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(run, tmp_path / "run"))
     content = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps({**content, "labels": content["labels"][::-1]}))
     refuses(CheckpointError, "not the same in the same order", folder, tmp_path)
 
 
-def test_an_unknown_precision_or_engine(elsewhere: Path, tmp_path: Path) -> None:
+def test_unknown_precision_or_engine_is_rejected(elsewhere: Path, tmp_path: Path) -> None:
     refuses(ExportError, "int4", elsewhere, tmp_path, precisions=["int4"])
     refuses(ExportError, "tvm", elsewhere, tmp_path, engine="tvm")
 
@@ -250,9 +244,7 @@ def test_an_existing_output_is_not_overwritten(elsewhere: Path, tmp_path: Path) 
     Bundle.open(tmp_path / "bundle").verify()
 
 
-def test_a_graph_of_other_weights_fails_parity_with_the_text_and_writes_nothing(
-    elsewhere: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_parity_failure_writes_nothing(elsewhere: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other, _ = checkpoint.load_model(str(elsewhere))
     other.classifier.bias.data[1] += 0.01
     made = build.build(other, precisions=["fp32"])
@@ -263,7 +255,7 @@ def test_a_graph_of_other_weights_fails_parity_with_the_text_and_writes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_failed_export_leaves_the_old_bundle(
+def test_failed_export_keeps_the_old_bundle(
     elsewhere: Path, run_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = Path(shutil.copytree(run_bundle, tmp_path / "bundle"))
@@ -275,9 +267,9 @@ def test_a_failed_export_leaves_the_old_bundle(
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
-def test_tokens_that_differ_fail_with_the_text(elsewhere: Path) -> None:
+def test_token_mismatch_error_names_the_text(elsewhere: Path) -> None:
     tokenizer = checkpoint.load_tokenizer(str(elsewhere))
-    encodings = checkpoint.runtime_tokenizer(tokenizer, 32, LongText(overlap=2)).encode(["ok", "the parcel"])
+    encodings = checkpoint.to_runtime_tokenizer(tokenizer, 32, LongText(overlap=2)).encode(["ok", "the parcel"])
     parity.require_same_tokens(["ok", "the parcel"], tokenizer, encodings)
     wrong = dataclasses.replace(encodings[1], windows=(encodings[1].windows[0] + 1,))
     with pytest.raises(ParityError, match="'the parcel'"):

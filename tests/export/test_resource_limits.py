@@ -24,7 +24,7 @@ def command(tmp_path: Path) -> list[object]:
     return ["export", checkpoint, "--output", tmp_path / "bundle", "--precision", "fp32", "--precision", "int8"]
 
 
-def test_no_room_for_a_bundle_is_a_sentence_and_leaves_nothing(command: list[object], tmp_path: Path) -> None:
+def test_full_disk_during_export(command: list[object], tmp_path: Path) -> None:
     """Nor is the engine blamed, which could not write the graph that it traced."""
     code, shown = dying.run_limited(command, tmp_path, resource.RLIMIT_FSIZE, WITHIN_A_GRAPH)
     assert code == 2, shown
@@ -39,7 +39,7 @@ def test_no_room_for_a_bundle_is_a_sentence_and_leaves_nothing(command: list[obj
     Bundle.open(tmp_path / "bundle").verify()
 
 
-def test_any_limit_on_memory_is_a_sentence_and_leaves_nothing(command: list[object], tmp_path: Path) -> None:
+def test_memory_limit_during_export(command: list[object], tmp_path: Path) -> None:
     """From what PyTorch does not fit in to what is almost enough, where libraries end the process."""
     asked = [sys.executable, "-m", "manylabel", *map(str, command)]
     for megabytes in (100, 600, 1150, 1155, 1160):
@@ -62,9 +62,7 @@ def test_any_limit_on_memory_is_a_sentence_and_leaves_nothing(command: list[obje
     Bundle.open(tmp_path / "bundle").verify()
 
 
-def test_memory_that_runs_out_within_python_is_a_sentence(
-    command: list[object], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_python_memory_error_during_export(command: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
     """Under the limits above, one library or another may be first to find none."""
 
     def export(*_: object, **__: object) -> Bundle:
@@ -78,7 +76,7 @@ def test_memory_that_runs_out_within_python_is_a_sentence(
     assert last.endswith("Nothing was written; the same command begins anew.")
 
 
-def test_a_bundle_where_nothing_may_be_written_is_a_sentence(command: list[object], tmp_path: Path) -> None:
+def test_export_to_read_only_folder(command: list[object], tmp_path: Path) -> None:
     command[3] = Path("/sys/bundle")
     code, shown = dying.run(command, tmp_path)
     assert code == 2

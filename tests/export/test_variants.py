@@ -24,12 +24,12 @@ def small(elsewhere: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     ).path
 
 
-def test_only_what_was_asked_for_is_written(small: Path) -> None:
+def test_export_writes_requested_precisions_only(small: Path) -> None:
     assert list(Bundle.open(small).variants) == ["int8"]
     assert [path.name for path in small.glob("*.onnx")] == ["model_int8.onnx"]
 
 
-def test_every_command_copes_with_a_bundle_without_fp32(small: Path) -> None:
+def test_commands_work_on_bundle_without_fp32(small: Path) -> None:
     for command in ("verify", "inspect", "predict"):
         words = [command, str(small), *(["the parcel was late"] if command == "predict" else [])]
         done = CliRunner().invoke(main, words)
@@ -40,7 +40,7 @@ def test_every_command_copes_with_a_bundle_without_fp32(small: Path) -> None:
         Classifier.load(small, device="cpu", precision="fp32")
 
 
-def test_card_and_report_say_what_is_there_and_what_is_not(small: Path) -> None:
+def test_card_and_report_list_present_variants(small: Path) -> None:
     card = (small / "README.md").read_text()
     assert "`model.onnx` is not in this bundle" in card
     assert "thresholds int8" in card
@@ -48,9 +48,7 @@ def test_card_and_report_say_what_is_there_and_what_is_not(small: Path) -> None:
     assert "int8" in (small / "report.html").read_text()
 
 
-def test_fp32_is_proved_where_it_is_not_written(
-    elsewhere: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fp32_is_verified_even_if_not_written(elsewhere: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other, _ = checkpoint.load_model(str(elsewhere))
     other.classifier.bias.data[1] += 0.01
     made = build.build(other, precisions=["fp32", "int8"])

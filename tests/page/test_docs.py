@@ -60,7 +60,7 @@ def page() -> Reader:
     return Reader(docs_page(DOCUMENT).body.decode())
 
 
-def test_operations_and_schemas_are_told_with_their_fields(page: Reader) -> None:
+def test_docs_page_lists_operations_and_schemas(page: Reader) -> None:
     lines = page.text.split("\n")
     for line in ("A & B", "First.", "/answer", "POST", "depth", "422", "text", "n?", "How many.", "Limit"):
         assert line in lines
@@ -68,30 +68,30 @@ def test_operations_and_schemas_are_told_with_their_fields(page: Reader) -> None
     assert "object of " in lines
 
 
-def test_a_fields_description_is_found_in_its_schemas(page: Reader) -> None:
+def test_docs_page_describes_fields(page: Reader) -> None:
     assert "The <text>, of two lines." in page.text.split("\n")
     assert "Attributes" not in page.text
 
 
-def test_the_documents_strings_are_text(page: Reader) -> None:
+def test_docs_page_escapes_strings(page: Reader) -> None:
     assert not {"script", "b", "i", "text", "deep", "low"} & set(page.tags)
     for string in ("Second <script>.", "Answers <b>", "How <deep>", "No <i>", "'<low>' or 'high'"):
         assert string in page.text
 
 
-def test_links_within_lead_somewhere() -> None:
+def test_docs_page_internal_links_resolve() -> None:
     page = docs_page(DOCUMENT).body.decode()
     for name in re.findall(r'href="#([^"]+)"', page):
         assert f'id="{name}"' in page
     assert 'href="#schema-Ask"' in page
 
 
-def test_an_empty_document_is_a_page() -> None:
+def test_docs_page_for_empty_document() -> None:
     assert "<h2>Schemas</h2>" in docs_page({}).body.decode()
 
 
 @pytest.mark.parametrize("path", ["/", "/page/page.css", "/page/page.js", "/docs"])
-def test_every_file_is_served_with_a_policy_that_allows_nothing_from_elsewhere(url: str, path: str) -> None:
+def test_page_files_have_a_strict_csp(url: str, path: str) -> None:
     expected = assets().get(path)
     with urlopen(url + path, timeout=30) as response:
         body = response.read().decode()
@@ -107,7 +107,7 @@ def test_every_file_is_served_with_a_policy_that_allows_nothing_from_elsewhere(u
     assert " style=" not in body.replace("{ style =", "")
 
 
-def test_the_servers_own_routes_are_described(url: str) -> None:
+def test_docs_page_describes_v1_routes(url: str) -> None:
     with urlopen(f"{url}/docs", timeout=30) as response:
         text = Reader(response.read().decode()).text
     for each in ("/v1/classify", "/predict", "ClassifyRequest", "thresholds?"):

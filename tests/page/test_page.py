@@ -29,13 +29,13 @@ def probabilities(page: Any) -> dict[str, float]:
     return dict(zip(names, map(float, numbers), strict=True))
 
 
-def test_before_the_first_text_it_shows_the_model_and_its_thresholds(page: Any) -> None:
+def test_page_shows_model_and_thresholds_at_start(page: Any) -> None:
     assert page.texts("#model strong") == ["tiny"]
     assert page.texts("#labels .name > span") == list(LABELS)
     assert all(limit.startswith("≥ ") for limit in page.texts("#labels .limit"))
 
 
-def test_a_text_gets_the_servers_labels_and_probabilities(page: Any, url: str, api: Any) -> None:
+def test_page_shows_labels_and_probabilities(page: Any, url: str, api: Any) -> None:
     page.classify(TEXT)
     (expected,) = api(url, TEXT)
     assert page.labels() == expected["labels"]
@@ -45,14 +45,14 @@ def test_a_text_gets_the_servers_labels_and_probabilities(page: Any, url: str, a
     assert f"{expected['n_tokens']} tokens" in page.find("#status").text
 
 
-def test_a_bar_is_as_long_as_its_probability(page: Any, url: str, api: Any) -> None:
+def test_bar_length_matches_probability(page: Any, url: str, api: Any) -> None:
     page.classify(TEXT)
     (expected,) = api(url, TEXT)
     lengths = page.run("return [...document.querySelectorAll('.fill')].map((e) => e.style.getPropertyValue('--p'))")
     assert lengths == [f"{100 * p:.2f}%" for p in expected["probabilities"].values()]
 
 
-def test_thresholds_move_by_keys_and_the_labels_follow(page: Any) -> None:
+def test_threshold_slider_by_keyboard(page: Any) -> None:
     page.classify(TEXT)
     before = page.labels()
     for slider in page.driver.find_elements("css selector", "#labels input"):
@@ -69,7 +69,7 @@ def test_thresholds_move_by_keys_and_the_labels_follow(page: Any) -> None:
     assert not page.find("#reset").is_displayed()
 
 
-def test_a_threshold_moved_decides_as_the_server_would(page: Any, url: str, api: Any) -> None:
+def test_moved_threshold_decides_like_the_server(page: Any, url: str, api: Any) -> None:
     page.classify(TEXT)
     for slider in page.driver.find_elements("css selector", "#labels input"):
         slider.send_keys("\ue014" * 7)  # seven steps up
@@ -78,7 +78,7 @@ def test_a_threshold_moved_decides_as_the_server_would(page: Any, url: str, api:
     assert page.labels() == api(url, **body)[0]["labels"]
 
 
-def test_several_texts_are_listed_with_their_labels_and_opened_one_by_one(page: Any, url: str, api: Any) -> None:
+def test_several_texts_are_listed_and_opened(page: Any, url: str, api: Any) -> None:
     texts = ["the parcel was late", "very good and cheap", "die rechnung war teuer"]
     page.classify("\n".join(["", texts[0], "  ", *texts[1:], ""]), lines=True)
     expected = api(url, texts)
@@ -91,19 +91,19 @@ def test_several_texts_are_listed_with_their_labels_and_opened_one_by_one(page: 
     assert page.labels() == expected[2]["labels"]
 
 
-def test_a_text_is_never_more_than_text(page: Any) -> None:
+def test_page_does_not_interpret_text_as_html(page: Any) -> None:
     page.classify(HOSTILE)
     page.classify(f"{HOSTILE}\n{HOSTILE}", lines=True)
     assert page.texts("#list .text") == [HOSTILE, HOSTILE]
     assert page.run("return [window.owned, document.querySelectorAll('img, b').length]") == [None, 0]
 
 
-def test_html_is_refused_even_where_the_script_should_err(page: Any) -> None:
+def test_trusted_types_block_html(page: Any) -> None:
     refused = "try { document.body.insertAdjacentHTML('beforeend', '<p>x</p>'); return false } catch { return true }"
     assert page.run(refused)
 
 
-def test_a_long_text_shows_which_window_gave_each_maximum(page: Any, url: str, api: Any) -> None:
+def test_page_shows_window_of_each_maximum(page: Any, url: str, api: Any) -> None:
     page.classify(LONG)
     (expected,) = api(url, LONG, windows=True)
     windows = expected["windows"]
@@ -141,7 +141,7 @@ def why(page: Any, label: str) -> None:
 
 
 @pytest.mark.parametrize("text", [TEXT, HOSTILE])
-def test_a_labels_name_says_which_words_it_hangs_on(page: Any, classifier: Classifier, text: str) -> None:
+def test_click_on_label_explains_its_words(page: Any, classifier: Classifier, text: str) -> None:
     page.classify(text)
     for label in LABELS[:2]:
         why(page, label)
@@ -159,7 +159,7 @@ def test_a_labels_name_says_which_words_it_hangs_on(page: Any, classifier: Class
     assert page.run("return document.activeElement.textContent") == LABELS[1]
 
 
-def test_the_window_that_carried_a_label_is_explained_and_shown(page: Any, classifier: Classifier) -> None:
+def test_decisive_window_is_explained(page: Any, classifier: Classifier) -> None:
     page.classify(LONG)
     why(page, LABELS[2])
     expected = classifier.explain(LONG, LABELS[2])
@@ -194,7 +194,7 @@ return [...document.querySelectorAll("#why mark")].map((e) => {
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_words_can_be_read_on_their_colour(page: Any, scheme: str) -> None:
+def test_explained_words_have_enough_contrast(page: Any, scheme: str) -> None:
     """WCAG 2.2, 1.4.3: a contrast of 4.5 at least."""
     page.open(scheme=scheme)
     page.classify(TEXT)
@@ -205,7 +205,7 @@ def test_words_can_be_read_on_their_colour(page: Any, scheme: str) -> None:
 
 
 @pytest.mark.parametrize("text", [TEXT, HOSTILE])
-def test_the_curl_line_gives_what_the_page_shows(page: Any, tmp_path: Path, text: str) -> None:
+def test_curl_example_matches_the_page(page: Any, tmp_path: Path, text: str) -> None:
     page.classify(text)
     page.find("#labels li input").send_keys("\ue010")
     line = page.run("return document.getElementById('snippet').textContent")
@@ -215,7 +215,7 @@ def test_the_curl_line_gives_what_the_page_shows(page: Any, tmp_path: Path, text
 
 
 @pytest.mark.parametrize("text", [TEXT, HOSTILE])
-def test_the_python_lines_give_what_the_page_shows(page: Any, tmp_path: Path, text: str) -> None:
+def test_python_example_matches_the_page(page: Any, tmp_path: Path, text: str) -> None:
     page.classify(text)
     page.run("document.querySelector('input[value=python]').click()")
     lines = page.run("return document.getElementById('snippet').textContent")
@@ -233,7 +233,7 @@ def test_the_code_can_be_copied(page: Any) -> None:
     assert pasted == page.run("return document.getElementById('snippet').textContent")
 
 
-def test_everything_is_reached_by_tab(page: Any) -> None:
+def test_page_is_usable_by_keyboard(page: Any) -> None:
     page.classify(LONG)
     page.find("#texts").click()
     reached = set()
@@ -243,7 +243,7 @@ def test_everything_is_reached_by_tab(page: Any) -> None:
     assert {"go", "button", "range", "window", "excerpt", "snippet", "copy"} <= reached
 
 
-def test_nothing_comes_from_elsewhere_and_nothing_is_blocked(page: Any) -> None:
+def test_page_loads_no_external_resources(page: Any) -> None:
     page.driver.get_log("browser")  # what other tests provoked
     page.open()
     page.classify(LONG)
@@ -254,7 +254,7 @@ def test_nothing_comes_from_elsewhere_and_nothing_is_blocked(page: Any) -> None:
 
 
 @pytest.mark.parametrize("width", [320, 390, 768, 1280])
-def test_it_fits_the_screen(page: Any, width: int) -> None:
+def test_page_fits_the_screen(page: Any, width: int) -> None:
     page.open(width=width, height=800)
     for text, lines in ((LONG, False), (f"{HOSTILE}\n{'x' * 500}", True)):
         page.classify(text, lines=lines)
@@ -280,7 +280,7 @@ return [...document.querySelectorAll(arguments[0])].map((e) => {
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_can_be_read_in_light_and_in_dark(page: Any, scheme: str) -> None:
+def test_page_contrast_in_light_and_dark(page: Any, scheme: str) -> None:
     """WCAG 2.2, 1.4.3: a contrast of 4.5 at least."""
     page.open(scheme=scheme)
     page.classify(LONG)
@@ -292,7 +292,7 @@ def test_it_can_be_read_in_light_and_in_dark(page: Any, scheme: str) -> None:
     assert min(contrasts) >= 4.5
 
 
-def test_a_server_that_wants_a_key_is_given_one(bundle: Path, open_page: Any) -> None:
+def test_page_asks_for_the_api_key(bundle: Path, open_page: Any) -> None:
     with serving(bundle, MANYLABEL_API_KEY=KEY) as url:
         page = open_page(url)
         assert "API key" in page.find("#alert").text
@@ -308,7 +308,7 @@ def test_a_server_that_wants_a_key_is_given_one(bundle: Path, open_page: Any) ->
         assert "sesame" not in code
 
 
-def test_a_server_that_is_gone_is_said_so(bundle: Path, open_page: Any) -> None:
+def test_page_reports_unreachable_server(bundle: Path, open_page: Any) -> None:
     with serving(bundle) as url:
         page = open_page(url)
         page.classify(TEXT)

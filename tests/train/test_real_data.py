@@ -6,8 +6,8 @@ import pytest
 
 from manylabel.inference.tokenizer import LongText
 from manylabel_export.parity import require_same_tokens
-from manylabel_train.data.io import read
-from manylabel_train.models import checkpoint
+from manylabel_train.data.dataset import read_dataset
+from manylabel_train.models import DEFAULT_MODEL, checkpoint
 
 pytestmark = pytest.mark.real_data
 
@@ -20,17 +20,17 @@ ROWS = {  # as each folder's SOURCE.md counts them: rows, labels, rows for train
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_a_real_file_is_read_row_by_row(name: str, data_folder: Path) -> None:
-    data = read(data_folder / name / "data.csv")
+def test_reads_real_file_row_by_row(name: str, data_folder: Path) -> None:
+    data = read_dataset(data_folder / name / "data.csv")
     parts = [len(data.part(split)) for split in ("train", "validation", "test")]
     assert (len(data), len(data.labels), *parts) == ROWS[name]
 
 
-def test_long_reviews_are_tokenised_as_transformers_does(data_folder: Path) -> None:
+def test_long_reviews_tokenise_like_transformers(data_folder: Path) -> None:
     """MiniLM's tokenizer.json pads and truncates to 128 unless told otherwise."""
-    texts = read(data_folder / "steam_review_aspect" / "data.csv").part("test").texts
-    tokenizer = checkpoint.load_tokenizer(checkpoint.resolve(checkpoint.DEFAULT_MODEL))
-    reader = checkpoint.runtime_tokenizer(tokenizer, 512, LongText())
+    texts = read_dataset(data_folder / "steam_review_aspect" / "data.csv").part("test").texts
+    tokenizer = checkpoint.load_tokenizer(checkpoint.resolve_checkpoint(DEFAULT_MODEL))
+    reader = checkpoint.to_runtime_tokenizer(tokenizer, 512, LongText())
     encodings = reader.encode(texts)
     require_same_tokens(texts, tokenizer, encodings)
     lengths = [encoding.n_tokens for encoding in encodings]
@@ -39,12 +39,12 @@ def test_long_reviews_are_tokenised_as_transformers_does(data_folder: Path) -> N
     assert not any(encoding.truncated for encoding in encodings)
 
 
-def test_german_tweets_are_tokenised_as_transformers_does(data_folder: Path) -> None:
+def test_german_texts_tokenise_like_transformers(data_folder: Path) -> None:
     """An XLM-R Unigram tokenizer: other special tokens, other blanks."""
     encoder = data_folder.parent / "models" / "multilingual-e5-small-de-en"
     if not encoder.is_dir():
         pytest.skip(f"needs {encoder}")
-    texts = read(data_folder / "mobasa" / "data.csv").part("test").texts
+    texts = read_dataset(data_folder / "mobasa" / "data.csv").part("test").texts
     tokenizer = checkpoint.load_tokenizer(str(encoder))
     assert checkpoint.special_tokens(tokenizer) == ([0], [2])
-    require_same_tokens(texts, tokenizer, checkpoint.runtime_tokenizer(tokenizer, 512, LongText()).encode(texts))
+    require_same_tokens(texts, tokenizer, checkpoint.to_runtime_tokenizer(tokenizer, 512, LongText()).encode(texts))

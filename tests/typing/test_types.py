@@ -60,7 +60,7 @@ def test_pyright_agrees_with_the_documented_types(users: Path) -> None:
 
 
 @pytest.mark.parametrize("root", ["manylabel", "manylabel_export", "manylabel_bench"])
-def test_every_root_says_that_it_is_typed(root: str) -> None:
+def test_every_package_has_py_typed(root: str) -> None:
     spec = importlib.util.find_spec(root)
     assert spec
     assert spec.origin
@@ -83,7 +83,7 @@ def signatures(public: type) -> Iterator[tuple[str, ast.expr | None]]:
 
 
 @pytest.mark.parametrize("public", PUBLIC, ids=lambda public: public.__name__)
-def test_no_public_signature_says_any(public: type) -> None:
+def test_public_signatures_avoid_any(public: type) -> None:
     for name, annotation in signatures(public):
         assert annotation is not None, name
         assert "Any" not in {node.id for node in ast.walk(annotation) if isinstance(node, ast.Name)}, name

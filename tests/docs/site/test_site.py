@@ -25,14 +25,14 @@ def test_the_site_is_built() -> None:
     assert len(PAGES) > 50, "make docs builds it"
 
 
-def test_every_public_name_and_every_command_has_its_place() -> None:
+def test_site_covers_public_names_and_commands() -> None:
     api, commands = ((SITE / "docs" / f"{page}.html").read_text(encoding="utf-8") for page in ("api", "commands"))
     assert [name for name in manylabel.__all__ if not re.search(rf'id="manylabel\.([\w.]+\.)?{name}"', api)] == []
     assert [name for name in main.list_commands(None) if f'id="{name}"' not in commands] == []  # type: ignore[arg-type]
     assert 'id="cmdoption-manylabel-train-from"' in commands
 
 
-def test_nothing_is_loaded_from_elsewhere() -> None:
+def test_site_loads_no_external_resources() -> None:
     for page in PAGES:
         html = page.read_text(encoding="utf-8")
         loaded = re.findall(
@@ -54,7 +54,7 @@ def tab() -> Browser:
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
 @pytest.mark.parametrize("page", WIDE)
-def test_a_page_fits_its_screen(tab: Browser, page: str, size: tuple[int, int], dark: bool) -> None:
+def test_site_pages_fit_the_screen(tab: Browser, page: str, size: tuple[int, int], dark: bool) -> None:
     tab.open(SITE / f"{page}.html", size, dark=dark)
     assert tab.run("return document.documentElement.scrollWidth") <= size[0]
     assert tab.messages() == []

@@ -31,7 +31,7 @@ def renamed(manifest: Manifest, label: str) -> Manifest:
     return replace(manifest, labels=labels, certificate=replace(certificate, parity=parity))
 
 
-def test_what_a_reader_looks_for(run_bundle: Path) -> None:
+def test_card_has_the_expected_sections(run_bundle: Path) -> None:
     manifest = Bundle.open(run_bundle).manifest
     card = (run_bundle / "README.md").read_text(encoding="utf-8")
     assert card.startswith("---\nlibrary_name: manylabel\n")
@@ -44,7 +44,7 @@ def test_what_a_reader_looks_for(run_bundle: Path) -> None:
     assert 'Classifier.load("bundle")' in card
 
 
-def test_figures_are_the_manifest_s(run_bundle: Path) -> None:
+def test_card_figures_match_the_manifest(run_bundle: Path) -> None:
     manifest = Bundle.open(run_bundle).manifest
     card = (run_bundle / "README.md").read_text(encoding="utf-8")
     for row in rows_of(card, "Variants")[2:]:
@@ -54,7 +54,7 @@ def test_figures_are_the_manifest_s(run_bundle: Path) -> None:
 
 
 @pytest.mark.parametrize("label", AWKWARD)
-def test_a_label_stays_in_its_cell(run_bundle: Path, label: str) -> None:
+def test_label_is_escaped_in_tables(run_bundle: Path, label: str) -> None:
     manifest = renamed(Bundle.open(run_bundle).manifest, label)
     rows = rows_of(model_card(manifest, "bundle"), "Labels")
     assert {len(row) for row in rows} == {4}
@@ -63,7 +63,7 @@ def test_a_label_stays_in_its_cell(run_bundle: Path, label: str) -> None:
     assert shown == " ".join(label.split())
 
 
-def test_a_bundle_s_name_with_quotes_stays_code(run_bundle: Path) -> None:
+def test_bundle_name_with_quotes_is_escaped(run_bundle: Path) -> None:
     card = model_card(Bundle.open(run_bundle).manifest, 'my "best"')
     assert 'Classifier.load("my \\"best\\"")' in card
 
@@ -71,7 +71,7 @@ def test_a_bundle_s_name_with_quotes_stays_code(run_bundle: Path) -> None:
 # What a hub reads of it
 
 
-def test_the_metadata_is_that_of_a_model_card_with_the_figures_on_unseen_texts(run_bundle: Path) -> None:
+def test_card_metadata_has_test_split_figures(run_bundle: Path) -> None:
     manifest = Bundle.open(run_bundle).manifest
     data = ModelCard.load(run_bundle / "README.md").data  # raises where the model index is not as it has to be
     assert (data.library_name, data.pipeline_tag, data.model_name) == ("manylabel", "text-classification", "bundle")
@@ -85,7 +85,7 @@ def test_the_metadata_is_that_of_a_model_card_with_the_figures_on_unseen_texts(r
     assert {each.dataset_revision for each in data.eval_results} == {manifest.source["data"]["sha256"]}
 
 
-def test_without_a_test_split_the_metadata_says_that_thresholds_have_seen_the_texts(bundle: Path) -> None:
+def test_card_metadata_without_test_split_has_a_note(bundle: Path) -> None:
     manifest = Bundle.open(bundle).manifest
     results = ModelCard.load(bundle / "README.md").data.eval_results
     assert {each.dataset_name for each in results} == {"60 validation texts, which the thresholds were chosen on"}
@@ -98,13 +98,13 @@ def test_without_a_test_split_the_metadata_says_that_thresholds_have_seen_the_te
 @pytest.mark.parametrize(
     "name", ["a: b", '"quoted"', "- [x] {y}", "#", "null", "0.10", "grün \U0001f600", "line\nend\x85\x7f"]
 )
-def test_metadata_is_whole_whatever_a_bundle_is_called(run_bundle: Path, name: str) -> None:
+def test_card_metadata_for_any_bundle_name(run_bundle: Path, name: str) -> None:
     card = ModelCard(model_card(Bundle.open(run_bundle).manifest, name))
     assert card.data.model_name == "".join(mark if mark.isprintable() else " " for mark in name)
     assert len(card.data.eval_results) == 6
 
 
-def test_a_checkpoint_without_figures_has_a_card_without_an_index(bundle: Path) -> None:
+def test_card_without_figures_has_no_model_index(bundle: Path) -> None:
     manifest = Bundle.open(bundle).manifest
     parity = {name: replace(each, quality=None) for name, each in manifest.certificate.parity.items()}
     bare = replace(manifest, certificate=replace(manifest.certificate, parity=parity))

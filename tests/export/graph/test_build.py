@@ -26,7 +26,7 @@ from manylabel_export.graph.passes.fusion import CPU
 
 @each_engine
 @each_architecture
-def test_the_graph_answers_like_pytorch(architecture: str, engine: str) -> None:
+def test_graph_matches_pytorch(architecture: str, engine: str) -> None:
     model, session = make(architecture), session_of(base(architecture, engine))
     for shape in SHAPES:
         ids = ids_of(*shape)
@@ -35,7 +35,7 @@ def test_the_graph_answers_like_pytorch(architecture: str, engine: str) -> None:
 
 
 @each_architecture
-def test_the_tiny_classifiers_tell_texts_apart(architecture: str) -> None:
+def test_toy_classifiers_give_different_scores(architecture: str) -> None:
     """Otherwise the comparisons of this file could not fail."""
     spread = answer(base(architecture), ids_of(16, 7)).std(axis=0)
     assert spread.min() > 0.01
@@ -49,7 +49,7 @@ def test_the_mask_matters(architecture: str) -> None:
 
 @each_engine
 @each_architecture
-def test_the_graph_for_everyone_is_standard(architecture: str, engine: str) -> None:
+def test_portable_graph_uses_standard_operators(architecture: str, engine: str) -> None:
     proto = base(architecture, engine)
     onnx.checker.check_model(proto)
     assert {entry.domain for entry in proto.opset_import} == {""}
@@ -71,7 +71,7 @@ def test_probabilities_are_the_sigmoid_of_the_logits() -> None:
     np.testing.assert_allclose(answer(base("bert"), ids), 1 / (1 + np.exp(-logits)), atol=1e-6)
 
 
-def test_build_gives_what_was_asked_for() -> None:
+def test_build_returns_requested_precisions() -> None:
     built = build.build(make("bert"), precisions=("int8", "fp32"))
     assert list(built) == ["int8", "fp32"]
     assert built["int8"].provider == CPU
@@ -80,6 +80,6 @@ def test_build_gives_what_was_asked_for() -> None:
     assert [value.name for value in built["int8"].proto.graph.output] == ["probabilities", "logits"]
 
 
-def test_an_unknown_precision_is_refused() -> None:
+def test_unknown_precision_is_rejected() -> None:
     with pytest.raises(ExportError, match="'bf16' is not one of fp32, int8, fp16"):
         build.build(make("bert"), precisions=["bf16"])

@@ -32,7 +32,7 @@ def test_engines_agree(architecture: str) -> None:
 
 
 @each_engine
-def test_tracing_leaves_the_model_as_it_was(engine: str) -> None:
+def test_tracing_does_not_change_the_model(engine: str) -> None:
     model = make("bert").train()
     model.config._attn_implementation = "sdpa"
     before, seed = copy.deepcopy(model.state_dict()), torch.random.get_rng_state()
@@ -45,7 +45,7 @@ def test_tracing_leaves_the_model_as_it_was(engine: str) -> None:
 
 
 @each_engine
-def test_half_precision_checkpoints_give_fp32_graphs(engine: str) -> None:
+def test_fp16_checkpoint_gives_fp32_graph(engine: str) -> None:
     model = make("bert").half()
     proto = append_sigmoid(torch_export.trace(model, engine=engine))
     assert {tensor.data_type for tensor in proto.graph.initializer} <= {TensorProto.FLOAT, TensorProto.INT64}
@@ -62,23 +62,23 @@ class Untraceable(BertForSequenceClassification):
 
 
 @each_engine
-def test_what_cannot_be_traced_is_named(engine: str) -> None:
+def test_untraceable_model_error(engine: str) -> None:
     with pytest.raises(ExportError, match=r"cannot trace Untraceable \(bert\): data-dependent .* Try --engine"):
         torch_export.trace(Untraceable(make("bert").config), engine=engine)
 
 
-def test_an_unknown_engine_is_refused() -> None:
+def test_unknown_engine_is_rejected() -> None:
     with pytest.raises(ExportError, match="auto, optimum, torch, not 'dynamo'"):
         torch_export.trace(make("bert"), engine="dynamo")
 
 
 @pytest.mark.skipif("optimum" in ENGINES, reason="optimum-onnx is installed")
-def test_a_missing_engine_says_what_to_install() -> None:
+def test_missing_engine_error_has_install_command() -> None:
     with pytest.raises(ExportError, match="pip install"):
         torch_export.trace(make("bert"), engine="optimum")
 
 
-def test_a_model_with_foreign_weights_is_refused() -> None:
+def test_model_with_unsupported_weights_is_rejected() -> None:
     model = make("bert")
     model.extra = torch.nn.Linear(2, 2)
     with pytest.raises(ExportError, match="does not match its own class BertForSequenceClassification"):

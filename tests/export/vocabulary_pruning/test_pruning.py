@@ -19,7 +19,8 @@ from manylabel_export.pipeline import export
 from manylabel_export.vocabulary_pruning import model as trimming
 from manylabel_export.vocabulary_pruning import tokenizer as vocabulary
 from manylabel_train.data.dataset import Dataset
-from manylabel_train.training.train import Recipe, train
+from manylabel_train.training.config import TrainConfig
+from manylabel_train.training.train import train
 
 TRAINED_ON = [
     "the parcel was late and the courier was rude, unbelievable unbelievably",
@@ -92,7 +93,7 @@ def reader_of(tokenizer: Tokenizer) -> trimming._Reader:
 @pytest.mark.parametrize("kind", TOKENIZERS)
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
-def test_a_corpus_reads_as_before_whatever_its_texts(kind: str, data: st.DataObject) -> None:
+def test_pruning_keeps_tokens_of_the_corpus(kind: str, data: st.DataObject) -> None:
     corpus = data.draw(st.lists(TEXTS[kind], min_size=1, max_size=5))
     whole = reader_of(TOKENIZERS[kind])
     before = whole.ids(corpus)
@@ -102,7 +103,7 @@ def test_a_corpus_reads_as_before_whatever_its_texts(kind: str, data: st.DataObj
     assert [made.kept[ids].tolist() for ids in after] == before
 
 
-def test_an_unknown_word_stays_unknown() -> None:
+def test_pruning_keeps_unknown_words_unknown() -> None:
     """`abcc` fails after `abc`; without that piece it would go on from `ab`."""
     whole = reader_of(wordpiece())
     assert whole.ids(["abcc"]) == [[whole.unknown]]
@@ -111,7 +112,7 @@ def test_an_unknown_word_stays_unknown() -> None:
     assert "abc" not in Tokenizer.from_str(vocabulary.cut(whole.serialized, {1}, ()).serialized).get_vocab()
 
 
-def test_what_an_unknown_character_costs_stays() -> None:
+def test_pruning_keeps_unigram_unknown_score() -> None:
     """Ten less than the least likely piece, `zz`. Without it, `a` unknown and `bc` would be likelier than `ab`, `c`."""
     pieces = [("<unk>", 0.0), *((name, 0.0) for name in UNUSED)]
     pieces += [("ab", -50.0), ("c", -30.0), ("bc", -1.0), ("zz", -100.0)]
@@ -124,7 +125,7 @@ def test_what_an_unknown_character_costs_stays() -> None:
 
 
 @pytest.mark.parametrize("kind", TOKENIZERS)
-def test_other_texts_are_read_in_smaller_pieces_and_not_as_unknown(kind: str) -> None:
+def test_pruned_vocabulary_splits_other_texts(kind: str) -> None:
     whole = reader_of(TOKENIZERS[kind])
     corpus, other = ("ab", "bad cab") if kind == "wordpiece" else ("the late parcel", "unbelievable apps")
     made = vocabulary.cut(whole.serialized, whole.ids([corpus])[0], ())
@@ -135,14 +136,14 @@ def test_other_texts_are_read_in_smaller_pieces_and_not_as_unknown(kind: str) ->
 
 
 @pytest.mark.parametrize("kind", ["unigram", "bpe"])
-def test_special_tokens_are_put_around_a_text_under_their_new_ids(kind: str) -> None:
+def test_pruning_remaps_special_tokens(kind: str) -> None:
     serialized = TOKENIZERS[kind].to_str()
     cut = Tokenizer.from_str(vocabulary.cut(serialized, set(), ()).serialized)
     found = cut.encode("the parcel").tokens
     assert (found[0], found[-1]) == ("<s>", "</s>")
 
 
-def test_a_kind_of_tokenizer_that_is_not_known_is_refused() -> None:
+def test_pruning_rejects_unknown_tokenizer_model() -> None:
     tokenizer = Tokenizer(models.WordLevel({"<unk>": 0, "the": 1}, unk_token="<unk>"))
     with pytest.raises(ExportError, match="a WordLevel tokenizer cannot be cut; --trim-vocabulary takes WordPiece"):
         vocabulary.cut(tokenizer.to_str(), {1}, ())
@@ -156,7 +157,7 @@ CORPUS = ["the parcel was late", "the app is slow", "die rechnung war teuer und 
 
 
 @few
-def test_the_bundle_answers_as_the_whole_model_where_tokens_stay(elsewhere: Path, tmp_path: Path) -> None:
+def test_pruned_bundle_matches_full_model(elsewhere: Path, tmp_path: Path) -> None:
     validation = Dataset.from_matrix([*CORPUS, "the courier was late", "nicht gut"], np.eye(5, 4), toy.LABELS)
     bundle = export(elsewhere, tmp_path / "trimmed", validation=validation, corpus=CORPUS)
     whole = export(elsewhere, tmp_path / "whole", validation=validation, precisions=["fp32"])
@@ -177,7 +178,7 @@ def test_the_bundle_answers_as_the_whole_model_where_tokens_stay(elsewhere: Path
 
 
 @few
-def test_positions_that_are_counted_from_the_padding_stay(tmp_path: Path) -> None:
+def test_pruning_keeps_padding_offset_positions(tmp_path: Path) -> None:
     """XLM-R: special tokens first, and a pad id that positions start from."""
     torch.manual_seed(0)
     config = XLMRobertaConfig(
@@ -206,19 +207,19 @@ def test_positions_that_are_counted_from_the_padding_stay(tmp_path: Path) -> Non
 
 
 @few
-def test_a_pooled_run_is_trimmed_too(encoder: Path, tmp_path: Path) -> None:
-    recipe = Recipe(**{**toy.RECIPE, "epochs": 1}, pooling="mean")
-    train(toy.dataset(160), tmp_path / "run", model=str(encoder), recipe=recipe)
+def test_pruning_a_pooled_run(encoder: Path, tmp_path: Path) -> None:
+    recipe = TrainConfig(**{**toy.RECIPE, "epochs": 1}, pooling="mean")
+    train(toy.dataset(160), tmp_path / "run", model=str(encoder), config=recipe)
     bundle = export(tmp_path / "run", tmp_path / "bundle", precisions=["fp32"], corpus=CORPUS)
     assert bundle.manifest.certificate.parity["fp32"].max_difference < 1e-5
 
 
-def test_a_small_corpus_is_warned_of(elsewhere: Path, tmp_path: Path) -> None:
+def test_pruning_warns_of_small_corpus(elsewhere: Path, tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="of texts like the 3 of the corpus 0% will be tokenised as before"):
         export(elsewhere, tmp_path / "bundle", precisions=["fp32"], corpus=CORPUS)
 
 
-def test_what_would_read_too_little_is_refused(elsewhere: Path, tmp_path: Path) -> None:
+def test_pruning_rejects_tiny_corpus(elsewhere: Path, tmp_path: Path) -> None:
     """A word whose letters the vocabulary has not, which the corpus lacks and the validation texts hold."""
     folder = Path(shutil.copytree(elsewhere, tmp_path / "checkpoint"))
     path = folder / "tokenizer.json"
@@ -229,7 +230,7 @@ def test_what_would_read_too_little_is_refused(elsewhere: Path, tmp_path: Path) 
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
 
 
-def test_a_corpus_is_lines_or_a_column(tmp_path: Path) -> None:
+def test_corpus_from_lines_or_column(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("one\n\n two\n")
     (tmp_path / "a.csv").write_text("review,labels\none,x\ntwo,\n")
     assert trimming.read_corpus(tmp_path / "a.txt", "text") == ["one", " two"]

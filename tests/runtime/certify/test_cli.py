@@ -9,10 +9,10 @@ import pytest
 from tests.runtime.conftest import Cli, Python, Resign
 
 from manylabel import Bundle, Classifier, InputError
-from manylabel.bundle.certificate import Alone
+from manylabel.bundle.certificate import BatchInvariance
 from manylabel.bundle.variants import Precision
 from manylabel.certify.certify import certify
-from manylabel.inference.ort_session import resolve_device
+from manylabel.inference.ort_loader import resolve_device
 from manylabel.system.hardware_info import this_machine
 
 TEXTS = ["the parcel was late", "a very good app", "invoice broken", "die rechnung war teuer"] * 10
@@ -28,7 +28,7 @@ def labelled(bundle: Path, tmp_path: Path) -> Path:
     return path
 
 
-def test_what_a_reader_looks_for(cli: Cli, bundle: Path, labelled: Path) -> None:
+def test_card_has_the_expected_sections(cli: Cli, bundle: Path, labelled: Path) -> None:
     done = cli("certify", bundle, labelled)
     assert done.exit_code == 0
     for said in ("the bundle's fp32 graph on 20 texts (test)", "int8: probabilities differ by", "ties", "macro-F1"):
@@ -146,7 +146,10 @@ def test_a_certificate_says_what_was_compared_with_what_and_where(bundle: Path) 
     found = certify(opened, TEXTS[:5], data="five texts", device="cpu", threads=1)
     assert (found.reference, found.texts, found.data) == ("the bundle's fp32 graph", 5, "five texts")
     assert (found.device, found.machine, found.budget, found.refused) == ("cpu", this_machine(), None, {})
-    assert {name: parity.alone for name, parity in found.parity.items()} == {"fp32": Alone(5, 5), "int8": Alone(5, 5)}
+    assert {name: parity.alone for name, parity in found.parity.items()} == {
+        "fp32": BatchInvariance(5, 5),
+        "int8": BatchInvariance(5, 5),
+    }
     assert [parity.quality for parity in found.parity.values()] == [None, None]
     assert certify(opened, TEXTS[:2], data="two").device == resolve_device("auto")
     with pytest.raises(InputError) as caught:

@@ -17,12 +17,14 @@ from manylabel import Bundle, Classifier
 from manylabel.errors import InputError
 from manylabel.inference.tokenizer import LongText
 from manylabel_export.pipeline import export
-from manylabel_train.calibration.fit import Calibration, fit_calibration, held_out, read_calibration
-from manylabel_train.calibration.platt import log_loss, logits_of, platt, probabilities_of, temperature_scale
-from manylabel_train.evaluation.ece import calibration_errors, expected_calibration_error
+from manylabel_train.calibration.fit import Calibration, calibrate_held_out, fit_calibration, parse_calibration
+from manylabel_train.calibration.platt import fit_platt_scaling, fit_temperature, log_loss, to_logits, to_probabilities
+from manylabel_train.data.training_run import read_run
+from manylabel_train.evaluation.metrics import calibration_errors, expected_calibration_error
 from manylabel_train.models import checkpoint
-from manylabel_train.training.model_init import output_layer
-from manylabel_train.training.train import Recipe, read_run, train
+from manylabel_train.models.classification_head import output_layer
+from manylabel_train.training.config import TrainConfig
+from manylabel_train.training.train import train
 
 NAN = float("nan")
 SCALE, SHIFT = np.array([1.0, 0.5, 2.0]), np.array([0.0, 1.0, -1.0])
@@ -34,12 +36,12 @@ def draw(
     """Probabilities that are calibrated once their logits are scaled and shifted, and targets."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(-1, 1.5, (n, len(scale)))
-    targets = (rng.random(logits.shape) < probabilities_of(logits)).astype(np.float32)
-    return probabilities_of((logits - shift) / scale), targets
+    targets = (rng.random(logits.shape) < to_probabilities(logits)).astype(np.float32)
+    return to_probabilities((logits - shift) / scale), targets
 
 
 def loss(scores: np.ndarray, targets: np.ndarray) -> float:
-    return float(log_loss(logits_of(scores), targets).mean())
+    return float(log_loss(to_logits(scores), targets).mean())
 
 
 # What is fitted
@@ -63,8 +65,8 @@ def test_temperature_scaling_recovers_the_temperature() -> None:
 def test_platt_fit_matches_scipy_minimize() -> None:
     scores, targets = draw(200, seed=3)
     targets[:40, 1] = NAN
-    logits = logits_of(scores)
-    scales, shifts = platt(logits, targets)
+    logits = to_logits(scores)
+    scales, shifts = fit_platt_scaling(logits, targets)
     for column in range(3):
         known = ~np.isnan(targets[:, column])
         z, truth = logits[known, column], targets[known, column] > 0.5
@@ -81,8 +83,8 @@ def test_platt_fit_matches_scipy_minimize() -> None:
 
 def test_temperature_fit_matches_grid_search() -> None:
     scores, targets = draw(300, seed=4, scale=np.full(3, 0.4), shift=np.zeros(3))
-    logits = logits_of(scores)
-    found = temperature_scale(logits, targets)
+    logits = to_logits(scores)
+    found = fit_temperature(logits, targets)
     losses = {scale: log_loss(scale * logits, targets).sum() for scale in np.linspace(0.05, 3, 2_000)}
     assert found == pytest.approx(min(losses, key=losses.__getitem__), abs=3e-3)
 
@@ -114,11 +116,11 @@ def test_rare_labels_do_not_get_worse_as_with_plain_platt() -> None:
     def rare(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
         rng = np.random.default_rng(seed)
         logits = rng.normal(-5, 1.5, (n, 40))
-        return probabilities_of(logits), (rng.random(logits.shape) < probabilities_of(logits)).astype(np.float32)
+        return to_probabilities(logits), (rng.random(logits.shape) < to_probabilities(logits)).astype(np.float32)
 
     scores, targets = rare(300, 0)
     fresh, found = rare(20_000, 1), fit_calibration(scores, targets, "platt")
-    plain = Calibration(*platt(logits_of(scores), targets))
+    plain = Calibration(*fit_platt_scaling(to_logits(scores), targets))
     assert loss(plain.apply(fresh[0]), fresh[1]) > loss(*fresh) + 0.002
     assert loss(found.apply(fresh[0]), fresh[1]) < loss(*fresh) + 0.0005
     assert (found.scale >= scale * 0.1).all()
@@ -183,7 +185,7 @@ def test_cross_calibration_excludes_the_held_out_text() -> None:
     scores, targets = draw(300)
     turned = targets.copy()
     turned[7] = 1 - turned[7]
-    before, after = (held_out(scores, one, "platt") for one in (targets, turned))
+    before, after = (calibrate_held_out(scores, one, "platt") for one in (targets, turned))
     np.testing.assert_array_equal(before[7], after[7])
     assert (before != after).any()
 
@@ -211,7 +213,7 @@ def test_calibration_json_round_trip() -> None:
     calibration = Calibration(np.array([1.0, 0.5, 1.0]), np.array([0.0, 0.0, -1.0]))
     said = json.loads(json.dumps(calibration.as_dict("abc")))
     assert set(said) == {"b", "c"}
-    found = read_calibration(said, "abc")
+    found = parse_calibration(said, "abc")
     np.testing.assert_array_equal(found.scale, calibration.scale)
     np.testing.assert_array_equal(found.shift, calibration.shift)
 
@@ -222,18 +224,18 @@ def test_calibration_json_round_trip() -> None:
 @pytest.fixture(scope="module")
 def runs(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The same training, calibrated and not."""
-    recipe, data = Recipe(**toy.RECIPE), toy.dataset(1000, per_split=240)
+    config, data = TrainConfig(**toy.RECIPE), toy.dataset(1000, per_split=240)
     folders = {}
     for method in ("platt", "none"):
         folders[method] = tmp_path_factory.mktemp(method) / "run"
-        train(data, folders[method], model=str(encoder), recipe=recipe, calibration=method)  # type: ignore[arg-type]
+        train(data, folders[method], model=str(encoder), config=config, calibration=method)  # type: ignore[arg-type]
     return folders
 
 
 def answers(folder: Path) -> np.ndarray:
     texts = [text for text, _ in toy.examples(40, seed=9)]
     model, _ = checkpoint.load_model(str(folder))
-    reader = checkpoint.runtime_tokenizer(checkpoint.load_tokenizer(str(folder)), 32, LongText("window", overlap=2))
+    reader = checkpoint.to_runtime_tokenizer(checkpoint.load_tokenizer(str(folder)), 32, LongText("window", overlap=2))
     return checkpoint.predict_proba(model, reader, texts)
 
 
@@ -241,7 +243,7 @@ def test_run_checkpoint_has_calibrated_probabilities(runs: dict[str, Path]) -> N
     details = read_run(runs["platt"]).details["calibration"]
     assert details["method"] == "platt"
     assert details["labels"]
-    applied = read_calibration(details["labels"], LABELS).apply(answers(runs["none"]))
+    applied = parse_calibration(details["labels"], LABELS).apply(answers(runs["none"]))
     np.testing.assert_allclose(answers(runs["platt"]), applied, atol=1e-4)
     for split in ("validation", "test"):
         error = details["error"][split]

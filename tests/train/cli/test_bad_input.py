@@ -75,9 +75,7 @@ def warned(result: Result) -> list[str]:
         ("data.parquet", b"PAR1", ["not a Parquet file"]),
     ],
 )
-def test_a_file_that_is_not_what_it_should_be(
-    train: Train, tmp_path: Path, name: str, content: bytes, parts: list[str]
-) -> None:
+def test_invalid_file_error(train: Train, tmp_path: Path, name: str, content: bytes, parts: list[str]) -> None:
     (tmp_path / name).write_bytes(content)
     is_a_sentence(train(tmp_path / name), *parts)
 
@@ -87,7 +85,7 @@ def test_a_folder_in_a_file_s_place(train: Train, tmp_path: Path) -> None:
     is_a_sentence(train(tmp_path / "data.csv"), "cannot be read: it is a folder. Name a file in it")
 
 
-def test_labels_under_another_separator_are_doubted(train: Train, tmp_path: Path) -> None:
+def test_warns_of_other_label_separator(train: Train, tmp_path: Path) -> None:
     data = write(tmp_path / "data.csv", [(text, labels.replace("|", ";"), split) for text, labels, split in rows()])
     first = warned(train(data))[0]
     assert first.startswith("data.csv: no row has two labels separated by '|'")
@@ -95,13 +93,13 @@ def test_labels_under_another_separator_are_doubted(train: Train, tmp_path: Path
     assert not [line for line in warned(train(data, "--separator", ";", "--force")) if "separated" in line]
 
 
-def test_texts_that_stand_for_empty_cells_are_doubted(train: Train, tmp_path: Path) -> None:
+def test_warns_of_placeholder_texts(train: Train, tmp_path: Path) -> None:
     lines = [("NaN" if at in (3, 50) else text, *rest) for at, (text, *rest) in enumerate(rows())]
     (line,) = [line for line in warned(train(write(tmp_path / "data.csv", lines))) if "empty cell" in line]
     assert line == "data.csv: 2 of 60 texts are 'NaN', as programs write an empty cell. Remove such rows."
 
 
-def test_a_column_of_texts_in_the_place_of_labels_is_doubted(train: Train, tmp_path: Path) -> None:
+def test_warns_of_text_column_as_labels(train: Train, tmp_path: Path) -> None:
     lines = [(text, f"number {at}", split) for at, (text, _, split) in enumerate(rows())]
     found = warned(train(write(tmp_path / "data.csv", lines)))
     assert found[0].startswith("data.csv: there are 60 labels for 60 texts that have one, such as 'number 0'")
@@ -109,21 +107,21 @@ def test_a_column_of_texts_in_the_place_of_labels_is_doubted(train: Train, tmp_p
     assert max(map(len, found)) < 700  # thirty names, not all
 
 
-def test_a_label_that_every_text_has(train: Train, tmp_path: Path) -> None:
+def test_warns_of_label_on_every_text(train: Train, tmp_path: Path) -> None:
     data = write(tmp_path / "data.csv", [(text, "price", split) for text, _, split in rows()])
     assert warned(train(data)) == [
         "every text of the train split has 'price'; nothing can be learned of it. Add texts without it."
     ]
 
 
-def test_a_label_that_the_test_split_alone_has(train: Train, tmp_path: Path) -> None:
+def test_label_only_in_test_split(train: Train, tmp_path: Path) -> None:
     lines = [(text, "rare" if split == "test" else labels, split) for text, labels, split in rows()]
     assert "the train split has no text with 'rare'; nothing can be said of it there." in warned(
         train(write(tmp_path / "data.csv", lines))
     )
 
 
-def test_good_data_are_not_doubted(train: Train, tmp_path: Path) -> None:
+def test_good_data_gives_no_warning(train: Train, tmp_path: Path) -> None:
     assert warned(train(write(tmp_path / "data.csv", rows(), encoding="utf-8-sig"))) == []
 
 
@@ -139,11 +137,11 @@ def test_good_data_are_not_doubted(train: Train, tmp_path: Path) -> None:
         (["--split-column", "labels"], ["is none of train, dev"]),
     ],
 )
-def test_options_that_do_not_fit(train: Train, tmp_path: Path, options: list[str], parts: list[str]) -> None:
+def test_incompatible_options_error(train: Train, tmp_path: Path, options: list[str], parts: list[str]) -> None:
     is_a_sentence(train(write(tmp_path / "data.csv", rows()), *options), *parts)
 
 
-def test_models_that_are_no_encoders(train: Train, encoder: Path, tmp_path: Path) -> None:
+def test_model_that_is_not_an_encoder_error(train: Train, encoder: Path, tmp_path: Path) -> None:
     from transformers import GPT2Config, GPT2LMHeadModel, T5Config, T5Model
 
     gpt, t5 = tmp_path / "gpt", tmp_path / "t5"
@@ -156,7 +154,7 @@ def test_models_that_are_no_encoders(train: Train, encoder: Path, tmp_path: Path
         is_a_sentence(train(data, "--model", folder), "CheckpointError", "Name an encoder, such as BERT")
 
 
-def test_checkpoints_that_lack_something(train: Train, encoder: Path, tmp_path: Path) -> None:
+def test_incomplete_checkpoint_error(train: Train, encoder: Path, tmp_path: Path) -> None:
     data = write(tmp_path / "data.csv", rows())
     no_tokenizer, half = shutil.copytree(encoder, tmp_path / "a"), shutil.copytree(encoder, tmp_path / "b")
     for path in no_tokenizer.glob("*token*"):

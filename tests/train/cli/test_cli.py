@@ -13,9 +13,9 @@ from tests.helpers import toy
 from manylabel import Bundle
 from manylabel.cli.main import main
 from manylabel_export.cli import export
-from manylabel_train.cli.data_options import names_in
+from manylabel_train.cli.data_options import parse_names
 from manylabel_train.cli.train import train
-from manylabel_train.training.train import read_run
+from manylabel_train.data.training_run import read_run
 
 QUICK = ("--epochs", "2", "--batch-size", "16", "--learning-rate", "1e-3", "--train-precision", "fp32")
 
@@ -61,7 +61,7 @@ def test_train_then_export(manylabel, encoder: Path, tmp_path: Path) -> None:  #
     assert Path(reported["report"]).is_file()
 
 
-def test_a_training_is_told_in_json(manylabel, encoder: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_train_json_output(manylabel, encoder: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     data = toy.write_csv(tmp_path / "data.csv", toy.dataset(200))
     trained = manylabel("train", data, "-o", tmp_path / "run", "--model", encoder, *QUICK, "--json")
     said, run = json.loads(trained.stdout), read_run(tmp_path / "run")
@@ -70,7 +70,7 @@ def test_a_training_is_told_in_json(manylabel, encoder: Path, tmp_path: Path) ->
     assert said["metrics"] == run.metrics
 
 
-def test_a_folder_that_is_nearly_called_so_is_named(manylabel, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_missing_folder_suggests_nearest(manylabel, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "run").mkdir()
     meant = f"Did you mean '{tmp_path / 'run'}'?"
     is_one_line(manylabel("export", tmp_path / "runn", "-o", tmp_path / "bundle"), "CheckpointError", meant)
@@ -84,14 +84,12 @@ def test_labels_order_the_columns(manylabel, encoder: Path, tmp_path: Path) -> N
     assert read_run(tmp_path / "run").labels == order
 
 
-def test_a_list_of_names_may_hold_names_with_commas() -> None:
-    assert names_in('app, "price, value",größe') == ("app", "price, value", "größe")
-    assert names_in(None) == ()
+def test_label_names_may_contain_commas() -> None:
+    assert parse_names('app, "price, value",größe') == ("app", "price, value", "größe")
+    assert parse_names(None) == ()
 
 
-def test_from_tells_which_labels_start_fresh_and_which_were_dropped(
-    manylabel, multiclass: Path, tmp_path: Path
-) -> None:  # type: ignore[no-untyped-def]
+def test_from_lists_new_and_dropped_labels(manylabel, multiclass: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     rows = toy.examples(60)
     lines = ["text,labels"] + [f"{text},{'|'.join(labels).replace('price', 'returns')}" for text, labels in rows]
     (tmp_path / "data.csv").write_text("\n".join(lines))
@@ -124,7 +122,7 @@ def test_a_warning_is_one_line(manylabel, encoder: Path, tmp_path: Path) -> None
         (["--resume"], "InputError", ["no interrupted run"]),
     ],
 )
-def test_wrong_options_are_one_line(
+def test_usage_error_is_one_line(
     manylabel, encoder: Path, tmp_path: Path, options: list[str], error: str, parts: list[str]
 ) -> None:  # type: ignore[no-untyped-def]
     data = toy.write_csv(tmp_path / "data.csv", toy.dataset(200))
@@ -133,9 +131,7 @@ def test_wrong_options_are_one_line(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_missing_file_and_an_existing_output_are_one_line(
-    manylabel, encoder: Path, elsewhere: Path, tmp_path: Path
-) -> None:  # type: ignore[no-untyped-def]
+def test_missing_file_and_existing_output_errors(manylabel, encoder: Path, elsewhere: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     is_one_line(manylabel("train", tmp_path / "no.csv", "-o", tmp_path / "run"), "DataError", "No such file")
     is_one_line(manylabel("export", elsewhere, "-o", tmp_path), "OutputExists", "--force")
     is_one_line(manylabel("export", encoder, "-o", tmp_path / "b"), "CheckpointError", "problem_type")
@@ -147,7 +143,7 @@ def test_model_and_from_exclude_each_other(manylabel, tmp_path: Path) -> None:  
     assert "--model and --from exclude each other" in result.stderr
 
 
-def test_validation_is_held_to_the_checkpoint_s_labels(manylabel, elsewhere: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_validation_labels_must_match_checkpoint(manylabel, elsewhere: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     """A rare label need not occur among the validation texts; one that the model does not know may not."""
     (tmp_path / "few.csv").write_text("text,labels\n" + "parcel late,delivery\ninvoice,billing\n" * 10)
     done = manylabel(
@@ -160,7 +156,7 @@ def test_validation_is_held_to_the_checkpoint_s_labels(manylabel, elsewhere: Pat
     is_one_line(failed, "UnknownLabel", "other.csv, line 2", "Did you mean 'delivery'?")
 
 
-def test_of_a_file_with_splits_only_validation_rows_tune(manylabel, elsewhere: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_tuning_uses_validation_rows_only(manylabel, elsewhere: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     data = toy.write_csv(tmp_path / "data.csv", toy.dataset(200, per_split=30))
     done = manylabel(
         "export", elsewhere, "-o", tmp_path / "bundle", "--validation", data, "--precision", "fp32", "--json"
@@ -168,12 +164,12 @@ def test_of_a_file_with_splits_only_validation_rows_tune(manylabel, elsewhere: P
     assert json.loads(done.stdout)["texts"] == 30
 
 
-def test_without_validation_the_export_says_what_that_means(manylabel, elsewhere: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_export_without_validation_warns(manylabel, elsewhere: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     result = manylabel("export", elsewhere, "-o", tmp_path / "bundle", "--precision", "fp32")
     assert "every threshold is 0.5" in result.stderr
 
 
-def test_a_small_bundle_with_one_file_from_text_to_labels(manylabel, elsewhere: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_export_single_file_command(manylabel, elsewhere: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     data = toy.write_csv(tmp_path / "data.csv", toy.dataset(200))
     options = ["--validation", data, "--precision", "int8", "--trim-vocabulary", data, "--single-file"]
     done = manylabel("export", elsewhere, "-o", tmp_path / "bundle", *options)
@@ -194,7 +190,7 @@ def test_help_explains_every_option(manylabel, command: str) -> None:  # type: i
             assert parameter.help, parameter.name
 
 
-def test_the_commands_are_found_without_loading_pytorch() -> None:
+def test_commands_load_without_pytorch() -> None:
     modules = "manylabel_train.cli.train, manylabel_export.cli"
     script = f"import sys, {modules}; print(sorted({{'torch', 'transformers', 'sklearn'}} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], env=toy.environment(), capture_output=True, text=True)

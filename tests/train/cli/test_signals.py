@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from tests.helpers import dying, toy
 
-from manylabel_train.training.checkpoints import is_whole, last_checkpoint, remains_of, what_is_kept
-from manylabel_train.training.train import read_run
+from manylabel_train.data.training_run import read_run
+from manylabel_train.training.checkpoints import describe_progress, is_complete, last_checkpoint, partial_run_folder
 
 EPOCHS = 4
 SMALLER_THAN_A_MODEL = 4_000
@@ -25,8 +25,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def command(data: Path, encoder: Path, output: Path, *more: str) -> list[object]:
-    recipe = ("--epochs", EPOCHS, "--patience", EPOCHS, "--learning-rate", "1e-3", "--train-precision", "fp32")
-    return ["train", data, "--model", encoder, "--output", output, *recipe, *more]
+    config = ("--epochs", EPOCHS, "--patience", EPOCHS, "--learning-rate", "1e-3", "--train-precision", "fp32")
+    return ["train", data, "--model", encoder, "--output", output, *config, *more]
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def resumes(data: Path, encoder: Path, output: Path, whole: Path) -> str:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_a_training_with_what_is_kept(
+def test_signal_keeps_the_last_checkpoint(
     encoder: Path, data: Path, whole: Path, tmp_path: Path, number: int, code: int
 ) -> None:
     found, shown = dying.run(command(data, encoder, tmp_path / "run"), tmp_path, "send", 3, number)
@@ -63,16 +63,14 @@ def test_a_signal_ends_a_training_with_what_is_kept(
     assert f"epoch 2 of {EPOCHS}" not in shown
 
 
-def test_a_signal_in_the_first_epoch_says_that_nothing_is_kept(
-    encoder: Path, data: Path, whole: Path, tmp_path: Path
-) -> None:
+def test_signal_in_first_epoch_keeps_nothing(encoder: Path, data: Path, whole: Path, tmp_path: Path) -> None:
     code, shown = dying.run(command(data, encoder, tmp_path / "run"), tmp_path, "send", 1, signal.SIGINT)
     assert code == 130
     assert "No epoch was done" in shown
     resumes(data, encoder, tmp_path / "run", whole)
 
 
-def test_a_signal_before_anything_was_begun(tmp_path: Path) -> None:
+def test_signal_before_training_starts(tmp_path: Path) -> None:
     """A pipe holds the data back, so that the signal comes while it is read."""
     os.mkfifo(tmp_path / "data.csv")
     arguments = ["train", str(tmp_path / "data.csv"), "--output", str(tmp_path / "run")]
@@ -89,9 +87,7 @@ def test_a_signal_before_anything_was_begun(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [SMALLER_THAN_A_MODEL, LARGER_THAN_A_MODEL])
-def test_a_full_disk_is_a_sentence_and_the_last_good_checkpoint_resumes(
-    encoder: Path, data: Path, whole: Path, tmp_path: Path, size: int
-) -> None:
+def test_full_disk_error_and_resume(encoder: Path, data: Path, whole: Path, tmp_path: Path, size: int) -> None:
     """Where the weights do not fit safetensors complains, where the optimiser's state does not torch does."""
     code, shown = dying.run(command(data, encoder, tmp_path / "run"), tmp_path, "limit_files", 3, size, 0)
     assert code == 2, shown
@@ -104,30 +100,26 @@ def test_a_full_disk_is_a_sentence_and_the_last_good_checkpoint_resumes(
 
 
 @pytest.mark.parametrize("size", [SMALLER_THAN_A_MODEL, LARGER_THAN_A_MODEL])
-def test_a_process_that_dies_within_a_file_resumes(
+def test_resume_after_death_within_a_file_write(
     encoder: Path, data: Path, whole: Path, tmp_path: Path, size: int
 ) -> None:
     code, shown = dying.run(command(data, encoder, tmp_path / "run"), tmp_path, "limit_files", 3, size, 1)
     assert code == -signal.SIGXFSZ, shown
-    half = remains_of(tmp_path / "run") / "checkpoints" / "checkpoint-9"
+    half = partial_run_folder(tmp_path / "run") / "checkpoints" / "checkpoint-9"
     assert half.exists()
-    assert not is_whole(half)
+    assert not is_complete(half)
     resumes(data, encoder, tmp_path / "run", whole)
 
 
 @pytest.mark.parametrize("nth", [1, 4, 6, 9, 12, 15, 20])
-def test_a_process_that_is_killed_at_any_moment_of_writing_resumes(
-    encoder: Path, data: Path, whole: Path, tmp_path: Path, nth: int
-) -> None:
+def test_resume_after_kill_during_checkpoint(encoder: Path, data: Path, whole: Path, tmp_path: Path, nth: int) -> None:
     code, shown = dying.run(command(data, encoder, tmp_path / "run"), tmp_path, "kill_while_writing", 3, nth)
     assert code == -signal.SIGKILL, shown
-    assert last_checkpoint(remains_of(tmp_path / "run") / "checkpoints") is not None
+    assert last_checkpoint(partial_run_folder(tmp_path / "run") / "checkpoints") is not None
     resumes(data, encoder, tmp_path / "run", whole)
 
 
-def test_a_process_that_is_killed_while_the_run_is_published_resumes(
-    encoder: Path, data: Path, whole: Path, tmp_path: Path
-) -> None:
+def test_resume_after_kill_during_final_rename(encoder: Path, data: Path, whole: Path, tmp_path: Path) -> None:
     for nth in (12, 30):
         output = tmp_path / str(nth) / "run"
         output.parent.mkdir()
@@ -137,7 +129,7 @@ def test_a_process_that_is_killed_while_the_run_is_published_resumes(
         resumes(data, encoder, output, whole)
 
 
-def test_memory_that_runs_out_is_a_sentence(encoder: Path, data: Path, whole: Path, tmp_path: Path) -> None:
+def test_out_of_memory_error(encoder: Path, data: Path, whole: Path, tmp_path: Path) -> None:
     code, shown = dying.run(command(data, encoder, tmp_path / "run"), tmp_path, "limit_memory", 3, 10**9)
     assert code == 2, shown
     assert "OutOfMemory: memory ran out over batches of 32 texts of up to 32 tokens. Lower --batch-size" in shown
@@ -146,24 +138,24 @@ def test_memory_that_runs_out_is_a_sentence(encoder: Path, data: Path, whole: Pa
     resumes(data, encoder, tmp_path / "run", whole)
 
 
-def test_a_place_that_cannot_be_written_to_is_a_sentence(encoder: Path, data: Path, tmp_path: Path) -> None:
+def test_unwritable_output_error(encoder: Path, data: Path, tmp_path: Path) -> None:
     code, shown = dying.run(command(data, encoder, Path("/sys/run")), tmp_path)
     assert code == 2
     assert "CannotWrite: /sys cannot be written to" in shown
     assert "Choose another output" in shown
 
 
-def test_a_checkpoint_that_lost_a_byte_of_any_file_is_passed_over(encoder: Path, data: Path, tmp_path: Path) -> None:
+def test_incomplete_checkpoint_is_skipped(encoder: Path, data: Path, tmp_path: Path) -> None:
     dying.run(command(data, encoder, tmp_path / "run"), tmp_path, "send", 3, signal.SIGKILL)
-    found = last_checkpoint(remains_of(tmp_path / "run") / "checkpoints")
+    found = last_checkpoint(partial_run_folder(tmp_path / "run") / "checkpoints")
     assert found is not None
     for name in ("model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json"):
         before = (found / name).read_bytes()
         for damaged in (before[:-2], b""):
             (found / name).write_bytes(damaged)
-            assert not is_whole(found), name
+            assert not is_complete(found), name
         (found / name).write_bytes(before)
-        assert is_whole(found)
+        assert is_complete(found)
     (found / "optimizer.pt").unlink()
-    assert not is_whole(found)
-    assert "No epoch" not in what_is_kept(tmp_path / "run")  # the one before serves
+    assert not is_complete(found)
+    assert "No epoch" not in describe_progress(tmp_path / "run")  # the one before serves

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.preprocessing import MultiLabelBinarizer
 
+from manylabel.data.labeled_data import Columns
 from manylabel.errors import DataError, LabelMismatch, UnknownLabel
-from manylabel_train.data.dataset import Dataset
-from manylabel_train.data.io import Columns, read
-from manylabel_train.data.splits import with_splits
+from manylabel_train.data.dataset import Dataset, read_dataset
+from manylabel_train.data.splits import assign_splits
 
 DEFAULT = Columns()
 CSV = "text,labels,split\nthe app crashed,app|price,train\nnothing,,dev\n"
@@ -29,7 +29,7 @@ def write(tmp_path: Path, name: str, content: str | bytes) -> Path:
 def fails(error: type[Exception], path: Path, *parts: str, columns: Columns = DEFAULT, labels: tuple[str, ...] = ()):  # type: ignore[no-untyped-def]
     """The error's message, which is one line and holds all `parts`."""
     with pytest.raises(error) as caught:
-        read(path, columns, labels=labels)
+        read_dataset(path, columns, labels=labels)
     message = str(caught.value)
     assert "\n" not in message
     for part in parts:
@@ -49,15 +49,15 @@ def is_the_example(data: Dataset) -> None:
 
 
 def test_csv_with_a_separated_string(tmp_path: Path) -> None:
-    is_the_example(read(write(tmp_path, "a.csv", CSV)))
+    is_the_example(read_dataset(write(tmp_path, "a.csv", CSV)))
 
 
 def test_csv_with_bom_and_crlf(tmp_path: Path) -> None:
-    is_the_example(read(write(tmp_path, "a.csv", b"\xef\xbb\xbf" + CSV.replace("\n", "\r\n").encode())))
+    is_the_example(read_dataset(write(tmp_path, "a.csv", b"\xef\xbb\xbf" + CSV.replace("\n", "\r\n").encode())))
 
 
 def test_tsv(tmp_path: Path) -> None:
-    is_the_example(read(write(tmp_path, "a.TSV", CSV.replace(",", "\t"))))
+    is_the_example(read_dataset(write(tmp_path, "a.TSV", CSV.replace(",", "\t"))))
 
 
 def test_jsonl_with_lists(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_jsonl_with_lists(tmp_path: Path) -> None:
         {"text": "the app crashed", "labels": ["price", "app"], "split": "train"},
         {"text": "nothing", "labels": [], "split": "validation"},
     ]
-    is_the_example(read(write(tmp_path, "a.jsonl", "\n\n".join(map(json.dumps, rows)))))
+    is_the_example(read_dataset(write(tmp_path, "a.jsonl", "\n\n".join(map(json.dumps, rows)))))
 
 
 def test_parquet_with_lists(tmp_path: Path) -> None:
@@ -73,13 +73,13 @@ def test_parquet_with_lists(tmp_path: Path) -> None:
         {"text": ["the app crashed", "nothing"], "labels": [["app", "price"], []], "split": ["train", "val"]}
     )
     pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
-    is_the_example(read(tmp_path / "a.parquet"))
+    is_the_example(read_dataset(tmp_path / "a.parquet"))
 
 
 @pytest.mark.parametrize(("yes", "no"), [("1", "0"), ("1.0", "0.0"), ("true", "False")])
 def test_one_column_a_label(tmp_path: Path, yes: str, no: str) -> None:
     path = write(tmp_path, "a.csv", f"text,price,app,split\nthe app crashed,{yes},{yes},train\nnothing,{no},{no},dev\n")
-    is_the_example(read(path, Columns(indicators=("app", "price"))))
+    is_the_example(read_dataset(path, Columns(indicators=("app", "price"))))
 
 
 def test_parquet_with_boolean_and_integer_columns(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_parquet_with_boolean_and_integer_columns(tmp_path: Path) -> None:
         {"text": ["the app crashed", "nothing"], "app": [True, False], "price": [1, 0], "split": ["train", "dev"]}
     )
     pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
-    is_the_example(read(tmp_path / "a.parquet", Columns(indicators=("app", "price"))))
+    is_the_example(read_dataset(tmp_path / "a.parquet", Columns(indicators=("app", "price"))))
 
 
 @pytest.mark.parametrize("sparse", [False, True])
@@ -105,15 +105,15 @@ def test_other_names_and_another_separator(tmp_path: Path) -> None:
     path = write(
         tmp_path, "a.csv", "review;tags;part\n".replace(";", ",") + "the app crashed,price; app,train\nnothing, ,dev\n"
     )
-    is_the_example(read(path, Columns(text="review", labels="tags", separator=";", split="part")))
+    is_the_example(read_dataset(path, Columns(text="review", labels="tags", separator=";", split="part")))
 
 
 def test_a_file_without_a_split_column(tmp_path: Path) -> None:
-    assert read(write(tmp_path, "a.csv", "text,labels\nfine,app\n")).split == ("",)
+    assert read_dataset(write(tmp_path, "a.csv", "text,labels\nfine,app\n")).split == ("",)
 
 
 def test_given_labels_set_column_order_and_may_be_unused(tmp_path: Path) -> None:
-    data = read(write(tmp_path, "a.csv", CSV), labels=("price", "delivery", "app"))
+    data = read_dataset(write(tmp_path, "a.csv", CSV), labels=("price", "delivery", "app"))
     assert data.labels == ("price", "delivery", "app")
     assert data.targets.tolist() == [[1, 0, 1], [0, 0, 0]]
 
@@ -121,12 +121,12 @@ def test_given_labels_set_column_order_and_may_be_unused(tmp_path: Path) -> None
 def test_labels_with_spaces_commas_quotes_and_any_script(tmp_path: Path) -> None:
     labels = ["user experience", "price, value", 'so-called "quality"', "Preis/Größe", "配送", "👩‍💻"]
     path = write(tmp_path, "a.jsonl", json.dumps({"text": "x", "labels": labels}))
-    assert read(path, labels=labels).labels == tuple(labels)
+    assert read_dataset(path, labels=labels).labels == tuple(labels)
 
 
 def test_csv_texts_with_line_breaks_beyond_the_field_limit(tmp_path: Path) -> None:
     long = "so bad " * 40_000
-    data = read(write(tmp_path, "a.csv", f'text,labels\n"two\nlines",app\n{long},app\n'))
+    data = read_dataset(write(tmp_path, "a.csv", f'text,labels\n"two\nlines",app\n{long},app\n'))
     assert data.texts == ("two\nlines", long)
 
 
@@ -135,9 +135,9 @@ def test_every_format_gives_the_same_data(tmp_path_factory: pytest.TempPathFacto
     folder = tmp_path_factory.mktemp("formats")
     texts = [f"text {at}, with a comma" for at in range(len(rows))]
     lines = [f'"{text}","{"|".join(labels)}"' for text, labels in zip(texts, rows, strict=True)]
-    csv = read(write(folder, "a.csv", "\n".join(["text,labels", *lines])))
+    csv = read_dataset(write(folder, "a.csv", "\n".join(["text,labels", *lines])))
     jsonl = [json.dumps({"text": text, "labels": labels}) for text, labels in zip(texts, rows, strict=True)]
-    other = read(write(folder, "a.jsonl", "\n".join(jsonl)))
+    other = read_dataset(write(folder, "a.jsonl", "\n".join(jsonl)))
     assert csv.digest() == other.digest()
 
 
@@ -326,7 +326,7 @@ def test_split_list_must_match_texts() -> None:
 
 def test_random_split_is_seeded_and_takes_10_percent_each() -> None:
     data = Dataset(tuple(map(str, range(50))), np.ones((50, 1), dtype=np.float32), ("a",))
-    first, again, other = (with_splits(data, seed=seed).split for seed in (1, 1, 2))
+    first, again, other = (assign_splits(data, seed=seed).split for seed in (1, 1, 2))
     assert first == again != other
     assert [first.count(name) for name in ("train", "validation", "test")] == [40, 5, 5]
 
@@ -334,13 +334,13 @@ def test_random_split_is_seeded_and_takes_10_percent_each() -> None:
 def test_too_few_rows_to_split() -> None:
     data = Dataset(tuple("abc"), np.ones((3, 1), dtype=np.float32), ("a",))
     with pytest.raises(DataError, match="3 rows are too few"):
-        with_splits(data, seed=0)
+        assign_splits(data, seed=0)
 
 
 def test_some_rows_without_a_split() -> None:
     data = Dataset(tuple("abc"), np.ones((3, 1), dtype=np.float32), ("a",), ("train", "", "validation"))
     with pytest.raises(DataError, match="1 of 3 rows name no split"):
-        with_splits(data, seed=0)
+        assign_splits(data, seed=0)
 
 
 @pytest.mark.parametrize("missing", ["train", "validation"])
@@ -348,7 +348,7 @@ def test_no_rows_for_a_split(missing: str) -> None:
     data = Dataset(("x",), np.ones((1, 1), dtype=np.float32), ("a",), ("test",))
     others = Dataset(("x", "y"), np.ones((2, 1), dtype=np.float32), ("a",), ("train", "test"))
     with pytest.raises(DataError, match=f"is for {missing}"):
-        with_splits(data if missing == "train" else others, seed=0)
+        assign_splits(data if missing == "train" else others, seed=0)
 
 
 def test_columns_follow_the_checkpoint_order() -> None:

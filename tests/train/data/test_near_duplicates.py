@@ -8,14 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manylabel_train.data import near_duplicates
-from manylabel_train.data.near_duplicates import find_copies
+from manylabel_train.data.near_duplicates import find_near_duplicates
 
 REVIEW = "The courier was an hour late and the parcel was wet, but the support was friendly about it"
 
 
 def grouped(*texts: str) -> tuple[int, int]:
     """How many different texts there are, exactly and nearly."""
-    copies = find_copies(texts)
+    copies = find_near_duplicates(texts)
     return len(set(copies.exact.tolist())), len(set(copies.near.tolist()))
 
 
@@ -44,7 +44,7 @@ def test_near_duplicate_definition(one: str, other: str, groups: tuple[int, int]
 
 
 def test_no_text_and_one_text() -> None:
-    assert len(find_copies([]).near) == 0
+    assert len(find_near_duplicates([]).near) == 0
     assert grouped("alone") == (1, 1)
 
 
@@ -56,11 +56,11 @@ def test_edited_duplicates_are_found_in_large_sets_and_chunks(monkeypatch: pytes
     draw = random.Random(0)
     texts = [sentence(draw) for _ in range(1500)]
     edited = [" ".join([*text.split()[:-1], "edited"]) for text in texts[:300]]
-    whole = find_copies(texts + edited).near
+    whole = find_near_duplicates(texts + edited).near
     assert (whole[:300] == whole[1500:]).mean() > 0.99
     assert len(np.unique(whole[:1500])) == 1500
     monkeypatch.setattr(near_duplicates, "CHUNK", 1000)
-    assert np.array_equal(find_copies(texts + edited).near, whole)
+    assert np.array_equal(find_near_duplicates(texts + edited).near, whole)
 
 
 def test_template_duplicates_are_grouped_without_all_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,7 +73,7 @@ def test_template_duplicates_are_grouped_without_all_pairs(monkeypatch: pytest.M
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.text(alphabet="ab c.\n", max_size=12), max_size=30))
 def test_near_duplicate_groups_contain_exact_groups(texts: list[str]) -> None:
-    copies = find_copies(texts)
+    copies = find_near_duplicates(texts)
     for i, one in enumerate(texts):
         for j, other in enumerate(texts):
             if one == other:

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from tests.helpers import toy
 
 from manylabel.errors import DataError
-from manylabel_train.data.dataset import Dataset
-from manylabel_train.data.io import read
+from manylabel_train.data.dataset import Dataset, read_dataset
 from manylabel_train.data.leakage import drop_leaked_rows, find_leaks
-from manylabel_train.data.near_duplicates import find_copies
-from manylabel_train.data.splits import PARTS, label_shares, settle_splits, stratify, with_splits
-from manylabel_train.training.train import Recipe, read_run, train
+from manylabel_train.data.near_duplicates import find_near_duplicates
+from manylabel_train.data.splits import SPLITS, assign_splits, label_frequencies, prepare_splits, stratify
+from manylabel_train.data.training_run import read_run
+from manylabel_train.training.config import TrainConfig
+from manylabel_train.training.train import train
 
 SIZES = (800, 100, 100)
 
@@ -97,34 +98,34 @@ def copied() -> Dataset:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_near_duplicates_stay_in_one_split(seed: int) -> None:
-    data, said = settle_splits(copied(), seed=seed)
-    near = find_copies(data.texts).near
+    data, said = prepare_splits(copied(), seed=seed)
+    near = find_near_duplicates(data.texts).near
     assert len(set(near.tolist())) < 280
     sides = {(group, part) for group, part in zip(near.tolist(), data.split, strict=True)}
     assert len(sides) == len(set(near.tolist()))
-    assert [data.split.count(part) for part in PARTS] == [240, 30, 30]
+    assert [data.split.count(part) for part in SPLITS] == [240, 30, 30]
     assert (said["leaks"], said["dropped"]) == ({}, 0)
     assert said["made"].startswith("iterative stratification")
 
 
 def test_split_report_lists_shares_per_label() -> None:
-    data, said = settle_splits(replace(toy.dataset(600), split=("",) * 600), seed=0)
+    data, said = prepare_splits(replace(toy.dataset(600), split=("",) * 600), seed=0)
     assert said["shares"].keys() == set(data.labels)
     for label, shares in said["shares"].items():
-        assert tuple(shares) == PARTS
+        assert tuple(shares) == SPLITS
         everywhere = data.targets[:, data.labels.index(label)].mean()
         assert all(share == pytest.approx(everywhere, abs=0.03) for share in shares.values())
 
 
 def test_empty_split_has_no_share() -> None:
     data = Dataset(("x", "y"), np.ones((2, 1), dtype=np.float32), ("a",), ("train", "validation"))
-    assert label_shares(data) == {"a": {"train": 1.0, "validation": 1.0}}
+    assert label_frequencies(data) == {"a": {"train": 1.0, "validation": 1.0}}
 
 
 def test_texts_that_are_all_the_same_cannot_be_split() -> None:
     data = Dataset(("Fine", "fine!") * 10, np.ones((20, 1), dtype=np.float32), ("a",))
     with pytest.raises(DataError, match="20 texts are copies, or nearly, of 1 only"):
-        with_splits(data, seed=0)
+        assign_splits(data, seed=0)
 
 
 # Splits that were given
@@ -148,7 +149,7 @@ def leaking() -> Dataset:
 
 def test_leakage_counts_and_example_rows() -> None:
     data = leaking()
-    assert find_leaks(data, find_copies(data.texts)) == {
+    assert find_leaks(data, find_near_duplicates(data.texts)) == {
         "train/validation": {"exact": 1, "near": 0, "rows": [[2, 4]]},
         "train/test": {"exact": 0, "near": 1, "rows": [[1, 6]]},
         "validation/test": {"exact": 1, "near": 0, "rows": [[5, 7]]},
@@ -157,7 +158,7 @@ def test_leakage_counts_and_example_rows() -> None:
 
 def test_leakage_warning_has_counts_and_next_step() -> None:
     with pytest.warns(UserWarning, match="the splits share texts") as caught:
-        settle_splits(leaking(), seed=0)
+        prepare_splits(leaking(), seed=0)
     (warning,) = caught
     said = str(warning.message)
     assert "of 2 validation texts 1 are also in train and 0 more nearly so" in said
@@ -167,21 +168,21 @@ def test_leakage_warning_has_counts_and_next_step() -> None:
 
 def test_drop_leaked_removes_training_rows_only() -> None:
     with pytest.warns(UserWarning, match="1 are also in validation and 0 more nearly so.$"):
-        data, said = settle_splits(leaking(), seed=0, drop_leaked=True)
+        data, said = prepare_splits(leaking(), seed=0, drop_leaked=True)
     assert Counter(data.split) == {"train": 1, "validation": 2, "test": 2}
     assert said["dropped"] == 2
-    assert not {pair for pair in find_leaks(data, find_copies(data.texts)) if "train" in pair}
+    assert not {pair for pair in find_leaks(data, find_near_duplicates(data.texts)) if "train" in pair}
 
 
 def test_drop_leaked_rejects_empty_training_split() -> None:
     data = Dataset(("x", "x"), np.ones((2, 1), dtype=np.float32), ("a",), ("train", "validation"))
     with pytest.raises(DataError, match="no row of the data is for train"):
-        settle_splits(data, seed=0, drop_leaked=True)
+        prepare_splits(data, seed=0, drop_leaked=True)
 
 
 def test_clean_splits_give_no_warning() -> None:
     data = toy.dataset(40, per_split=4)
-    settled, said = settle_splits(data, seed=0, drop_leaked=True)
+    settled, said = prepare_splits(data, seed=0, drop_leaked=True)
     assert settled.digest() == data.digest()
     assert (said["made"], said["leaks"], said["dropped"]) == ("given", {}, 0)
 
@@ -189,12 +190,12 @@ def test_clean_splits_give_no_warning() -> None:
 def test_run_reports_its_splits(encoder: Path, tmp_path: Path) -> None:
     data = toy.dataset(160)
     texts = (data.texts[100], *data.texts[1:])  # a validation row becomes the copy of a test row
-    recipe = Recipe(**{**toy.RECIPE, "epochs": 1})
+    config = TrainConfig(**{**toy.RECIPE, "epochs": 1})
     with pytest.warns(UserWarning, match="of 60 test texts 1 are also in validation"):
-        train(replace(data, texts=texts), tmp_path / "run", model=str(encoder), recipe=recipe)
+        train(replace(data, texts=texts), tmp_path / "run", model=str(encoder), config=config)
     said = read_run(tmp_path / "run").details["splits"]
     assert said["leaks"]["validation/test"]["rows"] == [[1, 101]]
-    assert said["shares"]["price"].keys() == set(PARTS)
+    assert said["shares"]["price"].keys() == set(SPLITS)
 
 
 # Real data
@@ -203,9 +204,9 @@ def test_run_reports_its_splits(encoder: Path, tmp_path: Path) -> None:
 @pytest.mark.real_data
 def test_finds_known_duplicates_across_goemotions_splits(data_folder: Path) -> None:
     """SOURCE.md counts texts that are the same byte for byte: 41 between train and dev, 32 between train and test."""
-    data = read(data_folder / "goemotions" / "data.csv")
-    texts = {part: set(data.part(part).texts) for part in PARTS}
-    leaks = find_leaks(data, copies := find_copies(data.texts))
+    data = read_dataset(data_folder / "goemotions" / "data.csv")
+    texts = {part: set(data.part(part).texts) for part in SPLITS}
+    leaks = find_leaks(data, copies := find_near_duplicates(data.texts))
     for pair, known in (("train/validation", 41), ("train/test", 32)):
         former, later = pair.split("/")
         assert len(texts[former] & texts[later]) == known
@@ -217,8 +218,8 @@ def test_finds_known_duplicates_across_goemotions_splits(data_folder: Path) -> N
 
 @pytest.mark.real_data
 def test_finds_known_duplicate_across_steam_splits(data_folder: Path) -> None:
-    data = read(data_folder / "steam_review_aspect" / "data.csv")
-    leaks = find_leaks(data, find_copies(data.texts))
+    data = read_dataset(data_folder / "steam_review_aspect" / "data.csv")
+    leaks = find_leaks(data, find_near_duplicates(data.texts))
     assert leaks["train/test"]["exact"] == 1
     assert "train/validation" not in leaks
 
@@ -226,8 +227,8 @@ def test_finds_known_duplicate_across_steam_splits(data_folder: Path) -> None:
 @pytest.mark.real_data
 @pytest.mark.parametrize("name", ["goemotions", "steam_review_aspect"])
 def test_stratify_keeps_proportions_on_real_data(data_folder: Path, name: str) -> None:
-    data = read(data_folder / name / "data.csv")
-    found = with_splits(replace(data, split=("",) * len(data)), seed=7)
-    counts = np.stack([found.part(part).targets.sum(axis=0) for part in PARTS])
+    data = read_dataset(data_folder / name / "data.csv")
+    found = assign_splits(replace(data, split=("",) * len(data)), seed=7)
+    counts = np.stack([found.part(part).targets.sum(axis=0) for part in SPLITS])
     due = np.outer((0.8, 0.1, 0.1), data.targets.sum(axis=0))
     assert (np.abs(counts - due) <= np.maximum(2, 0.04 * due)).all()

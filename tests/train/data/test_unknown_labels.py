@@ -12,20 +12,21 @@ import pytest
 import torch
 from tests.helpers import toy
 
+from manylabel.data.labeled_data import Columns
 from manylabel.errors import DataError, UnknownLabel
 from manylabel_export.pipeline import export
 from manylabel_export.source import load_subject
-from manylabel_train.data.dataset import Dataset
-from manylabel_train.data.io import Columns, read
+from manylabel_train.data.dataset import Dataset, read_dataset
 from manylabel_train.evaluation.metrics import multilabel_metrics, per_label_metrics
 from manylabel_train.models import checkpoint
 from manylabel_train.thresholds.tuning import tune_thresholds
-from manylabel_train.training.label_priors import labels_per_text, priors, shown
-from manylabel_train.training.model_init import carried_model, fit_biases
-from manylabel_train.training.train import Recipe, train
+from manylabel_train.training.config import TrainConfig
+from manylabel_train.training.label_priors import estimate_priors, mean_labels_per_text, prior_mask
+from manylabel_train.training.model_init import carry_over_model, fit_biases
+from manylabel_train.training.train import train
 
 NAN = float("nan")
-SHORT = Recipe(**{**toy.RECIPE, "epochs": 2})
+SHORT = TrainConfig(**{**toy.RECIPE, "epochs": 2})
 
 
 def rows_of(data: Dataset) -> list[list[float | None]]:
@@ -45,7 +46,7 @@ def holes(data: Dataset, share: float, *, seed: int = 0) -> Dataset:
 @pytest.mark.parametrize("cell", ["", " ", "nan", "NaN"])
 def test_an_empty_cell_or_nan_in_a_label_s_column_is_unknown(tmp_path: Path, cell: str) -> None:
     (tmp_path / "a.csv").write_text(f"text,app,price\nx,1,{cell}\ny,{cell},0\n")
-    assert rows_of(read(tmp_path / "a.csv", Columns(indicators=("app", "price")))) == [[1, None], [None, 0]]
+    assert rows_of(read_dataset(tmp_path / "a.csv", Columns(indicators=("app", "price")))) == [[1, None], [None, 0]]
 
 
 def test_null_and_nan_in_parquet_and_null_in_jsonl_are_unknown(tmp_path: Path) -> None:
@@ -54,7 +55,7 @@ def test_null_and_nan_in_parquet_and_null_in_jsonl_are_unknown(tmp_path: Path) -
     lines = [{"text": "x", "app": 1, "price": None}, {"text": "y", "app": None, "price": 0}]
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, lines)))
     for name in ("a.parquet", "a.jsonl"):
-        assert rows_of(read(tmp_path / name, Columns(indicators=("app", "price")))) == [[1, None], [None, 0]]
+        assert rows_of(read_dataset(tmp_path / name, Columns(indicators=("app", "price")))) == [[1, None], [None, 0]]
 
 
 def test_known_column_marks_other_labels_unknown(tmp_path: Path) -> None:
@@ -65,23 +66,23 @@ def test_known_column_marks_other_labels_unknown(tmp_path: Path) -> None:
         {"text": "z", "labels": []},
     ]
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    data = read(tmp_path / "a.jsonl")
+    data = read_dataset(tmp_path / "a.jsonl")
     assert data.labels == ("app", "delivery", "price")
     assert rows_of(data) == [[1, None, 0], [None, 1, None], [0, 0, 1], [0, 0, 0]]
-    unlisted = read(tmp_path / "a.jsonl", Columns(unlisted="unknown"))
+    unlisted = read_dataset(tmp_path / "a.jsonl", Columns(unlisted="unknown"))
     assert rows_of(unlisted)[2:] == [[None, None, 1], [None, None, None]]
 
 
 def test_known_labels_in_parquet(tmp_path: Path) -> None:
     table = pyarrow.table({"text": ["x", "y"], "labels": [["a"], ["b"]], "known": [["b"], None]})
     pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
-    assert rows_of(read(tmp_path / "a.parquet")) == [[1, 0], [0, 1]]
+    assert rows_of(read_dataset(tmp_path / "a.parquet")) == [[1, 0], [0, 1]]
 
 
 def test_unlisted_unknown_option(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("text,labels\nx,app\ny,price\nz,\n")
-    assert rows_of(read(tmp_path / "a.csv")) == [[1, 0], [0, 1], [0, 0]]
-    data = read(tmp_path / "a.csv", Columns(unlisted="unknown"))
+    assert rows_of(read_dataset(tmp_path / "a.csv")) == [[1, 0], [0, 1], [0, 0]]
+    data = read_dataset(tmp_path / "a.csv", Columns(unlisted="unknown"))
     assert rows_of(data) == [[1, None], [None, 1], [None, None]]
     assert not data.complete
 
@@ -91,7 +92,7 @@ def test_known_column_with_invalid_label(tmp_path: Path) -> None:
         lines = [{"text": "x", "labels": ["delivery"]}, {"text": "y", "labels": [], "known": known}]
         (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, lines)))
         with pytest.raises(error, match=f"line 2.*{said}"):
-            read(tmp_path / "a.jsonl")
+            read_dataset(tmp_path / "a.jsonl")
 
 
 def test_invalid_value_of_unlisted() -> None:
@@ -197,35 +198,35 @@ def test_label_without_known_values_keeps_threshold_0_5() -> None:
 
 def test_priors_are_the_shares_among_known_entries() -> None:
     targets = np.float32([[1, 0], [NAN, 0], [NAN, 1], [0, NAN]])
-    assert priors(targets, "bce", None) == pytest.approx([2 / 4, 2 / 5])
+    assert estimate_priors(targets, "bce", None) == pytest.approx([2 / 4, 2 / 5])
 
 
 def test_positive_only_priors_scale_to_labels_per_text() -> None:
     targets = np.full((98, 4), NAN, np.float32)
     targets[:49, 0] = targets[49:, 1] = 1
-    assert priors(targets, "assume-negative", 2.0) == pytest.approx([0.5, 0.5, 0.01, 0.01])
-    assert priors(targets, "role", 1.5) == pytest.approx([0.75, 0.75, 0.015, 0.015])
-    assert priors(targets, "role", 4.0).max() == 0.9
+    assert estimate_priors(targets, "assume-negative", 2.0) == pytest.approx([0.5, 0.5, 0.01, 0.01])
+    assert estimate_priors(targets, "role", 1.5) == pytest.approx([0.75, 0.75, 0.015, 0.015])
+    assert estimate_priors(targets, "role", 4.0).max() == 0.9
 
 
 def test_labels_per_text_use_fully_known_rows() -> None:
     targets = np.float32([[1, 1, 0], [1, NAN, 0], [1, 0, 0], [0, 0, 1]])
     data = Dataset(tuple("abcd"), targets, tuple("xyz"), ("validation", "validation", "validation", "train"))
-    assert labels_per_text(data) == 1.5
-    assert labels_per_text(data.take([1, 3])) is None
+    assert mean_labels_per_text(data) == 1.5
+    assert mean_labels_per_text(data.take([1, 3])) is None
 
 
 def test_warm_start_bias_uses_known_texts(multiclass: Path) -> None:
     data = toy.dataset(300, per_split=0)
     has_price = data.targets[:, 2] == 1
     targets = np.where((np.arange(4) == 0) & ~has_price[:, None], np.float32(NAN), data.targets)
-    start = priors(targets, "bce", None)
-    model, _, _ = carried_model(str(multiclass), data.labels, start)
+    start = estimate_priors(targets, "bce", None)
+    model, _, _ = carry_over_model(str(multiclass), data.labels, start)
     tokenizer = checkpoint.load_tokenizer(str(multiclass))
     from manylabel.inference.tokenizer import LongText
 
-    reader = checkpoint.runtime_tokenizer(tokenizer, 32, LongText("truncate", overlap=0))
-    fit_biases(model, reader, data.texts, start, shown(targets))
+    reader = checkpoint.to_runtime_tokenizer(tokenizer, 32, LongText("truncate", overlap=0))
+    fit_biases(model, reader, data.texts, start, prior_mask(targets))
     found = checkpoint.predict_proba(model, reader, data.texts)
     means = [found[has_price, 0].mean(), *found[:, 1:].mean(axis=0)]
     np.testing.assert_allclose(means, start, atol=1e-4)
@@ -240,7 +241,7 @@ def partly_known(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     folder = tmp_path_factory.mktemp("unknown") / "run"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        train(holes(toy.dataset(600), 0.3), folder, model=str(encoder), recipe=Recipe(**toy.RECIPE))
+        train(holes(toy.dataset(600), 0.3), folder, model=str(encoder), config=TrainConfig(**toy.RECIPE))
     return folder
 
 
@@ -272,7 +273,7 @@ def test_warns_of_label_unknown_in_validation(encoder: Path, tmp_path: Path) -> 
     hidden = (np.array(data.split) == "validation")[:, None] & (np.arange(4) == 2)
     data = replace(data, targets=np.where(hidden, np.float32(NAN), data.targets))
     with pytest.warns(UserWarning, match="the validation split says of no text whether it has 'price'.*stays 0.5"):
-        run = train(data, tmp_path / "run", model=str(encoder), recipe=SHORT)
+        run = train(data, tmp_path / "run", model=str(encoder), config=SHORT)
     assert run.thresholds[2] == 0.5
 
 
@@ -281,7 +282,7 @@ def test_warns_of_empty_labels_by_known_positives(encoder: Path, tmp_path: Path)
     hidden = (np.array(data.split) == "test")[:, None] & (np.arange(4) == 2) & (data.targets == 1)
     data = replace(data, targets=np.where(hidden, np.float32(NAN), data.targets))
     with pytest.warns(UserWarning, match="the test split has no text with 'price'"):
-        train(data, tmp_path / "run", model=str(encoder), recipe=SHORT)
+        train(data, tmp_path / "run", model=str(encoder), config=SHORT)
 
 
 def test_the_model_never_sees_nan(partly_known: Path) -> None:

@@ -38,7 +38,7 @@ def test_complete_checkpoint_loads_in_eval_mode(tmp_path: Path) -> None:
     model, missing = checkpoint.load_model(str(toy.write_checkpoint(tmp_path)))
     assert missing == set()
     assert not model.training
-    assert checkpoint.labels_of(model.config) == toy.LABELS
+    assert checkpoint.read_labels(model.config) == toy.LABELS
 
 
 def test_fp16_checkpoint_is_loaded_in_fp32(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_runtime_tokenizer_gives_transformers_ids(tmp_path: Path) -> None:
     tokenizer = checkpoint.load_tokenizer(str(toy.write_checkpoint(tmp_path)))
     tokenizer.backend_tokenizer.enable_padding(length=20)
     tokenizer.backend_tokenizer.enable_truncation(4)
-    reader = checkpoint.runtime_tokenizer(tokenizer, 32, LongText("window", overlap=2))
+    reader = checkpoint.to_runtime_tokenizer(tokenizer, 32, LongText("window", overlap=2))
     tokenizer.backend_tokenizer.no_padding()
     tokenizer.backend_tokenizer.no_truncation()
     assert reader.encode(TEXT)[0].windows[0].tolist() == tokenizer(TEXT)["input_ids"]
@@ -130,16 +130,16 @@ def test_special_tokens_of_a_single_text(tmp_path: Path) -> None:
 def test_id2label_must_name_every_column(tmp_path: Path, names: dict[str, str]) -> None:
     change(toy.write_checkpoint(tmp_path) / "config.json", id2label=names)
     with pytest.raises(CheckpointError, match="columns 0 to 1 a name each"):
-        checkpoint.labels_of(checkpoint.load_config(str(tmp_path)))
+        checkpoint.read_labels(checkpoint.load_config(str(tmp_path)))
 
 
 def test_max_length_from_position_embeddings(tmp_path: Path) -> None:
     config = checkpoint.load_config(str(toy.write_checkpoint(tmp_path)))
-    assert checkpoint.longest_input(config) == 32
+    assert checkpoint.default_max_length(config) == 32
     config.max_position_embeddings = 8192
-    assert (checkpoint.positions(config), checkpoint.longest_input(config)) == (8192, 512)
+    assert (checkpoint.max_positions(config), checkpoint.default_max_length(config)) == (8192, 512)
     config.max_position_embeddings, config.model_type, config.pad_token_id = 514, "xlm-roberta", 1
-    assert checkpoint.longest_input(config) == 512
+    assert checkpoint.default_max_length(config) == 512
 
 
 def test_published_model_name_has_no_parent_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,7 +154,7 @@ def test_predict_matches_the_model_one_text_at_a_time(elsewhere: Path) -> None:
     model, _ = checkpoint.load_model(str(elsewhere))
     tokenizer = checkpoint.load_tokenizer(str(elsewhere))
     texts = [text for text, _ in toy.examples(20, seed=5)]
-    found = checkpoint.predict_proba(model, checkpoint.runtime_tokenizer(tokenizer, 32, LongText(overlap=2)), texts)
+    found = checkpoint.predict_proba(model, checkpoint.to_runtime_tokenizer(tokenizer, 32, LongText(overlap=2)), texts)
     with torch.inference_mode():
         expected = [torch.sigmoid(model(**tokenizer(text, return_tensors="pt")).logits[0]).numpy() for text in texts]
     np.testing.assert_allclose(found, expected, atol=1e-6)

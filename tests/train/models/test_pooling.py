@@ -23,13 +23,15 @@ from manylabel_export.graph.passes.fusion import CPU, fuse
 from manylabel_export.graph.passes.mask_elimination import drop_mask
 from manylabel_export.graph.torch_export import trace
 from manylabel_export.pipeline import export
+from manylabel_train.data.training_run import read_run
 from manylabel_train.models import checkpoint
-from manylabel_train.models.pooling import PooledClassifier, Pooling, encoder_config, portable_config, with_pooling
-from manylabel_train.training.callbacks import Progress
-from manylabel_train.training.train import Recipe, read_run, train
+from manylabel_train.models.pooling import PooledClassifier, Pooling, encoder_config, portable_config, set_pooling
+from manylabel_train.training.callbacks import ProgressBar
+from manylabel_train.training.config import TrainConfig
+from manylabel_train.training.train import train
 
 POOLINGS: tuple[Pooling, ...] = ("first", "mean")
-SHORT = replace(Recipe(**toy.RECIPE), epochs=3)
+SHORT = replace(TrainConfig(**toy.RECIPE), epochs=3)
 each_pooling = pytest.mark.parametrize("pooling", POOLINGS)
 each_architecture = pytest.mark.parametrize("architecture", CONFIGURATIONS)
 
@@ -39,7 +41,7 @@ def pooled(architecture: str, pooling: Pooling) -> PreTrainedModel:
     """A tiny classifier of another pooling, its head's weights drawn so large that texts differ."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
-        model = with_pooling(make(architecture), pooling)
+        model = set_pooling(make(architecture), pooling)
         with torch.no_grad():
             model.classifier.weight.normal_(std=0.3)
     return model
@@ -150,7 +152,7 @@ def test_int8_mean_pooling_is_batch_invariant(architecture: str) -> None:
 
 
 def test_fp16_mean_pooling_does_not_overflow() -> None:
-    model = with_pooling(make("bert"), "mean")
+    model = set_pooling(make("bert"), "mean")
     with torch.no_grad():
         last = model.encoder.encoder.layer[-1].output.LayerNorm
         last.weight.zero_()
@@ -180,8 +182,8 @@ def test_other_sums_stay_unchanged() -> None:
 def pooled_run(request: pytest.FixtureRequest, encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of the toy task by each pooling; not to be changed."""
     folder = tmp_path_factory.mktemp("pooled") / str(request.param)
-    recipe = replace(Recipe(**toy.RECIPE), pooling=request.param)
-    train(toy.dataset(480), folder, model=str(encoder), recipe=recipe)
+    config = replace(TrainConfig(**toy.RECIPE), pooling=request.param)
+    train(toy.dataset(480), folder, model=str(encoder), config=config)
     return folder
 
 
@@ -206,12 +208,12 @@ def test_bundle_config_names_the_encoder_architecture(pooled_run: Path) -> None:
     """Its graphs pool themselves; Optimum and others have to know sizes and labels alone."""
     found = portable_config(checkpoint.load_config(str(pooled_run)))
     assert found.model_type == "bert"
-    assert checkpoint.labels_of(found) == toy.LABELS
+    assert checkpoint.read_labels(found) == toy.LABELS
     assert found.problem_type == "multi_label_classification"
 
 
 def test_warm_start_keeps_head_and_pooling(pooled_run: Path, tmp_path: Path) -> None:
-    run = train(toy.dataset(200), tmp_path / "run", start_from=str(pooled_run), recipe=SHORT)
+    run = train(toy.dataset(200), tmp_path / "run", start_from=str(pooled_run), config=SHORT)
     assert checkpoint.load_config(str(tmp_path / "run")).pooling == pooled_run.name
     assert run.details["origin"] == {"carried_from": pooled_run.name, "fresh_labels": [], "dropped_labels": []}
     assert run.details["recipe"]["pooling"] == "own"
@@ -219,14 +221,14 @@ def test_warm_start_keeps_head_and_pooling(pooled_run: Path, tmp_path: Path) -> 
 
 def test_warm_start_rejects_other_pooling(multiclass: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"carries a head over with what it reads.*--pooling mean"):
-        train(toy.dataset(200), tmp_path / "r", start_from=str(multiclass), recipe=replace(SHORT, pooling="mean"))
+        train(toy.dataset(200), tmp_path / "r", start_from=str(multiclass), config=replace(SHORT, pooling="mean"))
 
 
 def test_an_interrupted_run_goes_on_to_the_same_end(
     encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = replace(SHORT, pooling="mean")
-    train(toy.dataset(200), tmp_path / "whole", model=str(encoder), recipe=recipe)
+    config = replace(SHORT, pooling="mean")
+    train(toy.dataset(200), tmp_path / "whole", model=str(encoder), config=config)
     seen: list[None] = []
 
     def die(*_: object, **__: object) -> None:
@@ -235,14 +237,14 @@ def test_an_interrupted_run_goes_on_to_the_same_end(
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Progress, "on_evaluate", die)
+        patch.setattr(ProgressBar, "on_evaluate", die)
         with pytest.raises(KeyboardInterrupt):
-            train(toy.dataset(200), tmp_path / "run", model=str(encoder), recipe=recipe)
-    train(toy.dataset(200), tmp_path / "run", model=str(encoder), recipe=recipe, resume=True)
+            train(toy.dataset(200), tmp_path / "run", model=str(encoder), config=config)
+    train(toy.dataset(200), tmp_path / "run", model=str(encoder), config=config, resume=True)
     first, second = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "run"))
     assert first == second
 
 
 def test_unknown_pooling_error() -> None:
     with pytest.raises(InputError, match="pooling is 'max'; expected one of own, first, mean"):
-        Recipe(pooling="max")  # type: ignore[arg-type]
+        TrainConfig(pooling="max")  # type: ignore[arg-type]

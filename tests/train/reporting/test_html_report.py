@@ -17,7 +17,8 @@ from tests.helpers.pages import HOSTILE, material, scored
 from manylabel import Bundle
 from manylabel.errors import CheckpointError
 from manylabel_export.pipeline import export
-from manylabel_train.cli.report import report as command
+from manylabel_train.cli.review import report as command
+from manylabel_train.data.training_run import read_run
 from manylabel_train.evaluation.metrics import per_label_metrics
 from manylabel_train.reporting.label_figures import (
     calibration_error,
@@ -32,7 +33,8 @@ from manylabel_train.reporting.run_report import write_report
 from manylabel_train.reporting.svg_charts import _ticks
 from manylabel_train.review.io import as_document, write_review
 from manylabel_train.review.suggestion import Suggestion
-from manylabel_train.training.train import Recipe, read_run, train
+from manylabel_train.training.config import TrainConfig
+from manylabel_train.training.train import train
 
 VOID = {"meta", "br", "img", "link", "input"}
 
@@ -84,7 +86,7 @@ def checked(page: str) -> Page:
 # Numbers
 
 
-def test_the_curve_runs_through_the_point_of_the_threshold_and_never_below_it() -> None:
+def test_pr_curve_contains_threshold_point() -> None:
     found = scored(400, seed=5)
     for one in label_figures(found, ("a", "b", "c"), (0.3, 0.5, 0.7)):
         at = per_label_metrics(found.scores, found.targets, ("a", "b", "c"), (0.3, 0.5, 0.7))[one.label]
@@ -96,7 +98,7 @@ def test_the_curve_runs_through_the_point_of_the_threshold_and_never_below_it() 
         assert len(points) <= 61
 
 
-def test_a_rare_label_has_a_curve_of_what_can_be_reached() -> None:
+def test_pr_curve_of_rare_label() -> None:
     scores = np.array([[0.9], [0.8], [0.7], [0.6], [0.1]], dtype=np.float32)
     targets = np.array([[0], [1], [0], [1], [0]], dtype=np.float32)
     (one,) = label_figures(Scored("test", scores, targets), ("a",), (0.65,))
@@ -104,7 +106,7 @@ def test_a_rare_label_has_a_curve_of_what_can_be_reached() -> None:
     assert one.precisions == pytest.approx([0.0, 1 / 2, 1 / 3, 1 / 2])
 
 
-def test_unknown_entries_are_in_no_figure() -> None:
+def test_unknown_labels_are_in_no_report_figure() -> None:
     whole = scored(80)
     more = Scored(
         "test",
@@ -123,19 +125,19 @@ def test_unknown_entries_are_in_no_figure() -> None:
     assert len(mistakes(replace(more, texts=("x",) * 85), "abc", (0.5,) * 3)) == len(mistakes(whole, "abc", (0.5,) * 3))
 
 
-def test_calibration_error_is_the_distance_of_what_is_said_from_what_is_true() -> None:
+def test_report_ece_matches_definition() -> None:
     said = np.full(300, 0.8, dtype=np.float32)
     assert calibration_error(said, np.arange(300) % 5 > 0) == pytest.approx(0, abs=1e-6)
     assert calibration_error(said, np.arange(300) % 2 > 0) == pytest.approx(0.3, abs=0.02)
     assert np.isnan(calibration_error(said[:0], np.zeros(0, dtype=bool)))
 
 
-def test_co_occurrence_is_the_share_of_a_row_s_texts() -> None:
+def test_co_occurrence_is_share_of_row() -> None:
     having = np.array([[1, 1, 0], [1, 0, 0], [1, 1, 0], [1, 0, 0]], dtype=bool)
     np.testing.assert_array_equal(cooccurrence(having), [[1, 0.5, 0], [1, 1, 0], [0, 0, 0]])
 
 
-def test_the_surest_mistakes_come_first_missed_and_invented_in_turn() -> None:
+def test_most_confident_errors_come_first() -> None:
     scores = np.array([[0.9, 0.4], [0.6, 0.01], [0.2, 0.9], [0.1, 0.02], [0.95, 0.97]], dtype=np.float32)
     targets = np.array([[0, 0], [1, 1], [0, 1], [0, 1], [1, 0]], dtype=np.float32)
     found = mistakes(Scored("test", scores, targets, ("1", "2", "3", "4", "5")), ("a", "b"), (0.5, 0.5))
@@ -145,14 +147,14 @@ def test_the_surest_mistakes_come_first_missed_and_invented_in_turn() -> None:
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.0544, 0.151), (0.394, 0.602), (0, 0), (5, 5), (0.1, 12.3), (-1, 1)])
-def test_marks_of_an_axis_are_round_and_enclose_the_values(low: float, high: float) -> None:
+def test_axis_ticks_are_round_and_enclose_values(low: float, high: float) -> None:
     ticks = _ticks(low, high)
     assert ticks[0] <= low <= high <= ticks[-1]
     assert 2 <= len(ticks) <= 8
     assert all(len(f"{tick:g}") <= 6 for tick in ticks)
 
 
-def test_the_log_gives_the_curves_and_the_epoch_that_was_kept() -> None:
+def test_learning_curves_from_the_log() -> None:
     log = [
         {"epoch": 0.5, "loss": 0.7},
         {"epoch": 1.0, "eval_loss": 0.5, "eval_macro_f1": 0.3, "eval_hamming_loss": 0.1},
@@ -169,7 +171,7 @@ def test_the_log_gives_the_curves_and_the_epoch_that_was_kept() -> None:
 # The page
 
 
-def test_hostile_texts_and_names_are_shown_as_text() -> None:
+def test_report_escapes_hostile_texts_and_names() -> None:
     labels = ["<script>document.title='owned'</script>", 'a"b\' onload="x', "n" * 5000]
     review = [Suggestion(3, "train", HOSTILE[0], (labels[0],), (), {}, {labels[0]: 0.5})]
     details = {"origin": {"model": "<b>x</b>"}, "log": [], "recipe": {"<i>": ["</dl>", None, {"x": HOSTILE[1]}]}}
@@ -186,14 +188,14 @@ def test_hostile_texts_and_names_are_shown_as_text() -> None:
 
 
 @pytest.mark.parametrize("n", [1, 2, 200, 1500])
-def test_any_number_of_labels_makes_a_page_of_bounded_size(n: int) -> None:
+def test_report_size_is_bounded_for_any_number_of_labels(n: int) -> None:
     page = render(material(scored(40, n)))
     checked(page)
     assert len(page) < 1_500_000
     assert page.count('class="card"') <= 48
 
 
-def test_splits_that_say_little() -> None:
+def test_report_of_uninformative_splits() -> None:
     for targets in (np.full((4, 2), np.nan), np.zeros((4, 2)), np.ones((4, 2)), np.array([[1, np.nan]] * 4)):
         checked(
             render(
@@ -205,7 +207,7 @@ def test_splits_that_say_little() -> None:
     assert "No labelled texts were given" in empty
 
 
-def test_what_stands_out_is_said_in_words() -> None:
+def test_report_summarises_findings() -> None:
     truth = np.zeros((200, 4), dtype=np.float32)
     truth[:40, 0], truth[:40, 1], truth[:40, 2], truth[:3, 3] = 1, 1, 1, 1
     scores = np.full((200, 4), 0.1, dtype=np.float32)
@@ -228,7 +230,7 @@ def own_run(run: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(run, tmp_path / "run"))
 
 
-def test_a_run_brings_its_report(run: Path) -> None:
+def test_run_contains_its_report(run: Path) -> None:
     page = (run / "report.html").read_text(encoding="utf-8")
     parsed = checked(page)
     assert {"figures", "labels", "curves", "calibration", "together", "learning", "errors", "made"} <= set(parsed.ids)
@@ -244,7 +246,7 @@ def test_a_run_brings_its_report(run: Path) -> None:
     assert [each.split for each in read_evidence(run, read_run(run).labels)] == ["validation", "test"]
 
 
-def test_the_command_writes_it_anew_with_the_rows_to_review(own_run: Path) -> None:
+def test_report_command_includes_review_rows(own_run: Path) -> None:
     (own_run / "report.html").unlink()
     write_review(
         as_document([Suggestion(7, "train", "lost parcel", (), ("delivery",), {"delivery": 0.9}, {})], 1), own_run
@@ -263,7 +265,7 @@ def test_the_same_run_gives_the_same_page(own_run: Path) -> None:
     assert (own_run / "report.html").read_bytes() == before
 
 
-def test_a_run_without_what_it_is_drawn_from_says_so(own_run: Path) -> None:
+def test_report_of_incomplete_run_error(own_run: Path) -> None:
     (own_run / "scores.npz").write_bytes(b"no archive")
     with pytest.raises(CheckpointError, match=r"scores.npz is damaged"):
         write_report(own_run, read_run(own_run))
@@ -273,7 +275,7 @@ def test_a_run_without_what_it_is_drawn_from_says_so(own_run: Path) -> None:
     assert export(own_run, own_run.parent / "bundle").path.is_dir()  # which needs none of it
 
 
-def test_scores_of_other_texts_are_refused(own_run: Path) -> None:
+def test_report_rejects_scores_of_other_texts(own_run: Path) -> None:
     lines = (own_run / "test.jsonl").read_text().splitlines()
     (own_run / "test.jsonl").write_text("\n".join(lines[1:]))
     with pytest.raises(CheckpointError, match=r"\(60, 4\) for test, and test.jsonl says \(59, 4\)"):
@@ -281,7 +283,7 @@ def test_scores_of_other_texts_are_refused(own_run: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_a_run_without_a_test_split_and_with_unknown_entries(encoder: Path, tmp_path: Path) -> None:
+def test_report_without_test_split_and_unknown_labels(encoder: Path, tmp_path: Path) -> None:
     data = toy.dataset(200, per_split=60)
     targets = data.targets.copy()
     targets[np.random.default_rng(0).random(targets.shape) < 0.3] = np.nan
@@ -290,7 +292,7 @@ def test_a_run_without_a_test_split_and_with_unknown_entries(encoder: Path, tmp_
         replace(data, targets=targets, split=split),
         tmp_path / "run",
         model=str(encoder),
-        recipe=Recipe(**{**toy.RECIPE, "epochs": 1}),
+        config=TrainConfig(**{**toy.RECIPE, "epochs": 1}),
     )
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     checked(page)
@@ -299,7 +301,7 @@ def test_a_run_without_a_test_split_and_with_unknown_entries(encoder: Path, tmp_
     assert not (tmp_path / "run" / "test.jsonl").exists()
 
 
-def test_a_bundle_s_report_shows_its_parity_and_no_text(run: Path, run_bundle: Path) -> None:
+def test_bundle_report_has_parity_and_no_texts(run: Path, run_bundle: Path) -> None:
     page = (run_bundle / "report.html").read_text(encoding="utf-8")
     parsed = checked(page)
     assert {"parity", "curves", "learning"} <= set(parsed.ids)
@@ -314,7 +316,7 @@ def test_a_bundle_s_report_shows_its_parity_and_no_text(run: Path, run_bundle: P
     Bundle.open(run_bundle).verify()
 
 
-def test_a_checkpoint_from_elsewhere_has_a_report_too(elsewhere: Path, tmp_path: Path) -> None:
+def test_external_checkpoint_has_a_report(elsewhere: Path, tmp_path: Path) -> None:
     export(elsewhere, tmp_path / "judged", validation=toy.dataset(120).part("validation"), precisions=("fp32",))
     page = (tmp_path / "judged" / "report.html").read_text(encoding="utf-8")
     assert "<b>validation</b> split" in page

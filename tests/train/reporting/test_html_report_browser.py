@@ -62,7 +62,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("size", [browser.DESKTOP, browser.PHONE])
-def test_nothing_runs_nothing_is_wider_than_the_screen_and_all_is_legible(
+def test_report_has_no_script_and_fits_the_screen(
     tab: browser.Browser, run: Path, hostile: Path, size: tuple[int, int], dark: bool
 ) -> None:
     for page in (hostile, run / "report.html"):
@@ -74,7 +74,7 @@ def test_nothing_runs_nothing_is_wider_than_the_screen_and_all_is_legible(
     assert tab.messages() == []
 
 
-def test_the_page_follows_the_colours_that_its_reader_prefers(tab: browser.Browser, run: Path) -> None:
+def test_report_follows_color_scheme(tab: browser.Browser, run: Path) -> None:
     colours = [
         tab.open(run / "report.html", dark=dark).run("return getComputedStyle(document.body).backgroundColor")
         for dark in (False, True)
@@ -82,7 +82,7 @@ def test_the_page_follows_the_colours_that_its_reader_prefers(tab: browser.Brows
     assert colours == ["rgb(246, 247, 249)", "rgb(14, 18, 23)"]
 
 
-def test_pictures_have_a_size_a_sentence_and_stand_in_their_cards(tab: browser.Browser, run: Path) -> None:
+def test_charts_have_size_and_description(tab: browser.Browser, run: Path) -> None:
     tab.open(run / "report.html", browser.PHONE)
     pictures = tab.run(PICTURES)
     assert len(pictures) >= 2 * 4 + 3
@@ -93,14 +93,14 @@ def test_pictures_have_a_size_a_sentence_and_stand_in_their_cards(tab: browser.B
         assert right >= 0
 
 
-def test_a_certificate_is_seen_whole_on_a_desk(tab: browser.Browser, run_bundle: Path) -> None:
+def test_certificate_fits_a_desktop_screen(tab: browser.Browser, run_bundle: Path) -> None:
     tab.open(run_bundle / "report.html")
     table = "document.querySelector('[aria-label=\"Parity of the variants\"]')"
     assert "macro-F1" in tab.run(f"return {table}.textContent")
     assert tab.run(f"return {table}.scrollWidth - {table}.clientWidth") <= 0
 
 
-def test_every_table_that_scrolls_can_be_reached_by_keyboard(tab: browser.Browser, hostile: Path) -> None:
+def test_scrollable_tables_are_keyboard_accessible(tab: browser.Browser, hostile: Path) -> None:
     tab.open(hostile, browser.PHONE)
     left_out = (
         "return [...document.querySelectorAll('.scroll')].filter(each => each.checkVisibility()"

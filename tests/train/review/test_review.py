@@ -12,17 +12,18 @@ import pytest
 from click.testing import CliRunner, Result
 from tests.helpers import toy
 
+from manylabel.data.labeled_data import Columns
 from manylabel.errors import CheckpointError, DataError, InputError, LabelMismatch, OutputExists
-from manylabel_train.cli.review_labels import review_labels as command
-from manylabel_train.data.dataset import Dataset
-from manylabel_train.data.io import Columns, read
+from manylabel_train.cli.review import review_labels as command
+from manylabel_train.data.dataset import Dataset, read_dataset
 from manylabel_train.review import out_of_sample_scores, review
 from manylabel_train.review.confident_learning import Suspicions, suspicions
 from manylabel_train.review.frozen_encoder_probe import held_out_scores
 from manylabel_train.review.io import as_document, check_output, read_review, write_review, write_table
 from manylabel_train.review.review import Suggestion, review_labels
 from manylabel_train.review.suggestion_building import of_rows
-from manylabel_train.training.train import Recipe, train
+from manylabel_train.training.config import TrainConfig
+from manylabel_train.training.train import train
 
 
 def damaged(data: Dataset, count: int) -> tuple[Dataset, set[tuple[int, str]]]:
@@ -38,7 +39,7 @@ def damaged(data: Dataset, count: int) -> tuple[Dataset, set[tuple[int, str]]]:
 # Confident learning
 
 
-def test_entries_that_reach_what_is_usual_for_the_other_value_are_suspicious_and_ranked() -> None:
+def test_confident_learning_finds_and_ranks_errors() -> None:
     scores = np.array([[0.9, 0.2], [0.8, 0.01], [0.95, 0.01], [0.75, 0.3], [0.1, 0.01], [0.05, 0.02]])
     targets = np.array([[1, 1], [1, 0], [0, 0], [0, 0], [0, 0], [1, 0]], dtype=np.float32)
     found = suspicions(scores, targets)
@@ -48,7 +49,7 @@ def test_entries_that_reach_what_is_usual_for_the_other_value_are_suspicious_and
     assert ((found.confidence > 0) & (found.confidence < 1)).all()
 
 
-def test_what_is_wrong_more_often_is_suspected_more() -> None:
+def test_frequent_errors_rank_higher() -> None:
     """Scores that know the truth, and labels of which one in five is missing and none is wrong."""
     draw = np.random.default_rng(0)
     truth = draw.random((2000, 2)) < 0.3
@@ -61,7 +62,7 @@ def test_what_is_wrong_more_often_is_suspected_more() -> None:
     np.testing.assert_array_equal(mirrored.rows[:50], found.rows[:50])
 
 
-def test_unknown_entries_and_labels_without_contrast_are_not_suspicious() -> None:
+def test_unknown_and_constant_labels_are_not_suspect() -> None:
     scores = np.array([[0.99, 0.9, 0.1], [0.9, 0.9, 0.2], [0.1, 0.1, 0.9]])
     targets = np.array([[np.nan, 0, 1], [1, 0, 1], [0, 0, 1]], dtype=np.float32)
     assert suspicions(scores, targets).rows.tolist() == []
@@ -70,7 +71,7 @@ def test_unknown_entries_and_labels_without_contrast_are_not_suspicious() -> Non
 # A row's suggestion
 
 
-def test_a_row_is_suggested_once_with_its_likeliest_change_and_those_that_are_right_more_likely_than_not() -> None:
+def test_each_row_has_its_most_likely_suggestion() -> None:
     data = Dataset.from_matrix(["a", "b", "c"], [[1, 0, 0, 0], [0, 0, np.nan, 0], [1, 1, 1, 1]], toy.LABELS)
     rows, columns = np.array([1, 0, 1, 1]), np.array([3, 0, 1, 0])
     found = Suspicions(rows, columns, np.array([0.9, 0.8, 0.6, 0.2]))
@@ -89,7 +90,7 @@ def test_a_row_is_suggested_once_with_its_likeliest_change_and_those_that_are_ri
 # Scores without the row itself
 
 
-def test_a_row_has_no_part_in_its_own_score(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scores_are_out_of_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("manylabel_train.review.frozen_encoder_probe.DECAYS", (0.03,))
     draw = np.random.default_rng(0)
     features = draw.normal(size=(60, 5)).astype(np.float32)
@@ -103,7 +104,7 @@ def test_a_row_has_no_part_in_its_own_score(monkeypatch: pytest.MonkeyPatch) -> 
     assert not np.allclose(after[folds != 1], before[folds != 1])
 
 
-def test_unknown_labels_are_not_learnt_from() -> None:
+def test_probe_ignores_unknown_labels() -> None:
     features = np.random.default_rng(1).normal(size=(90, 4)).astype(np.float32)
     targets = (features[:, :1] > 0).astype(np.float32)
     folds = np.arange(90) % 3
@@ -116,7 +117,7 @@ def test_unknown_labels_are_not_learnt_from() -> None:
     assert right[0] > 0.9 > right[1]
 
 
-def test_copies_are_in_one_fold() -> None:
+def test_near_duplicates_share_a_fold() -> None:
     rows = toy.dataset(50, per_split=0)
     twice = Dataset(rows.texts * 2, np.concatenate([rows.targets] * 2), rows.labels, rows.split * 2)
     folds = out_of_sample_scores._folds(twice, 5, 0)
@@ -132,7 +133,7 @@ def right_of(found: list[Suggestion], removed: set[tuple[int, str]]) -> int:
     return sum(any((one.row, label) in removed for label in one.add) for one in found)
 
 
-def test_rows_that_lost_a_label_come_first(run: Path, encoder: Path) -> None:
+def test_rows_with_removed_labels_rank_first(run: Path, encoder: Path) -> None:
     data, removed = damaged(toy.dataset(720), 30)
     found = [one for one in review_labels(run, data, encoder=str(encoder)) if one.split == "train"]
     assert right_of(found[:20], removed) >= 14  # 30 of 600 rows have lost one
@@ -153,9 +154,7 @@ def asked_of_the_run(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return asked
 
 
-def test_held_out_rows_are_scored_by_the_run_and_training_rows_never(
-    run: Path, encoder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_run_scores_held_out_rows_only(run: Path, encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked, data = asked_of_the_run(monkeypatch), toy.dataset(720)
     review_labels(run, data, encoder=str(encoder))
     assert asked == [text for text, split in zip(data.texts, data.split, strict=True) if split != "train"]
@@ -164,14 +163,12 @@ def test_held_out_rows_are_scored_by_the_run_and_training_rows_never(
     assert asked == []  # without splits any row may have been learnt from
 
 
-def test_data_that_was_split_by_the_run_is_split_alike(
-    encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_review_uses_the_split_of_the_run(encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = replace(toy.dataset(200), split=("",) * 200)
-    train(data, tmp_path / "run", model=str(encoder), recipe=Recipe(**{**toy.RECIPE, "epochs": 1, "seed": 5}))
+    train(data, tmp_path / "run", model=str(encoder), config=TrainConfig(**{**toy.RECIPE, "epochs": 1, "seed": 5}))
     asked = asked_of_the_run(monkeypatch)
     review_labels(tmp_path / "run", data, encoder=str(encoder))
-    validation = read(tmp_path / "run" / "validation.jsonl", labels=toy.LABELS).texts
+    validation = read_dataset(tmp_path / "run" / "validation.jsonl", labels=toy.LABELS).texts
     assert len(asked) == 40
     assert sum(text in validation for text in asked) == 20
     changed = replace(data, targets=np.vstack([1 - data.targets[:1], data.targets[1:]]))
@@ -180,7 +177,7 @@ def test_data_that_was_split_by_the_run_is_split_alike(
     assert asked == []
 
 
-def test_models_trained_without_the_rows_find_lost_labels_too(
+def test_fold_models_find_removed_labels(
     run: Path, encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content = json.loads((run / "run.json").read_text())
@@ -193,12 +190,12 @@ def test_models_trained_without_the_rows_find_lost_labels_too(
     assert right_of([one for one in found if one.split == "train"][:20], removed) >= 14
 
 
-def test_scores_of_both_ways_are_averaged_in_logits() -> None:
+def test_scores_are_averaged_in_logits() -> None:
     both = out_of_sample_scores.together(np.array([[0.5, 1.0]]), np.array([[0.9, 0.0]]))
     np.testing.assert_allclose(both, [[0.75, 0.5]])
 
 
-def test_unknown_entries_get_suggestions_of_their_own(run: Path, encoder: Path) -> None:
+def test_unknown_labels_get_suggestions(run: Path, encoder: Path) -> None:
     whole = toy.dataset(720)
     hidden = np.random.default_rng(3).random(whole.targets.shape) < 0.2
     data = replace(whole, targets=np.where(hidden, np.nan, whole.targets).astype(np.float32))
@@ -211,7 +208,7 @@ def test_unknown_entries_get_suggestions_of_their_own(run: Path, encoder: Path) 
         assert not any(hidden[one.row - 1, data.labels.index(label)] for label in (*one.add, *one.remove))
 
 
-def test_positives_alone_leave_nothing_to_correct_and_much_to_add(run: Path, encoder: Path) -> None:
+def test_positive_only_labels_get_additions_only(run: Path, encoder: Path) -> None:
     whole = toy.dataset(720)
     positives = np.where((np.random.default_rng(3).random(whole.targets.shape) < 0.7) & (whole.targets == 1), 1, np.nan)
     data = replace(whole, targets=positives.astype(np.float32))
@@ -225,12 +222,12 @@ def test_positives_alone_leave_nothing_to_correct_and_much_to_add(run: Path, enc
 # What is refused
 
 
-def test_what_the_run_started_from_has_to_be_found(run: Path) -> None:
+def test_review_needs_the_base_model(run: Path) -> None:
     with pytest.raises(CheckpointError, match=r"started from 'encoder', which is not to be found.*--encoder"):
         review_labels(run, toy.dataset(720))
 
 
-def test_other_labels_and_too_few_rows(run: Path, encoder: Path) -> None:
+def test_review_rejects_other_labels_and_few_rows(run: Path, encoder: Path) -> None:
     with pytest.raises(LabelMismatch, match="4 labels and the data 1"):
         review_labels(run, Dataset(("x",), np.ones((1, 1), dtype=np.float32), ("other",)))
     with pytest.raises(DataError, match="3 rows are too few"):
@@ -253,7 +250,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+49 30 1234", "-5 stars", "@cmd", "\t=1", "\r=1", "\n=1"])
-def test_no_cell_is_taken_for_a_formula(tmp_path: Path, text: str) -> None:
+def test_review_table_escapes_formulas(tmp_path: Path, text: str) -> None:
     write_table([suggested(text, text, "b")], tmp_path / "a.csv")
     (row,) = rows_of(tmp_path / "a.csv")
     assert row["text"] == row["given"] == "'" + text
@@ -263,7 +260,7 @@ def test_no_cell_is_taken_for_a_formula(tmp_path: Path, text: str) -> None:
     assert rows_of(tmp_path / "a.csv")[0]["text"] == text
 
 
-def test_texts_of_all_kinds_survive(tmp_path: Path) -> None:
+def test_review_table_round_trip_of_any_text(tmp_path: Path) -> None:
     text = 'größe, "quoted"\nsecond line 👩‍💻'
     write_table([suggested(text, "price, value", "b")], tmp_path / "a.csv", separator=";")
     assert (tmp_path / "a.csv").read_bytes().startswith(b"\xef\xbb\xbftext,given,suggested,confidence")
@@ -273,14 +270,14 @@ def test_texts_of_all_kinds_survive(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
 
 
-def test_what_was_suggested_can_be_trained_on(tmp_path: Path) -> None:
+def test_reviewed_table_can_be_trained_on(tmp_path: Path) -> None:
     write_table([suggested("one", "a", "b"), suggested("two", "b", "c")], tmp_path / "a.csv")
-    data = read(tmp_path / "a.csv", Columns(labels="suggested"))
+    data = read_dataset(tmp_path / "a.csv", Columns(labels="suggested"))
     assert data.labels == ("a", "b", "c")
     np.testing.assert_array_equal(data.targets, [[1, 1, 0], [0, 1, 1]])
 
 
-def test_a_review_is_read_as_it_was_written(tmp_path: Path) -> None:
+def test_review_table_round_trip(tmp_path: Path) -> None:
     suggestions = [suggested("größe", "a", "b"), Suggestion(1, "", "x", ("a",), (), {}, {"a": 0.25})]
     write_review(as_document(suggestions, 2), tmp_path)
     assert read_review(tmp_path) == suggestions
@@ -292,7 +289,7 @@ def test_a_review_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert read_review(tmp_path / "elsewhere") == []
 
 
-def test_an_output_that_cannot_be(tmp_path: Path) -> None:
+def test_invalid_review_output_error(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("mine")
     with pytest.raises(OutputExists, match="--force"):
         check_output(tmp_path / "a.csv", force=False)
@@ -318,7 +315,7 @@ def own_run(run: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(run, tmp_path / "run"))
 
 
-def test_the_command_writes_a_table_and_says_what_is_in_it(own_run: Path, encoder: Path, tmp_path: Path) -> None:
+def test_review_command_writes_and_summarises(own_run: Path, encoder: Path, tmp_path: Path) -> None:
     data, removed = damaged(toy.dataset(720), 30)
     file = toy.write_csv(tmp_path / "data.csv", data)
     done = ask(own_run, file, "--encoder", encoder, "--limit", 25, "--json")
@@ -338,16 +335,16 @@ def test_the_command_writes_a_table_and_says_what_is_in_it(own_run: Path, encode
     assert isinstance(kept.exception, OutputExists)
 
 
-def test_rare_labels_need_not_occur_in_what_is_reviewed(own_run: Path, encoder: Path, tmp_path: Path) -> None:
+def test_reviewed_rows_may_lack_rare_labels(own_run: Path, encoder: Path, tmp_path: Path) -> None:
     (tmp_path / "few.csv").write_text("text,labels\n" + "parcel late,delivery\ninvoice bad,billing\n" * 10)
-    assert read(tmp_path / "few.csv").labels == ("billing", "delivery")
+    assert read_dataset(tmp_path / "few.csv").labels == ("billing", "delivery")
     done = ask(own_run, tmp_path / "few.csv", "-o", tmp_path / "out.csv", "--encoder", encoder)
     assert done.exit_code == 0, done.output
     other = ask(own_run, tmp_path / "few.csv", "-o", tmp_path / "b.csv", "--labels", "billing,delivery")
     assert isinstance(other.exception, LabelMismatch)
 
 
-def test_unknown_entries_are_counted_and_the_option_named(own_run: Path, encoder: Path, tmp_path: Path) -> None:
+def test_review_counts_unknown_labels(own_run: Path, encoder: Path, tmp_path: Path) -> None:
     rows = ["text,billing,delivery,price,user experience", *["parcel late,0,1,,0", "invoice bad,1,0,0,0"] * 10]
     (tmp_path / "some.csv").write_text("\n".join(rows))
     names = "billing,delivery,price,user experience"

@@ -14,12 +14,19 @@ from manylabel.errors import InputError, UnknownLabel
 from manylabel_export.pipeline import export
 from manylabel_train.calibration.fit import fit_calibration
 from manylabel_train.data.dataset import Dataset
-from manylabel_train.data.guarantee_holdout import ASIDE, set_aside
-from manylabel_train.thresholds.constraints import floor_threshold
-from manylabel_train.thresholds.learn_then_test import fewest, lower_bound, precision_guaranteed, recall_guaranteed
-from manylabel_train.thresholds.objectives import Goal, Goals
-from manylabel_train.thresholds.selection import Scored, choose_thresholds
-from manylabel_train.training.train import Recipe, read_run, train
+from manylabel_train.data.splits import GUARANTEE_SPLIT, hold_out_for_guarantees
+from manylabel_train.data.training_run import read_run
+from manylabel_train.thresholds.constraints import find_constrained_threshold
+from manylabel_train.thresholds.learn_then_test import (
+    guarantee_precision,
+    guarantee_recall,
+    lower_confidence_bound,
+    min_sample_size,
+)
+from manylabel_train.thresholds.objectives import Objective, Objectives
+from manylabel_train.thresholds.selection import ScoredTexts, select_thresholds
+from manylabel_train.training.config import TrainConfig
+from manylabel_train.training.train import train
 
 CONFIDENCE, DRAWS = 0.9, 400
 TOO_MANY = int(binom.ppf(0.999, DRAWS, 1 - CONFIDENCE))
@@ -48,8 +55,8 @@ def figure_of(name: str, threshold: float) -> float:
 
 def guaranteed_by(name: str, learned: Column, aside: Column, floor: float) -> float:
     if name == "recall":
-        return recall_guaranteed(*aside, floor, CONFIDENCE).threshold
-    return precision_guaranteed(*aside, learned, floor, CONFIDENCE).threshold
+        return guarantee_recall(*aside, floor, CONFIDENCE).threshold
+    return guarantee_precision(*aside, learned, floor, CONFIDENCE).threshold
 
 
 @pytest.mark.parametrize(("name", "floor"), [("recall", 0.9), ("recall", 0.8), ("precision", 0.8), ("precision", 0.7)])
@@ -60,7 +67,7 @@ def test_guarantee_fails_at_most_at_its_stated_rate(name: str, floor: float) -> 
         learned, aside = draw(rng, 250), draw(rng, 250)
         broken += figure_of(name, guaranteed_by(name, learned, aside, floor)) < floor
         together = np.concatenate([learned[0], aside[0]]), np.concatenate([learned[1], aside[1]])
-        plainly += figure_of(name, floor_threshold(*together, name, floor).threshold) < floor  # type: ignore[arg-type]
+        plainly += figure_of(name, find_constrained_threshold(*together, name, floor).threshold) < floor  # type: ignore[arg-type]
     assert broken <= TOO_MANY
     assert plainly > 2 * TOO_MANY  # the control: the same simulation would show a promise that is none
 
@@ -69,15 +76,15 @@ def test_guarantee_fails_at_most_at_its_stated_rate(name: str, floor: float) -> 
 def test_guarantee_survives_tuning_on_other_texts(name: str) -> None:
     """The whole way: calibration and order from the validation texts, the proof on those set aside."""
     rng = np.random.default_rng(3)
-    goals, broken = Goals(Goal(name, 0.8, CONFIDENCE)), 0  # type: ignore[arg-type]  # one of two
+    goals, broken = Objectives(Objective(name, 0.8, CONFIDENCE)), 0  # type: ignore[arg-type]  # one of two
     draws = DRAWS // 4
     for _ in range(draws):
         learned, aside = draw(rng, 250), draw(rng, 250)
         calibration = fit_calibration(learned[0][:, None], learned[1][:, None].astype(np.float32), "platt")
         rows, proof = (
-            Scored(calibration.apply(s[:, None]), t[:, None].astype(np.float32)) for s, t in (learned, aside)
+            ScoredTexts(calibration.apply(s[:, None]), t[:, None].astype(np.float32)) for s, t in (learned, aside)
         )
-        chosen = choose_thresholds(rows, ["x"], goals, aside=proof)
+        chosen = select_thresholds(rows, ["x"], goals, aside=proof)
         before = calibration.undo(chosen.thresholds[:, None])
         broken += not chosen.unmet and figure_of(name, float(before[0, 0])) < 0.8
     assert broken <= binom.ppf(0.999, draws, 1 - CONFIDENCE)
@@ -86,30 +93,30 @@ def test_guarantee_survives_tuning_on_other_texts(name: str) -> None:
 def test_guarantee_costs_less_with_more_texts() -> None:
     rng = np.random.default_rng(4)
     few, many = (
-        np.mean([recall_guaranteed(*draw(rng, n), 0.9, CONFIDENCE).threshold for _ in range(20)]) for n in (200, 5_000)
+        np.mean([guarantee_recall(*draw(rng, n), 0.9, CONFIDENCE).threshold for _ in range(20)]) for n in (200, 5_000)
     )
-    best = floor_threshold(*EVERYTHING, "recall", 0.9).threshold
+    best = find_constrained_threshold(*EVERYTHING, "recall", 0.9).threshold
     assert few < many < best
 
 
 def test_confidence_bound_meets_the_minimum() -> None:
     for hits, of in ((59, 59), (58, 58), (180, 185), (95, 100)):
         passes = binom.sf(hits - 1, of, 0.95) <= 0.05
-        assert (lower_bound(hits, of, 0.95) >= 0.95) == passes
-    assert lower_bound(0, 10, 0.95) == 0
+        assert (lower_confidence_bound(hits, of, 0.95) >= 0.95) == passes
+    assert lower_confidence_bound(0, 10, 0.95) == 0
 
 
 @pytest.mark.parametrize(("floor", "confidence", "needed"), [(0.95, 0.95, 59), (0.9, 0.95, 29), (0.5, 0.5, 1)])
 def test_fewest_texts_is_the_smallest_sufficient_number(floor: float, confidence: float, needed: int) -> None:
-    assert fewest(floor, confidence) == needed
-    assert lower_bound(needed, needed, confidence) >= floor - 1e-12
-    assert needed == 1 or lower_bound(needed - 1, needed - 1, confidence) < floor
+    assert min_sample_size(floor, confidence) == needed
+    assert lower_confidence_bound(needed, needed, confidence) >= floor - 1e-12
+    assert needed == 1 or lower_confidence_bound(needed - 1, needed - 1, confidence) < floor
 
 
 def test_tied_scores_share_a_threshold_side() -> None:
     scores = np.repeat(np.float32([0.2, 0.6, 0.9]), 100)
     truth = np.repeat([False, True, True], 100)
-    found = recall_guaranteed(scores, truth, 0.9, 0.95)
+    found = guarantee_recall(scores, truth, 0.9, 0.95)
     assert 0.2 < found.threshold <= 0.6
 
 
@@ -117,12 +124,12 @@ def test_guarantee_ignores_unknown_and_validation_labels() -> None:
     rng = np.random.default_rng(5)
     aside, hidden = draw(rng, 600), np.random.default_rng(6).random(600) < 0.3
     targets = np.where(hidden, np.nan, aside[1]).astype(np.float32)[:, None]
-    goals = Goals(Goal("recall", 0.9, 0.95))
+    goals = Objectives(Objective("recall", 0.9, 0.95))
     found = []
     for seed in (7, 8):
         other = np.where(hidden, np.random.default_rng(seed).random(600, dtype=np.float32), aside[0])
-        rows = Scored(*(each[:, None].astype(np.float32) for each in draw(np.random.default_rng(seed), 200)))
-        found.append(choose_thresholds(rows, ["x"], goals, aside=Scored(other[:, None], targets)))
+        rows = ScoredTexts(*(each[:, None].astype(np.float32) for each in draw(np.random.default_rng(seed), 200)))
+        found.append(select_thresholds(rows, ["x"], goals, aside=ScoredTexts(other[:, None], targets)))
     assert found[0].thresholds == found[1].thresholds
     assert found[0].bounds["x"] >= 0.9
 
@@ -135,43 +142,50 @@ def rows(n: int) -> Dataset:
 
 
 def test_half_of_validation_is_held_out() -> None:
-    data, goals = rows(900), Goals(named={"price": Goal("recall", 0.8, 0.9)})
-    found = set_aside(data, goals)
-    assert [found.split.count(name) for name in ("train", "validation", "test", ASIDE)] == [300, 150, 300, 150]
+    data, goals = rows(900), Objectives(named={"price": Objective("recall", 0.8, 0.9)})
+    found = hold_out_for_guarantees(data, goals)
+    assert [found.split.count(name) for name in ("train", "validation", "test", GUARANTEE_SPLIT)] == [
+        300,
+        150,
+        300,
+        150,
+    ]
     assert found.texts == data.texts
-    assert set_aside(data, goals).split == found.split
-    assert set_aside(data, Goals(Goal("recall", 0.8))) is data
+    assert hold_out_for_guarantees(data, goals).split == found.split
+    assert hold_out_for_guarantees(data, Objectives(Objective("recall", 0.8))) is data
 
 
 def test_too_few_held_out_texts_error_has_the_number() -> None:
     data = rows(90)
     with pytest.raises(InputError, match="15 texts set aside") as caught:
-        set_aside(data, Goals(named={"price": Goal("recall", 0.95, 0.95)}))
+        hold_out_for_guarantees(data, Objectives(named={"price": Objective("recall", 0.95, 0.95)}))
     assert re.search(
         r"'price' \(recall at least 0.95 with confidence 0.95\) needs 59 and has \d+, good for", str(caught.value)
     )
     assert "'billing'" not in str(caught.value)
     with pytest.raises(UnknownLabel, match="Did you mean 'price'"):
-        set_aside(data, Goals(named={"prise": Goal("recall", 0.95, 0.95)}))
+        hold_out_for_guarantees(data, Objectives(named={"prise": Objective("recall", 0.95, 0.95)}))
 
 
 @pytest.mark.parametrize(("value", "confidence", "said"), [(1.0, 0.9, "recall of 1"), (0.9, 1.0, "confidence is 1")])
 def test_impossible_guarantee_is_rejected(value: float, confidence: float, said: str) -> None:
     with pytest.raises(InputError, match=said):
-        Goal("recall", value, confidence)
+        Objective("recall", value, confidence)
 
 
 # On the way from a run to a bundle
 
 
-GOALS = Goals(named={"price": Goal("recall", 0.8, 0.9), "billing": Goal("recall", 0.7, 0.9)})
+GOALS = Objectives(named={"price": Objective("recall", 0.8, 0.9), "billing": Objective("recall", 0.7, 0.9)})
 
 
 @pytest.fixture(scope="module")
 def guaranteed_run(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with guarantees; not to be changed."""
     folder = tmp_path_factory.mktemp("guaranteed") / "run"
-    train(toy.dataset(1000, per_split=240), folder, model=str(encoder), recipe=Recipe(**toy.RECIPE), goals=GOALS)
+    train(
+        toy.dataset(1000, per_split=240), folder, model=str(encoder), config=TrainConfig(**toy.RECIPE), objectives=GOALS
+    )
     return folder
 
 
@@ -217,7 +231,7 @@ def test_external_checkpoint_gets_guarantees(elsewhere: Path, tmp_path: Path) ->
 
 def test_too_few_texts_error_comes_before_training(encoder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="too few"):
-        train(toy.dataset(200, per_split=20), tmp_path / "run", model=str(encoder), goals=GOALS)
+        train(toy.dataset(200, per_split=20), tmp_path / "run", model=str(encoder), objectives=GOALS)
     assert list(tmp_path.iterdir()) == []
 
 

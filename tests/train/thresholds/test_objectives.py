@@ -17,13 +17,15 @@ from manylabel.cli.main import main
 from manylabel.errors import CheckpointError, InputError, UnknownLabel
 from manylabel_export.cli import export as export_command
 from manylabel_export.pipeline import export
-from manylabel_train.cli.objective_options import FIGURES, goals_of
+from manylabel_train.cli.objective_options import FIGURES, parse_objective_options
 from manylabel_train.cli.train import train as train_command
-from manylabel_train.thresholds.constraints import floor_threshold
-from manylabel_train.thresholds.objectives import Goal, Goals, read_goals
-from manylabel_train.thresholds.selection import Scored, choose_thresholds
-from manylabel_train.thresholds.tuning import best_threshold, tune_thresholds
-from manylabel_train.training.train import Recipe, read_run, train
+from manylabel_train.data.training_run import read_run
+from manylabel_train.thresholds.constraints import find_constrained_threshold
+from manylabel_train.thresholds.objectives import Objective, Objectives, parse_objectives
+from manylabel_train.thresholds.selection import ScoredTexts, select_thresholds
+from manylabel_train.thresholds.tuning import find_best_threshold, tune_thresholds
+from manylabel_train.training.config import TrainConfig
+from manylabel_train.training.train import train
 
 NAN = float("nan")
 LABELS = ("app", "price", "support")
@@ -50,11 +52,15 @@ def options(**given: tuple[str, ...]) -> dict[str, Any]:
 
 
 def test_objective_options_for_all_or_single_labels() -> None:
-    goals = goals_of(options(beta=("2", "a=b=0.5"), min_recall=("price=0.95",)))
+    goals = parse_objective_options(options(beta=("2", "a=b=0.5"), min_recall=("price=0.95",)))
     assert goals is not None
-    assert goals.of(("app", "price", "a=b")) == (Goal("f_beta", 2), Goal("recall", 0.95), Goal("f_beta", 0.5))
-    assert goals_of(options()) is None
-    floors = goals_of(options(min_precision=("0.9",), min_recall=("price=0.95",)))
+    assert goals.of(("app", "price", "a=b")) == (
+        Objective("f_beta", 2),
+        Objective("recall", 0.95),
+        Objective("f_beta", 0.5),
+    )
+    assert parse_objective_options(options()) is None
+    floors = parse_objective_options(options(min_precision=("0.9",), min_recall=("price=0.95",)))
     assert floors is not None
     assert [str(goal) for goal in floors.of(LABELS)] == [
         "precision at least 0.9", "recall at least 0.95", "precision at least 0.9",
@@ -75,20 +81,20 @@ def test_objective_options_for_all_or_single_labels() -> None:
 )
 def test_invalid_objective_options(given_options: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=re.escape(said)):
-        goals_of(given_options)
+        parse_objective_options(given_options)
 
 
 def test_unknown_label_in_objective_suggests_nearest() -> None:
     with pytest.raises(UnknownLabel, match=r"'prise'\. Did you mean 'price'"):
-        Goals(named={"prise": Goal("recall", 0.9)}).of(LABELS)
+        Objectives(named={"prise": Objective("recall", 0.9)}).of(LABELS)
 
 
 def test_objectives_json_round_trip_and_damage() -> None:
-    goals = Goals(Goal("f_beta", 2.0), {"price": Goal("precision", 0.9)})
-    assert read_goals(json.loads(json.dumps(goals.as_dict())), where="run.json") == goals
+    goals = Objectives(Objective("f_beta", 2.0), {"price": Objective("precision", 0.9)})
+    assert parse_objectives(json.loads(json.dumps(goals.as_dict())), where="run.json") == goals
     for damaged in (None, {}, {"default": {"figure": "f_beta", "value": -1.0, "confidence": 0.0}, "named": {}}):
         with pytest.raises(CheckpointError, match="train anew"):
-            read_goals(damaged, where="run.json")
+            parse_objectives(damaged, where="run.json")
 
 
 # What is chosen
@@ -105,7 +111,7 @@ def test_f_beta_threshold_is_optimal(rows: list[tuple[float, bool]], beta: float
         decided = scores >= threshold
         return (1 + beta**2) * (decided & truth).sum() / max(decided.sum() + beta**2 * truth.sum(), 1e-9)
 
-    found = best_threshold(scores, truth, beta=beta)
+    found = find_best_threshold(scores, truth, beta=beta)
     assert f_beta(found) == max(f_beta(at) for at in np.unique([0.5, *scores])) or not truth.any()
 
 
@@ -119,7 +125,7 @@ def test_minimum_precision_maximises_recall(rows: list[tuple[float, bool]], figu
     truth = np.array([positive for _, positive in rows])
     if not truth.any():
         return
-    found = floor_threshold(scores, truth, figure, floor)  # type: ignore[arg-type]  # one of two
+    found = find_constrained_threshold(scores, truth, figure, floor)  # type: ignore[arg-type]  # one of two
     reached, other = figures(scores, truth, found.threshold), "recall" if figure == "precision" else "precision"
     assert reached == {"precision": found.precision, "recall": found.recall}
     every = [figures(scores, truth, at) for at in np.unique(scores)]
@@ -134,12 +140,14 @@ def test_minimum_precision_maximises_recall(rows: list[tuple[float, bool]], figu
 def test_minimum_with_scores_one_float32_ulp_apart() -> None:
     low = np.float32(0.9)
     scores = np.array([np.nextafter(low, np.float32(1)), low], dtype=np.float32)
-    assert floor_threshold(scores, np.array([True, False]), "precision", 1.0).precision == 1.0
+    assert find_constrained_threshold(scores, np.array([True, False]), "precision", 1.0).precision == 1.0
 
 
 def test_larger_beta_favours_recall() -> None:
     scores, targets = draw(800)
-    low, one, high = (choose_thresholds(Scored(scores, targets), LABELS, Goals(Goal("f_beta", b))) for b in (0.5, 1, 2))
+    low, one, high = (
+        select_thresholds(ScoredTexts(scores, targets), LABELS, Objectives(Objective("f_beta", b))) for b in (0.5, 1, 2)
+    )
     assert (low.thresholds >= one.thresholds).all()
     assert (one.thresholds >= high.thresholds).all()
     assert (low.thresholds > high.thresholds).all()
@@ -148,17 +156,17 @@ def test_larger_beta_favours_recall() -> None:
 
 def test_threshold_depends_on_its_own_objective_only() -> None:
     scores, targets = draw(800)
-    named = {"price": Goal("f_beta", 2.0), "support": Goal("recall", 0.9)}
-    mixed = choose_thresholds(Scored(scores, targets), LABELS, Goals(named=named)).thresholds
-    for column, goal in enumerate((Goal(), named["price"], named["support"])):
-        alone = choose_thresholds(Scored(scores, targets), LABELS, Goals(goal)).thresholds
+    named = {"price": Objective("f_beta", 2.0), "support": Objective("recall", 0.9)}
+    mixed = select_thresholds(ScoredTexts(scores, targets), LABELS, Objectives(named=named)).thresholds
+    for column, goal in enumerate((Objective(), named["price"], named["support"])):
+        alone = select_thresholds(ScoredTexts(scores, targets), LABELS, Objectives(goal)).thresholds
         assert mixed[column] == alone[column]
 
 
 @pytest.mark.parametrize("figure", ["precision", "recall"])
 def test_minimum_holds_on_the_selection_texts(figure: str) -> None:
     scores, targets = draw(800)
-    chosen = choose_thresholds(Scored(scores, targets), LABELS, Goals(Goal(figure, 0.9)))  # type: ignore[arg-type]  # one of two
+    chosen = select_thresholds(ScoredTexts(scores, targets), LABELS, Objectives(Objective(figure, 0.9)))  # type: ignore[arg-type]  # one of two
     assert chosen.unmet == {}
     assert all(figures(*column)[figure] >= 0.9 for column in zip(scores.T, targets.T, chosen.thresholds, strict=True))
 
@@ -167,7 +175,7 @@ def test_unreachable_minimum_reports_the_best_value() -> None:
     scores, targets = draw(300)
     scores[0], targets[0] = 0.9999, (0, 1, 1)  # the highest score of 'app' is wrong
     scores[1:, 0] = np.where(targets[1:, 0] > 0, 0.6, 0.6)  # and nothing else tells its texts apart
-    chosen = choose_thresholds(Scored(scores, targets), LABELS, Goals(Goal("precision", 0.9)))
+    chosen = select_thresholds(ScoredTexts(scores, targets), LABELS, Objectives(Objective("precision", 0.9)))
     positives = int(targets[:, 0].sum())
     assert list(chosen.unmet) == ["app"]
     assert chosen.unmet["app"] == (
@@ -181,16 +189,16 @@ def test_unknown_labels_do_not_affect_minimums() -> None:
     scores, targets = draw(600)
     hidden = np.random.default_rng(1).random(targets.shape) < 0.4
     targets = np.where(hidden, np.float32(NAN), targets)
-    goals = Goals(Goal("precision", 0.9), {"price": Goal("recall", 0.9)})
+    goals = Objectives(Objective("precision", 0.9), {"price": Objective("recall", 0.9)})
     other = np.where(hidden, np.random.default_rng(2).random(scores.shape, dtype=np.float32), scores)
-    found = [choose_thresholds(Scored(one, targets), LABELS, goals).thresholds for one in (scores, other)]
+    found = [select_thresholds(ScoredTexts(one, targets), LABELS, goals).thresholds for one in (scores, other)]
     np.testing.assert_array_equal(*found)
 
 
 def test_label_without_positives_keeps_f1_threshold() -> None:
     scores, targets = draw(600)
     targets[:, 2] = 0
-    chosen = choose_thresholds(Scored(scores, targets), LABELS, Goals(Goal("recall", 0.9)))
+    chosen = select_thresholds(ScoredTexts(scores, targets), LABELS, Objectives(Objective("recall", 0.9)))
     assert chosen.unmet == {
         "support": "recall at least 0.9: no validation text has the label, and its threshold is that for F1"
     }
@@ -200,20 +208,20 @@ def test_label_without_positives_keeps_f1_threshold() -> None:
 # What a run and a bundle keep
 
 
-GOALS = Goals(Goal("f_beta", 2.0), {"price": Goal("precision", 0.8)})
+GOALS = Objectives(Objective("f_beta", 2.0), {"price": Objective("precision", 0.8)})
 
 
 @pytest.fixture(scope="module")
 def goal_run(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with goals of its own; not to be changed."""
     folder = tmp_path_factory.mktemp("goals") / "run"
-    train(toy.dataset(480), folder, model=str(encoder), recipe=Recipe(**toy.RECIPE), goals=GOALS)
+    train(toy.dataset(480), folder, model=str(encoder), config=TrainConfig(**toy.RECIPE), objectives=GOALS)
     return folder
 
 
 def test_export_uses_the_objectives_of_the_run(goal_run: Path, tmp_path: Path) -> None:
     bundle, run = export(goal_run, tmp_path / "bundle", precisions=["fp32"]), read_run(goal_run)
-    assert read_goals(run.details["thresholds"]["goals"], where="run.json") == GOALS
+    assert parse_objectives(run.details["thresholds"]["goals"], where="run.json") == GOALS
     assert bundle.manifest.source["thresholds"] == run.details["thresholds"]
     np.testing.assert_allclose(bundle.variants["fp32"].thresholds, run.thresholds, atol=1e-5)
     assert bundle.manifest.metrics == run.metrics
@@ -224,8 +232,8 @@ def test_export_uses_the_objectives_of_the_run(goal_run: Path, tmp_path: Path) -
 
 
 def test_export_with_other_objectives_reselects_thresholds(goal_run: Path, tmp_path: Path) -> None:
-    bundle = export(goal_run, tmp_path / "bundle", precisions=["fp32"], goals=Goals())
-    assert bundle.manifest.source["thresholds"]["goals"] == Goals().as_dict()
+    bundle = export(goal_run, tmp_path / "bundle", precisions=["fp32"], goals=Objectives())
+    assert bundle.manifest.source["thresholds"]["goals"] == Objectives().as_dict()
     assert bundle.manifest.metrics == {}
     assert bundle.variants["fp32"].thresholds != pytest.approx(read_run(goal_run).thresholds)
     assert "tuned for F1 on validation data" in (bundle.path / "README.md").read_text()
@@ -245,14 +253,14 @@ def test_run_without_objectives_is_exported_for_f1(run: Path, tmp_path: Path) ->
 
 def test_objectives_need_labelled_texts(elsewhere: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--validation DATA"):
-        export(elsewhere, tmp_path / "bundle", goals=Goals())
+        export(elsewhere, tmp_path / "bundle", goals=Objectives())
     assert list(tmp_path.iterdir()) == []
 
 
 def test_unknown_objective_label_error_comes_before_training(encoder: Path, tmp_path: Path) -> None:
-    goals = Goals(named={"prices": Goal("recall", 0.9)})
+    goals = Objectives(named={"prices": Objective("recall", 0.9)})
     with pytest.raises(UnknownLabel, match="Did you mean 'price'"):
-        train(toy.dataset(200), tmp_path / "run", model=str(encoder), goals=goals)
+        train(toy.dataset(200), tmp_path / "run", model=str(encoder), objectives=goals)
     assert list(tmp_path.iterdir()) == []
 
 

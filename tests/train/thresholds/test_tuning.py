@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import ArrayLike, NDArray
 
-from manylabel_train.thresholds.tuning import best_threshold, matched_thresholds, tune_thresholds
+from manylabel_train.thresholds.tuning import find_best_threshold, match_thresholds, tune_thresholds
 
 Scores = NDArray[np.float32]
 REPEATS, FRESH = 8, 20_000
@@ -76,7 +76,7 @@ def test_naive_per_label_thresholds_lower_f1() -> None:
     rng = np.random.default_rng(1)
     scores, targets = draw(rng, 500, RARE, distance=2.5)
     fresh = draw(rng, FRESH, RARE, distance=2.5)
-    own = [best_threshold(*column) for column in zip(scores.T, targets.T > 0.5, strict=True)]
+    own = [find_best_threshold(*column) for column in zip(scores.T, targets.T > 0.5, strict=True)]
     half = micro_and_macro_f1(*fresh)[0]
     assert micro_and_macro_f1(*fresh, own)[0] < half - 0.03
     assert micro_and_macro_f1(*fresh, tune_thresholds(scores, targets))[0] > half - 0.012
@@ -118,13 +118,13 @@ def test_best_threshold_is_optimal(rows: list[tuple[float, bool]]) -> None:
         return 2 * (decided & truth).sum() / max(decided.sum() + truth.sum(), 1)
 
     everywhere = np.unique([0.5, *scores])
-    assert f1(best_threshold(scores, truth)) == max(f1(at) for at in everywhere) or not truth.any()
+    assert f1(find_best_threshold(scores, truth)) == max(f1(at) for at in everywhere) or not truth.any()
 
 
 def test_variant_threshold_matches_pytorch_decisions() -> None:
     expected = np.linspace(0.05, 0.95, 100, dtype=np.float32)[:, None]
     found = expected - np.float32(0.1)  # a variant that scores everything lower
-    (threshold,) = matched_thresholds(expected, np.array([0.5], dtype=np.float32), found)
+    (threshold,) = match_thresholds(expected, np.array([0.5], dtype=np.float32), found)
     assert threshold == pytest.approx(0.4, abs=0.005)
     assert ((found >= threshold) == (expected >= 0.5)).all()
 
@@ -134,7 +134,7 @@ def test_variant_threshold_needs_evidence_to_move(lower: int, moves: bool) -> No
     """Of five decisions that all change for the better one may be sure, as far as two standard deviations go."""
     expected = np.repeat(np.array([0.2, 0.6, 0.9], dtype=np.float32), [50, lower, 50])[:, None]
     found = np.where(expected == np.float32(0.6), np.float32(0.45), expected)
-    (threshold,) = matched_thresholds(expected, np.array([0.5], dtype=np.float32), found)
+    (threshold,) = match_thresholds(expected, np.array([0.5], dtype=np.float32), found)
     assert (threshold < 0.45) == moves
     assert (threshold == 0.5) != moves
 
@@ -145,13 +145,13 @@ def test_noise_does_not_move_thresholds() -> None:
     expected = rng.beta(0.3, 3, (5000, 28)).astype(np.float32)
     found = np.clip(expected + rng.normal(0, 0.002, expected.shape), 0, 1).astype(np.float32)
     thresholds = np.full(28, 0.34, dtype=np.float32)
-    np.testing.assert_array_equal(matched_thresholds(expected, thresholds, found), thresholds)
+    np.testing.assert_array_equal(match_thresholds(expected, thresholds, found), thresholds)
 
 
 def test_variant_keeps_pytorch_threshold_without_better_agreement() -> None:
     expected = np.random.default_rng(0).random((200, 3), dtype=np.float32)
     thresholds = np.array([0.3, 0.5, 0.9], dtype=np.float32)
-    np.testing.assert_array_equal(matched_thresholds(expected, thresholds, expected), thresholds)
+    np.testing.assert_array_equal(match_thresholds(expected, thresholds, expected), thresholds)
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(0, 0.3))
@@ -160,7 +160,7 @@ def test_matching_never_adds_flips(seed: int, noise: float) -> None:
     expected = rng.random((30, 4)).round(1).astype(np.float32)  # rounded: many equal scores
     found = np.clip(expected + rng.normal(0, noise, expected.shape), 0, 1).round(1).astype(np.float32)
     thresholds = rng.uniform(0.1, 0.9, 4).astype(np.float32)
-    matched = matched_thresholds(expected, thresholds, found)
+    matched = match_thresholds(expected, thresholds, found)
     decided = expected >= thresholds
     assert (((found >= matched) != decided).sum(axis=0) <= ((found >= thresholds) != decided).sum(axis=0)).all()
     assert ((matched > 0) & (matched < 1)).all()

@@ -17,15 +17,16 @@ from manylabel.errors import CheckpointError, DataError, InputError, LabelMismat
 from manylabel.inference.tokenizer import LongText
 from manylabel_train.cli.train import train as train_command
 from manylabel_train.data.dataset import Dataset
+from manylabel_train.data.training_run import read_run
 from manylabel_train.models import checkpoint
-from manylabel_train.training import add_labels
-from manylabel_train.training.distillation import Distillation
-from manylabel_train.training.losses import BinaryCrossEntropy
-from manylabel_train.training.train import Recipe, read_run, train
+from manylabel_train.training.add_labels import TeacherScores, score_with_teacher, widen_labels
+from manylabel_train.training.config import TrainConfig
+from manylabel_train.training.losses import BinaryCrossEntropy, Distillation
+from manylabel_train.training.train import train
 
 OLD, NEW = ("billing", "delivery", "price"), "user experience"
-RECIPE = Recipe(**toy.RECIPE)
-LONGER = replace(RECIPE, epochs=20, patience=20)
+CONFIG = TrainConfig(**toy.RECIPE)
+LONGER = replace(CONFIG, epochs=20, patience=20)
 
 
 def only(data: Dataset, labels: Sequence[str]) -> Dataset:
@@ -37,7 +38,7 @@ def only(data: Dataset, labels: Sequence[str]) -> Dataset:
 def old(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that knows three of the four labels; not to be changed."""
     folder = tmp_path_factory.mktemp("old") / "run"
-    train(only(toy.dataset(900), OLD), folder, model=str(encoder), recipe=Recipe(**toy.RECIPE))
+    train(only(toy.dataset(900), OLD), folder, model=str(encoder), config=TrainConfig(**toy.RECIPE))
     return folder
 
 
@@ -45,7 +46,7 @@ def old(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def grown(old: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same with the fourth, from other texts that say nothing of the three; not to be changed."""
     folder = tmp_path_factory.mktemp("grown") / "run"
-    train(news(), folder, start_from=str(old), add_labels=[NEW], recipe=LONGER)
+    train(news(), folder, start_from=str(old), add_labels=[NEW], config=LONGER)
     return folder
 
 
@@ -66,11 +67,11 @@ def f1(run: Path, data: Dataset) -> dict[str, float]:
 def answers(run: Path, texts: Sequence[str]) -> NDArray[np.float32]:
     """A run's probabilities."""
     model, _ = checkpoint.load_model(str(run))
-    reader = checkpoint.runtime_tokenizer(checkpoint.load_tokenizer(str(run)), 32, LongText("truncate", overlap=0))
+    reader = checkpoint.to_runtime_tokenizer(checkpoint.load_tokenizer(str(run)), 32, LongText("truncate", overlap=0))
     return checkpoint.predict_proba(model, reader, texts)
 
 
-def test_the_new_label_is_learned_and_the_old_ones_are_not_forgotten(old: Path, grown: Path) -> None:
+def test_add_label_learns_without_forgetting(old: Path, grown: Path) -> None:
     unseen = toy.dataset(300, seed=9, per_split=50)
     before, after = f1(old, only(unseen, OLD)), f1(grown, unseen)
     assert after[NEW] > 0.7
@@ -78,25 +79,24 @@ def test_the_new_label_is_learned_and_the_old_ones_are_not_forgotten(old: Path, 
         assert after[label] > before[label] - 0.05, (before, after)
 
 
-def test_without_the_old_model_s_answers_the_old_labels_drift(old: Path, grown: Path, tmp_path: Path) -> None:
+def test_old_labels_drift_without_distillation(old: Path, grown: Path, tmp_path: Path) -> None:
     """The same training, with nothing said of the old labels."""
-    remember = add_labels.remember
 
-    def forget(*given: Any) -> add_labels.Memory:
-        memory = remember(*given)
-        nothing = np.full_like(memory.train, np.nan)
-        return replace(memory, train=nothing, validation=np.full_like(memory.validation, np.nan))
+    def forget(*arguments: Any) -> TeacherScores:
+        teacher = score_with_teacher(*arguments)
+        nothing = np.full_like(teacher.train, np.nan)
+        return replace(teacher, train=nothing, validation=np.full_like(teacher.validation, np.nan))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(add_labels, "remember", forget)
-        train(news(), tmp_path / "run", start_from=str(old), add_labels=[NEW], recipe=LONGER)
+        patch.setattr("manylabel_train.training.train.score_with_teacher", forget)
+        train(news(), tmp_path / "run", start_from=str(old), add_labels=[NEW], config=LONGER)
     texts = toy.dataset(300, seed=9).texts
     before = answers(old, texts)
     kept, drifted = (np.abs(answers(path, texts)[:, :3] - before).mean() for path in (grown, tmp_path / "run"))
     assert kept < 0.5 * drifted, (kept, drifted)
 
 
-def test_the_run_tells_how_the_old_labels_fared(old: Path, grown: Path) -> None:
+def test_run_reports_old_label_metrics(old: Path, grown: Path) -> None:
     run = read_run(grown)
     assert run.labels == (*OLD, NEW)
     assert run.details["origin"]["added_labels"] == [NEW]
@@ -105,20 +105,20 @@ def test_the_run_tells_how_the_old_labels_fared(old: Path, grown: Path) -> None:
     assert run.details["data"]["unknown_entries"]["train"] == 3 * 780
 
 
-def test_the_old_rows_start_as_they_were(old: Path, tmp_path: Path) -> None:
-    recipe = replace(RECIPE, epochs=1, learning_rate=1e-12)
-    train(news(), tmp_path / "run", start_from=str(old), add_labels=[NEW], recipe=recipe)
+def test_old_head_rows_are_carried_over(old: Path, tmp_path: Path) -> None:
+    config = replace(CONFIG, epochs=1, learning_rate=1e-12)
+    train(news(), tmp_path / "run", start_from=str(old), add_labels=[NEW], config=config)
     ours, theirs = (checkpoint.load_model(str(path))[0].classifier for path in (tmp_path / "run", old))
     torch.testing.assert_close(ours.weight[:3], theirs.weight, atol=1e-6, rtol=0)
     torch.testing.assert_close(ours.bias[:3], theirs.bias, atol=1e-6, rtol=0)
     assert read_run(tmp_path / "run").thresholds[:3] == pytest.approx(read_run(old).thresholds)
 
 
-def test_known_entries_of_old_labels_count_as_known(old: Path, tmp_path: Path) -> None:
+def test_known_old_labels_are_used(old: Path, tmp_path: Path) -> None:
     """Here they say the contrary of what the old model knows."""
     data = only(toy.dataset(600, seed=5), ["billing", NEW])
     turned = replace(data, targets=np.stack([1 - data.targets[:, 0], data.targets[:, 1]], axis=1))
-    train(turned, tmp_path / "run", start_from=str(old), add_labels=[NEW], recipe=RECIPE)
+    train(turned, tmp_path / "run", start_from=str(old), add_labels=[NEW], config=CONFIG)
     unseen = toy.dataset(300, seed=9, per_split=50)
     billing = unseen.targets[:, 0] == 1
     for path, order in ((old, 1), (tmp_path / "run", -1)):
@@ -128,22 +128,22 @@ def test_known_entries_of_old_labels_count_as_known(old: Path, tmp_path: Path) -
 
 
 def test_two_labels_are_added_at_once(encoder: Path, tmp_path: Path) -> None:
-    train(only(toy.dataset(240), OLD[:2]), tmp_path / "old", model=str(encoder), recipe=replace(RECIPE, epochs=2))
-    recipe, added = replace(RECIPE, epochs=2), ["price", NEW]
+    train(only(toy.dataset(240), OLD[:2]), tmp_path / "old", model=str(encoder), config=replace(CONFIG, epochs=2))
+    config, added = replace(CONFIG, epochs=2), ["price", NEW]
     run = train(
         only(toy.dataset(240, seed=5), [NEW, "price"]),
         tmp_path / "run",
         start_from=str(tmp_path / "old"),
         add_labels=added,
-        recipe=recipe,
+        config=config,
     )
     assert run.labels == ("billing", "delivery", "price", NEW)
 
 
-def test_a_checkpoint_without_a_run_has_thresholds_of_one_half(elsewhere: Path) -> None:
+def test_checkpoint_without_run_uses_0_5(elsewhere: Path) -> None:
     data = replace(news(), labels=("new",))
-    wide = add_labels.widen(data, str(elsewhere), ["new"])
-    reader = checkpoint.runtime_tokenizer(
+    wide = widen_labels(data, str(elsewhere), ["new"])
+    reader = checkpoint.to_runtime_tokenizer(
         checkpoint.load_tokenizer(str(elsewhere)), 32, LongText("truncate", overlap=0)
     )
     model, _ = checkpoint.load_model(str(elsewhere))
@@ -151,14 +151,14 @@ def test_a_checkpoint_without_a_run_has_thresholds_of_one_half(elsewhere: Path) 
     padded = np.concatenate([probabilities, np.zeros((60, 1), dtype=np.float32)], axis=1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(checkpoint, "predict_proba", lambda *_: padded.copy())
-        memory = add_labels.remember(model, reader, wide, str(elsewhere), ["new"])
-    assert memory.thresholds.tolist() == [0.5] * 5
-    filled = memory.judge_of(wide.part("validation"))
+        teacher = score_with_teacher(model, reader, wide, str(elsewhere), ["new"])
+    assert teacher.thresholds.tolist() == [0.5] * 5
+    filled = teacher.fill_unknown(wide.part("validation"))
     np.testing.assert_array_equal(filled.targets[:, :4], probabilities >= 0.5)
     np.testing.assert_array_equal(filled.targets[:, 4], data.part("validation").targets[:, 0])
 
 
-def test_the_loss_is_that_of_known_targets_and_of_the_former_model_s_where_there_are_none() -> None:
+def test_distillation_loss_fills_unknown_targets() -> None:
     logits, rows = torch.tensor([[0.3, -2.0, 1.0], [1.5, 0.2, -1.0]]), torch.tensor([1, 0])
     soft = np.array([[0.5, 0.5, np.nan], [0.9, 0.2, np.nan]], dtype=np.float32)
     nothing = torch.full((2, 3), torch.nan)
@@ -180,42 +180,42 @@ def test_the_loss_is_that_of_known_targets_and_of_the_former_model_s_where_there
         ([NEW, "billing"], [NEW, "app"], LabelMismatch, ["no text with 'app'"]),
     ],
 )
-def test_what_cannot_be_added(
+def test_invalid_label_to_add_error(
     old: Path, tmp_path: Path, labels: list[str], added: list[str], error: type[Exception], parts: list[str]
 ) -> None:
     with pytest.raises(error) as caught:
-        train(only(toy.dataset(240), labels), tmp_path / "run", start_from=str(old), add_labels=added, recipe=RECIPE)
+        train(only(toy.dataset(240), labels), tmp_path / "run", start_from=str(old), add_labels=added, config=CONFIG)
     for part in parts:
         assert part in str(caught.value)
 
 
-def test_a_label_that_nobody_asked_for(old: Path, tmp_path: Path) -> None:
+def test_unexpected_label_error(old: Path, tmp_path: Path) -> None:
     data = replace(only(toy.dataset(240), [NEW, "billing"]), labels=(NEW, "returns"))
     with pytest.raises(LabelMismatch, match="'returns', which is neither among the 3 labels of run nor added"):
-        train(data, tmp_path / "run", start_from=str(old), add_labels=[NEW], recipe=RECIPE)
+        train(data, tmp_path / "run", start_from=str(old), add_labels=[NEW], config=CONFIG)
 
 
-def test_a_multi_class_checkpoint_cannot_say_what_the_new_texts_have(multiclass: Path, tmp_path: Path) -> None:
+def test_add_label_rejects_multiclass_checkpoint(multiclass: Path, tmp_path: Path) -> None:
     data = replace(only(toy.dataset(240), [NEW]), labels=("returns",))
     with pytest.raises(CheckpointError, match=r"gives each text one of its 4 labels .* --from alone"):
-        train(data, tmp_path / "run", start_from=str(multiclass), add_labels=["returns"], recipe=RECIPE)
+        train(data, tmp_path / "run", start_from=str(multiclass), add_labels=["returns"], config=CONFIG)
 
 
 @pytest.mark.parametrize(("value", "verb"), [(1.0, "lack"), (0.0, "have")])
-def test_both_answers_have_to_be_shown(old: Path, tmp_path: Path, value: float, verb: str) -> None:
+def test_add_label_needs_positives_and_negatives(old: Path, tmp_path: Path, value: float, verb: str) -> None:
     data = news()
     learned = np.array([split == "train" for split in data.split])
     one_sided = replace(data, targets=np.where(learned[:, None], np.float32(value), data.targets))
     with pytest.raises(DataError, match=f"no training text is known to {verb} the added label 'user experience'"):
-        train(one_sided, tmp_path / "run", start_from=str(old), add_labels=[NEW], recipe=RECIPE)
+        train(one_sided, tmp_path / "run", start_from=str(old), add_labels=[NEW], config=CONFIG)
 
 
-def test_other_losses_are_refused(old: Path, tmp_path: Path) -> None:
+def test_add_label_rejects_other_losses(old: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="by cross-entropy, not by 'focal'"):
-        train(news(), tmp_path / "run", start_from=str(old), add_labels=[NEW], recipe=replace(RECIPE, loss="focal"))
+        train(news(), tmp_path / "run", start_from=str(old), add_labels=[NEW], config=replace(CONFIG, loss="focal"))
 
 
-def test_on_the_command_line(old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_add_label_on_the_command_line(old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(type(main), "get_command", lambda *_: train_command)
     data = toy.write_csv(tmp_path / "data.csv", news())
     words = ["train", data, "-o", tmp_path / "run", "--add-label", NEW, "--epochs", 2, "--train-precision", "fp32"]

@@ -19,14 +19,16 @@ from manylabel.inference.length_batching import score
 from manylabel.inference.tokenizer import Policy
 from manylabel_export.pipeline import export
 from manylabel_train.data.dataset import Dataset
+from manylabel_train.data.training_run import read_run
 from manylabel_train.models import checkpoint
-from manylabel_train.training.collate import Collator, Rows
-from manylabel_train.training.config import LongTexts
-from manylabel_train.training.long_texts import maxima, text_logits
-from manylabel_train.training.train import Recipe, long_text_for, read_run, train
+from manylabel_train.models.checkpoint import make_long_text
+from manylabel_train.training.collate import Collator, TokenizedDataset
+from manylabel_train.training.config import LongTexts, TrainConfig
+from manylabel_train.training.long_texts import max_over_windows, text_logits
+from manylabel_train.training.train import train
 
 POLICIES: tuple[LongTexts, ...] = ("window", "truncate")
-SHORT = replace(Recipe(**toy.RECIPE), epochs=2, max_length=16)
+SHORT = replace(TrainConfig(**toy.RECIPE), epochs=2, max_length=16)
 
 
 def long_dataset(n: int = 300) -> Dataset:
@@ -35,16 +37,18 @@ def long_dataset(n: int = 300) -> Dataset:
     return replace(data, texts=tuple(f"{padding} {text}" for text in data.texts))
 
 
-def rows_of(encoder: Path, data: Dataset, policy: Policy = "window", most: int | None = None) -> Rows:
+def rows_of(encoder: Path, data: Dataset, policy: Policy = "window", most: int | None = None) -> TokenizedDataset:
     tokenizer = checkpoint.load_tokenizer(str(encoder))
-    return Rows(checkpoint.runtime_tokenizer(tokenizer, 16, long_text_for(16, policy)), data, most_windows=most)
+    return TokenizedDataset(
+        checkpoint.to_runtime_tokenizer(tokenizer, 16, make_long_text(16, policy)), data, max_windows=most
+    )
 
 
 # Windows to texts
 
 
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=6), st.randoms(use_true_random=False))
-def test_a_text_s_logits_are_the_maxima_that_the_runtime_takes(counts: list[int], random) -> None:  # type: ignore[no-untyped-def]
+def test_window_logits_match_the_runtime_maximum(counts: list[int], random) -> None:  # type: ignore[no-untyped-def]
     logits = torch.tensor([[random.uniform(-9, 9) for _ in range(3)] for _ in range(sum(counts))])
     owners = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
     windows = list(np.split(np.arange(sum(counts), dtype=np.int64)[:, None], np.cumsum(counts)[:-1]))
@@ -53,18 +57,20 @@ def test_a_text_s_logits_are_the_maxima_that_the_runtime_takes(counts: list[int]
         return torch.sigmoid(logits[ids[:, 0]]).numpy()
 
     answered = score([list(rows) for rows in windows], run, n_labels=3)
-    np.testing.assert_allclose(torch.sigmoid(maxima(logits, owners, len(counts))).numpy(), answered, rtol=1e-6)
+    np.testing.assert_allclose(
+        torch.sigmoid(max_over_windows(logits, owners, len(counts))).numpy(), answered, rtol=1e-6
+    )
 
 
-def test_each_label_teaches_the_window_that_says_it_most() -> None:
+def test_gradient_flows_to_the_maximum_window() -> None:
     logits = torch.tensor([[1.0, 5.0], [2.0, 3.0], [0.0, 0.0]], requires_grad=True)
-    maxima(logits, torch.tensor([0, 0, 1]), 2).sum().backward()
+    max_over_windows(logits, torch.tensor([0, 0, 1]), 2).sum().backward()
     assert logits.grad is not None
     assert logits.grad.tolist() == [[0, 1], [1, 0], [1, 1]]
 
 
-def test_a_window_without_numbers_is_not_hidden_by_one_with() -> None:
-    found = maxima(torch.tensor([[torch.nan], [1.0]]), torch.tensor([0, 0]), 1)
+def test_nan_window_is_not_hidden() -> None:
+    found = max_over_windows(torch.tensor([[torch.nan], [1.0]]), torch.tensor([0, 0]), 1)
     assert torch.isnan(found).all()  # so that training that diverges is noticed
 
 
@@ -98,7 +104,7 @@ def step(at_once: int) -> tuple[Tensor, list[Tensor], list[int]]:
     return logits.detach(), [value.grad for value in model.parameters() if value.grad is not None], counted.seen
 
 
-def test_parts_recomputed_give_the_gradients_of_parts_that_were_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checkpointed_gradients_are_equal(monkeypatch: pytest.MonkeyPatch) -> None:
     logits, gradients, seen = step(at_once=3)
     assert max(seen) == 3
     assert seen[:3] == [3, 3, 1]
@@ -111,7 +117,7 @@ def test_parts_recomputed_give_the_gradients_of_parts_that_were_kept(monkeypatch
         torch.testing.assert_close(ours, theirs)
 
 
-def test_a_step_of_few_windows_is_computed_once_and_an_evaluation_never_twice() -> None:
+def test_few_windows_are_not_recomputed() -> None:
     assert step(at_once=7)[2] == [7]
     with torch.no_grad():
         counted = Counted(make("bert"))
@@ -119,11 +125,11 @@ def test_a_step_of_few_windows_is_computed_once_and_an_evaluation_never_twice() 
     assert counted.seen == [2, 2, 2, 1]
 
 
-def test_a_batch_counts_by_text_and_holds_every_window(encoder: Path) -> None:
+def test_batch_contains_every_window_of_its_texts(encoder: Path) -> None:
     data = Dataset(("app", "parcel " * 40, "late"), np.eye(3, 4, dtype=np.float32), toy.LABELS)
     rows = rows_of(encoder, data)
     assert rows.lengths.tolist() == [3, 3 * 16, 3]  # 14 tokens of the text a window, of which one is shared
-    assert not rows.single
+    assert not rows.single_window
     batch = Collator(pad_token_id=0)([rows[0], rows[1], rows[2]])
     assert next(iter(batch)) == "labels"
     assert batch["owners"].tolist() == [0, 1, 1, 1, 2]
@@ -131,26 +137,24 @@ def test_a_batch_counts_by_text_and_holds_every_window(encoder: Path) -> None:
     assert batch["attention_mask"].sum(dim=1).tolist() == [3, 16, 16, 16, 3]
 
 
-def test_a_text_trains_on_its_first_windows_alone(encoder: Path) -> None:
+def test_training_uses_first_windows_only(encoder: Path) -> None:
     data = Dataset(("parcel " * 40,), np.eye(1, 4, dtype=np.float32), toy.LABELS)
     few, all_of_it = rows_of(encoder, data, most=2)[0], rows_of(encoder, data)[0]
     assert [window.tolist() for window in few["windows"]] == [window.tolist() for window in all_of_it["windows"][:2]]
-    assert rows_of(encoder, data, policy="truncate").single
+    assert rows_of(encoder, data, policy="truncate").single_window
 
 
 # What comes out
 
 
-def test_what_stands_beyond_max_length_is_learned_in_windows_and_by_the_beginning_not(
-    encoder: Path, tmp_path: Path
-) -> None:
-    recipe, found = replace(Recipe(**toy.RECIPE), max_length=16), {}
+def test_windows_learn_beyond_max_length(encoder: Path, tmp_path: Path) -> None:
+    config, found = replace(TrainConfig(**toy.RECIPE), max_length=16), {}
     for policy in ("window", "truncate"):
         run = train(
             long_dataset(480),
             tmp_path / policy,
             model=str(encoder),
-            recipe=replace(recipe, long_text=policy),
+            config=replace(config, long_text=policy),
         )
         assert read_run(tmp_path / policy).long_text == policy
         found[policy] = run.metrics["test"]["tuned"]["macro_average_precision"]
@@ -158,11 +162,9 @@ def test_what_stands_beyond_max_length_is_learned_in_windows_and_by_the_beginnin
 
 
 @pytest.mark.parametrize("policy", ["window", "truncate"])
-def test_evaluations_while_training_answer_as_the_run_and_its_bundle_do(
-    encoder: Path, tmp_path: Path, policy: LongTexts
-) -> None:
+def test_training_evaluation_matches_the_bundle(encoder: Path, tmp_path: Path, policy: LongTexts) -> None:
     data = long_dataset()
-    run = train(data, tmp_path / "run", model=str(encoder), recipe=replace(SHORT, epochs=6, long_text=policy))
+    run = train(data, tmp_path / "run", model=str(encoder), config=replace(SHORT, epochs=6, long_text=policy))
     best = max(entry["eval_macro_f1"] for entry in run.details["log"] if "eval_loss" in entry)
     assert run.metrics["validation"]["at_half"]["macro_f1"] == pytest.approx(best, abs=1e-6)
     bundle = export(tmp_path / "run", tmp_path / "bundle", precisions=["fp32"])
@@ -173,29 +175,29 @@ def test_evaluations_while_training_answer_as_the_run_and_its_bundle_do(
     assert found.truncated == (policy == "truncate")
 
 
-def test_an_export_may_choose_otherwise(encoder: Path, tmp_path: Path) -> None:
-    train(long_dataset(), tmp_path / "run", model=str(encoder), recipe=replace(SHORT, long_text="truncate"))
+def test_export_may_override_long_text_policy(encoder: Path, tmp_path: Path) -> None:
+    train(long_dataset(), tmp_path / "run", model=str(encoder), config=replace(SHORT, long_text="truncate"))
     bundle = export(tmp_path / "run", tmp_path / "bundle", precisions=["fp32"], policy="window")
     assert Bundle.open(bundle.path).manifest.long_text.policy == "window"
 
 
-def test_short_texts_train_the_same_by_either_policy(encoder: Path, tmp_path: Path) -> None:
-    recipe = replace(Recipe(**toy.RECIPE), epochs=2)
+def test_long_text_policy_does_not_change_short_texts(encoder: Path, tmp_path: Path) -> None:
+    config = replace(TrainConfig(**toy.RECIPE), epochs=2)
     for policy in POLICIES:
-        train(toy.dataset(200), tmp_path / policy, model=str(encoder), recipe=replace(recipe, long_text=policy))
+        train(toy.dataset(200), tmp_path / policy, model=str(encoder), config=replace(config, long_text=policy))
     first, second = ((tmp_path / policy / "model.safetensors").read_bytes() for policy in POLICIES)
     assert first == second
 
 
-def test_a_policy_that_there_is_not() -> None:
+def test_unknown_long_text_policy_error() -> None:
     with pytest.raises(InputError, match="long_text is 'error'; expected one of window, truncate"):
-        Recipe(long_text="error")  # type: ignore[arg-type]
+        TrainConfig(long_text="error")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("data", "dropout"), [(toy.dataset(200), 0.1), (long_dataset(200), 0.0)])
-def test_attention_has_no_dropout_where_texts_are_long(tmp_path: Path, data: Dataset, dropout: float) -> None:
+def test_long_texts_disable_attention_dropout(tmp_path: Path, data: Dataset, dropout: float) -> None:
     encoder = toy.write_checkpoint(tmp_path / "encoder", head=False)  # with dropout of 0.1 everywhere
-    train(data, tmp_path / "run", model=str(encoder), recipe=replace(SHORT, max_length=24))
+    train(data, tmp_path / "run", model=str(encoder), config=replace(SHORT, max_length=24))
     config = checkpoint.load_config(str(tmp_path / "run"))
     assert config.attention_probs_dropout_prob == dropout
     assert config.hidden_dropout_prob == 0.1

@@ -14,13 +14,15 @@ from transformers import AutoModelForSequenceClassification
 from manylabel import Classifier
 from manylabel.errors import InputError, MissingDependency
 from manylabel_export.pipeline import export
+from manylabel_train.data.training_run import read_run
 from manylabel_train.models import checkpoint
-from manylabel_train.training.callbacks import Progress
+from manylabel_train.training.callbacks import ProgressBar
+from manylabel_train.training.config import TrainConfig
 from manylabel_train.training.lora import ADAPTER, RANK, add_adapters, merge_adapters
 from manylabel_train.training.model_init import head_parameters
-from manylabel_train.training.train import Recipe, read_run, train
+from manylabel_train.training.train import train
 
-SHORT = replace(Recipe(**toy.RECIPE), epochs=3, lora=4)
+SHORT = replace(TrainConfig(**toy.RECIPE), epochs=3, lora=4)
 IDS = torch.arange(12).reshape(2, 6)
 needs_peft = pytest.mark.skipif(find_spec("peft") is None, reason="peft is absent")
 each_architecture = pytest.mark.parametrize(
@@ -30,7 +32,7 @@ each_architecture = pytest.mark.parametrize(
 
 @needs_peft
 @each_architecture
-def test_merged_adapters_answer_as_before_and_leave_a_plain_model(architecture: str) -> None:
+def test_merged_lora_equals_adapter_model(architecture: str) -> None:
     model, plain = make(architecture), make(architecture)
     add_adapters(model, 4)
     with torch.no_grad():
@@ -48,7 +50,7 @@ def test_merged_adapters_answer_as_before_and_leave_a_plain_model(architecture: 
 
 @needs_peft
 @each_architecture
-def test_adapters_and_head_learn_and_the_encoder_holds_still(architecture: str) -> None:
+def test_lora_trains_adapters_and_head_only(architecture: str) -> None:
     model = make(architecture)
     before = {name for name, _ in model.named_parameters()}
     head = head_parameters(model)
@@ -62,9 +64,9 @@ def test_adapters_and_head_learn_and_the_encoder_holds_still(architecture: str) 
 
 
 @needs_peft
-def test_a_run_by_adapters_is_a_checkpoint_for_everyone_and_exports(encoder: Path, tmp_path: Path) -> None:
-    recipe = replace(Recipe(**toy.RECIPE), lora=RANK)
-    run = train(toy.dataset(480), tmp_path / "run", model=str(encoder), recipe=recipe)
+def test_lora_run_is_a_plain_checkpoint_and_exports(encoder: Path, tmp_path: Path) -> None:
+    config = replace(TrainConfig(**toy.RECIPE), lora=RANK)
+    run = train(toy.dataset(480), tmp_path / "run", model=str(encoder), config=config)
     assert run.details["recipe"]["lora"] == 8
     assert run.metrics["test"]["tuned"]["macro_average_precision"] > 0.6
     _, info = AutoModelForSequenceClassification.from_pretrained(tmp_path / "run", output_loading_info=True)
@@ -81,7 +83,7 @@ def test_a_run_by_adapters_is_a_checkpoint_for_everyone_and_exports(encoder: Pat
 def test_an_interrupted_run_goes_on_to_the_same_end(
     encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train(toy.dataset(200), tmp_path / "whole", model=str(encoder), recipe=SHORT)
+    train(toy.dataset(200), tmp_path / "whole", model=str(encoder), config=SHORT)
     seen: list[None] = []
 
     def die(*_: object, **__: object) -> None:
@@ -90,22 +92,22 @@ def test_an_interrupted_run_goes_on_to_the_same_end(
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Progress, "on_evaluate", die)
+        patch.setattr(ProgressBar, "on_evaluate", die)
         with pytest.raises(KeyboardInterrupt):
-            train(toy.dataset(200), tmp_path / "run", model=str(encoder), recipe=SHORT)
-    train(toy.dataset(200), tmp_path / "run", model=str(encoder), recipe=SHORT, resume=True)
+            train(toy.dataset(200), tmp_path / "run", model=str(encoder), config=SHORT)
+    train(toy.dataset(200), tmp_path / "run", model=str(encoder), config=SHORT, resume=True)
     first, second = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "run"))
     assert first == second
     assert read_run(tmp_path / "run").metrics == read_run(tmp_path / "whole").metrics
 
 
-def test_without_peft_the_line_to_type_is_said(encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_peft_error_has_install_command(encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(MissingDependency, match=r'pip install "manylabel\[export,lora,cpu\]"'):
-        train(toy.dataset(200), tmp_path / "run", model=str(encoder), recipe=SHORT)
+        train(toy.dataset(200), tmp_path / "run", model=str(encoder), config=SHORT)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_rank_that_there_is_not() -> None:
+def test_invalid_lora_rank_error() -> None:
     with pytest.raises(InputError, match="lora is 0; it has to be 1 or more"):
-        Recipe(lora=0)
+        TrainConfig(lora=0)

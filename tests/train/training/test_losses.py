@@ -14,18 +14,19 @@ from transformers import AutoModelForSequenceClassification
 from manylabel.errors import InputError
 from manylabel_train.data.dataset import Dataset
 from manylabel_train.models import checkpoint
-from manylabel_train.training.callbacks import Progress
-from manylabel_train.training.label_priors import settle
-from manylabel_train.training.losses import COUNTING, KNOWN_ONLY, LOSSES, Role, make_loss
-from manylabel_train.training.model_init import fresh_model
-from manylabel_train.training.train import Recipe, train
+from manylabel_train.training.callbacks import ProgressBar
+from manylabel_train.training.config import TrainConfig
+from manylabel_train.training.label_priors import resolve_loss
+from manylabel_train.training.losses import KNOWN_ONLY, LOSSES, NEED_LABELS_PER_TEXT, Role, make_loss
+from manylabel_train.training.model_init import create_model
+from manylabel_train.training.train import train
 from manylabel_train.training.trainer import ESTIMATES_FACTOR, LOSS_FILE, _arguments, _Trainer, last_checkpoint
 
 NAN = float("nan")
 # Probabilities 0.8, 0.2 and 0.5 of a text that has the first label and not the second; of the third nobody knows.
 LOGITS = torch.tensor([[np.log(4), -np.log(4), 0.0]])
 TARGETS = torch.tensor([[1.0, 0.0, NAN]])
-SHORT = replace(Recipe(**toy.RECIPE), epochs=2)
+SHORT = replace(TrainConfig(**toy.RECIPE), epochs=2)
 
 
 def loss_of(name: str, logits: Tensor, targets: Tensor, *, positives: float = 1.5) -> Tensor:
@@ -53,16 +54,16 @@ def by_hand(name: str) -> float:
 
 
 @pytest.mark.parametrize("name", [name for name in LOSSES if name != "role"])
-def test_a_loss_has_the_value_that_one_finds_by_hand(name: str) -> None:
+def test_loss_matches_manual_computation(name: str) -> None:
     assert loss_of(name, LOGITS, TARGETS).item() == pytest.approx(by_hand(name), rel=1e-5)
 
 
-def test_expected_positives_are_missed_by_the_square_of_the_distance() -> None:
+def test_expected_positive_regularisation() -> None:
     found = loss_of("expected-positives", LOGITS, TARGETS, positives=3.0)
     assert found.item() == pytest.approx(-2 * np.log(0.8) / 3 + (1.5 / 3) ** 2)
 
 
-def test_role_by_hand() -> None:
+def test_role_loss_matches_manual_computation() -> None:
     loss = Role(TARGETS.numpy(), 1.5)
     torch.testing.assert_close(loss.estimates[0, :2].sigmoid().detach(), torch.tensor([0.995, 0.005]))
     with torch.no_grad():
@@ -74,14 +75,14 @@ def test_role_by_hand() -> None:
     assert loss(LOGITS, TARGETS, torch.arange(1)).item() == pytest.approx((model + estimates + regular) / 2, rel=1e-5)
 
 
-def test_a_positive_weighs_as_many_as_there_are_negatives_for_it() -> None:
+def test_weighted_bce_uses_negative_positive_ratio() -> None:
     targets = torch.tensor([[1.0, 0.0], [0.0, NAN], [0.0, 0.0], [NAN, 0.0]])
     found = loss_of("weighted-bce", torch.zeros(4, 2), targets)
     assert found.item() == pytest.approx((2 * np.log(2) + 5 * np.log(2)) / 6)
 
 
 @pytest.mark.parametrize("name", [name for name in LOSSES if name != "role"])
-def test_gradients_are_those_of_finite_differences(name: str) -> None:
+def test_loss_gradients_match_finite_differences(name: str) -> None:
     torch.manual_seed(0)
     targets = torch.tensor([[1.0, 0.0, NAN], [0.0, 1.0, 1.0]])
     loss, logits = make_loss(name, targets.numpy(), 1.5), torch.randn(2, 3, requires_grad=True)
@@ -95,7 +96,7 @@ def test_gradients_are_those_of_finite_differences(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", KNOWN_ONLY)
-def test_an_unknown_entry_carries_no_loss_and_no_gradient(name: str) -> None:
+def test_unknown_label_has_no_loss_or_gradient(name: str) -> None:
     logits = LOGITS.clone().requires_grad_()
     found = loss_of(name, logits, TARGETS)
     found.backward()
@@ -106,7 +107,7 @@ def test_an_unknown_entry_carries_no_loss_and_no_gradient(name: str) -> None:
     assert loss_of(name, moved, TARGETS).item() == pytest.approx(found.item())
 
 
-def test_model_and_estimates_learn_from_each_other_and_only_from_the_batch_s_rows() -> None:
+def test_role_updates_batch_rows_only() -> None:
     torch.manual_seed(0)
     targets = torch.full((4, 3), NAN)
     targets[:, 0] = 1
@@ -120,7 +121,7 @@ def test_model_and_estimates_learn_from_each_other_and_only_from_the_batch_s_row
 
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("scale", [0.0, 200.0])
-def test_losses_stay_finite_in_bf16_and_at_the_ends(name: str, scale: float) -> None:
+def test_losses_are_finite_in_bf16_and_at_extremes(name: str, scale: float) -> None:
     targets = torch.tensor([[1.0, 0.0, NAN], [0.0, 1.0, NAN], [NAN, NAN, NAN]])
     logits = (scale * torch.tensor([[-1.0, 1.0, 1.0], [1.0, -1.0, -1.0], [1.0, 1.0, 1.0]])).bfloat16().requires_grad_()
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -133,7 +134,7 @@ def test_losses_stay_finite_in_bf16_and_at_the_ends(name: str, scale: float) -> 
 
 
 @pytest.mark.parametrize("name", KNOWN_ONLY)
-def test_a_batch_of_which_nothing_is_known_has_no_loss(name: str) -> None:
+def test_batch_without_known_labels_has_zero_loss(name: str) -> None:
     assert loss_of(name, torch.ones(2, 3), torch.full((2, 3), NAN)).item() == 0
 
 
@@ -153,24 +154,24 @@ def only_one_label(data: Dataset) -> Dataset:
 @pytest.mark.parametrize("name", LOSSES)
 def test_every_loss_learns_the_task(name: str, encoder: Path, tmp_path: Path) -> None:
     data = toy.dataset(600) if name in KNOWN_ONLY else only_one_label(toy.dataset(600))
-    recipe = Recipe(**toy.RECIPE, loss=name, patience=10)  # type: ignore[arg-type]  # one of them
-    run = train(data, tmp_path / "run", model=str(encoder), recipe=recipe)
+    config = TrainConfig(**toy.RECIPE, loss=name, patience=10)  # type: ignore[arg-type]  # one of them
+    run = train(data, tmp_path / "run", model=str(encoder), config=config)
     assert run.metrics["test"]["tuned"]["macro_average_precision"] > 0.6  # 0.35 by chance
     assert run.details["recipe"]["loss"] == name
-    assert (run.details["recipe"]["labels_per_text"] is not None) == (name in COUNTING)
+    assert (run.details["recipe"]["labels_per_text"] is not None) == (name in NEED_LABELS_PER_TEXT)
     AutoModelForSequenceClassification.from_pretrained(tmp_path / "run")
     assert not (tmp_path / "run" / LOSS_FILE).exists()
 
 
-def test_masked_bce_over_known_entries_is_the_model_s_own_loss(encoder: Path, tmp_path: Path) -> None:
+def test_masked_bce_equals_transformers_loss(encoder: Path, tmp_path: Path) -> None:
     data = toy.dataset(200)
-    model = fresh_model(str(encoder), toy.LABELS, np.full(4, 0.2))
+    model = create_model(str(encoder), toy.LABELS, np.full(4, 0.2))
     batch = {"input_ids": torch.tensor([[2, 9, 10, 3]]), "labels": torch.from_numpy(data.targets[:1])}
     batch |= dict.fromkeys(("rows", "owners"), torch.zeros(1, dtype=torch.int64))
-    recipe = SHORT.complete(model.config, 100)
+    config = SHORT.complete(model.config, 100)
     losses = []
     for criterion in (None, make_loss("bce", data.targets, None)):
-        args = _arguments(recipe, 100, tmp_path, epochs=2)
+        args = _arguments(config, 100, tmp_path, epochs=2)
         trainer = _Trainer(criterion=criterion, model=model, args=args, eval_dataset=[])
         losses.append(
             trainer.compute_loss(
@@ -180,8 +181,8 @@ def test_masked_bce_over_known_entries_is_the_model_s_own_loss(encoder: Path, tm
     assert losses[0] == pytest.approx(losses[1])
 
 
-def test_estimates_are_learned_at_their_own_rate_without_decay(encoder: Path, tmp_path: Path) -> None:
-    model, loss = fresh_model(str(encoder), toy.LABELS, np.full(4, 0.2)), Role(toy.dataset(200).targets, 1.5)
+def test_role_estimates_have_their_own_learning_rate(encoder: Path, tmp_path: Path) -> None:
+    model, loss = create_model(str(encoder), toy.LABELS, np.full(4, 0.2)), Role(toy.dataset(200).targets, 1.5)
     args = _arguments(SHORT.complete(model.config, 100), 100, tmp_path, epochs=2)
     groups = _Trainer(criterion=loss, model=model, args=args, eval_dataset=[]).create_optimizer().param_groups
     (own,) = [group for group in groups if any(each is loss.estimates for each in group["params"])]
@@ -189,9 +190,9 @@ def test_estimates_are_learned_at_their_own_rate_without_decay(encoder: Path, tm
     assert own["weight_decay"] == 0
 
 
-def test_estimates_survive_an_interruption(encoder: Path, tmp_path: Path) -> None:
-    data, recipe = only_one_label(toy.dataset(300)), replace(SHORT, epochs=4, patience=4, loss="role")
-    whole = train(data, tmp_path / "whole", model=str(encoder), recipe=recipe)
+def test_role_estimates_survive_resume(encoder: Path, tmp_path: Path) -> None:
+    data, config = only_one_label(toy.dataset(300)), replace(SHORT, epochs=4, patience=4, loss="role")
+    whole = train(data, tmp_path / "whole", model=str(encoder), config=config)
     seen: list[None] = []
 
     class Died(BaseException):
@@ -203,26 +204,26 @@ def test_estimates_survive_an_interruption(encoder: Path, tmp_path: Path) -> Non
             raise Died
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Progress, "on_evaluate", die)
+        patch.setattr(ProgressBar, "on_evaluate", die)
         with pytest.raises(Died):
-            train(data, tmp_path / "run", model=str(encoder), recipe=recipe)
+            train(data, tmp_path / "run", model=str(encoder), config=config)
     last = last_checkpoint(tmp_path / ".run.partial" / "checkpoints")
     assert last is not None
     start = Role(data.part("train").targets, 1.5).estimates
     assert not torch.equal(torch.load(last / LOSS_FILE)["estimates"], start)
-    resumed = train(data, tmp_path / "run", model=str(encoder), recipe=recipe, resume=True)
+    resumed = train(data, tmp_path / "run", model=str(encoder), config=config, resume=True)
     assert resumed.metrics == whole.metrics
     left, right = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "run"))
     assert left == right
 
 
-def test_evaluations_are_by_the_same_loss_whatever_is_trained_by(encoder: Path, tmp_path: Path) -> None:
-    data, recipe = toy.dataset(160), replace(SHORT, loss="focal", epochs=1)
-    run = train(data, tmp_path / "run", model=str(encoder), recipe=recipe)
+def test_validation_loss_is_comparable(encoder: Path, tmp_path: Path) -> None:
+    data, config = toy.dataset(160), replace(SHORT, loss="focal", epochs=1)
+    run = train(data, tmp_path / "run", model=str(encoder), config=config)
     (found,) = [entry["eval_loss"] for entry in run.details["log"] if "eval_loss" in entry]
     model, _ = checkpoint.load_model(str(tmp_path / "run"))
     rows = data.part("validation")
-    reader = checkpoint.runtime_tokenizer(checkpoint.load_tokenizer(str(tmp_path / "run")), 32, _long_text())
+    reader = checkpoint.to_runtime_tokenizer(checkpoint.load_tokenizer(str(tmp_path / "run")), 32, _long_text())
     scores = torch.from_numpy(checkpoint.predict_proba(model, reader, rows.texts))
     expected = torch.nn.functional.binary_cross_entropy(scores, torch.from_numpy(rows.targets))
     assert found == pytest.approx(expected.item(), rel=0.02)  # a mean of batches' means
@@ -237,34 +238,37 @@ def _long_text():  # type: ignore[no-untyped-def]
 # What is chosen, and what is refused
 
 
-def test_the_loss_is_bce_where_something_is_known_to_be_absent_and_else_one_for_positives() -> None:
+def test_default_loss_depends_on_known_negatives() -> None:
     whole = toy.dataset(200)
     one = only_one_label(whole)
     some = replace(whole, targets=np.where(np.arange(200)[:, None] < 150, whole.targets, one.targets))
-    assert settle(Recipe(), whole).loss == settle(Recipe(), some).loss == "bce"
-    assert settle(Recipe(), one).loss not in KNOWN_ONLY
-    assert settle(replace(Recipe(), loss="role"), one).labels_per_text == whole.part("validation").targets.sum() / 60
-    assert settle(replace(Recipe(), loss="role", labels_per_text=3), one).labels_per_text == 3
+    assert resolve_loss(TrainConfig(), whole).loss == resolve_loss(TrainConfig(), some).loss == "bce"
+    assert resolve_loss(TrainConfig(), one).loss not in KNOWN_ONLY
+    assert (
+        resolve_loss(replace(TrainConfig(), loss="role"), one).labels_per_text
+        == whole.part("validation").targets.sum() / 60
+    )
+    assert resolve_loss(replace(TrainConfig(), loss="role", labels_per_text=3), one).labels_per_text == 3
 
 
 @pytest.mark.parametrize("name", KNOWN_ONLY)
-def test_a_loss_by_which_every_text_would_get_every_label_is_refused(name: str) -> None:
+def test_degenerate_loss_is_rejected(name: str) -> None:
     with pytest.raises(InputError, match=r"no label is known to be absent.*every text would get every label"):
-        settle(replace(Recipe(), loss=name), only_one_label(toy.dataset(200)))  # type: ignore[arg-type]
+        resolve_loss(replace(TrainConfig(), loss=name), only_one_label(toy.dataset(200)))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", COUNTING)
-def test_a_loss_that_counts_labels_has_to_be_told_their_number(name: str, encoder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", NEED_LABELS_PER_TEXT)
+def test_loss_needs_labels_per_text(name: str, encoder: Path, tmp_path: Path) -> None:
     data = only_one_label(toy.dataset(200))
     first = np.where(np.arange(4) == 0, np.float32(NAN), data.targets)
-    recipe = replace(SHORT, loss=name)  # type: ignore[arg-type]
+    config = replace(SHORT, loss=name)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="--labels-per-text"):
-        train(replace(data, targets=first), tmp_path / "run", model=str(encoder), recipe=recipe)
+        train(replace(data, targets=first), tmp_path / "run", model=str(encoder), config=config)
     assert not list(tmp_path.iterdir())
 
 
 def test_an_unknown_loss_or_number_of_labels() -> None:
     with pytest.raises(InputError, match=r"no loss 'hinge'.*asymmetric"):
-        Recipe(loss="hinge")  # type: ignore[arg-type]
+        TrainConfig(loss="hinge")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="labels_per_text is 0"):
-        Recipe(labels_per_text=0)
+        TrainConfig(labels_per_text=0)

@@ -11,15 +11,13 @@ from transformers import TrainingArguments
 
 from manylabel.errors import DeviceUnavailable
 from manylabel_train.models import checkpoint
-from manylabel_train.training import precision as device
 from manylabel_train.training import trainer as training_loop
+from manylabel_train.training.config import TrainConfig, best_precision, check_precision
 from manylabel_train.training.losses import Role
-from manylabel_train.training.model_init import fresh_model
-from manylabel_train.training.precision import best_precision, own_threads, require_device
-from manylabel_train.training.train import Recipe
-from manylabel_train.training.trainer import _arguments, _Trainer
+from manylabel_train.training.model_init import create_model
+from manylabel_train.training.trainer import _MultiLabelTrainer, _training_arguments, limit_threads
 
-SHORT = replace(Recipe(**toy.RECIPE), epochs=2)
+SHORT = replace(TrainConfig(**toy.RECIPE), epochs=2)
 
 
 @pytest.mark.parametrize(
@@ -31,7 +29,7 @@ SHORT = replace(Recipe(**toy.RECIPE), epochs=2)
         (False, False, False, "fp32"),
     ],
 )
-def test_the_best_precision_of_a_machine(
+def test_auto_train_precision(
     monkeypatch: pytest.MonkeyPatch, cuda: bool, cuda_bf16: bool, cpu_bf16: bool, expected: str
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
@@ -42,27 +40,27 @@ def test_the_best_precision_of_a_machine(
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a device")
-def test_fp16_without_a_device_is_a_sentence(encoder: Path) -> None:
+def test_fp16_without_cuda_error(encoder: Path) -> None:
     config = checkpoint.load_config(str(encoder))
     with pytest.raises(DeviceUnavailable, match=r"fp16 needs CUDA.*Leave --train-precision out"):
         replace(SHORT, precision="fp16").complete(config, 100)
-    require_device("bf16")
+    check_precision("bf16")
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16", "fp32"])
-def test_the_trainer_is_told_one_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str) -> None:
+def test_trainer_gets_one_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str) -> None:
     told: dict[str, object] = {}
     monkeypatch.setattr(training_loop, "TrainingArguments", lambda **options: told.update(options))
-    _arguments(replace(SHORT, precision=precision), 100, tmp_path, epochs=2)  # type: ignore[arg-type]  # one of them
+    _training_arguments(replace(SHORT, precision=precision), 100, tmp_path, epochs=2)  # type: ignore[arg-type]  # one of them
     assert (told["bf16"], told["fp16"]) == (precision == "bf16", precision == "fp16")
     assert {"bf16", "fp16"} <= set(TrainingArguments.__dataclass_fields__)
 
 
-def test_a_step_that_was_skipped_leaves_no_gradient_to_what_a_loss_learns(encoder: Path, tmp_path: Path) -> None:
+def test_skipped_step_clears_loss_gradients(encoder: Path, tmp_path: Path) -> None:
     """The scaler of fp16 skips a step whose gradients overflowed; left over, they would let it skip all that follow."""
-    model, loss = fresh_model(str(encoder), toy.LABELS, np.full(4, 0.2)), Role(toy.dataset(200).targets, 1.5)
-    args = _arguments(SHORT.complete(model.config, 100), 100, tmp_path, epochs=2)
-    trainer = _Trainer(criterion=loss, model=model, args=args, eval_dataset=[])
+    model, loss = create_model(str(encoder), toy.LABELS, np.full(4, 0.2)), Role(toy.dataset(200).targets, 1.5)
+    args = _training_arguments(SHORT.complete(model.config, 100), 100, tmp_path, epochs=2)
+    trainer = _MultiLabelTrainer(criterion=loss, model=model, args=args, eval_dataset=[])
     batch = {"input_ids": torch.tensor([[2, 9, 10, 3]]), "labels": torch.full((1, 4), torch.nan)}
     batch |= dict.fromkeys(("rows", "owners"), torch.zeros(1, dtype=torch.int64))
     model.train()
@@ -74,18 +72,16 @@ def test_a_step_that_was_skipped_leaves_no_gradient_to_what_a_loss_learns(encode
 
 
 @pytest.mark.parametrize(("said", "expected"), [(None, 2), ("", 2), ("3", 3)])
-def test_training_takes_the_cores_that_it_may_or_what_the_user_says(
-    monkeypatch: pytest.MonkeyPatch, said: str | None, expected: int
-) -> None:
+def test_training_thread_count(monkeypatch: pytest.MonkeyPatch, said: str | None, expected: int) -> None:
     before = torch.get_num_threads()
-    monkeypatch.setattr(device, "available_cores", lambda: 2)
+    monkeypatch.setattr(training_loop, "available_cores", lambda: 2)
     if said is None:
         monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     else:
         monkeypatch.setenv("OMP_NUM_THREADS", said)
     try:
         torch.set_num_threads(3)
-        with own_threads():
+        with limit_threads():
             assert torch.get_num_threads() == expected
         assert torch.get_num_threads() == 3
     finally:

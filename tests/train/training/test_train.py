@@ -15,16 +15,18 @@ from transformers import AutoModelForSequenceClassification
 from manylabel.errors import CheckpointError, DataError, InputError, OutputExists
 from manylabel.inference.tokenizer import LongText
 from manylabel_train.data.dataset import Dataset
+from manylabel_train.data.training_run import read_run
 from manylabel_train.evaluation.metrics import METRICS, multilabel_metrics
 from manylabel_train.models import checkpoint
+from manylabel_train.models.classification_head import output_layer
 from manylabel_train.thresholds.tuning import tune_thresholds
-from manylabel_train.training.collate import Collator, LikeLengths, Rows
-from manylabel_train.training.config import STEPS_WANTED
-from manylabel_train.training.model_init import fresh_model, output_layer
-from manylabel_train.training.train import Recipe, read_run, train
+from manylabel_train.training.collate import Collator, LengthGroupedSampler, TokenizedDataset
+from manylabel_train.training.config import STEPS_WANTED, TrainConfig
+from manylabel_train.training.model_init import create_model
+from manylabel_train.training.train import train
 from manylabel_train.training.trainer import _arguments, _Trainer
 
-SHORT = Recipe(**{**toy.RECIPE, "epochs": 2})
+SHORT = TrainConfig(**{**toy.RECIPE, "epochs": 2})
 
 
 def evaluations(log: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -34,14 +36,14 @@ def evaluations(log: list[dict[str, Any]]) -> list[dict[str, Any]]:
 # What is learned
 
 
-def test_an_encoder_without_a_trained_pooler_learns(run: Path) -> None:
+def test_encoder_without_pooler_learns(run: Path) -> None:
     found = read_run(run).metrics["test"]["tuned"]
     assert found["macro_average_precision"] > 0.85
     assert found["micro_f1"] > 0.75
 
 
-def test_an_untrained_pooler_starts_by_passing_the_first_token_through(encoder: Path) -> None:
-    pooler = fresh_model(str(encoder), toy.LABELS, np.full(4, 0.2)).bert.pooler.dense
+def test_untrained_pooler_starts_as_identity(encoder: Path) -> None:
+    pooler = create_model(str(encoder), toy.LABELS, np.full(4, 0.2)).bert.pooler.dense
     torch.testing.assert_close(pooler.weight, torch.eye(32))
     torch.testing.assert_close(pooler.bias, torch.zeros(32))
 
@@ -49,31 +51,31 @@ def test_an_untrained_pooler_starts_by_passing_the_first_token_through(encoder: 
 def test_a_trained_pooler_is_kept(tmp_path: Path) -> None:
     source = toy.write_encoder(tmp_path / "source", pooler=True)
     before, _ = checkpoint.load_model(str(source))
-    after = fresh_model(str(source), toy.LABELS, np.full(4, 0.2))
+    after = create_model(str(source), toy.LABELS, np.full(4, 0.2))
     torch.testing.assert_close(after.bert.pooler.dense.weight, before.bert.pooler.dense.weight)
     assert not torch.equal(after.bert.pooler.dense.weight, torch.eye(32))
 
 
-def test_the_output_starts_at_the_labels_priors(encoder: Path) -> None:
+def test_output_bias_starts_at_label_priors(encoder: Path) -> None:
     priors = np.array([0.01, 0.1, 0.3, 0.6])
-    model = fresh_model(str(encoder), toy.LABELS, priors)
+    model = create_model(str(encoder), toy.LABELS, priors)
     np.testing.assert_allclose(torch.sigmoid(output_layer(model).bias.detach()).numpy(), priors, rtol=1e-5)
     answers = torch.sigmoid(model(input_ids=torch.tensor([[2, 9, 10, 3]])).logits[0]).detach().numpy()
     np.testing.assert_allclose(answers, priors, rtol=0.5)  # before the first step too
 
 
-def test_a_head_of_the_same_size_is_not_taken_over_without_being_asked_for(tmp_path: Path) -> None:
+def test_head_is_not_reused_without_from(tmp_path: Path) -> None:
     source = toy.write_checkpoint(tmp_path / "source", labels=("one", "two", "three", "four"))
     old = output_layer(checkpoint.load_model(str(source))[0])
-    new = output_layer(fresh_model(str(source), toy.LABELS, np.full(4, 0.25)))
+    new = output_layer(create_model(str(source), toy.LABELS, np.full(4, 0.25)))
     assert not torch.isclose(old.weight, new.weight).any()
     torch.testing.assert_close(new.bias, torch.full((4,), float(np.log(0.25 / 0.75))))
 
 
-def test_head_and_encoder_learn_at_their_own_rates(encoder: Path, tmp_path: Path) -> None:
-    model = fresh_model(str(encoder), toy.LABELS, np.full(4, 0.2))
-    recipe = SHORT.complete(model.config, 100)
-    trainer = _Trainer(model=model, args=_arguments(recipe, 100, tmp_path, epochs=2), eval_dataset=[])
+def test_head_and_encoder_learning_rates(encoder: Path, tmp_path: Path) -> None:
+    model = create_model(str(encoder), toy.LABELS, np.full(4, 0.2))
+    config = SHORT.complete(model.config, 100)
+    trainer = _Trainer(model=model, args=_arguments(config, 100, tmp_path, epochs=2), eval_dataset=[])
     rates = {
         name: (group["lr"], group["weight_decay"])
         for group in trainer.create_optimizer().param_groups
@@ -88,9 +90,9 @@ def test_head_and_encoder_learn_at_their_own_rates(encoder: Path, tmp_path: Path
     assert rates["classifier.bias"] == (1e-2, 0)
 
 
-def test_batches_hold_every_row_once_in_a_new_order_each_time_and_like_lengths_together() -> None:
+def test_sampler_covers_rows_and_groups_lengths() -> None:
     lengths = np.random.default_rng(0).integers(3, 60, 403)
-    sampler = LikeLengths(lengths, 8)
+    sampler = LengthGroupedSampler(lengths, 8)
     torch.manual_seed(0)
     first, second = list(sampler), list(sampler)
     assert sorted(first) == sorted(second) == list(range(403))
@@ -101,9 +103,13 @@ def test_batches_hold_every_row_once_in_a_new_order_each_time_and_like_lengths_t
     assert list(sampler) == first
 
 
-def test_a_batch_is_padded_to_its_longest_text_and_its_targets_are_floats(encoder: Path) -> None:
-    reader = checkpoint.runtime_tokenizer(checkpoint.load_tokenizer(str(encoder)), 8, LongText("truncate", overlap=0))
-    rows = Rows(reader, Dataset(("app", "parcel late", "bad " * 50), np.eye(3, dtype=np.float32), ("a", "b", "c")))
+def test_collator_pads_to_longest_with_float_targets(encoder: Path) -> None:
+    reader = checkpoint.to_runtime_tokenizer(
+        checkpoint.load_tokenizer(str(encoder)), 8, LongText("truncate", overlap=0)
+    )
+    rows = TokenizedDataset(
+        reader, Dataset(("app", "parcel late", "bad " * 50), np.eye(3, dtype=np.float32), ("a", "b", "c"))
+    )
     batch = Collator(pad_token_id=7)([rows[0], rows[1], rows[2]])
     assert batch["input_ids"].shape == (3, 8)
     assert batch["attention_mask"].sum(dim=1).tolist() == [3, 4, 8]
@@ -115,7 +121,7 @@ def test_a_batch_is_padded_to_its_longest_text_and_its_targets_are_floats(encode
 # What is measured
 
 
-def test_every_evaluation_has_all_metrics_and_each_label_s_f1(run: Path) -> None:
+def test_evaluation_has_all_metrics_and_label_f1(run: Path) -> None:
     found = evaluations(read_run(run).details["log"])
     assert len(found) >= 4
     for entry in found:
@@ -123,7 +129,7 @@ def test_every_evaluation_has_all_metrics_and_each_label_s_f1(run: Path) -> None
             assert 0 <= entry[f"eval_{name}"] <= 1
 
 
-def test_both_splits_are_measured_at_one_half_and_tuned_and_per_label(run: Path) -> None:
+def test_run_metrics_at_0_5_and_tuned(run: Path) -> None:
     metrics = read_run(run).metrics
     assert list(metrics) == ["validation", "test"]
     for figures in metrics.values():
@@ -133,36 +139,36 @@ def test_both_splits_are_measured_at_one_half_and_tuned_and_per_label(run: Path)
         assert {"precision", "recall", "f1", "support"} == figures["per_label"]["price"].keys()
 
 
-def test_thresholds_come_from_the_validation_split_alone(encoder: Path, tmp_path: Path) -> None:
+def test_thresholds_use_validation_split_only(encoder: Path, tmp_path: Path) -> None:
     data = toy.dataset(300)
     of_test = np.array(data.split) == "test"
     turned = replace(data, targets=np.where(of_test[:, None], 1 - data.targets, data.targets))
-    ours = train(data, tmp_path / "a", model=str(encoder), recipe=SHORT)
-    theirs = train(turned, tmp_path / "b", model=str(encoder), recipe=SHORT)
+    ours = train(data, tmp_path / "a", model=str(encoder), config=SHORT)
+    theirs = train(turned, tmp_path / "b", model=str(encoder), config=SHORT)
     assert ours.thresholds == theirs.thresholds
     assert ours.metrics["validation"] == theirs.metrics["validation"]
     assert ours.metrics["test"] != theirs.metrics["test"]
 
 
-def test_thresholds_are_those_of_the_saved_model_on_the_validation_texts(run: Path) -> None:
+def test_thresholds_match_the_saved_model(run: Path) -> None:
     model, missing = checkpoint.load_model(str(run))
     assert not missing
     found, rows = read_run(run), toy.dataset(720).part("validation")
-    reader = checkpoint.runtime_tokenizer(
+    reader = checkpoint.to_runtime_tokenizer(
         checkpoint.load_tokenizer(str(run)), found.max_length, LongText("window", overlap=2)
     )
     again = tune_thresholds(checkpoint.predict_proba(model, reader, rows.texts), rows.targets)
     np.testing.assert_allclose(again, found.thresholds, atol=1e-5)
 
 
-def test_a_run_trained_in_bf16_is_judged_in_fp32(encoder: Path, tmp_path: Path) -> None:
+def test_bf16_run_is_evaluated_in_fp32(encoder: Path, tmp_path: Path) -> None:
     """The Trainer leaves its autocast around the model; figures and thresholds would be those of another precision."""
     data, folder = toy.dataset(), tmp_path / "run"
-    found = train(data, folder, model=str(encoder), recipe=replace(SHORT, precision="bf16"))
+    found = train(data, folder, model=str(encoder), config=replace(SHORT, precision="bf16"))
     assert os.environ.get("ACCELERATE_MIXED_PRECISION", "no") == "no"  # or later trainings would be in bf16 too
     model, _ = checkpoint.load_model(str(folder))
     rows = data.part("validation")
-    reader = checkpoint.runtime_tokenizer(
+    reader = checkpoint.to_runtime_tokenizer(
         checkpoint.load_tokenizer(str(folder)), found.max_length, LongText("window", overlap=2)
     )
     scores = checkpoint.predict_proba(model, reader, rows.texts)
@@ -178,38 +184,38 @@ def test_the_best_epoch_is_kept(run: Path) -> None:
 
 
 def test_training_stops_when_nothing_improves(encoder: Path, tmp_path: Path) -> None:
-    recipe = Recipe(epochs=40, learning_rate=1e-7, batch_size=32, patience=2, precision="fp32", best_by="micro_f1")
-    log = evaluations(train(toy.dataset(200), tmp_path / "run", model=str(encoder), recipe=recipe).details["log"])
+    config = TrainConfig(epochs=40, learning_rate=1e-7, batch_size=32, patience=2, precision="fp32", best_by="micro_f1")
+    log = evaluations(train(toy.dataset(200), tmp_path / "run", model=str(encoder), config=config).details["log"])
     values = [entry["eval_micro_f1"] for entry in log]
     assert len(values) < 40
     assert len(values) - 1 - int(np.argmax(values)) == 2
 
 
-def test_the_lowest_hamming_loss_is_the_best(encoder: Path, tmp_path: Path) -> None:
-    recipe = replace(Recipe(**toy.RECIPE), epochs=4, best_by="hamming_loss")
-    run = train(toy.dataset(400), tmp_path / "run", model=str(encoder), recipe=recipe)
+def test_best_by_hamming_loss_is_lowest(encoder: Path, tmp_path: Path) -> None:
+    config = replace(TrainConfig(**toy.RECIPE), epochs=4, best_by="hamming_loss")
+    run = train(toy.dataset(400), tmp_path / "run", model=str(encoder), config=config)
     least = min(entry["eval_hamming_loss"] for entry in evaluations(run.details["log"]))
     assert run.metrics["validation"]["at_half"]["hamming_loss"] == pytest.approx(least)
 
 
-def test_the_same_seed_gives_the_same_run_and_another_seed_another(encoder: Path, tmp_path: Path) -> None:
+def test_run_is_deterministic_per_seed(encoder: Path, tmp_path: Path) -> None:
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        train(toy.dataset(200), tmp_path / name, model=str(encoder), recipe=replace(SHORT, seed=seed))
+        train(toy.dataset(200), tmp_path / name, model=str(encoder), config=replace(SHORT, seed=seed))
     first, again, other = ((tmp_path / name / "model.safetensors").read_bytes() for name in "abc")
     assert first == again != other
     assert read_run(tmp_path / "a").metrics == read_run(tmp_path / "b").metrics
 
 
-def test_data_without_splits_are_split_by_the_seed(encoder: Path, tmp_path: Path) -> None:
+def test_unsplit_data_is_split_by_the_seed(encoder: Path, tmp_path: Path) -> None:
     data = replace(toy.dataset(200), split=("",) * 200)
-    run = train(data, tmp_path / "run", model=str(encoder), recipe=SHORT)
+    run = train(data, tmp_path / "run", model=str(encoder), config=SHORT)
     assert run.details["data"]["texts"] == {"train": 160, "validation": 20, "test": 20}
 
 
 # What is written
 
 
-def test_a_run_is_a_hugging_face_checkpoint_with_its_validation_texts(run: Path) -> None:
+def test_run_is_a_hugging_face_checkpoint(run: Path) -> None:
     model = AutoModelForSequenceClassification.from_pretrained(run)
     assert model.config.problem_type == "multi_label_classification"
     assert tuple(model.config.id2label.values()) == toy.LABELS
@@ -219,7 +225,7 @@ def test_a_run_is_a_hugging_face_checkpoint_with_its_validation_texts(run: Path)
     assert [len(line["labels"]) for line in lines] == rows.targets.sum(axis=1).tolist()
 
 
-def test_a_run_says_what_it_was_made_of_and_every_json_file_parses_strictly(run: Path) -> None:
+def test_run_has_provenance_and_strict_json(run: Path) -> None:
     details = read_run(run).details
     assert details["origin"] == {"model": "encoder"}
     assert details["recipe"]["learning_rate"] == 1e-3
@@ -229,28 +235,28 @@ def test_a_run_says_what_it_was_made_of_and_every_json_file_parses_strictly(run:
     assert {path.name for path in toy.every_json(run)} >= {"run.json", "config.json", "validation.jsonl"}
 
 
-def test_no_file_of_a_run_tells_where_it_was_made(run: Path, encoder: Path) -> None:
+def test_run_contains_no_paths(run: Path, encoder: Path) -> None:
     for name, content in toy.content(run).items():
         assert str(encoder.parent).encode() not in content, name
         assert str(run.parent).encode() not in content, name
 
 
-def test_nothing_is_left_beside_a_finished_run(run: Path) -> None:
+def test_finished_run_leaves_no_temporary_files(run: Path) -> None:
     assert [path.name for path in run.parent.iterdir()] == ["run"]
 
 
-def test_labels_of_all_kinds_survive(encoder: Path, tmp_path: Path) -> None:
+def test_any_label_survives_training(encoder: Path, tmp_path: Path) -> None:
     labels = ("user experience", "price, value", 'so-called "quality" | more', "größe 👩‍💻")
     data = replace(toy.dataset(160), labels=labels)
-    run = train(data, tmp_path / "run", model=str(encoder), recipe=SHORT)
+    run = train(data, tmp_path / "run", model=str(encoder), config=SHORT)
     assert run.labels == read_run(tmp_path / "run").labels == labels
-    assert checkpoint.labels_of(checkpoint.load_config(str(tmp_path / "run"))) == labels
+    assert checkpoint.read_labels(checkpoint.load_config(str(tmp_path / "run"))) == labels
 
 
 def test_a_single_label_is_enough(encoder: Path, tmp_path: Path) -> None:
     data = toy.dataset(160)
     data = replace(data, targets=data.targets[:, :1], labels=data.labels[:1])
-    assert train(data, tmp_path / "run", model=str(encoder), recipe=SHORT).labels == ("billing",)
+    assert train(data, tmp_path / "run", model=str(encoder), config=SHORT).labels == ("billing",)
 
 
 # What is refused, and what is warned of
@@ -260,40 +266,40 @@ def test_an_existing_output_is_not_overwritten(encoder: Path, tmp_path: Path) ->
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "precious").write_text("mine")
     with pytest.raises(OutputExists, match="--force"):
-        train(toy.dataset(160), tmp_path / "run", model=str(encoder), recipe=SHORT)
+        train(toy.dataset(160), tmp_path / "run", model=str(encoder), config=SHORT)
     assert toy.content(tmp_path) == {"run/precious": b"mine"}
-    train(toy.dataset(160), tmp_path / "run", model=str(encoder), recipe=SHORT, force=True)
+    train(toy.dataset(160), tmp_path / "run", model=str(encoder), config=SHORT, force=True)
     assert not (tmp_path / "run" / "precious").exists()
     assert read_run(tmp_path / "run").labels == toy.LABELS
 
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
-def test_a_split_without_positives_for_a_label_is_warned_of(encoder: Path, tmp_path: Path, split: str) -> None:
+def test_warns_of_split_without_positives(encoder: Path, tmp_path: Path, split: str) -> None:
     data = toy.dataset(200)
     lacking = np.array(data.split)[:, None] == split
     data = replace(data, targets=np.where(lacking & (np.arange(4) == 2), 0, data.targets))
     with pytest.warns(UserWarning, match=f"the {split} split has no text with 'price'"):
-        run = train(data, tmp_path / "run", model=str(encoder), recipe=SHORT)
+        run = train(data, tmp_path / "run", model=str(encoder), config=SHORT)
     assert np.isfinite(run.thresholds).all()
     toy.every_json(tmp_path / "run")
 
 
-def test_data_for_no_training(encoder: Path, tmp_path: Path) -> None:
+def test_untrainable_data_error(encoder: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no row of the data is for train"):
         train(toy.dataset(160).part("test"), tmp_path / "run", model=str(encoder))
     assert not list(tmp_path.iterdir())
 
 
-def test_a_checkpoint_that_is_none_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_invalid_checkpoint_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(CheckpointError, match="holds no checkpoint"):
         train(toy.dataset(160), tmp_path / "run", model=str(tmp_path / "empty"))
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
 
 
-def test_training_that_diverges_says_so(encoder: Path, tmp_path: Path) -> None:
+def test_diverging_training_error(encoder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"diverged.*learning rate"):
-        train(toy.dataset(160), tmp_path / "run", model=str(encoder), recipe=replace(SHORT, learning_rate=1e30))
+        train(toy.dataset(160), tmp_path / "run", model=str(encoder), config=replace(SHORT, learning_rate=1e30))
     assert not (tmp_path / "run").exists()
 
 
@@ -309,23 +315,23 @@ def test_training_that_diverges_says_so(encoder: Path, tmp_path: Path) -> None:
         ({"best_by": "accuracy"}, "no metric 'accuracy'.*macro_f1"),
     ],
 )
-def test_a_recipe_that_makes_no_sense(numbers: dict[str, Any], said: str) -> None:
+def test_invalid_config_error(numbers: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
-        Recipe(**numbers)
+        TrainConfig(**numbers)
 
 
-def test_a_max_length_beyond_the_model(encoder: Path, tmp_path: Path) -> None:
+def test_max_length_beyond_the_model_error(encoder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="max_length is 64, and this model reads 32 tokens at most"):
-        train(toy.dataset(160), tmp_path / "run", model=str(encoder), recipe=replace(SHORT, max_length=64))
+        train(toy.dataset(160), tmp_path / "run", model=str(encoder), config=replace(SHORT, max_length=64))
 
 
-def test_small_sets_are_passed_over_more_often_and_large_encoders_learn_slower(encoder: Path) -> None:
+def test_default_epochs_and_learning_rate(encoder: Path) -> None:
     config = checkpoint.load_config(str(encoder))
     some = 32 * STEPS_WANTED // 5  # five passes make the steps wanted
-    assert [Recipe().complete(config, rows).epochs for rows in (100, some, 100_000)] == [15, 5, 3]
+    assert [TrainConfig().complete(config, rows).epochs for rows in (100, some, 100_000)] == [15, 5, 3]
     config.hidden_size = 768
-    assert Recipe().complete(config, 100).learning_rate == pytest.approx(5e-5)
-    assert Recipe().complete(config, 100).max_length == 32
+    assert TrainConfig().complete(config, 100).learning_rate == pytest.approx(5e-5)
+    assert TrainConfig().complete(config, 100).max_length == 32
 
 
 # Reading a run
@@ -341,12 +347,12 @@ def test_small_sets_are_passed_over_more_often_and_large_encoders_learn_slower(e
         lambda text: json.dumps({**json.loads(text), "thresholds": [0.5]}),
     ],
 )
-def test_a_damaged_run_is_a_sentence(run: Path, tmp_path: Path, damage: Any) -> None:
+def test_damaged_run_error(run: Path, tmp_path: Path, damage: Any) -> None:
     (tmp_path / "run.json").write_text(damage((run / "run.json").read_text()))
     with pytest.raises(CheckpointError, match=r"run\.json"):
         read_run(tmp_path)
 
 
-def test_a_folder_without_a_run(tmp_path: Path) -> None:
+def test_folder_without_run_error(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="cannot be read"):
         read_run(tmp_path)

@@ -36,9 +36,7 @@ def large(elsewhere: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("architecture", ["bert", "xlm-roberta", "modernbert"])
 @pytest.mark.parametrize("engine", ENGINES)
-def test_graphs_are_the_same_whether_weights_are_in_a_file_meanwhile_or_not(
-    architecture: str, engine: str, tmp_path: Path
-) -> None:
+def test_graphs_do_not_depend_on_weight_storage(architecture: str, engine: str, tmp_path: Path) -> None:
     batches = [ids_of(2, LONGEST // 2)]
     whole = build.build(make(architecture), engine=engine, batches=batches)
     light = build.build(make(architecture), engine=engine, batches=batches, store=Store(tmp_path, least=LEAST))
@@ -49,7 +47,7 @@ def test_graphs_are_the_same_whether_weights_are_in_a_file_meanwhile_or_not(
 
 
 @pytest.mark.parametrize("precision", build.PRECISIONS)
-def test_a_file_holds_what_serialising_the_whole_gives(precision: str, tmp_path: Path) -> None:
+def test_streamed_file_equals_full_serialization(precision: str, tmp_path: Path) -> None:
     proto = build.build(make("bert"), precisions=[precision], store=Store(tmp_path, least=LEAST))[precision].proto
     assert not build.write(proto, tmp_path / "model.onnx", beside="none")
     assert (tmp_path / "model.onnx").read_bytes() == hold(proto).SerializeToString()
@@ -62,7 +60,7 @@ def content_of(proto: onnx.ModelProto) -> tuple[list[bytes], dict[str, bytes]]:
     return [node.SerializeToString() for node in proto.graph.node], weights
 
 
-def test_the_file_of_weights_is_listed_hashed_and_read(large: Path, elsewhere: Path, tmp_path: Path) -> None:
+def test_external_weights_are_listed_hashed_and_read(large: Path, elsewhere: Path, tmp_path: Path) -> None:
     bundle = Bundle.open(large)
     bundle.verify()
     assert bundle.weights_of(bundle.variants["fp32"]) == ("model.onnx_data",)
@@ -73,7 +71,7 @@ def test_the_file_of_weights_is_listed_hashed_and_read(large: Path, elsewhere: P
         np.testing.assert_array_equal(ours.predict_proba(TEXTS), theirs.predict_proba(TEXTS))
 
 
-def test_plain_onnx_runtime_finds_the_weights_by_the_graph_s_path(large: Path) -> None:
+def test_onnx_runtime_finds_external_weights_by_path(large: Path) -> None:
     session = onnxruntime.InferenceSession(large / "model.onnx", providers=["CPUExecutionProvider"])
     ids = np.array([[2, 5, 3]])
     feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
@@ -83,7 +81,7 @@ def test_plain_onnx_runtime_finds_the_weights_by_the_graph_s_path(large: Path) -
     np.testing.assert_array_equal(found, Session(bundle.read("model.onnx"), device="cpu", weights=weights).run(ids))
 
 
-def test_a_changed_or_missing_file_of_weights_is_refused(own_bundle: Path, large: Path) -> None:
+def test_changed_or_missing_external_weights_are_rejected(own_bundle: Path, large: Path) -> None:
     for path in own_bundle.iterdir():
         path.unlink()
     for path in large.iterdir():
@@ -101,7 +99,7 @@ def test_a_changed_or_missing_file_of_weights_is_refused(own_bundle: Path, large
 
 
 @pytest.mark.parametrize("location", ["model.onnx_data", "../model.onnx_data", "absolute", "sub/model.onnx_data"])
-def test_a_graph_that_names_a_file_which_it_was_not_given_opens_none(
+def test_graph_with_unlisted_external_file_opens_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, location: str
 ) -> None:
     """Also where such a file lies in the folder that the process is in, or is a pipe that nobody writes to."""
@@ -124,7 +122,7 @@ def test_a_graph_that_names_a_file_which_it_was_not_given_opens_none(
             Session(model.SerializeToString(), device="cpu", weights=weights)
 
 
-def test_fp16_and_one_file_say_what_to_choose_instead(elsewhere: Path, tmp_path: Path) -> None:
+def test_fp16_beyond_2_gib_error_has_alternatives(elsewhere: Path, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=r"fp32 weights; fp16 can be made of 5,000 at most.*--precision int8"):
         export(elsewhere, tmp_path / "bundle", limit=LIMIT)
     with pytest.raises(ExportError, match=r"one file holds 5,000 at most. Choose --precision int8"):
@@ -132,7 +130,7 @@ def test_fp16_and_one_file_say_what_to_choose_instead(elsewhere: Path, tmp_path:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_weights_are_back_where_they_were_after_a_block_that_fails(tmp_path: Path) -> None:
+def test_weights_are_restored_after_a_failure(tmp_path: Path) -> None:
     proto = build.build(make("bert"), precisions=["fp32"], store=Store(tmp_path, least=LEAST))["fp32"].proto
     before = onnx.ModelProto()
     before.CopyFrom(proto)
@@ -142,7 +140,7 @@ def test_weights_are_back_where_they_were_after_a_block_that_fails(tmp_path: Pat
     assert proto.graph.input == before.graph.input
 
 
-def test_constants_of_nodes_are_read_from_the_files_that_hold_them(tmp_path: Path) -> None:
+def test_constant_nodes_read_external_data(tmp_path: Path) -> None:
     """As PyTorch writes them where a model has more than 2 GiB: each in a file of its own."""
     constant = helper.make_node("Constant", [], ["two"], value=numpy_helper.from_array(np.float32([2]), "two"))
     product = helper.make_node("Mul", ["x", "two"], ["y"])

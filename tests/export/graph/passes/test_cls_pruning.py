@@ -16,7 +16,7 @@ from manylabel_export.graph.passes.fusion import CPU, CUDA, EXPECTED
 
 @pytest.mark.parametrize("provider", [CPU, CUDA])
 @pytest.mark.parametrize("architecture", [name for name in ARCHITECTURES if EXPECTED[name].attention])
-def test_the_last_layer_runs_for_the_first_token_only(architecture: str, provider: str) -> None:
+def test_last_layer_computes_first_token_only(architecture: str, provider: str) -> None:
     cut, is_cut = cut_to_first_token(fused(architecture, provider))
     assert is_cut
     activations = [node.output[0] for node in cut.graph.node if node.op_type in ("BiasGelu", "FastGelu", "Gelu")]
@@ -27,11 +27,11 @@ def test_the_last_layer_runs_for_the_first_token_only(architecture: str, provide
 
 
 @pytest.mark.parametrize("architecture", [name for name in ARCHITECTURES if not EXPECTED[name].attention])
-def test_what_is_not_recognised_is_not_cut(architecture: str) -> None:
+def test_unrecognised_graph_is_not_pruned(architecture: str) -> None:
     assert not cut_to_first_token(fused(architecture, CPU))[1]
 
 
-def test_a_head_that_reads_all_tokens_is_not_cut() -> None:
+def test_head_reading_all_tokens_is_not_pruned() -> None:
     editor = Editor(clone(fused("bert", CPU)))
     head = next(node for node in editor.nodes if node.op_type == "Gather" and "pooler" in node.output[0])
     mean = editor.add("ReduceMean", [head.input[0]], "mean", axes=[1], keepdims=0)
@@ -39,7 +39,7 @@ def test_a_head_that_reads_all_tokens_is_not_cut() -> None:
     assert not cut_to_first_token(editor.finish())[1]
 
 
-def test_a_model_of_one_layer_is_cut() -> None:
+def test_single_layer_model_is_pruned() -> None:
     model = make("bert", num_hidden_layers=1)
     built = build.build(model)
     assert built["int8"].first_token

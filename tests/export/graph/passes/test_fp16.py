@@ -15,7 +15,7 @@ from manylabel_export.graph.passes.fusion import CUDA
 
 
 @each_architecture
-def test_fp16_stays_close_and_keeps_its_interface(architecture: str) -> None:
+def test_fp16_parity_and_interface(architecture: str) -> None:
     proto = halve(cut_to_first_token(fused(architecture, CUDA))[0])
     ids = ids_of(8, 12)
     found = answer(proto, ids)
@@ -27,7 +27,7 @@ def test_fp16_stays_close_and_keeps_its_interface(architecture: str) -> None:
 
 
 @each_architecture
-def test_parts_of_fp16_can_be_left_in_fp32(architecture: str) -> None:
+def test_fp16_can_keep_layers_in_fp32(architecture: str) -> None:
     """With all of them, what is rounded are embeddings and normalisations, and in unfused attention its scores."""
     made, ids = build.build(make(architecture), precisions=["fp16"])["fp16"], ids_of(8, 12)
     expected = answer_of_pytorch(make(architecture), ids)
@@ -39,7 +39,7 @@ def test_parts_of_fp16_can_be_left_in_fp32(architecture: str) -> None:
         assert made.keeping([name]).proto != made.proto, name
 
 
-def test_weights_beyond_the_range_of_fp16_stay_fp32() -> None:
+def test_fp16_overflowing_weights_stay_fp32() -> None:
     model = make("bert")
     with torch.no_grad():
         model.bert.pooler.dense.bias[0] = 1e5
@@ -49,7 +49,7 @@ def test_weights_beyond_the_range_of_fp16_stay_fp32() -> None:
     np.testing.assert_allclose(answer(proto, ids_of(4, 9)), answer_of_pytorch(model, ids_of(4, 9)), atol=1e-2)
 
 
-def test_activations_beyond_the_range_of_fp16_stay_fp32() -> None:
+def test_fp16_overflowing_activations_stay_fp32() -> None:
     """A normalisation brings them back, so that fp32 answers as ever and all of fp16 would answer nothing."""
     model = make("bert")
     with torch.no_grad():

@@ -65,7 +65,7 @@ def test_bert_fuses_fully() -> None:
 
 @pytest.mark.parametrize("provider", [CPU, CUDA])
 @each_architecture
-def test_fused_graphs_answer_like_pytorch(architecture: str, provider: str) -> None:
+def test_fused_graphs_match_pytorch(architecture: str, provider: str) -> None:
     model, plain = make(architecture), fused(architecture, provider)
     cut, _ = cut_to_first_token(plain)
     sessions = [session_of(proto) for proto in (plain, cut)]
@@ -75,18 +75,18 @@ def test_fused_graphs_answer_like_pytorch(architecture: str, provider: str) -> N
             np.testing.assert_allclose(answer(session, ids), answer_of_pytorch(model, ids), atol=1e-5)
 
 
-def test_a_known_architecture_that_fuses_otherwise_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unexpected_fusion_of_known_architecture_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(EXPECTED, "bert", dataclasses.replace(EXPECTED["bert"], head_gelus=1))
     with pytest.raises(ExportError, match=r"'Gelu': 2\}, and .*'Gelu': 3"):
         build.build(make("bert"), precisions=["int8"])
 
 
-def test_an_unknown_architecture_is_fused_as_far_as_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_architecture_is_fused_partially(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(EXPECTED, "bert")
     assert "not in the table" in build.build(make("bert"), precisions=["int8"])["int8"].note
 
 
-def test_a_wrong_fusion_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_fusion_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     def fuse_wrongly(editor: Editor, heads: int, head_size: int, *, packed: bool) -> int:
         count = fuse_attention(editor, heads, head_size, packed=packed)
         node = next(node for node in editor.nodes if node.op_type == "MultiHeadAttention")
@@ -98,7 +98,7 @@ def test_a_wrong_fusion_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         build.build(make("bert"), precisions=["int8"])
 
 
-def test_a_wrong_trace_is_refused_when_only_padding_shows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_trace_is_rejected_by_padding_check(monkeypatch: pytest.MonkeyPatch) -> None:
     def trace_without_mask(model: PreTrainedModel, **options: Any) -> onnx.ModelProto:
         editor = Editor(torch_export.trace(model, **options))
         shape = editor.add("Shape", ["input_ids"], "shape_of_ids")
@@ -112,7 +112,7 @@ def test_a_wrong_trace_is_refused_when_only_padding_shows_it(monkeypatch: pytest
 
 
 @pytest.mark.parametrize("provider", [CPU, CUDA])
-def test_positions_that_do_not_start_at_zero_survive_fusing(provider: str) -> None:
+def test_fusion_keeps_position_offset(provider: str) -> None:
     """ONNX Runtime's embedding operator ignores the offset that Nystromformer's positions have."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(7)
@@ -128,13 +128,13 @@ def test_positions_that_do_not_start_at_zero_survive_fusing(provider: str) -> No
     np.testing.assert_allclose(answer(proto, ids), answer_of_pytorch(model, ids), atol=1e-5)
 
 
-def test_another_scale_of_attention_is_left_alone() -> None:
+def test_fusion_skips_other_attention_scale() -> None:
     proto = drop_mask(base("bert"))
     assert fuse_attention(Editor(clone(proto)), 2, 16, packed=False) == 2
     assert fuse_attention(Editor(clone(proto)), 4, 8, packed=False) == 0
 
 
-def test_layers_that_share_weights_share_them_in_every_variant() -> None:
+def test_shared_layers_share_weights_in_every_variant() -> None:
     texts = [ids_of(8, 12)]
     few, many = (build.build(make("albert", num_hidden_layers=layers), batches=texts) for layers in (2, 5))
     for precision, variant in few.items():

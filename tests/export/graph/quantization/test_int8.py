@@ -13,6 +13,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from manylabel_export.graph.quantization.calibration_stats import Moments, watch
+from manylabel_export.graph.quantization.embeddings import quantise_embeddings
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from tests.helpers.architectures import LONGEST, VOCABULARY, make
@@ -25,8 +27,6 @@ from transformers import (
 from manylabel_export.graph import build
 from manylabel_export.graph.ir.editor import Editor
 from manylabel_export.graph.passes.fusion import CPU
-from manylabel_export.graph.quantization.calibration_stats import Moments, watch
-from manylabel_export.graph.quantization.embeddings import quantise_embeddings
 from manylabel_export.graph.quantization.gptq import round_for, round_weight
 from manylabel_export.graph.quantization.int8 import OPSET, quantise
 
@@ -58,13 +58,13 @@ def assert_neighbours_do_not_matter(
 
 @pytest.mark.parametrize("fitted", [True, False])
 @each_architecture
-def test_int8_scores_a_text_the_same_alone_and_in_a_batch(architecture: str, fitted: bool) -> None:
+def test_int8_is_batch_invariant(architecture: str, fitted: bool) -> None:
     session = int8_session(architecture, fitted=fitted)
     assert_neighbours_do_not_matter(session, (1, 3, 16, LONGEST), (1, 2, 3, 5, 16), VOCABULARY)
 
 
 @pytest.mark.parametrize("labels", [1, 3, 5, 17, 28])
-def test_int8_scores_alike_for_any_number_of_labels(labels: int) -> None:
+def test_int8_is_batch_invariant_for_any_number_of_labels(labels: int) -> None:
     """The sigmoid works on blocks of a whole batch; a row must not depend on where its block ends."""
     assert_neighbours_do_not_matter(int8_session("bert", labels), (7,), tuple(range(1, 17)), VOCABULARY)
 
@@ -83,11 +83,11 @@ def minilm_int8(minilm: PreTrainedModel) -> onnx.ModelProto:
     return build.build(minilm, precisions=["int8"], batches=texts)["int8"].proto
 
 
-def test_a_real_model_scores_a_text_the_same_alone_and_in_a_batch(minilm_int8: onnx.ModelProto) -> None:
+def test_int8_is_batch_invariant_on_a_real_model(minilm_int8: onnx.ModelProto) -> None:
     assert_neighbours_do_not_matter(session_of(minilm_int8), (3, 17, 64), (1, 2, 4, 7, 16), 30000)
 
 
-def test_products_of_a_real_model_would_saturate_before_vnni(minilm_int8: onnx.ModelProto) -> None:
+def test_real_model_saturates_without_vnni(minilm_int8: onnx.ModelProto) -> None:
     """Pairs along the depth are added in 16 bits there: why the runtime asks the processor."""
     ids = np.random.default_rng(0).integers(1000, 30000, (1, 32))
     editor = Editor(minilm_int8)
@@ -105,14 +105,14 @@ CLOSE_ELSEWHERE = 0.015
 
 
 @each_architecture
-def test_int8_stays_close(architecture: str) -> None:
+def test_int8_parity(architecture: str) -> None:
     ids = ids_of(16, 12)
     difference = np.abs(answer(int8_session(architecture), ids) - answer_of_pytorch(make(architecture), ids))
     assert difference.mean() < CLOSE.get(architecture, CLOSE_ELSEWHERE)
     assert difference.max() > 0  # it is int8 that was compared
 
 
-def test_a_channel_above_all_others_does_not_coarsen_them_where_int8_was_fitted() -> None:
+def test_smoothing_handles_outlier_channels() -> None:
     """As in trained encoders; without texts the whole row takes its scale from that channel."""
     model, ids = make("bert"), ids_of(64, 12)
     with torch.no_grad():
@@ -126,13 +126,13 @@ def test_a_channel_above_all_others_does_not_coarsen_them_where_int8_was_fitted(
     assert fitted < 0.7 * unfitted
 
 
-def test_int8_without_texts_says_so() -> None:
+def test_int8_without_texts_has_a_note() -> None:
     assert "not fitted" in int8_graph("bert", fitted=False).note
     assert int8_graph("bert").note == ""
 
 
 @each_architecture
-def test_products_stay_in_fp32_beside_fitted_ones(architecture: str) -> None:
+def test_fp32_layers_beside_quantized_layers(architecture: str) -> None:
     """With none rounded but the table of embeddings, little is left of the difference."""
     made, ids = int8_graph(architecture), ids_of(16, 12)
     expected = answer_of_pytorch(make(architecture), ids)
@@ -144,7 +144,7 @@ def test_products_stay_in_fp32_beside_fitted_ones(architecture: str) -> None:
     assert_neighbours_do_not_matter(half, (3, 16), (1, 2, 5), VOCABULARY)
 
 
-def test_embeddings_are_bytes_and_close() -> None:
+def test_int8_embeddings_parity() -> None:
     plain = onnx.load_model_from_string(fused("bert", CPU).SerializeToString())
     small = quantise_embeddings(plain)
     kinds = {tensor.name: (tensor.data_type, list(tensor.dims)) for tensor in small.graph.initializer}
@@ -180,14 +180,14 @@ def product_of(rows: NDArray[np.float32], activation: str | None = None) -> NDAr
     return session_of(proto).run(None, {"x": rows})[0][:, 0]
 
 
-def test_int8_takes_rows_of_any_size_side_by_side() -> None:
+def test_int8_rows_of_very_different_scale() -> None:
     size = np.array([0, 1e-6, 1, 1e6], np.float32)
     rows = size[:, None] * np.linspace(-1, 3, 16, dtype=np.float32)
     np.testing.assert_allclose(product_of(rows), size * 16, rtol=0.01)
 
 
 @pytest.mark.parametrize("activation", ["Gelu", "FastGelu"])
-def test_int8_keeps_what_is_negative_after_a_gelu(activation: str) -> None:
+def test_int8_keeps_negative_values_after_gelu(activation: str) -> None:
     """A row without any positive value, one at the least value of the function, and one with a peak."""
     rows = np.full((3, 16), -1, np.float32)
     rows[1] = -0.7518
@@ -196,13 +196,13 @@ def test_int8_keeps_what_is_negative_after_a_gelu(activation: str) -> None:
 
 
 @given(arrays.arrays(np.float32, (5, 3), elements=st.floats(-1e4, 1e4, width=32)))
-def test_weights_are_rounded_by_half_a_step_at_most(weight: NDArray[np.float32]) -> None:
+def test_rounding_error_is_at_most_half_a_step(weight: NDArray[np.float32]) -> None:
     values, scale = round_weight(weight)
     assert values.min() >= -127
     assert (np.abs(values * scale - weight) <= 0.5001 * scale + 1e-30).all()
 
 
-def test_rounding_for_activations_errs_less_on_them_than_rounding_to_the_nearest() -> None:
+def test_gptq_beats_round_to_nearest() -> None:
     generator = np.random.default_rng(0)
     weight = generator.standard_normal((96, 40)).astype(np.float32)
     mixed = generator.standard_normal((96, 96)) * generator.gamma(1, 1, 96)  # channels that go together
@@ -216,7 +216,7 @@ def test_rounding_for_activations_errs_less_on_them_than_rounding_to_the_nearest
     assert error(round_for(weight, second)) < 0.6 * error(round_weight(weight))
 
 
-def test_activations_of_too_few_texts_are_enough_to_round_by() -> None:
+def test_gptq_with_rank_deficient_activations() -> None:
     """Of fewer rows than inputs, whose second moments have no inverse."""
     rng = np.random.default_rng(0)
     weight = rng.normal(size=(64, 8)).astype(np.float32)
@@ -228,14 +228,14 @@ def test_activations_of_too_few_texts_are_enough_to_round_by() -> None:
 
 
 @given(arrays.arrays(np.float32, (6, 3), elements=st.floats(-1e4, 1e4, width=32)))
-def test_rounding_for_activations_takes_any_weights(weight: NDArray[np.float32]) -> None:
+def test_gptq_with_any_weights(weight: NDArray[np.float32]) -> None:
     values, scale = round_for(weight, np.eye(6, dtype=np.float32))
     assert values.min() >= -127
     assert np.isfinite(scale).all()
     assert (np.abs(values * scale - weight) <= np.abs(weight).max(axis=0) * 0.31 + 1e-30).all()
 
 
-def test_moments_of_several_batches_are_those_of_all_rows() -> None:
+def test_calibration_statistics_merge_across_batches() -> None:
     rows = np.random.default_rng(0).standard_normal((6, 5)).astype(np.float32)
     whole, parts = Moments.of(rows), Moments.of(rows[:2]) + Moments.of(rows[2:])
     for name in ("rows", "low", "high", "second", "peaks"):

@@ -65,12 +65,12 @@ def both(request: pytest.FixtureRequest):  # type: ignore[no-untyped-def]
         | st.sampled_from([*SPECIAL, "[sep]", "[SEP", "[[SEP]]", "[MASK]a"])
     ).map("".join)
 )
-def test_any_text_is_read_as_the_tokenizer_reads_it(both, text: str) -> None:  # type: ignore[no-untyped-def]
+def test_graph_tokenizer_matches_on_any_text(both, text: str) -> None:  # type: ignore[no-untyped-def]
     ours, theirs = both(text)
     assert ours == theirs
 
 
-def test_every_character_is_read_as_the_tokenizer_reads_it(both) -> None:  # type: ignore[no-untyped-def]
+def test_graph_tokenizer_matches_on_every_character(both) -> None:  # type: ignore[no-untyped-def]
     """Between letters, where it may split a word, vanish, or spoil it."""
     codes = [code for code in range(0x20000) if not 0xD800 <= code < 0xE000]
     for start in range(0, len(codes), 2048):
@@ -79,7 +79,7 @@ def test_every_character_is_read_as_the_tokenizer_reads_it(both) -> None:  # typ
 
 
 @pytest.mark.parametrize("n", [99, 100, 101, 250])
-def test_long_words_are_unknown_from_the_same_length_on(both, n: int) -> None:  # type: ignore[no-untyped-def]
+def test_graph_tokenizer_max_word_length(both, n: int) -> None:  # type: ignore[no-untyped-def]
     ours, theirs = both("a" * n + " ab" + "b" * n)
     assert ours == theirs
 
@@ -94,7 +94,7 @@ def test_long_words_are_unknown_from_the_same_length_on(both, n: int) -> None:  
         ({"added_tokens": "[A[B]"}, "is not of the form"),
     ],
 )
-def test_what_has_not_been_shown_to_be_reproduced_is_refused(change: dict, said: str) -> None:
+def test_unsupported_tokenizer_is_rejected(change: dict, said: str) -> None:
     content = json.loads(KINDS["uncased"].to_str())
     for part, value in change.items():
         if part == "added_tokens":
@@ -120,7 +120,7 @@ def answers(path: Path, texts: list[str]) -> tuple[list[list[str]], np.ndarray]:
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 @pytest.mark.parametrize("policy", ["window", "truncate"])
-def test_the_file_answers_as_the_bundle(elsewhere: Path, tmp_path: Path, precision: str, policy: str) -> None:
+def test_single_file_matches_the_bundle(elsewhere: Path, tmp_path: Path, precision: str, policy: str) -> None:
     validation = toy.dataset(180).part("train")
     bundle = export(
         elsewhere,
@@ -150,7 +150,7 @@ def single(elsewhere: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return export(elsewhere, output, precisions=["int8"], single_file=True).path
 
 
-def test_the_file_says_its_labels_and_thresholds(single: Path) -> None:
+def test_single_file_metadata_has_labels_and_thresholds(single: Path) -> None:
     model = onnx.load(single / FILE)
     said = json.loads({entry.key: entry.value for entry in model.metadata_props}["manylabel"])
     variant = Bundle.open(single).variants["int8"]
@@ -163,7 +163,7 @@ def test_the_file_says_its_labels_and_thresholds(single: Path) -> None:
     onnx.checker.check_model(model)
 
 
-def test_it_runs_where_this_package_and_its_tokenizer_are_not(single: Path) -> None:
+def test_single_file_needs_onnxruntime_only(single: Path) -> None:
     script = (
         "import sys, numpy, onnxruntime\n"
         f"session = onnxruntime.InferenceSession({str(single / FILE)!r})\n"
@@ -177,20 +177,20 @@ def test_it_runs_where_this_package_and_its_tokenizer_are_not(single: Path) -> N
 
 
 @pytest.mark.filterwarnings("ignore:of texts like the")
-def test_a_trimmed_vocabulary_is_the_file_s_too(elsewhere: Path, tmp_path: Path) -> None:
+def test_single_file_with_pruned_vocabulary(elsewhere: Path, tmp_path: Path) -> None:
     corpus = ["the parcel was late", "the app is slow and the parcel was late", "the app is slow"]
     bundle = export(elsewhere, tmp_path / "bundle", precisions=["int8"], corpus=corpus, single_file=True)
     expected = Classifier.load(bundle.path, device="cpu").predict_proba(corpus)
     np.testing.assert_allclose(answers(bundle.path / FILE, corpus)[1], expected, atol=1e-6)
 
 
-def test_a_policy_that_refuses_texts_is_refused_itself(elsewhere: Path, tmp_path: Path) -> None:
+def test_single_file_rejects_error_policy(elsewhere: Path, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="a graph has no error to raise"):
         export(elsewhere, tmp_path / "bundle", policy="error", single_file=True)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_that_reads_or_answers_otherwise_is_not_written(single: Path) -> None:
+def test_wrong_single_file_is_not_written(single: Path) -> None:
     with pytest.raises(ParityError, match="reads 'a B' otherwise than"):
         require_same_ids(ids_graph(WordPiece.read(KINDS["uncased"].to_str())), KINDS["cased"], ["ab", "a B"])
     with pytest.raises(ParityError, match="answers 'the parcel' otherwise"):
@@ -199,7 +199,7 @@ def test_a_file_that_reads_or_answers_otherwise_is_not_written(single: Path) -> 
         )
 
 
-def test_labels_and_texts_of_all_scripts(tmp_path: Path) -> None:
+def test_single_file_with_all_scripts(tmp_path: Path) -> None:
     labels = ("größe 👩‍💻", "price, value", "漢字", "x")
     data = Dataset.from_matrix(["ok", "nein", "ja", "ab"], np.eye(4), labels)
     bundle = export(
