@@ -17,14 +17,15 @@ from transformers import (
     TrainingArguments,
 )
 
-from manylabel_train.models.checkpoint import DEFAULT_MODEL, resolve
+from manylabel_train.models import DEFAULT_MODEL
+from manylabel_train.models.checkpoint import resolve_checkpoint
 
 output = sys.argv[1]
 with (Path(__file__).parent / "reviews_single.csv").open(encoding="utf-8", newline="") as file:
     rows = [row for row in csv.DictReader(file) if row["split"] == "train"]
 labels = sorted({row["label"] for row in rows})
 
-encoder = resolve(DEFAULT_MODEL)
+encoder = resolve_checkpoint(DEFAULT_MODEL)
 tokenizer = AutoTokenizer.from_pretrained(encoder)
 model = AutoModelForSequenceClassification.from_pretrained(
     encoder, id2label=dict(enumerate(labels)), label2id={label: column for column, label in enumerate(labels)}

@@ -12,17 +12,16 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
+from manylabel_bench.machine import describe
 
 from load_tests import report, scenarios, throughput
 from manylabel import Bundle
 from manylabel.system.cpu_quota import available_cores
 from manylabel_bench.contenders import Setting, bundled
 from manylabel_bench.load import servers
-from manylabel_bench.machine import describe
 from manylabel_bench.runner import process
 from manylabel_bench.runner.workload import write_texts
-from manylabel_train.data.dataset import Dataset
-from manylabel_train.data.io import read
+from manylabel_train.data.dataset import Dataset, read_dataset
 
 RIVALS = ("torch", "transformers", "fastapi", "uvicorn", "infinity-emb")
 PARTS = ("speed", "load")
@@ -68,8 +67,8 @@ def main(
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # overload is many connections at once
     opened = Bundle.open(bundle)
-    labelled = read(data).part("test").reorder(opened.labels)
-    labelled = labelled.take(random.Random(0).sample(range(len(labelled)), min(limit, len(labelled))))  # noqa: S311
+    labelled = read_dataset(data).part("test").reorder(opened.labels)
+    labelled = labelled.take(random.Random(0).sample(range(len(labelled)), min(limit, len(labelled))))
     kinds = [servers.manylabel(bundle)]
     if rivals and checkpoint:
         kinds += [servers.fastapi(rivals, checkpoint), servers.infinity(rivals, checkpoint)]

@@ -15,8 +15,8 @@ import click
 
 from manylabel.errors import DataError
 from manylabel_bench.scenarios import ALONE, TURNS
+from manylabel_train.cli.command_setup import require_export_extra
 from manylabel_train.cli.data_options import data_options, read_data
-from manylabel_train.cli.require_extras import needs_workbench
 
 DEFAULT = ("bulk", "single", "size")
 file_path = click.Path(exists=True, path_type=Path)
@@ -78,7 +78,7 @@ file_path = click.Path(exists=True, path_type=Path)
 @click.option("--add", is_flag=True, help="Add to the result in --output: more rounds, contenders or scenarios.")
 @click.option("--title", default="", help="Heads README.md.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-@needs_workbench
+@require_export_extra
 def bench(**options: Any) -> None:
     """Measure BUNDLE's speed, memory and accuracy on this machine, beside what would be taken instead.
 

@@ -10,9 +10,9 @@ from typing import Any
 import click
 
 from manylabel.errors import BudgetExceeded
+from manylabel_train.cli.command_setup import require_export_extra
 from manylabel_train.cli.data_options import data_options, read_data
-from manylabel_train.cli.objective_options import calibration_option, goal_options, goals_of
-from manylabel_train.cli.require_extras import needs_workbench
+from manylabel_train.cli.objective_options import calibration_option, objective_options, parse_objective_options
 
 
 @click.command()
@@ -54,7 +54,7 @@ from manylabel_train.cli.require_extras import needs_workbench
     is_flag=True,
     help="Also write text_to_labels.onnx: text in, labels out, in any ONNX Runtime. For tokenizers of BERT's kind.",
 )
-@goal_options
+@objective_options
 @calibration_option("none")
 @click.option(
     "--max-f1-drop",
@@ -72,7 +72,7 @@ from manylabel_train.cli.require_extras import needs_workbench
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the certificate as one JSON document.")
 @click.option("--force", is_flag=True, help="Replace an existing output.")
-@needs_workbench
+@require_export_extra
 def export(**options: Any) -> None:
     """Turn RUN, or any multi-label checkpoint of Hugging Face, into a bundle with proved answers.
 
@@ -82,13 +82,13 @@ def export(**options: Any) -> None:
     from manylabel.system.atomic_write import check_output_free
     from manylabel.system.resource_errors import more_memory
     from manylabel_export.pipeline import export as run_export
-    from manylabel_train.training.resource_errors import explained
+    from manylabel_train.training.resource_errors import explain_shortage
 
-    goals = goals_of(options)
+    goals = parse_objective_options(options)
     check_output_free(options["output"], force=options["force"])
     short = f"while the bundle was made. {more_memory()} Or name fewer variants with --precision."
     kept = "Nothing was written; the same command begins anew."
-    with _told(), explained(options["output"], "the bundle", short=short, kept=lambda: kept):
+    with _told(), explain_shortage(options["output"], "the bundle", short=short, kept=lambda: kept):
         bundle = run_export(
             options["run"],
             options["output"],

@@ -20,8 +20,8 @@ from manylabel.system.cpu_quota import available_cores
 from manylabel_export import parity
 from manylabel_export.graph.build import MAX_BYTES, Graph, write
 from manylabel_export.source import Subject
-from manylabel_train.thresholds.selection import Scored, guaranteed
-from manylabel_train.thresholds.tuning import matched_thresholds
+from manylabel_train.thresholds.selection import ScoredTexts, guarantee_threshold
+from manylabel_train.thresholds.tuning import match_thresholds
 
 Scores = NDArray[np.float32]
 
@@ -105,7 +105,7 @@ class Judge:
         if made.precision == "fp32":
             parity.require_equal(subject.texts, subject.labels, self.expected.probabilities, found, thresholds)
         elif subject.targets is not None:
-            thresholds = matched_thresholds(self.expected.probabilities, thresholds, found)
+            thresholds = match_thresholds(self.expected.probabilities, thresholds, found)
             thresholds, unmet = _guaranteed(found, thresholds, subject.targets, subject)
         alone = scored_alone(self.encodings, found, lambda some: scores_of(session, some))
         compared = compare(
@@ -132,9 +132,9 @@ def scores_of(session: Session, encodings: Sequence[Encoding]) -> Scores:
         return score(windows, session.run, n_labels=session.num_labels, map=pool.map)
 
 
-def scored(probabilities: Scores, targets: Scores, aside: NDArray[np.bool_]) -> tuple[Scored, Scored | None]:
+def scored(probabilities: Scores, targets: Scores, aside: NDArray[np.bool_]) -> tuple[ScoredTexts, ScoredTexts | None]:
     """The texts that choices are made by, and those set aside, if any were."""
-    rows, proof = (Scored(probabilities[which], targets[which]) for which in (~aside, aside))
+    rows, proof = (ScoredTexts(probabilities[which], targets[which]) for which in (~aside, aside))
     return rows, proof if aside.any() else None
 
 
@@ -153,9 +153,9 @@ def _guaranteed(
     rows, aside = scored(found, targets, subject.aside)
     result = thresholds.copy()
     unmet: dict[str, str] = {}
-    for column, (label, goal) in enumerate(zip(subject.labels, subject.goals.of(subject.labels), strict=True)):
+    for column, (label, goal) in enumerate(zip(subject.labels, subject.goals.for_labels(subject.labels), strict=True)):
         if goal.confidence:
-            proved = guaranteed(column, goal, rows, aside)
+            proved = guarantee_threshold(column, goal, rows, aside)
             result[column] = proved.threshold
             if proved.bound < goal.value:
                 unmet[label] = f"{goal}: a variant's scores bear out {proved.bound:.3f}"

@@ -25,13 +25,12 @@ from manylabel_export.single_file import SingleFile
 from manylabel_export.source import Subject, load_subject
 from manylabel_export.variants import Made, make_variants
 from manylabel_export.vocabulary_pruning.model import trim
-from manylabel_train.calibration.fit import Method
-from manylabel_train.calibration.model_calibration import calibrate
+from manylabel_train.calibration.fit import CalibrationMethod, calibrate_model
 from manylabel_train.data.dataset import Dataset
 from manylabel_train.models import checkpoint
-from manylabel_train.thresholds.objectives import Goals
-from manylabel_train.thresholds.selection import Chosen, choose_thresholds, warn_of_unmet
-from manylabel_train.training.train import long_text_for
+from manylabel_train.models.checkpoint import make_long_text
+from manylabel_train.thresholds.objectives import Objectives
+from manylabel_train.thresholds.selection import ThresholdSelection, select_thresholds, warn_about_unmet
 
 HALF = 0.5
 BUDGET = Budget()
@@ -47,8 +46,8 @@ def export(
     engine: str = "auto",
     precisions: Sequence[str] = ("fp32", "int8", "fp16"),
     policy: Policy | None = None,
-    goals: Goals | None = None,
-    calibration: Method = "none",
+    goals: Objectives | None = None,
+    calibration: CalibrationMethod = "none",
     budget: Budget | None = BUDGET,
     corpus: Sequence[str] = (),
     single_file: bool = False,
@@ -122,35 +121,37 @@ def export(
         )
 
 
-def _calibrated(subject: Subject, method: Method) -> Subject:
+def _calibrated(subject: Subject, method: CalibrationMethod) -> Subject:
     """The subject with its model calibrated, which the graphs are traced from and parity is proved with."""
     if subject.targets is None:
         raise InputError("probabilities are calibrated on labelled texts. Name some with --validation DATA.")
     if subject.source.get("calibration", {}).get("labels"):
         raise InputError("this run was calibrated when it was trained. Leave --calibrate out.")
     rows = Dataset(tuple(subject.texts), subject.targets, subject.labels).take(np.flatnonzero(~subject.aside).tolist())
-    found = calibrate(subject.model, subject.reader, {"validation": rows}, method)
+    found = calibrate_model(subject.model, subject.reader, {"validation": rows}, method)
     # what the training measured, it measured before
     return replace(subject, source={**subject.source, "calibration": dict(found.details)}, metrics={})
 
 
-def _chosen(probabilities: Scores, subject: Subject) -> Chosen:
+def _chosen(probabilities: Scores, subject: Subject) -> ThresholdSelection:
     """Thresholds for the subject's goals; 0.5 where there are no labelled texts to choose them on."""
     if subject.targets is None:
-        return Chosen(np.full(probabilities.shape[1], HALF, dtype=np.float32), subject.goals, {}, {})
+        return ThresholdSelection(np.full(probabilities.shape[1], HALF, dtype=np.float32), subject.goals, {}, {})
     rows, aside = scored(probabilities, subject.targets, subject.aside)
-    chosen = choose_thresholds(rows, subject.labels, subject.goals, aside=aside)
-    warn_of_unmet(chosen.unmet)
+    chosen = select_thresholds(rows, subject.labels, subject.goals, holdout=aside)
+    warn_about_unmet(chosen.unmet)
     return chosen
 
 
-def _manifest(subject: Subject, made: Made, chosen: Chosen, probes: Sequence[Probe], engine: str) -> Manifest:
+def _manifest(
+    subject: Subject, made: Made, chosen: ThresholdSelection, probes: Sequence[Probe], engine: str
+) -> Manifest:
     prefix, suffix = checkpoint.special_tokens(subject.tokenizer)
     return Manifest(
         format_version=FORMAT_VERSION,
         labels=subject.labels,
         max_length=subject.reader.max_length,
-        long_text=long_text_for(subject.reader.max_length, subject.policy),
+        long_text=make_long_text(subject.reader.max_length, subject.policy),
         special_tokens=SpecialTokens(tuple(prefix), tuple(suffix)),
         variants=made.variants,
         probes=tuple(probes),

@@ -13,7 +13,7 @@ from manylabel_export.graph.tokenizer.build import FILE, WordPiece, ids_graph, t
 from manylabel_export.graph.tokenizer.verify import require_same_answers, require_same_ids
 from manylabel_export.source import Subject
 from manylabel_train.models import checkpoint
-from manylabel_train.training.train import long_text_for
+from manylabel_train.models.checkpoint import make_long_text
 
 PROVED = 500
 """Texts on which the whole file is run before it is written. The tokenizer in it is held to all of them."""
@@ -78,7 +78,7 @@ class SingleFile:
             self.tokenizer,
             special_tokens=SpecialTokens(tuple(prefix), tuple(suffix)),
             max_length=subject.reader.max_length,
-            long_text=long_text_for(subject.reader.max_length, subject.policy),
+            long_text=make_long_text(subject.reader.max_length, subject.policy),
             labels=subject.labels,
             thresholds=one.thresholds,
         )

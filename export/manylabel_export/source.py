@@ -13,13 +13,13 @@ from manylabel.errors import CheckpointError, InputError
 from manylabel.inference.tokenizer import Policy, Tokenizer
 from manylabel.system.did_you_mean import near_path
 from manylabel_export.probes import PROBES
-from manylabel_train.data.dataset import Dataset
-from manylabel_train.data.guarantee_holdout import ASIDE, require_enough, set_aside
-from manylabel_train.data.io import read_back
+from manylabel_train.data.dataset import Dataset, read_jsonl
+from manylabel_train.data.splits import GUARANTEE_SPLIT, check_holdout_size, hold_out_for_guarantees
+from manylabel_train.data.training_run import GUARANTEE_FILE, RUN_FILE, VALIDATION_FILE, TrainingRun, read_run
 from manylabel_train.models import checkpoint
+from manylabel_train.models.checkpoint import make_long_text
 from manylabel_train.reporting.heldout_scores import SCORES_FILE, Scored, read_evidence
-from manylabel_train.thresholds.objectives import Goals, read_goals
-from manylabel_train.training.train import ASIDE_FILE, RUN_FILE, VALIDATION_FILE, Run, long_text_for, read_run
+from manylabel_train.thresholds.objectives import Objectives, parse_objectives
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Subject:
     targets: NDArray[np.float32] | None
     source: dict[str, Any]
     metrics: Mapping[str, Any]
-    goals: Goals
+    goals: Objectives
     aside: NDArray[np.bool_]
     details: Mapping[str, Any] = field(default_factory=dict)
     evidence: tuple[Scored, ...] = ()
@@ -75,11 +75,11 @@ def labels_of(folder: Path) -> tuple[str, ...]:
         CheckpointError: The folder holds no multi-label classifier.
     """
     _require_multi_label(folder)
-    return checkpoint.labels_of(checkpoint.load_config(str(folder)))
+    return checkpoint.read_labels(checkpoint.load_config(str(folder)))
 
 
 def load_subject(
-    folder: Path, validation: Dataset | None, policy: Policy | None, wanted: Goals | None = None
+    folder: Path, validation: Dataset | None, policy: Policy | None, wanted: Objectives | None = None
 ) -> Subject:
     """Load a run, or a checkpoint that was trained elsewhere.
 
@@ -99,12 +99,12 @@ def load_subject(
     labels = labels_of(folder)
     model = _load_whole_model(folder)
     tokenizer = checkpoint.load_tokenizer(str(folder))
-    max_length = checkpoint.longest_input(model.config)
+    max_length = checkpoint.default_max_length(model.config)
     source: dict[str, Any] = {"checkpoint": checkpoint.public_name(str(folder))}
     metrics: Mapping[str, Any] = {}
     details: Mapping[str, Any] = {}
     evidence: tuple[Scored, ...] = ()
-    goals = Goals()
+    goals = Objectives()
     if (folder / RUN_FILE).exists():
         run = _read_run(folder, labels)
         max_length, metrics, policy = run.max_length, run.metrics, policy or run.long_text
@@ -116,23 +116,23 @@ def load_subject(
             if key in run.details
         }
         if "thresholds" in run.details:  # older runs were all tuned for F1
-            goals = read_goals(run.details["thresholds"].get("goals"), where=str(folder / RUN_FILE))
+            goals = parse_objectives(run.details["thresholds"].get("goals"), where=str(folder / RUN_FILE))
         if wanted not in (None, goals):
             metrics = {}  # what the training measured, it measured at thresholds for its own goals
         validation = validation or _rows_of(folder, wanted or goals, labels)
     goals = wanted or goals
-    goals.of(labels)
+    goals.for_labels(labels)
     if validation is None and wanted is not None:
         raise InputError("thresholds are chosen for a goal on labelled texts. Name some with --validation DATA.")
     if validation is not None:
         validation = _with_aside(validation.reorder(labels), goals)
         source["validation_sha256"] = validation.digest()
     policy = policy or "window"
-    judged = long_text_for(max_length, "window" if policy == "error" else policy)
+    judged = make_long_text(max_length, "window" if policy == "error" else policy)
     return Subject(
         model=model,
         tokenizer=tokenizer,
-        reader=checkpoint.runtime_tokenizer(tokenizer, max_length, judged),
+        reader=checkpoint.to_runtime_tokenizer(tokenizer, max_length, judged),
         policy=policy,
         labels=labels,
         texts=PROBES if validation is None else validation.texts,
@@ -140,33 +140,39 @@ def load_subject(
         source=source,
         metrics=metrics,
         goals=goals,
-        aside=np.array([] if validation is None else [name == ASIDE for name in validation.split], dtype=bool),
+        aside=np.array(
+            [] if validation is None else [name == GUARANTEE_SPLIT for name in validation.split], dtype=bool
+        ),
         details=details,
         evidence=evidence,
     )
 
 
-def _rows_of(folder: Path, goals: Goals, labels: Sequence[str]) -> Dataset:
+def _rows_of(folder: Path, goals: Objectives, labels: Sequence[str]) -> Dataset:
     """A run's validation texts, and where a goal is to be guaranteed those that it set aside."""
-    rows = read_back(folder / VALIDATION_FILE, labels)
-    if not goals.guarantee:
+    rows = read_jsonl(folder / VALIDATION_FILE, labels)
+    if not goals.need_guarantee:
         return rows
-    if not (folder / ASIDE_FILE).exists():
+    if not (folder / GUARANTEE_FILE).exists():
         raise InputError(
             f"{folder} set no texts aside, and its validation texts have chosen its best epoch: they can guarantee "
             "nothing. Name texts that its training has not seen with --validation DATA, or train with the guarantee."
         )
-    aside = read_back(folder / ASIDE_FILE, labels)
-    split = ("",) * len(rows) + (ASIDE,) * len(aside)
+    aside = read_jsonl(folder / GUARANTEE_FILE, labels)
+    split = ("",) * len(rows) + (GUARANTEE_SPLIT,) * len(aside)
     return Dataset(rows.texts + aside.texts, np.concatenate([rows.targets, aside.targets]), rows.labels, split)
 
 
-def _with_aside(rows: Dataset, goals: Goals) -> Dataset:
-    """Validation texts with the split `ASIDE` where a goal is to be guaranteed."""
-    if ASIDE in rows.split:
-        require_enough(rows.part(ASIDE), goals)
+def _with_aside(rows: Dataset, goals: Objectives) -> Dataset:
+    """Validation texts with the split `GUARANTEE_SPLIT` where a goal is to be guaranteed."""
+    if GUARANTEE_SPLIT in rows.split:
+        check_holdout_size(rows.part(GUARANTEE_SPLIT), goals)
         return rows
-    return set_aside(replace(rows, split=("validation",) * len(rows)), goals) if goals.guarantee else rows
+    return (
+        hold_out_for_guarantees(replace(rows, split=("validation",) * len(rows)), goals)
+        if goals.need_guarantee
+        else rows
+    )
 
 
 def _require_multi_label(folder: Path) -> None:
@@ -205,7 +211,7 @@ def _load_whole_model(folder: Path) -> PreTrainedModel:
     return model
 
 
-def _read_run(folder: Path, labels: Sequence[str]) -> Run:
+def _read_run(folder: Path, labels: Sequence[str]) -> TrainingRun:
     run = read_run(folder)
     if run.labels != tuple(labels):
         raise CheckpointError(

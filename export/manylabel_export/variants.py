@@ -14,7 +14,7 @@ from manylabel.system.hardware_info import this_machine
 from manylabel_export.evaluator import Judge, Judged
 from manylabel_export.graph import build
 from manylabel_export.mixed_precision import within_budget
-from manylabel_train.thresholds.selection import warn_of_unmet
+from manylabel_train.thresholds.selection import warn_about_unmet
 
 FITTED_TOKENS = 8192
 """int8 is fitted to validation texts of so many tokens in all."""
@@ -73,7 +73,7 @@ def make_variants(
         found[made.precision] = one.parity
         best = one if made.precision in ("fp32", "int8") else best
         if made.precision in precisions:
-            warn_of_unmet(one.unmet)
+            warn_about_unmet(one.unmet)
             variants.append(one.variant)
             graphs[one.file] = one.made
     if not variants or best is None:

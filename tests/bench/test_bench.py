@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from click.testing import Result as Outcome
+from manylabel_bench.machine import describe
 from tests.helpers.toy import LABELS, TEXTS, write_checkpoint
 
 from experiments.int8_bakeoff import random_bert
 from manylabel import Bundle, Classifier
 from manylabel.cli.main import main
-from manylabel_bench.machine import describe
 from manylabel_export.pipeline import export
 from manylabel_train.models.checkpoint import load_model
-from manylabel_train.models.pooling import with_pooling
+from manylabel_train.models.pooling import set_pooling
 
 CONTENDERS = ("manylabel fp32", "manylabel int8", "pipeline", "pytorch", "onnxruntime")
 
@@ -257,7 +257,7 @@ def test_the_labels_of_the_tiny_bundle_are_in_its_columns(bundle: Path) -> None:
 def test_a_run_whose_head_reads_the_mean_is_measured_like_any_other(data: Path, tmp_path: Path) -> None:
     """Its model type is one that transformers knows from us alone."""
     plain, _ = load_model(str(write_checkpoint(tmp_path / "run")))
-    with_pooling(plain, "mean").save_pretrained(tmp_path / "run")
+    set_pooling(plain, "mean").save_pretrained(tmp_path / "run")
     export(tmp_path / "run", tmp_path / "bundle", precisions=["fp32"])
     names = [word for name in ("manylabel fp32", "pytorch", "pipeline") for word in ("--contender", name)]
     run = ("--data", data, "--checkpoint", tmp_path / "run", "--rounds", 1, "--scenario", "bulk")

@@ -11,7 +11,8 @@ from tests.helpers import toy
 from tests.helpers.blocks import ROOT
 
 from manylabel_export.pipeline import export
-from manylabel_train.training.train import Recipe, train
+from manylabel_train.training.config import TrainConfig
+from manylabel_train.training.train import train
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +29,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = toy.write_encoder(folder / "bert-base-german-dbmdz-uncased")
     toy.train_elsewhere(folder / "my-multi-class-checkpoint", model, toy.examples(80, single=True), single=True)
     run = folder / "run"
-    train(toy.dataset(720), run, model=str(model), recipe=Recipe(**toy.RECIPE))
+    train(toy.dataset(720), run, model=str(model), config=TrainConfig(**toy.RECIPE))
     names = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
     (folder / "my-checkpoint").mkdir()
     for name in names:

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from tests.helpers import toy
 
 from experiments.add_label.run import WAYS, main, parts, rows
-from manylabel_train.training import add_labels
+from manylabel_train.training import train as training
 
 
 def test_one_half_knows_the_old_labels_and_the_other_the_new_one_alone() -> None:
@@ -33,12 +33,12 @@ def test_means_over_seeds() -> None:
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_all_ways_are_measured_and_not_again(tmp_path: Path) -> None:
     data, encoder = toy.write_csv(tmp_path / "data.csv", toy.dataset(260)), toy.write_encoder(tmp_path / "encoder")
-    before = add_labels.remember
+    before = training.score_with_teacher
     options = ["--data", data, "--label", "price", "--output", tmp_path / "out", "--model", encoder, "--title", "Toy"]
     words = [str(each) for each in (*options, "--epochs", 1, "--seed", 1)]
     done = CliRunner().invoke(main, words)
     assert done.exit_code == 0, done.output
-    assert add_labels.remember is before
+    assert training.score_with_teacher is before
     assert [run["way"] for run in json.loads((tmp_path / "out" / "result.json").read_text())["runs"]] == list(WAYS)
     text = (tmp_path / "out" / "README.md").read_text()
     assert "| --add-label | 0." in text

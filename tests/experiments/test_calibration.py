@@ -9,14 +9,22 @@ from tests.helpers import toy
 
 from experiments.calibration.guarantee_coverage import FLOORS, GUARANTEES
 from experiments.calibration.run import METHODS, main
-from manylabel_train.training.train import Recipe, read_run, train
+from manylabel_train.data.training_run import read_run
+from manylabel_train.training.config import TrainConfig
+from manylabel_train.training.train import train
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_run_is_measured_as_it_was_before_it_was_calibrated(tmp_path: Path) -> None:
     encoder, data = toy.write_encoder(tmp_path / "encoder", pooler=False), toy.dataset(600, per_split=150)
     path = toy.write_csv(tmp_path / "data.csv", data)
-    train(data, tmp_path / "run", model=str(encoder), recipe=Recipe(**{**toy.RECIPE, "epochs": 6}), calibration="platt")
+    train(
+        data,
+        tmp_path / "run",
+        model=str(encoder),
+        config=TrainConfig(**{**toy.RECIPE, "epochs": 6}),
+        calibration="platt",
+    )
     arguments = [tmp_path / "run", "--data", path, "--output", tmp_path / "result", "--title", "Toy"]
     done = CliRunner().invoke(main, [str(each) for each in arguments])
     assert done.exit_code == 0, done.output

@@ -16,10 +16,11 @@ from manylabel import Classifier
 def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle of a model that has learnt which words have which label."""
     from manylabel_export.pipeline import export
-    from manylabel_train.training.train import Recipe, train
+    from manylabel_train.training.config import TrainConfig
+    from manylabel_train.training.train import train
 
     folder = tmp_path_factory.mktemp("learned")
-    train(dataset(), folder / "run", model=str(write_encoder(folder / "encoder")), recipe=Recipe(**RECIPE))
+    train(dataset(), folder / "run", model=str(write_encoder(folder / "encoder")), config=TrainConfig(**RECIPE))
     export(folder / "run", folder / "bundle", precisions=["fp32"])
     return folder / "bundle"
 

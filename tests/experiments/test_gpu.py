@@ -39,9 +39,10 @@ def test_on_cuda_ours_runs_with_cuda_graphs_and_without(bundle: Path, monkeypatc
 
 def test_one_command_measures_everyone(tmp_path: Path) -> None:
     from manylabel_export.pipeline import export
-    from manylabel_train.training.train import Recipe, train
+    from manylabel_train.training.config import TrainConfig
+    from manylabel_train.training.train import train
 
-    train(dataset(), tmp_path / "run", model=str(write_encoder(tmp_path / "encoder")), recipe=Recipe(**RECIPE))
+    train(dataset(), tmp_path / "run", model=str(write_encoder(tmp_path / "encoder")), config=TrainConfig(**RECIPE))
     export(tmp_path / "run", tmp_path / "bundle", precisions=["fp32"])
     data = write_csv(tmp_path / "data.csv", dataset())
     options = ["--checkpoint", tmp_path / "run", "--data", data, "--device", "cpu", "--rounds", 2, "--limit", 40]

@@ -4,22 +4,22 @@ import numpy as np
 import pytest
 
 from experiments.calibration.guarantee_coverage import chance, floor_kept, guarantee_kept
-from manylabel_train.thresholds.objectives import Goal
-from manylabel_train.thresholds.selection import Scored
+from manylabel_train.thresholds.objectives import Objective
+from manylabel_train.thresholds.selection import ScoredTexts
 
 LABELS, DRAWS = ("a", "b"), 300
 
 
-def texts(n: int, seed: int) -> Scored:
+def texts(n: int, seed: int) -> ScoredTexts:
     """Two labels, the first told apart better than the second."""
     rng = np.random.default_rng(seed)
     targets = rng.random((n, 2)) < 0.3
     logits = rng.normal(size=(n, 2)) + targets * [4, 2.5] - 2
-    return Scored((1 / (1 + np.exp(-logits))).astype(np.float32), targets.astype(np.float32))
+    return ScoredTexts((1 / (1 + np.exp(-logits))).astype(np.float32), targets.astype(np.float32))
 
 
-@pytest.mark.parametrize("goal", [Goal("recall", 0.8, 0.9), Goal("precision", 0.8, 0.9)], ids=str)
-def test_a_guarantee_is_broken_as_seldom_as_it_says_and_short_on_a_few_others_more_often(goal: Goal) -> None:
+@pytest.mark.parametrize("goal", [Objective("recall", 0.8, 0.9), Objective("precision", 0.8, 0.9)], ids=str)
+def test_a_guarantee_is_broken_as_seldom_as_it_says_and_short_on_a_few_others_more_often(goal: Objective) -> None:
     found = guarantee_kept(LABELS, texts(400, 1), texts(600, 2), goal, draws=DRAWS)
     assert found["labels"] == 2
     assert found["given"] > 0.9
@@ -29,12 +29,12 @@ def test_a_guarantee_is_broken_as_seldom_as_it_says_and_short_on_a_few_others_mo
 
 
 def test_labels_with_too_few_texts_are_left_out() -> None:
-    found = guarantee_kept(LABELS, texts(400, 1), texts(600, 2), Goal("recall", 0.99, 0.95), draws=2)  # needs 299
+    found = guarantee_kept(LABELS, texts(400, 1), texts(600, 2), Objective("recall", 0.99, 0.95), draws=2)  # needs 299
     assert found["labels"] == 0
     assert found["given"] is found["broken"] is found["most"] is None
 
 
 def test_a_floor_without_a_confidence_holds_for_some_labels_and_for_others_not() -> None:
-    found = [floor_kept(LABELS, texts(100, seed), texts(5000, 2), Goal("recall", 0.9)) for seed in range(20)]
+    found = [floor_kept(LABELS, texts(100, seed), texts(5000, 2), Objective("recall", 0.9)) for seed in range(20)]
     assert all(each["labels"] == 2 for each in found)
     assert 0.2 < np.mean([each["held"] for each in found]) < 0.8

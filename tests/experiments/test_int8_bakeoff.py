@@ -7,14 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from manylabel_export.graph.quantization.calibration_stats import Moments
+from manylabel_export.graph.quantization.embeddings import quantise_embeddings
 from tests.helpers import toy
 
 from experiments.int8_bakeoff import run
 from experiments.int8_bakeoff.schemes import FORMS, Fixed, everything_fixed
-from manylabel_export.graph.quantization.calibration_stats import Moments
-from manylabel_export.graph.quantization.embeddings import quantise_embeddings
 from manylabel_export.graph.quantization.int8 import Quantisation
-from manylabel_train.training.train import Recipe, train
+from manylabel_train.training.config import TrainConfig
+from manylabel_train.training.train import train
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,7 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     folder = tmp_path_factory.mktemp("bakeoff")
     data = toy.dataset(360)
     encoder = toy.write_encoder(folder / "encoder", layers=2)  # the last is cut to one token
-    train(data, folder / "run", model=str(encoder), recipe=Recipe(**toy.RECIPE | {"epochs": 2}))
+    train(data, folder / "run", model=str(encoder), config=TrainConfig(**toy.RECIPE | {"epochs": 2}))
     path = toy.write_csv(folder / "data.csv", data)
     return ["toy", "--run", str(folder / "run"), "--data", str(path), "--graphs", str(folder / "graphs")]
 

@@ -7,13 +7,14 @@ from click.testing import CliRunner
 from tests.helpers import toy
 
 from experiments.mixed_precision_budget import run as rescue
-from manylabel_train.training.train import Recipe, train
+from manylabel_train.training.config import TrainConfig
+from manylabel_train.training.train import train
 
 
 def test_a_budget_is_kept_or_refused(tmp_path: Path) -> None:
     data, run = toy.dataset(360), tmp_path / "run"
     encoder = toy.write_encoder(tmp_path / "encoder", layers=2)
-    train(data, run, model=str(encoder), recipe=Recipe(**toy.RECIPE | {"epochs": 2}))
+    train(data, run, model=str(encoder), config=TrainConfig(**toy.RECIPE | {"epochs": 2}))
     words = [str(run), "--data", str(toy.write_csv(tmp_path / "data.csv", data)), "--output", str(tmp_path)]
     CliRunner().invoke(rescue.main, [*words, "--title", "Toys", "--flips", "1", "--flips", "0"], catch_exceptions=False)
     runs = json.loads((tmp_path / "result.json").read_text())["runs"]

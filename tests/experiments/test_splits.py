@@ -11,7 +11,7 @@ from tests.helpers import toy
 
 from experiments.splits.run import WAYS, judge, main
 from manylabel_train.data.dataset import Dataset
-from manylabel_train.data.near_duplicates import find_copies
+from manylabel_train.data.near_duplicates import find_near_duplicates
 
 
 def test_deviations_sizes_and_copies_are_counted() -> None:
@@ -21,7 +21,7 @@ def test_deviations_sizes_and_copies_are_counted() -> None:
     texts = [f"review number {row} of a parcel that was {row}" for row in range(18)] + ["All good!", "all good"]
     data = Dataset.from_matrix(texts, targets, ("common", "half"))
     parts = np.array([1] * 3 + [0] * 15 + [2, 1])
-    found = judge(data, parts, find_copies(texts))
+    found = judge(data, parts, find_near_duplicates(texts))
     assert found["validation"] == 4
     assert found["test"] == 1
     assert found["rows"] == 2  # validation is due two rows of the first label and one of the second; has four, three

@@ -9,12 +9,12 @@ from click.testing import CliRunner
 from tests.helpers import toy
 
 from experiments.train_recipes.run import COMPARISON, SETTINGS, main
-from manylabel_train.training.train import Recipe
+from manylabel_train.training.config import TrainConfig
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_every_way_is_a_recipe_of_its_own(setting: str) -> None:
-    recipes = [replace(Recipe(), **changes) for changes in SETTINGS[setting].values()]
+    recipes = [replace(TrainConfig(), **changes) for changes in SETTINGS[setting].values()]
     assert len(set(recipes)) == len(recipes) > 1
 
 

@@ -20,19 +20,18 @@ from manylabel.cli.main import main as manylabel
 from manylabel.errors import ManylabelError
 from manylabel.scoring.job import RECORDS
 from manylabel_export import bundle_writer as bundling
-from manylabel_train.training import checkpoints as remains
-from manylabel_train.training import resume as attempt
+from manylabel_train.data.training_run import read_run
+from manylabel_train.training import checkpoints, resume
 from manylabel_train.training import train as training
 from manylabel_train.training.checkpoints import (
     CHECKPOINTS,
     PLAN_FILE,
-    checkpoints,
-    is_whole,
+    is_complete,
     last_checkpoint,
-    remains_of,
-    step_of,
+    list_checkpoints,
+    partial_run_folder,
+    read_step,
 )
-from manylabel_train.training.train import read_run
 
 EPOCHS = 4
 SHARD_ROWS = 200
@@ -151,14 +150,14 @@ class Training(Work):
 
     def arguments(self, place: Path) -> Sequence[object]:
         """With `--resume` once it is begun."""
-        begun = (remains_of(place / "run") / PLAN_FILE).exists()
+        begun = (partial_run_folder(place / "run") / PLAN_FILE).exists()
         recipe = ("--epochs", EPOCHS, "--patience", EPOCHS, "--learning-rate", "1e-3", "--train-precision", "fp32")
         options = (*recipe, *(["--resume"] if begun else []))
         return ["train", self._data, "--model", self._encoder, "--output", place / "run", *options]
 
     def careless(self) -> None:
         """Nothing is looked at, and nothing renamed."""
-        remains.is_whole = attempt.is_whole = lambda checkpoint: True  # type: ignore[attr-defined]
+        checkpoints.is_complete = resume.is_complete = lambda checkpoint: True  # type: ignore[attr-defined]
         training.atomic_folder = in_place  # type: ignore[attr-defined]
 
     def done(self, place: Path) -> bool:
@@ -168,11 +167,11 @@ class Training(Work):
     def kept(self, place: Path) -> int:
         """Steps of the last whole checkpoint."""
         last = last_checkpoint(self._checkpoints(place))
-        return ALL if self.done(place) else step_of(last) if last else 0
+        return ALL if self.done(place) else read_step(last) if last else 0
 
     def half_written(self, place: Path) -> bool:
         """Half a checkpoint, or the run under its temporary name."""
-        halves = [path for path in checkpoints(self._checkpoints(place)) if not is_whole(path)]
+        halves = [path for path in list_checkpoints(self._checkpoints(place)) if not is_complete(path)]
         return bool(halves) or (place / ".run.new").exists()
 
     def fault(self, place: Path) -> str:
@@ -189,7 +188,7 @@ class Training(Work):
 
     @staticmethod
     def _checkpoints(place: Path) -> Path:
-        return remains_of(place / "run") / CHECKPOINTS
+        return partial_run_folder(place / "run") / CHECKPOINTS
 
 
 class Exporting(Work):

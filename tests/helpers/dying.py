@@ -37,16 +37,16 @@ def _limit(kind: int, size: int) -> None:
 
 
 def _hang(hook: str, values: tuple[int, ...]) -> None:
-    from manylabel_train.training.callbacks import Progress
+    from manylabel_train.training.callbacks import ProgressBar
 
-    seen, before, act = [0], Progress.on_evaluate, globals()[hook]
+    seen, before, act = [0], ProgressBar.on_evaluate, globals()[hook]
 
     def on_evaluate(self: Any, *given: Any, **named: Any) -> None:
         before(self, *given, **named)
         seen[0] += 1
         act(seen[0], *values)
 
-    Progress.on_evaluate = on_evaluate
+    ProgressBar.on_evaluate = on_evaluate
 
 
 def nothing(epoch: int) -> None:

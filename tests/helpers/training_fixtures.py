@@ -6,7 +6,8 @@ import pytest
 from tests.helpers import toy
 
 from manylabel_export.pipeline import export
-from manylabel_train.training.train import Recipe, train
+from manylabel_train.training.config import TrainConfig
+from manylabel_train.training.train import train
 
 
 @pytest.fixture(scope="session")
@@ -19,7 +20,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run on the toy task; not to be changed."""
     folder = tmp_path_factory.mktemp("run") / "run"
-    train(toy.dataset(720), folder, model=str(encoder), recipe=Recipe(**toy.RECIPE))
+    train(toy.dataset(720), folder, model=str(encoder), config=TrainConfig(**toy.RECIPE))
     return folder
 
 

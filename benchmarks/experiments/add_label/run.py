@@ -18,13 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.common import result_io
-from manylabel_train.data.dataset import Dataset
-from manylabel_train.data.io import read
+from manylabel_train.data.dataset import Dataset, read_dataset
+from manylabel_train.data.training_run import TrainingRun
 from manylabel_train.evaluation.metrics import per_label_metrics
-from manylabel_train.models import checkpoint
-from manylabel_train.models.checkpoint import DEFAULT_MODEL
-from manylabel_train.training import add_labels
-from manylabel_train.training.train import Recipe, Run, long_text_for, train
+from manylabel_train.models import DEFAULT_MODEL, checkpoint
+from manylabel_train.models.checkpoint import make_long_text
+from manylabel_train.training.add_labels import TeacherScores, score_with_teacher
+from manylabel_train.training.config import TrainConfig
+from manylabel_train.training.train import train
 
 BEFORE, ADDED, NAIVE, EVERYTHING = WAYS = (
     "before",
@@ -53,36 +54,35 @@ def only(data: Dataset, labels: Sequence[str]) -> Dataset:
 @contextmanager
 def without_answers() -> Iterator[None]:
     """Nothing is said of the old labels in the loss; all else is as with `--add-label`."""
-    remember = add_labels.remember
 
-    def forget(*given: Any) -> add_labels.Memory:
-        memory = remember(*given)
-        return replace(memory, train=np.full_like(memory.train, np.nan))
+    def forget(*arguments: Any) -> TeacherScores:
+        teacher = score_with_teacher(*arguments)
+        return replace(teacher, train=np.full_like(teacher.train, np.nan))
 
-    with patch.object(add_labels, "remember", forget):
+    with patch("manylabel_train.training.train.score_with_teacher", forget):
         yield
 
 
 def measure(data: Dataset, label: str, seed: int, options: dict[str, Any], scratch: Path) -> Iterator[dict[str, Any]]:
     """The four ways for one seed: the test split's figures by the run's own thresholds."""
     old, new = parts(data, label, seed)
-    recipe = Recipe(seed=seed, epochs=options["epochs"], loss="bce")
+    recipe = TrainConfig(seed=seed, epochs=options["epochs"], loss="bce")
     test, before = data.part("test"), scratch / "before"
-    more: dict[str, Any] = {"start_from": str(before), "add_labels": [label], "recipe": recipe}
-    yield _figures(BEFORE, seed, before, train(old, before, model=options["model"], recipe=recipe), test, label)
+    more: dict[str, Any] = {"start_from": str(before), "add_labels": [label], "config": recipe}
+    yield _figures(BEFORE, seed, before, train(old, before, model=options["model"], config=recipe), test, label)
     yield _figures(ADDED, seed, scratch / "added", train(new, scratch / "added", **more), test, label)
     with without_answers():
         run = train(new, scratch / "naive", **more)
     yield _figures(NAIVE, seed, scratch / "naive", run, test, label)
-    run = train(data, scratch / "all", model=options["model"], recipe=recipe)
+    run = train(data, scratch / "all", model=options["model"], config=recipe)
     yield _figures(EVERYTHING, seed, scratch / "all", run, test, label)
 
 
-def _figures(way: str, seed: int, folder: Path, run: Run, test: Dataset, label: str) -> dict[str, Any]:
+def _figures(way: str, seed: int, folder: Path, run: TrainingRun, test: Dataset, label: str) -> dict[str, Any]:
     """F1 of every label that the run knows on whole-known texts."""
     model, _ = checkpoint.load_model(str(folder))
     tokenizer = checkpoint.load_tokenizer(str(folder))
-    reader = checkpoint.runtime_tokenizer(tokenizer, run.max_length, long_text_for(run.max_length))
+    reader = checkpoint.to_runtime_tokenizer(tokenizer, run.max_length, make_long_text(run.max_length))
     found: NDArray[np.float32] = checkpoint.predict_proba(model, reader, test.texts)
     thresholds = np.array(run.thresholds, dtype=np.float32)
     by_label = per_label_metrics(found, only(test, run.labels).targets, run.labels, thresholds)
@@ -147,7 +147,7 @@ def markdown(result: dict[str, Any]) -> str:
 @click.option("--seed", "seeds", type=int, multiple=True, default=(1, 2, 3), show_default=True)
 def main(**options: Any) -> None:
     """Add a label to a model that was trained without it, in two ways, and measure both."""
-    data = read(options["data"])
+    data = read_dataset(options["data"])
     result = result_io.begin(options, data, label=options["label"], labels=len(data.labels))
     for seed in options["seeds"]:
         if sum(run["seed"] == seed for run in result["runs"]) == len(WAYS):

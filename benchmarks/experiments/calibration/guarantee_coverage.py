@@ -13,24 +13,24 @@ import numpy as np
 from scipy.stats import binom
 
 from manylabel_train.evaluation.metrics import per_label_metrics
-from manylabel_train.thresholds.constraints import measured
-from manylabel_train.thresholds.learn_then_test import fewest
-from manylabel_train.thresholds.objectives import Goal, Goals
-from manylabel_train.thresholds.selection import Scored, choose_thresholds, guaranteed
+from manylabel_train.thresholds.constraints import evaluate_threshold
+from manylabel_train.thresholds.learn_then_test import min_sample_size
+from manylabel_train.thresholds.objectives import Objective, Objectives
+from manylabel_train.thresholds.selection import ScoredTexts, guarantee_threshold, select_thresholds
 
 DRAWS = 1000
-FLOORS = (Goal("precision", 0.9), Goal("recall", 0.9))
-GUARANTEES = (Goal("precision", 0.8, 0.95), Goal("recall", 0.9, 0.95))
+FLOORS = (Objective("precision", 0.9), Objective("recall", 0.9))
+GUARANTEES = (Objective("precision", 0.8, 0.95), Objective("recall", 0.9, 0.95))
 
 
-def floor_kept(labels: tuple[str, ...], validation: Scored, test: Scored, goal: Goal) -> dict[str, Any]:
+def floor_kept(labels: tuple[str, ...], validation: ScoredTexts, test: ScoredTexts, goal: Objective) -> dict[str, Any]:
     """How a floor for every label, chosen on the validation split, comes out on the test split.
 
     Returns:
         Of the labels that are not told to fall short and occur among the test texts: how many there are (`"labels"`),
         the share that `"held"`, and means of the figure (`"mean"`) and of the `"other"` one.
     """
-    chosen = choose_thresholds(validation, labels, Goals(goal))
+    chosen = select_thresholds(validation, labels, Objectives(goal))
     found = per_label_metrics(test.probabilities, test.targets, labels, chosen.thresholds)
     told = [found[label] for label in labels if label not in chosen.unmet and found[label]["support"]]
     figures, others = ([each[name] for each in told] for name in (goal.figure, _other(goal)))
@@ -39,7 +39,7 @@ def floor_kept(labels: tuple[str, ...], validation: Scored, test: Scored, goal: 
 
 
 def guarantee_kept(
-    labels: tuple[str, ...], validation: Scored, test: Scored, goal: Goal, draws: int = DRAWS
+    labels: tuple[str, ...], validation: ScoredTexts, test: ScoredTexts, goal: Objective, draws: int = DRAWS
 ) -> dict[str, Any]:
     """How often a guarantee is given and broken, over draws of half as many texts as the test split has.
 
@@ -49,14 +49,14 @@ def guarantee_kept(
         this is `"most"`. Of those given, the share that falls below the floor on another draw of as many texts
         (`"short_elsewhere"`), and means of the figure (`"mean"`) and of the `"other"` one.
     """
-    enough = (test.targets == 1).sum(axis=0) / 2 >= fewest(goal.value, goal.confidence)
+    enough = (test.targets == 1).sum(axis=0) / 2 >= min_sample_size(goal.value, goal.confidence)
     columns, draw, size = np.flatnonzero(enough).tolist(), np.random.default_rng(0), len(test.targets) // 2
     given, figures, elsewhere, others = np.zeros((4, draws, len(columns)))
     for at in range(draws):
         aside, more = (_take(test, draw.integers(0, len(test.targets), size)) for _ in range(2))
         for place, column in enumerate(columns):
-            proved = guaranteed(column, goal, validation, aside)
-            here, there = (measured(*rows.known(column), proved.threshold) for rows in (test, more))
+            proved = guarantee_threshold(column, goal, validation, aside)
+            here, there = (evaluate_threshold(*rows.known(column), proved.threshold) for rows in (test, more))
             given[at, place] = proved.bound >= goal.value
             figures[at, place], others[at, place] = (getattr(here, name) for name in (goal.figure, _other(goal)))
             elsewhere[at, place] = getattr(there, goal.figure)
@@ -67,16 +67,16 @@ def guarantee_kept(
     return {"goal": str(goal), "labels": len(columns)} | told | _means(mean=figures[sure], other=others[sure])
 
 
-def chance(goal: Goal, draws: int = DRAWS) -> float:
+def chance(goal: Objective, draws: int = DRAWS) -> float:
     """The share of draws that a guarantee broken exactly as often as it may exceeds once in a thousand times."""
     return float(binom.ppf(0.999, draws, 1 - goal.confidence) / draws)
 
 
-def _take(rows: Scored, places: Any) -> Scored:
-    return Scored(rows.probabilities[places], rows.targets[places])
+def _take(rows: ScoredTexts, places: Any) -> ScoredTexts:
+    return ScoredTexts(rows.probabilities[places], rows.targets[places])
 
 
-def _other(goal: Goal) -> str:
+def _other(goal: Objective) -> str:
     return "recall" if goal.figure == "precision" else "precision"
 
 

@@ -11,21 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import click
+from manylabel_bench.machine import describe
 
 from experiments.calibration.guarantee_coverage import DRAWS, FLOORS, GUARANTEES, chance, floor_kept, guarantee_kept
 from manylabel.errors import ManylabelError
-from manylabel_bench.machine import describe
-from manylabel_train.calibration.fit import Method, fit_calibration, held_out, read_calibration
-from manylabel_train.calibration.platt import log_loss, logits_of
-from manylabel_train.data.io import read
-from manylabel_train.evaluation.ece import calibration_errors
-from manylabel_train.evaluation.metrics import multilabel_metrics
+from manylabel_train.calibration.fit import CalibrationMethod, calibrate_held_out, fit_calibration, parse_calibration
+from manylabel_train.calibration.platt import log_loss, to_logits
+from manylabel_train.data.dataset import read_dataset
+from manylabel_train.data.training_run import read_run
+from manylabel_train.evaluation.metrics import calibration_errors, multilabel_metrics
 from manylabel_train.models import checkpoint
-from manylabel_train.thresholds.objectives import Goals
-from manylabel_train.thresholds.selection import Scored, choose_thresholds
-from manylabel_train.training.train import long_text_for, read_run
+from manylabel_train.models.checkpoint import make_long_text
+from manylabel_train.thresholds.objectives import Objectives
+from manylabel_train.thresholds.selection import ScoredTexts, select_thresholds
 
-METHODS: tuple[Method, ...] = ("none", "temperature", "platt")
+METHODS: tuple[CalibrationMethod, ...] = ("none", "temperature", "platt")
 KEPT = ("held", "mean", "other")
 GIVEN = ("given", "broken", "most", "short_elsewhere", "mean", "other")
 COLUMNS = (
@@ -41,33 +41,35 @@ COLUMNS = (
 )
 
 
-def score(run: Path, data: Path) -> tuple[tuple[str, ...], Scored, Scored]:
+def score(run: Path, data: Path) -> tuple[tuple[str, ...], ScoredTexts, ScoredTexts]:
     """The labels, and a run's scores on validation and test as they were before it was calibrated."""
-    said, rows = read_run(run), read(data)
+    said, rows = read_run(run), read_dataset(data)
     rows = rows.reorder(said.labels)
     model, _ = checkpoint.load_model(str(run))
     tokenizer = checkpoint.load_tokenizer(str(run))
-    reader = checkpoint.runtime_tokenizer(tokenizer, said.max_length, long_text_for(said.max_length))
-    done = read_calibration(said.details.get("calibration", {}).get("labels", {}), said.labels)
+    reader = checkpoint.to_runtime_tokenizer(tokenizer, said.max_length, make_long_text(said.max_length))
+    done = parse_calibration(said.details.get("calibration", {}).get("labels", {}), said.labels)
     parts = [rows.part(name) for name in ("validation", "test")]
-    found = [Scored(done.undo(checkpoint.predict_proba(model, reader, part.texts)), part.targets) for part in parts]
+    found = [
+        ScoredTexts(done.undo(checkpoint.predict_proba(model, reader, part.texts)), part.targets) for part in parts
+    ]
     return said.labels, found[0], found[1]
 
 
-def compare(labels: tuple[str, ...], validation: Scored, test: Scored) -> list[dict[str, Any]]:
+def compare(labels: tuple[str, ...], validation: ScoredTexts, test: ScoredTexts) -> list[dict[str, Any]]:
     """Log-loss, calibration error and F1 on the test split, a method of calibration at a time."""
     rows = []
     for method in METHODS:
         calibration = fit_calibration(validation.probabilities, validation.targets, method)
         fitted, found = (calibration.apply(part.probabilities) for part in (validation, test))
-        fair = held_out(validation.probabilities, validation.targets, method)
-        tuned = choose_thresholds(Scored(fitted, validation.targets), labels, Goals()).thresholds
+        fair = calibrate_held_out(validation.probabilities, validation.targets, method)
+        tuned = select_thresholds(ScoredTexts(fitted, validation.targets), labels, Objectives()).thresholds
         half, at_tuned = (multilabel_metrics(found, test.targets, at) for at in (0.5, tuned))
         rows.append(
             {
                 "method": method,
                 "labels_changed": int(calibration.changed.sum()),
-                "log_loss": float(log_loss(logits_of(found), test.targets).sum(axis=1).mean()),
+                "log_loss": float(log_loss(to_logits(found), test.targets).sum(axis=1).mean()),
                 "error_validation": calibration_errors(fair, validation.targets, labels)["mean"],
                 "error_test": calibration_errors(found, test.targets, labels)["mean"],
                 "at_half": {name: half[name] for name in ("micro_f1", "macro_f1")},

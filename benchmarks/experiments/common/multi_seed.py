@@ -11,10 +11,10 @@ import numpy as np
 
 from experiments.common import result_io
 from manylabel_bench.results import tables
-from manylabel_train.data.dataset import Dataset
-from manylabel_train.data.io import read
-from manylabel_train.models.checkpoint import DEFAULT_MODEL
-from manylabel_train.training.train import Recipe, train
+from manylabel_train.data.dataset import Dataset, read_dataset
+from manylabel_train.models import DEFAULT_MODEL
+from manylabel_train.training.config import TrainConfig
+from manylabel_train.training.train import train
 
 WANTED = 3
 """Seeds; of fewer it is said that they are few."""
@@ -45,7 +45,7 @@ class Comparison:
     way: str
     ways: str
     settings: Mapping[str, Sequence[str] | Mapping[str, Any]]
-    given: Callable[[Dataset, str, int, Mapping[str, Any]], tuple[Dataset, Recipe]]
+    given: Callable[[Dataset, str, int, Mapping[str, Any]], tuple[Dataset, TrainConfig]]
     figures: Callable[[Mapping[str, Any]], Result]
     columns: Mapping[str, Sequence[str]]
     note: Callable[[Mapping[str, int]], str]
@@ -70,7 +70,7 @@ class Comparison:
         return click.Command(self.module, params=parameters, callback=self._measure, help=purpose)
 
     def _measure(self, **options: Any) -> None:
-        data = read(options["data"])
+        data = read_dataset(options["data"])
         data = cut(data, options["cut"]) if options["cut"] else data
         ways = list(self.settings[options["setting"]])
         more = {"setting": options["setting"], "cut": options["cut"], self.ways: ways}
@@ -81,7 +81,7 @@ class Comparison:
                     continue
                 given, recipe = self.given(data, way, seed, options)
                 with TemporaryDirectory() as scratch:
-                    trained = train(given, Path(scratch) / "run", model=options["model"], recipe=recipe)
+                    trained = train(given, Path(scratch) / "run", model=options["model"], config=recipe)
                 run = {self.way: way, "seed": seed, **self.figures(trained.metrics)}
                 result["runs"].append(run | {"recipe": trained.details["recipe"]})
                 result_io.write(result, options["output"], self.page(result))

@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 import numpy as np
+from manylabel_bench.machine import describe
 from numpy.typing import NDArray
 
 from experiments.common import result_io
@@ -21,8 +22,7 @@ from manylabel.classifier import Classifier
 from manylabel.drift import DriftMonitor, DriftReport
 from manylabel.drift.report import RISK
 from manylabel.errors import ManylabelError
-from manylabel_bench.machine import describe
-from manylabel_train.data.io import read
+from manylabel_train.data.dataset import read_dataset
 
 SIZES = (30, 100, 300, 1000, 3000)
 SAMPLES = 200
@@ -128,7 +128,10 @@ def main(bundle: Path, data: Path, other: Path, output: Path, title: str, seed: 
     """Measure what drift reports of the texts of DATA's test split and of OTHER, scored by BUNDLE."""
     try:
         classifier = Classifier.load(bundle, device="cpu")
-        texts = {f"{data.parent.name}, test": read(data).part("test").texts, other.parent.name: read(other).texts}
+        texts = {
+            f"{data.parent.name}, test": read_dataset(data).part("test").texts,
+            other.parent.name: read_dataset(other).texts,
+        }
         sets = {name: measure(classifier, classifier.predict_proba(each), seed) for name, each in texts.items()}
         reference = watched(classifier, np.zeros((1, len(classifier.bundle.labels)), np.float32)).reference_texts
     except ManylabelError as exc:

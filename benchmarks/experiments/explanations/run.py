@@ -14,14 +14,14 @@ from typing import Any
 
 import click
 import numpy as np
+from manylabel_bench.machine import describe
 from numpy.typing import NDArray
 
 from experiments.common import result_io
 from manylabel.classifier import Classifier
 from manylabel.errors import ManylabelError
 from manylabel.explain.occlusion import Explanation, Word
-from manylabel_bench.machine import describe
-from manylabel_train.data.io import read
+from manylabel_train.data.dataset import read_dataset
 
 SHARES = tuple(step / 10 for step in range(11))
 """Of a text's words that are taken away."""
@@ -136,7 +136,7 @@ def main(bundle: Path, data: Path, output: Path, title: str, number: int, seed: 
     """Measure the explanations of BUNDLE."""
     try:
         classifier = Classifier.load(bundle, device="cpu")
-        found = measure(classifier, read(data).part("test").texts, number=number, seed=seed)
+        found = measure(classifier, read_dataset(data).part("test").texts, number=number, seed=seed)
     except ManylabelError as exc:
         raise click.ClickException(str(exc)) from exc
     words = ["--data", result_io.data_path(data), "--output", "FOLDER", "--title", title, "--texts", str(number)]

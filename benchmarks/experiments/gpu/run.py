@@ -16,6 +16,7 @@ from typing import Any
 
 import click
 import numpy as np
+from manylabel_bench.machine import describe
 from numpy.typing import NDArray
 
 from experiments.common import result_io
@@ -23,11 +24,10 @@ from manylabel import Bundle, Classifier
 from manylabel.inference.length_batching import USUAL_TOKENS
 from manylabel_bench.contenders import Setting
 from manylabel_bench.contenders.padded_batches import Array, Padded, restored, transformers_tokenizer
-from manylabel_bench.machine import describe
 from manylabel_bench.results import tables
 from manylabel_bench.results.statistics import interval, percentile
 from manylabel_bench.runner.workload import gather
-from manylabel_train.data.io import read
+from manylabel_train.data.dataset import read_dataset
 
 Scores = NDArray[np.float32]
 Way = Callable[[tuple[str, ...]], Scores]
@@ -165,7 +165,7 @@ def main(
 ) -> None:
     """Measure BUNDLE beside PyTorch on a device."""
     opened = Bundle.open(bundle)
-    texts = gather(opened, [(data.parent.name, read(data).part("test"))], limit=limit).data.texts
+    texts = gather(opened, [(data.parent.name, read_dataset(data).part("test"))], limit=limit).data.texts
     classifier = Classifier.load(bundle, device=device)
     setting = Setting(str(bundle), str(checkpoint), "", classifier.threads, opened.manifest.max_length)
     reference = PyTorch(setting, device, "float32", PADDED_SIZES[0])(texts)

@@ -15,6 +15,7 @@ import click
 import numpy as np
 import onnx
 import onnxruntime
+from manylabel_bench.machine import describe
 from numpy.typing import NDArray
 
 from experiments.common import result_io
@@ -23,12 +24,12 @@ from experiments.int8_bakeoff.schemes import FORMS, Form, Ids, Material
 from manylabel.inference.length_batching import BATCH_TOKENS, batches, score
 from manylabel.inference.thresholding import decide
 from manylabel.inference.tokenizer import LongText
-from manylabel_bench.machine import describe
 from manylabel_export.graph import build
-from manylabel_train.data.io import read
+from manylabel_train.data.dataset import read_dataset
+from manylabel_train.data.training_run import read_run
 from manylabel_train.evaluation.metrics import multilabel_metrics
 from manylabel_train.models import checkpoint
-from manylabel_train.training.train import long_text_for, read_run
+from manylabel_train.models.checkpoint import make_long_text
 
 LENGTHS = (16, 64, 256, 512)
 TURNS, SECONDS = 15, 2.0
@@ -66,10 +67,10 @@ class Subject:
 
 def load(run: Path, data: Path) -> Subject:
     """A trained run, with validation texts to fit by and test texts to judge by."""
-    details, rows = read_run(run), read(data)
+    details, rows = read_run(run), read_dataset(data)
     model, _ = checkpoint.load_model(str(run))
-    long_text: LongText = long_text_for(details.max_length, details.long_text)
-    reader = checkpoint.runtime_tokenizer(checkpoint.load_tokenizer(str(run)), details.max_length, long_text)
+    long_text: LongText = make_long_text(details.max_length, details.long_text)
+    reader = checkpoint.to_runtime_tokenizer(checkpoint.load_tokenizer(str(run)), details.max_length, long_text)
     fitted = [window for one in reader.encode(rows.part("validation").texts) for window in one.windows]
     order = np.random.default_rng(0).permutation(len(fitted))
     enough = int((np.cumsum([len(fitted[place]) for place in order]) <= FITTED_TOKENS).sum())

@@ -16,16 +16,15 @@ from typing import Any
 
 import click
 import numpy as np
+from manylabel_bench.machine import describe
 from numpy.typing import NDArray
 
 from experiments.common import result_io
-from manylabel_bench.machine import describe
-from manylabel_train.data.dataset import Dataset
-from manylabel_train.data.io import read
-from manylabel_train.models import checkpoint
+from manylabel_train.data.dataset import Dataset, read_dataset
+from manylabel_train.models import DEFAULT_MODEL, checkpoint
 from manylabel_train.review.confident_learning import Suspicions, suspicions
 from manylabel_train.review.out_of_sample_scores import Retraining, Scores, quick_scores, together, trained_scores
-from manylabel_train.training.train import Recipe
+from manylabel_train.training.config import TrainConfig
 
 FIRST = (50, 100, 200, 400)
 FOLDS_SEED = 42
@@ -50,8 +49,8 @@ def precision(found: Suspicions, removed: Mask) -> dict[str, float]:
 
 def scores_of(rows: Dataset, validation: Dataset, *, model: str, retrain: Retraining | None) -> dict[str, Any]:
     """Out-of-sample scores of the rows by way, and the seconds that each way took."""
-    source, started = checkpoint.resolve(model), perf_counter()
-    max_length = checkpoint.longest_input(checkpoint.load_config(source))
+    source, started = checkpoint.resolve_checkpoint(model), perf_counter()
+    max_length = checkpoint.default_max_length(checkpoint.load_config(source))
     scores: dict[str, Scores] = {"quick": quick_scores(source, rows, max_length=max_length, seed=FOLDS_SEED)}
     seconds = {"quick": perf_counter() - started}
     if retrain:
@@ -116,15 +115,15 @@ def markdown(result: dict[str, Any]) -> str:
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="For result.json and README.md.")
 @click.option("--title", required=True, help="Heads README.md.")
 @click.option("--share", type=float, default=0.1, show_default=True, help="Of training labels to remove.")
-@click.option("--model", default=checkpoint.DEFAULT_MODEL, show_default=True, help="The encoder.")
+@click.option("--model", default=DEFAULT_MODEL, show_default=True, help="The encoder.")
 @click.option("--epochs", type=click.IntRange(min=1), default=4, show_default=True, help="Of a retrained model.")
 @click.option("--folds", type=click.IntRange(min=2), default=5, show_default=True, help="Models to train a seed.")
 @click.option("--quick", is_flag=True, help="Measure the quick way alone.")
 @click.option("--seed", "seeds", type=int, multiple=True, default=(0, 1), show_default=True)
 def main(**options: Any) -> None:
     """Measure the review of DATA's training labels after removing some of them."""
-    data = read(options["data"])
-    retrain = None if options["quick"] else Retraining(Recipe(epochs=options["epochs"]), options["folds"])
+    data = read_dataset(options["data"])
+    retrain = None if options["quick"] else Retraining(TrainConfig(epochs=options["epochs"]), options["folds"])
     result = {
         **{name: options[name] for name in ("title", "share", "model", "epochs", "folds")},
         "training_texts": len(data.part("train")),

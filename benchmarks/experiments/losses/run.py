@@ -11,8 +11,8 @@ import numpy as np
 
 from experiments.common.multi_seed import SPREAD, Comparison
 from manylabel_train.data.dataset import Dataset
+from manylabel_train.training.config import TrainConfig
 from manylabel_train.training.losses import KNOWN_ONLY, LOSSES
-from manylabel_train.training.train import Recipe
 
 CEILING = "bce, all labels known"
 SINGLE_POSITIVE = "single-positive"
@@ -34,11 +34,11 @@ def one_label_each(data: Dataset, seed: int) -> Dataset:
     return Dataset(data.texts, targets, data.labels, data.split)
 
 
-def given(data: Dataset, loss: str, seed: int, options: Mapping[str, Any]) -> tuple[Dataset, Recipe]:
+def given(data: Dataset, loss: str, seed: int, options: Mapping[str, Any]) -> tuple[Dataset, TrainConfig]:
     """What a loss is trained on: all labels for the ceiling, else one of a text's where that is the setting."""
     if loss == CEILING:
-        return data, Recipe(loss="bce", seed=seed, epochs=options["epochs"])
-    recipe = Recipe(loss=loss, seed=seed, epochs=options["epochs"])  # type: ignore[arg-type]  # SETTINGS has losses alone
+        return data, TrainConfig(loss="bce", seed=seed, epochs=options["epochs"])
+    recipe = TrainConfig(loss=loss, seed=seed, epochs=options["epochs"])  # type: ignore[arg-type]  # SETTINGS has losses alone
     return one_label_each(data, seed) if options["setting"] == SINGLE_POSITIVE else data, recipe
 
 

@@ -10,17 +10,16 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
+from manylabel_bench.machine import describe
 from tqdm import tqdm
 
 from experiments.common import result_io
 from manylabel.bundle.certificate import Budget, Parity
 from manylabel.certify.certify import certify
-from manylabel_bench.machine import describe
 from manylabel_bench.results import tables
 from manylabel_export.pipeline import export
-from manylabel_train.data.dataset import Dataset
-from manylabel_train.data.io import read
-from manylabel_train.training.train import read_run
+from manylabel_train.data.dataset import Dataset, read_dataset
+from manylabel_train.data.training_run import read_run
 
 HEAD = ("allowed", "validation", "products in fp32", "takes", "MB", "test", "micro-F1", "macro-F1")
 PRECISIONS = ("fp32", "int8")
@@ -123,7 +122,7 @@ def page(result: Mapping[str, Any]) -> str:
 @click.option("--title", required=True, help="Heads README.md.")
 def main(run: Path, data: Path, flips: Sequence[float], output: Path, title: str) -> None:
     """Export RUN under several budgets, and judge what comes of it on the test split."""
-    test = read(data).part("test").reorder(read_run(run).labels)
+    test = read_dataset(data).part("test").reorder(read_run(run).labels)
     result: dict[str, Any] = {
         "title": title,
         "command": result_io.command(

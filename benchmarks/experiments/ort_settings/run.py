@@ -22,16 +22,15 @@ from unittest.mock import patch
 import click
 import numpy as np
 import onnxruntime
+from manylabel_bench.machine import describe
 from numpy.typing import NDArray
 
 from experiments.common import result_io
 from manylabel import Bundle, Classifier
 from manylabel.inference.length_batching import BATCH_TOKENS
-from manylabel_bench.machine import describe
 from manylabel_bench.results import tables
 from manylabel_bench.runner.workload import LENGTHS, gather
-from manylabel_train.data.dataset import Dataset
-from manylabel_train.data.io import read
+from manylabel_train.data.dataset import Dataset, read_dataset
 
 SIZES = (128, 256, BATCH_TOKENS, 1024, 2048)
 SHORT, MIXED, ROUNDS, RUNS = 1500, 400, 3, 15
@@ -146,7 +145,7 @@ def markdown(result: Mapping[str, Any]) -> str:
 def main(bundle: Path, data: Path, unlabelled: Path, output: Path) -> None:
     """Try other ways on the int8 variant of BUNDLE."""
     opened = Bundle.open(bundle)
-    parts = [(path.parent.name, _bare(read(path).part("test"), opened)) for path in (data, unlabelled)]
+    parts = [(path.parent.name, _bare(read_dataset(path).part("test"), opened)) for path in (data, unlabelled)]
     texts = {"short": (parts[:1], SHORT), "mix": (parts, MIXED)}
     workloads = {name: gather(opened, chosen, limit=limit).data.texts for name, (chosen, limit) in texts.items()}
     classifier = Classifier.load(bundle, device="cpu", precision="int8", threads=2)

@@ -16,21 +16,20 @@ from typing import Any
 
 import click
 import numpy as np
+from manylabel_bench.machine import describe
 from numpy.typing import NDArray
 
 from experiments.common import result_io
-from manylabel_bench.machine import describe
-from manylabel_train.data.dataset import Dataset
-from manylabel_train.data.io import read
+from manylabel_train.data.dataset import Dataset, read_dataset
 from manylabel_train.data.leakage import drop_leaked_rows
-from manylabel_train.data.near_duplicates import Copies, find_copies
-from manylabel_train.data.splits import PARTS, with_splits
+from manylabel_train.data.near_duplicates import DuplicateGroups, find_near_duplicates
+from manylabel_train.data.splits import SPLITS, assign_splits
 
 SHARES = np.array([0.8, 0.1, 0.1])
 COLUMNS = ("greatest deviation, rows", "greatest deviation, %", "validation", "test", "copies on two sides", "seconds")
 
 Parts = NDArray[np.intp]
-"""For each row the place of its part in `PARTS`, shape `(n,)`."""
+"""For each row the place of its part in `SPLITS`, shape `(n,)`."""
 
 
 def at_random(data: Dataset, seed: int) -> Parts:
@@ -55,8 +54,8 @@ def by_library(data: Dataset, seed: int) -> Parts:
 
 def ours(data: Dataset, seed: int) -> Parts:
     """As `manylabel train` splits."""
-    split = with_splits(data, seed=seed).split
-    return np.array([PARTS.index(name) for name in split])
+    split = assign_splits(data, seed=seed).split
+    return np.array([SPLITS.index(name) for name in split])
 
 
 WAYS: dict[str, Callable[[Dataset, int], Parts]] = {
@@ -66,7 +65,7 @@ WAYS: dict[str, Callable[[Dataset, int], Parts]] = {
 }
 
 
-def judge(data: Dataset, parts: Parts, copies: Copies) -> dict[str, Any]:
+def judge(data: Dataset, parts: Parts, copies: DuplicateGroups) -> dict[str, Any]:
     """How far validation and test are from every label's due, their sizes, and what stands on two sides.
 
     Args:
@@ -85,14 +84,14 @@ def judge(data: Dataset, parts: Parts, copies: Copies) -> dict[str, Any]:
     return {
         "rows": float(off.max()),
         "share": float((off / np.maximum(due, 1)).max()),
-        **{name: int((parts == part).sum()) for part, name in enumerate(PARTS) if part},
+        **{name: int((parts == part).sum()) for part, name in enumerate(SPLITS) if part},
         "copies": int(sum(earlier)),
     }
 
 
 def measure(data: Dataset, seeds: Sequence[int]) -> dict[str, Any]:
     """Every way and seed on one file's rows, and how many rows its own splits leak."""
-    copies, runs = find_copies(data.texts), []
+    copies, runs = find_near_duplicates(data.texts), []
     for way, split in WAYS.items():
         for seed in () if split is by_library and not find_spec("iterstrat") else seeds:
             started = perf_counter()
@@ -115,7 +114,7 @@ def rows(sets: Mapping[str, dict[str, Any]]) -> Iterator[list[str]]:
                 way,
                 f"{worst['rows']:.1f}",
                 f"{worst['share']:.0%}",
-                *(f"{runs[0][part]:,}" for part in PARTS[1:]),
+                *(f"{runs[0][part]:,}" for part in SPLITS[1:]),
                 f"{worst['copies']:,}",
                 f"{np.mean([run['seconds'] for run in runs]):.1f}",
             ]
@@ -159,7 +158,7 @@ def main(files: Sequence[Path], output: Path, seeds: Sequence[int]) -> None:
     result = {
         "command": result_io.command("splits", [], {"output": "FOLDER"}, words),
         "seeds": list(seeds),
-        "sets": {file.parent.name: measure(read(file), seeds) for file in files},
+        "sets": {file.parent.name: measure(read_dataset(file), seeds) for file in files},
         "machine": describe(),
     }
     result_io.write(result, output, markdown(result))

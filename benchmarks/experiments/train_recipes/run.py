@@ -11,7 +11,7 @@ from typing import Any
 
 from experiments.common.multi_seed import SPREAD, Comparison
 from manylabel_train.data.dataset import Dataset
-from manylabel_train.training.train import Recipe
+from manylabel_train.training.config import TrainConfig
 
 SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     "long-texts": {
@@ -23,9 +23,9 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
 }
 
 
-def given(data: Dataset, way: str, seed: int, options: Mapping[str, Any]) -> tuple[Dataset, Recipe]:
+def given(data: Dataset, way: str, seed: int, options: Mapping[str, Any]) -> tuple[Dataset, TrainConfig]:
     """All data, and a way's recipe."""
-    return data, replace(Recipe(seed=seed, epochs=options["epochs"]), **SETTINGS[options["setting"]][way])
+    return data, replace(TrainConfig(seed=seed, epochs=options["epochs"]), **SETTINGS[options["setting"]][way])
 
 
 def figures(metrics: Mapping[str, Any]) -> dict[str, Any]:

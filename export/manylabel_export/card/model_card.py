@@ -8,7 +8,7 @@ from manylabel.bundle.bundle import MANIFEST, Manifest
 from manylabel_export.card.comparison import flips, variants
 from manylabel_export.card.markdown import code, table
 from manylabel_export.card.metadata import front_matter
-from manylabel_train.thresholds.objectives import Goal, Goals, read_goals
+from manylabel_train.thresholds.objectives import Objective, Objectives, parse_objectives
 
 
 def model_card(manifest: Manifest, name: str) -> str:
@@ -56,21 +56,21 @@ def _summary(manifest: Manifest) -> list[str]:
 def _thresholds(manifest: Manifest) -> str:
     if not manifest.thresholds_tuned:
         return "**No validation data was given: every threshold is 0.5.**"
-    if set(_goals_of(manifest)) == {Goal()}:
+    if set(_goals_of(manifest)) == {Objective()}:
         return "Thresholds were tuned for F1 on validation data."
     return "Thresholds were chosen on validation data for the goals below."
 
 
-def _goals_of(manifest: Manifest) -> tuple[Goal, ...]:
+def _goals_of(manifest: Manifest) -> tuple[Objective, ...]:
     """The goal of every label; F1 in bundles that say none."""
     said = manifest.source.get("thresholds")
-    return (read_goals(said["goals"], where=MANIFEST) if said else Goals()).of(manifest.labels)
+    return (parse_objectives(said["goals"], where=MANIFEST) if said else Objectives()).for_labels(manifest.labels)
 
 
 def _goals(manifest: Manifest) -> Iterator[str]:
     """What each label's threshold is for, where it is not F1 for all, and whether it was reached."""
     goals = _goals_of(manifest)
-    if set(goals) == {Goal()}:
+    if set(goals) == {Objective()}:
         return
     said = manifest.source["thresholds"]
     rows = [[label, str(goal), _outcome(label, goal, said)] for label, goal in zip(manifest.labels, goals, strict=True)]
@@ -84,7 +84,7 @@ def _goals(manifest: Manifest) -> Iterator[str]:
         ]
 
 
-def _outcome(label: str, goal: Goal, said: Mapping[str, Any]) -> str:
+def _outcome(label: str, goal: Objective, said: Mapping[str, Any]) -> str:
     """What became of a label's goal."""
     if label in said["unmet"]:
         return str(said["unmet"][label])

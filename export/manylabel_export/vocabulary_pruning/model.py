@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from manylabel.data.cell_validation import listed
+from manylabel.data.cell_validation import quote_names
 from manylabel.data.readers.open_table import read_rows
 from manylabel.errors import DataError, ExportError
 from manylabel.system.unicode import valid_unicode
@@ -54,7 +54,7 @@ def read_corpus(path: Path, column: str) -> list[str]:
         rows = read_rows(path)
         if column not in rows[0][1]:
             raise DataError(
-                f"{path} has no column {column!r}, but {listed(list(rows[0][1]))}. Say it by --text-column."
+                f"{path} has no column {column!r}, but {quote_names(list(rows[0][1]))}. Say it by --text-column."
             )
         texts = [row[column] for _, row in rows if isinstance(row.get(column), str)]
     texts = [text for text in texts if text.strip()]
@@ -168,7 +168,7 @@ def _trimmed(subject: Subject, made: Cut) -> Subject:
         subject,
         model=_with_rows(subject.model, made.kept),
         tokenizer=tokenizer,
-        reader=checkpoint.runtime_tokenizer(tokenizer, subject.reader.max_length, subject.reader.long_text),
+        reader=checkpoint.to_runtime_tokenizer(tokenizer, subject.reader.max_length, subject.reader.long_text),
     )
 
 

@@ -1,4 +1,4 @@
-"""The options that say where a file of labelled texts keeps what, and the data that they name."""
+"""Options for the columns of a file of labelled texts, and the dataset that they describe."""
 
 import csv
 from collections.abc import Callable
@@ -9,32 +9,37 @@ import click
 
 
 def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Where a file of labelled texts keeps what."""
+    """Add the options for the columns of a file of labelled texts to a command."""
     options = (
-        click.option("--text-column", default="text", show_default=True, help="Holds the texts."),
+        click.option("--text-column", default="text", show_default=True, help="Column of texts."),
         click.option(
-            "--labels-column", default="labels", show_default=True, help="Holds a separated string or a list."
+            "--labels-column",
+            default="labels",
+            show_default=True,
+            help="Column of labels: a list, or a string with separators.",
         ),
-        click.option("--label-columns", metavar="A,B,...", help="One 0/1 column a label, in place of a labels column."),
-        click.option("--separator", default="|", show_default=True, help="Stands between labels in a string."),
+        click.option(
+            "--label-columns", metavar="A,B,...", help="One 0/1 column per label, instead of a labels column."
+        ),
+        click.option("--separator", default="|", show_default=True, help="Separator of labels in a string."),
         click.option(
             "--unlisted",
             type=click.Choice(["absent", "unknown"]),
             default="absent",
             show_default=True,
-            help="What a label is that a row does not list; rows with a 'known' list say it themselves.",
+            help="The value of labels that a row does not list, unless the row has a 'known' list.",
         ),
         click.option(
             "--split-column",
             default="split",
             show_default=True,
-            help="Says train, validation (dev) or test; may be absent.",
+            help="Column of splits: train, validation (dev) or test; may be missing.",
         ),
         click.option(
             "--labels",
             "label_names",
             metavar="A,B,...",
-            help='The labels that may occur, in column order; "in, quotes" where one has a comma.  '
+            help='The labels that may occur, in column order; "in, quotes" if one has a comma.  '
             "[default: those that occur]",
         ),
     )
@@ -44,20 +49,32 @@ def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def read_data(path: Path, options: dict[str, Any], *, labels: tuple[str, ...] = ()) -> Any:
-    """The data that the options name; `labels` are the ones that may occur where the options do not say."""
-    from manylabel_train.data.io import Columns, read
+    """Read the dataset that the options describe.
+
+    Args:
+        path: The file.
+        options: The values of `data_options`.
+        labels: The labels that may occur if the options do not name any.
+    """
+    from manylabel.data.labeled_data import Columns
+    from manylabel_train.data.dataset import read_dataset
 
     columns = Columns(
         text=options["text_column"],
         labels=options["labels_column"],
-        indicators=names_in(options["label_columns"]),
+        indicators=parse_names(options["label_columns"]),
         separator=options["separator"],
         split=options["split_column"],
         unlisted=options["unlisted"],
     )
-    return read(path, columns, labels=names_in(options["label_names"]) or labels)
+    return read_dataset(path, columns, labels=parse_names(options["label_names"]) or labels)
 
 
-def names_in(names: str | None) -> tuple[str, ...]:
-    """The names in a line of CSV."""
+def parse_names(names: str | None) -> tuple[str, ...]:
+    """Parse a comma-separated list of names, quoted as in CSV.
+
+    Example:
+        >>> parse_names('price, "speed, delivery"')
+        ('price', 'speed, delivery')
+    """
     return tuple(name.strip() for name in next(csv.reader([names], skipinitialspace=True))) if names else ()

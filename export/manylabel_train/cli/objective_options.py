@@ -1,4 +1,4 @@
-"""The options of `train` and `export` that say what thresholds are for, and how probabilities are calibrated."""
+"""Options of `train` and `export` for threshold objectives and calibration."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from manylabel.errors import InputError
-from manylabel_train.thresholds.objectives import Figure, Goal, Goals
+from manylabel_train.thresholds.objectives import Figure, Objective, Objectives
 
 FIGURES: dict[str, Figure] = {
     "beta": "f_beta",
@@ -15,7 +15,7 @@ FIGURES: dict[str, Figure] = {
     "guarantee_precision": "precision",
     "guarantee_recall": "recall",
 }
-"""By option."""
+"""The metric of each option."""
 
 OPTIONS = (
     (
@@ -23,21 +23,21 @@ OPTIONS = (
         "B",
         "Tune thresholds for F-beta: 2 weighs recall more, 0.5 precision; LABEL=B for one label.  [default: 1]",
     ),
-    ("min_precision", "P", "A floor on precision, under which recall is the greatest, in place of F-beta."),
-    ("min_recall", "R", "A floor on recall, under which precision is the greatest, in place of F-beta."),
-    ("guarantee_precision", "P", "A floor on precision that holds on new texts with --confidence."),
-    ("guarantee_recall", "R", "The same for recall. Half of the validation texts are set aside to prove it by."),
+    ("min_precision", "P", "Keep precision at this minimum and maximise recall, instead of F-beta."),
+    ("min_recall", "R", "Keep recall at this minimum and maximise precision, instead of F-beta."),
+    ("guarantee_precision", "P", "Guarantee this precision on new texts, with --confidence."),
+    ("guarantee_recall", "R", "The same for recall. Half of the validation texts are held out to test guarantees."),
 )
 
 
-def goal_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Options for what thresholds are chosen for; see `goals_of`."""
+def objective_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options for threshold objectives to a command; see `parse_objective_options`."""
     command = click.option(
         "--confidence",
         type=click.FloatRange(min=0, max=1, min_open=True, max_open=True),
         default=0.95,
         show_default=True,
-        help="Of each guarantee: the share of draws of the texts set aside in which it holds.",
+        help="Of each guarantee: its probability of holding, over the draw of the held-out texts.",
     )(command)
     for name, number, text in reversed(OPTIONS):
         flag = f"--{name.replace('_', '-')}"
@@ -46,40 +46,46 @@ def goal_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def calibration_option(default: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """How probabilities are made to mean what they say."""
+    """Return the option for the calibration method."""
     return click.option(
         "--calibrate",
         type=click.Choice(["platt", "temperature", "none"]),
         default=default,
         show_default=True,
-        help="Make probabilities mean what they say, by validation texts and at no cost in use: a scale and shift "
-        "for each label that gains by it, or one temperature for all. A run is calibrated when it is trained.",
+        help="Calibrate probabilities on validation texts, at no cost at run time: a scale and shift for each label "
+        "that gains by it, or one temperature for all labels. A run is calibrated when it is trained.",
     )
 
 
-def goals_of(options: dict[str, Any]) -> Goals | None:
-    """The goals that the options name; None where they name none.
+def parse_objective_options(options: dict[str, Any]) -> Objectives | None:
+    """Parse the objectives in the options; None if there are none.
 
-    An option with a label's name goes before one for all labels.
+    An option with a label's name takes precedence over one for all labels.
 
     Raises:
-        InputError: An option is neither a number nor `LABEL=number`, a number is out of range, or two options say
-            something of the same label.
+        InputError: A value is neither a number nor `LABEL=number`, a number is out of range, or two options give the
+            same label an objective.
+
+    Example:
+        >>> options = dict.fromkeys(FIGURES, ()) | {"min_recall": ("urgent=0.9",), "confidence": 0.95}
+        >>> objectives = parse_objective_options(options)
+        >>> str(objectives.named["urgent"]), str(objectives.default)
+        ('recall at least 0.9', 'F1')
     """
-    by_label: dict[str | None, Goal] = {}
+    by_label: dict[str | None, Objective] = {}
     for option, figure in FIGURES.items():
         for item in options[option]:
-            label, value = _read(option, item)
-            goal = Goal(figure, value, options["confidence"] if option.startswith("guarantee") else 0.0)
+            label, value = _parse_item(option, item)
+            objective = Objective(figure, value, options["confidence"] if option.startswith("guarantee") else 0.0)
             if label in by_label:
-                raise InputError(_two(label, by_label[label], goal))
-            by_label[label] = goal
-    named = {label: goal for label, goal in by_label.items() if label is not None}
-    return Goals(by_label.get(None, Goal()), named) if by_label else None
+                raise InputError(_describe_conflict(label, by_label[label], objective))
+            by_label[label] = objective
+    named = {label: objective for label, objective in by_label.items() if label is not None}
+    return Objectives(by_label.get(None, Objective()), named) if by_label else None
 
 
-def _read(option: str, item: str) -> tuple[str | None, float]:
-    """The label, None for all, and the number of `LABEL=number` or `number`."""
+def _parse_item(option: str, item: str) -> tuple[str | None, float]:
+    """Return the label, None for all labels, and the number of `LABEL=number` or `number`."""
     label, equals, number = item.rpartition("=")
     try:
         return (label if equals else None), float(number)
@@ -88,9 +94,9 @@ def _read(option: str, item: str) -> tuple[str | None, float]:
         raise InputError(f"{flag} {item!r} is neither a number nor LABEL=number, such as 0.9 or price=0.9.") from exc
 
 
-def _two(label: str | None, one: Goal, other: Goal) -> str:
-    whose = "all labels are" if label is None else f"{label!r} is"
+def _describe_conflict(label: str | None, one: Objective, other: Objective) -> str:
+    whose = "all labels have" if label is None else f"{label!r} has"
     return (
-        f"{whose} given two goals, {one} and {other}, and a threshold serves one. Drop one of them, or name "
+        f"{whose} two objectives, {one} and {other}, but a threshold can have only one. Drop one of them, or name "
         "the label that it is for: LABEL=number."
     )

@@ -1,4 +1,4 @@
-"""`manylabel train`. Light to import: PyTorch is loaded when the command runs."""
+"""The command `manylabel train`."""
 
 import json
 from pathlib import Path
@@ -7,20 +7,21 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from manylabel_train.cli.command_setup import handle_interrupts, require_export_extra
 from manylabel_train.cli.data_options import data_options, read_data
-from manylabel_train.cli.objective_options import calibration_option, goal_options, goals_of
-from manylabel_train.cli.require_extras import needs_workbench
-from manylabel_train.cli.signals import interruptible
+from manylabel_train.cli.objective_options import calibration_option, objective_options, parse_objective_options
+from manylabel_train.models import DEFAULT_MODEL
 
-DEFAULT_MODEL = "all-MiniLM-L6-v2"  # checkpoint.DEFAULT_MODEL, which is not imported before a command runs
+LORA_RANK = 8
+"""Rank of `--lora` without a number; peft's default."""
 
 
 @click.command()
 @click.argument("data", type=click.Path(path_type=Path))
-@click.option("--output", "-o", type=click.Path(path_type=Path), required=True, help="The run's folder.")
+@click.option("--output", "-o", type=click.Path(path_type=Path), required=True, help="The folder of the run.")
 @click.option(
     "--model",
-    help=f"The encoder to start from: a folder, or a name on the hub.  [default: {DEFAULT_MODEL}]",
+    help=f"The encoder to start from: a folder, or a name on the Hub.  [default: {DEFAULT_MODEL}]",
 )
 @click.option(
     "--from",
@@ -33,112 +34,116 @@ DEFAULT_MODEL = "all-MiniLM-L6-v2"  # checkpoint.DEFAULT_MODEL, which is not imp
     "add_labels",
     metavar="NAME",
     multiple=True,
-    help="A label that the multi-label classifier of --from learns besides its own, which it keeps; may be repeated.",
+    help="A new label for the multi-label classifier of --from, which keeps its own labels; may be repeated.",
 )
 @data_options
 @click.option(
-    "--epochs", type=click.IntRange(min=1), help="Passes over the data.  [default: 3 to 15, more for small sets]"
+    "--epochs", type=click.IntRange(min=1), help="Passes over the data.  [default: 3 to 15, more for small data]"
 )
-@click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Texts a step.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Texts per step.")
 @click.option(
     "--learning-rate",
     type=click.FloatRange(min=0, min_open=True),
-    help="Of the encoder; the head's is ten times that.  [default: by its size]",
+    help="Learning rate of the encoder; the head's is ten times that.  [default: depends on the encoder's size]",
 )
 @click.option(
     "--max-length",
     type=click.IntRange(min=8),
-    help="Tokens read at once.  [default: what the model reads, at most 512]",
+    help="Tokens read at once.  [default: the model's maximum, at most 512]",
 )
 @click.option(
     "--long-text",
     type=click.Choice(["window", "truncate"]),
     default="window",
     show_default=True,
-    help="Beyond max-length: train on all of a text in windows (its first 8), or on its beginning alone. The export "
-    "does the same.",
+    help="Texts beyond max-length: train on the whole text in windows (its first 8), or on its beginning only. The "
+    "export does the same.",
 )
 @click.option(
     "--pooling",
     type=click.Choice(["own", "first", "mean"]),
     default="own",
     show_default=True,
-    help="What a fresh head reads: what the checkpoint's class reads, the first token, or the mean of all.",
+    help="What a new head reads: what the checkpoint's class reads, the first token, or the mean of all.",
 )
 @click.option(
     "--lora",
     metavar="RANK",
     type=click.IntRange(min=1),
     is_flag=False,
-    flag_value=8,
-    help="Train adapters of this rank in place of a large encoder; merged before the run is written.  [8 if no RANK]",
+    flag_value=LORA_RANK,
+    help="Train adapters of this rank instead of a large encoder, and merge them at the end.  "
+    f"[{LORA_RANK} without RANK]",
 )
 @click.option(
     "--patience",
     type=click.IntRange(min=1),
     default=3,
     show_default=True,
-    help="Epochs without improvement until training stops.",
+    help="Epochs without improvement after which training stops.",
 )
 @click.option(
     "--best-by",
     metavar="METRIC",
     default="macro_f1",
     show_default=True,
-    help="The validation metric that picks the checkpoint.",
+    help="The validation metric that selects the checkpoint.",
 )
 @click.option(
     "--train-precision",
     type=click.Choice(["bf16", "fp16", "fp32"]),
-    help="What training computes in; fp16 on CUDA alone.  [default: bf16 where the machine does, else fp16 on CUDA]",
+    help="Precision of the training; fp16 needs CUDA.  [default: bf16 if supported, else fp16 on CUDA, else fp32]",
 )
 @click.option(
     "--loss",
     metavar="LOSS",
     default="auto",
     show_default=True,
-    help="auto, bce, weighted-bce, focal or asymmetric; where only positives are known assume-negative, "
+    help="auto, bce, weighted-bce, focal or asymmetric; if only positives are known assume-negative, "
     "smoothed-negative, weak-negative, expected-positives or role.",
 )
 @click.option(
     "--labels-per-text",
     type=click.FloatRange(min=0, min_open=True),
-    help="For expected-positives and role.  [default: from the validation split]",
+    help="Mean number of labels, for expected-positives and role.  [default: from the validation split]",
 )
-@goal_options
+@objective_options
 @calibration_option("none")
-@click.option("--seed", type=int, default=42, show_default=True, help="The same seed gives the same run.")
-@click.option("--drop-leaked", is_flag=True, help="Do not train on texts that validation or test have too, or nearly.")
+@click.option("--seed", type=int, default=42, show_default=True, help="Seed; the same seed gives the same run.")
+@click.option("--drop-leaked", is_flag=True, help="Do not train on near-duplicates of validation or test texts.")
 @click.option(
     "--search",
     metavar="N",
     type=click.IntRange(min=2),
-    help="Try N recipes first, the default among them, and train by the best; each may take a run and a half.",
+    help="Try N configurations first, including the default, and train with the best; each may take 1.5 times a run.",
 )
-@click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
+@click.option("--resume", is_flag=True, help="Resume an interrupted run.")
 @click.option("--force", is_flag=True, help="Replace an existing output.")
 @click.option("--json", "as_json", is_flag=True, help="Print the run's metrics and thresholds as one JSON document.")
-@interruptible
-@needs_workbench
+@handle_interrupts
+@require_export_extra
 def train(**options: Any) -> None:
-    """Fine-tune on DATA (CSV, TSV, JSONL or Parquet) a classifier that gives every label that applies."""
-    from manylabel_train.thresholds.objectives import Goals
+    """Fine-tune a multi-label classifier on DATA (CSV, TSV, JSONL or Parquet)."""
+    from manylabel_train.thresholds.objectives import Objectives
     from manylabel_train.training.train import train as run_training
 
     if options["model"] and options["start_from"]:
-        raise click.UsageError("--model and --from exclude each other: --from carries a head over, --model starts one.")
+        raise click.UsageError(
+            "--model and --from are mutually exclusive: --from carries a head over, --model starts a new one."
+        )
     if options["add_labels"] and not options["start_from"]:
-        raise click.UsageError("--add-label adds to a multi-label classifier. Name it with --from.")
-    search = _search(options)
-    recipe, goals = _recipe(options), goals_of(options) or Goals()  # before the data: their faults are quick to find
+        raise click.UsageError("--add-label needs a multi-label classifier to add to. Pass it with --from.")
+    search = _read_search(options)
+    # before the data is read, because their errors are quick to find
+    config, objectives = _read_config(options), parse_objective_options(options) or Objectives()
     run = run_training(
         read_data(options["data"], options),
         options["output"],
         model=options["model"] or DEFAULT_MODEL,
         start_from=options["start_from"],
         add_labels=options["add_labels"],
-        recipe=recipe,
-        goals=goals,
+        config=config,
+        objectives=objectives,
         calibration=options["calibrate"],
         resume=options["resume"],
         force=options["force"],
@@ -149,18 +154,18 @@ def train(**options: Any) -> None:
         thresholds = dict(zip(run.labels, run.thresholds, strict=True))
         click.echo(json.dumps({"run": str(options["output"]), "thresholds": thresholds, "metrics": run.metrics}))
         return
-    _report(run, options["output"])
+    _print_summary(run, options["output"])
 
 
-def _report(run: Any, output: Path) -> None:
-    """What came of a training, for a reader."""
-    from manylabel_train.training.trials import table
+def _print_summary(run: Any, output: Path) -> None:
+    """Print the metrics of a finished training."""
+    from manylabel_train.training.hyperparameter_search import format_trials
 
-    _report_origin(run.details["origin"])
+    _print_origin(run.details["origin"])
     if "search" in run.details:
-        click.echo(table(run.details["search"]))
+        click.echo(format_trials(run.details["search"]))
     if dropped := run.details["splits"]["dropped"]:
-        click.echo(f"rows left out of training because validation or test have them too, or nearly: {dropped:,}")
+        click.echo(f"rows left out of training as near-duplicates of validation or test rows: {dropped:,}")
     for split, figures in run.metrics.items():
         click.echo(
             f"{split} ({figures['texts']:,} texts): {_f1(figures['tuned'])} with tuned thresholds, "
@@ -169,10 +174,10 @@ def _report(run: Any, output: Path) -> None:
     click.echo(f"{output} is ready: manylabel export {output} --output BUNDLE")
 
 
-def _recipe(options: dict[str, Any]) -> Any:
-    from manylabel_train.training.config import Recipe
+def _read_config(options: dict[str, Any]) -> Any:
+    from manylabel_train.training.config import TrainConfig
 
-    return Recipe(
+    return TrainConfig(
         epochs=options["epochs"],
         batch_size=options["batch_size"],
         learning_rate=options["learning_rate"],
@@ -189,28 +194,27 @@ def _recipe(options: dict[str, Any]) -> Any:
     )
 
 
-def _search(options: dict[str, Any]) -> Any:
-    """What to search over: all that the command line leaves open."""
-    from manylabel_train.training.hyperparameter_search import Search
-    from manylabel_train.training.trials import VALUES
+def _read_search(options: dict[str, Any]) -> Any:
+    """Return the search over all options that the command line does not set."""
+    from manylabel_train.training.hyperparameter_search import SEARCHABLE, SearchConfig
 
     if not options["search"]:
         return None
     given = click.get_current_context().get_parameter_source
-    return Search(options["search"], tuple(name for name in VALUES if given(name) is ParameterSource.DEFAULT))
+    return SearchConfig(options["search"], tuple(name for name in SEARCHABLE if given(name) is ParameterSource.DEFAULT))
 
 
-def _report_origin(origin: dict[str, Any]) -> None:
-    for key, what in (
-        ("fresh_labels", "start fresh"),
+def _print_origin(origin: dict[str, Any]) -> None:
+    for key, status in (
+        ("fresh_labels", "start new"),
         ("added_labels", "were added"),
-        ("thresholds_kept", "decide as the checkpoint did, since validation does not know them of every text"),
+        ("thresholds_kept", "keep the checkpoint's decisions, because they are unknown for some validation texts"),
         ("dropped_labels", "were dropped from the checkpoint's head"),
     ):
         if origin.get(key):
-            click.echo(f"labels that {what}: {', '.join(origin[key])}")
+            click.echo(f"labels that {status}: {', '.join(origin[key])}")
     if "old_decisions_kept" in origin:
-        click.echo(f"old labels decide as before in {origin['old_decisions_kept']:.2%} of validation decisions")
+        click.echo(f"unchanged decisions of old labels on validation: {origin['old_decisions_kept']:.2%}")
 
 
 def _f1(figures: dict[str, float]) -> str:

@@ -1,33 +1,41 @@
-"""Labelled texts: texts and one indicator matrix, in which what nobody said is neither 1 nor 0.
-
-`reading` makes them of files.
-"""
+"""Labelled texts: `Dataset`, texts with an indicator matrix in which unknown labels are NaN, and its files."""
 
 import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from manylabel.data.cell_validation import check_labels, check_text, listed, split_name
+from manylabel.data.cell_validation import check_labels, check_text, parse_split, quote_names
+from manylabel.data.labeled_data import DEFAULT_COLUMNS, Columns, LabelledTexts, read_labelled_texts
 from manylabel.errors import DataError, LabelMismatch
+from manylabel_train.data.sanity_checks import warn_about_suspicious_data
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Texts with the labels they have.
+    """Texts with their labels.
 
     Attributes:
         texts: The texts, `n` of them.
-        targets: 1 where a text has a label, 0 where not, NaN where it is unknown; shape `(n, len(labels))`, float32.
-        labels: The labels' names in column order.
-        split: For each text `"train"`, `"validation"`, `"test"`, or `""` where nothing was said.
+        targets: 1 where a text has a label, 0 where it does not, NaN where this is unknown; shape `(n, len(labels))`,
+            float32.
+        labels: The labels in column order.
+        split: For each text `"train"`, `"validation"` or `"test"`; `""` where it is not set.
 
     Raises:
-        DataError: Shapes do not fit, a value is none of 0, 1 and NaN, or a label is no name or comes twice.
+        DataError: Shapes do not match, a value is not 0, 1 or NaN, or a label is invalid or repeated.
+
+    Example:
+        >>> data = Dataset.from_matrix(["too slow", "fine"], [[1, 0], [0, float("nan")]], ["speed", "price"])
+        >>> len(data), data.complete
+        (2, False)
+        >>> data.take([1]).texts
+        ('fine',)
     """
 
     texts: tuple[str, ...]
@@ -48,35 +56,35 @@ class Dataset:
     def from_matrix(
         cls, texts: Sequence[str], targets: Any, labels: Sequence[str], *, split: Sequence[str] = ()
     ) -> "Dataset":
-        """Texts with an indicator matrix, as `MultiLabelBinarizer.fit_transform` gives it.
+        """Create a dataset from an indicator matrix, as returned by `MultiLabelBinarizer.fit_transform`.
 
         Args:
             texts: The texts, `n` of them.
             targets: 0, 1, or NaN for unknown, shape `(n, len(labels))`: an array, nested lists or a sparse matrix.
-            labels: The labels' names in column order (`MultiLabelBinarizer.classes_`).
-            split: For each text a name of its split; empty for none.
+            labels: The labels in column order (`MultiLabelBinarizer.classes_`).
+            split: The split of each text; empty if there are no splits.
 
         Raises:
-            DataError: Shapes do not fit, a value is none of 0, 1 and NaN, a text is blank, or a label comes twice.
+            DataError: Shapes do not match, a value is not 0, 1 or NaN, a text is blank, or a label is repeated.
         """
         return cls(
             tuple(check_text(text, f"text {row}") for row, text in enumerate(texts)),
-            _matrix(targets),
+            _to_matrix(targets),
             tuple(str(label) if isinstance(label, str) else label for label in labels),  # np.str_ to str
-            tuple(split_name(name, f"text {row}") for row, name in enumerate(split)),
+            tuple(parse_split(name, f"text {row}") for row, name in enumerate(split)),
         )
 
     @property
     def complete(self) -> bool:
-        """Whether nothing is unknown."""
+        """Whether every label of every text is known."""
         return not np.isnan(self.targets).any()
 
     def part(self, split: str) -> "Dataset":
-        """The rows of one split: `"train"`, `"validation"` or `"test"`."""
+        """Return the rows of one split, such as `"train"`, `"validation"` or `"test"`."""
         return self.take([row for row, name in enumerate(self.split) if name == split])
 
     def take(self, rows: Sequence[int]) -> "Dataset":
-        """Some rows, in the order given."""
+        """Return some rows, in the given order."""
         return Dataset(
             tuple(self.texts[row] for row in rows),
             self.targets[np.asarray(rows, dtype=np.intp)],
@@ -85,37 +93,86 @@ class Dataset:
         )
 
     def reorder(self, labels: Sequence[str]) -> "Dataset":
-        """The same rows with their columns in the order of a checkpoint's `labels`.
+        """Return the same rows with their columns in the order of a checkpoint's `labels`.
 
         Raises:
-            LabelMismatch: `labels` are not the same set.
+            LabelMismatch: `labels` is a different set of labels.
         """
         if set(labels) != set(self.labels):
             extra = sorted(set(self.labels) - set(labels))
             absent = sorted(set(labels) - set(self.labels))
             raise LabelMismatch(
                 f"the checkpoint has {len(labels)} labels and the data {len(self.labels)}"
-                + (f"; only the data has {listed(extra)}" if extra else "")
-                + (f"; only the checkpoint has {listed(absent)}" if absent else "")
+                + (f"; only the data has {quote_names(extra)}" if extra else "")
+                + (f"; only the checkpoint has {quote_names(absent)}" if absent else "")
                 + ". Name the checkpoint's labels in its config.json (id2label) as the data does."
             )
         order = [self.labels.index(label) for label in labels]
         return replace(self, targets=self.targets[:, order], labels=tuple(labels))
 
     def digest(self) -> str:
-        """SHA-256 over texts, labels, targets and split, in hexadecimal: the same rows give the same digest."""
+        """Return a SHA-256 over texts, labels, targets and splits, in hexadecimal."""
         rows = [self.labels, *zip(self.texts, self.targets.tolist(), self.split, strict=True)]
         joined = "\n".join(json.dumps(row) for row in rows)
         return hashlib.sha256(joined.encode()).hexdigest()
 
 
-def _matrix(targets: Any) -> NDArray[np.float32]:
+def read_dataset(path: Path | str, columns: Columns = DEFAULT_COLUMNS, *, labels: Sequence[str] = ()) -> Dataset:
+    """Read labelled texts from a CSV, TSV, JSONL or Parquet file, and warn about what looks like a mistake.
+
+    Args:
+        path: The file; its suffix determines the format.
+        columns: The columns of texts, labels and splits.
+        labels: The labels that may occur, in column order. Empty: those that occur, sorted.
+
+    Raises:
+        DataError: The file is missing, empty or unreadable, a column is missing, or a row has no text.
+        UnknownLabel: A row has a label that is not among `labels`.
+
+    Example:
+        >>> data = read_dataset("reviews.csv", Columns(separator=";"))  # doctest: +SKIP
+        >>> data.labels  # doctest: +SKIP
+        ('price', 'quality', 'shipping')
+    """
+    path = Path(path)
+    rows = read_labelled_texts(path, columns, labels=labels)
+    warn_about_suspicious_data(path, rows.texts, rows.labels, rows.present, columns.separator)
+    return _to_dataset(rows)
+
+
+def read_jsonl(path: Path, labels: Sequence[str]) -> Dataset:
+    """Read a file that `write_jsonl` wrote, with the given labels in column order and without warnings.
+
+    Raises:
+        DataError: The file is missing or damaged.
+        UnknownLabel: A row has a label that is not among `labels`.
+    """
+    return _to_dataset(read_labelled_texts(path, labels=labels))
+
+
+def write_jsonl(path: Path, data: Dataset) -> None:
+    """Write a dataset, without its splits, to a JSONL file for `read_jsonl`."""
+    with path.open("w", encoding="utf-8") as file:
+        for text, row in zip(data.texts, data.targets, strict=True):
+            values = dict(zip(data.labels, row.tolist(), strict=True))
+            present = [label for label, value in values.items() if value == 1]
+            content: dict[str, Any] = {"text": text, "labels": present}
+            if np.isnan(row).any():
+                content["known"] = [label for label, value in values.items() if not np.isnan(value)]
+            file.write(json.dumps(content) + "\n")
+
+
+def _to_dataset(rows: LabelledTexts) -> Dataset:
+    return Dataset(rows.texts, rows.targets, rows.labels, rows.split)
+
+
+def _to_matrix(targets: Any) -> NDArray[np.float32]:
     if hasattr(targets, "toarray"):  # MultiLabelBinarizer(sparse_output=True)
         targets = targets.toarray()
     try:
         return np.asarray(targets, dtype=np.float32)
     except (TypeError, ValueError) as exc:
-        raise DataError(f"the indicator matrix is no matrix of 0 and 1: {exc}.") from exc
+        raise DataError(f"the indicator matrix is not a matrix of 0 and 1: {exc}.") from exc
 
 
 def _check_shapes(data: Dataset) -> None:
@@ -127,4 +184,4 @@ def _check_shapes(data: Dataset) -> None:
     if len(data.split) != len(data.texts):
         raise DataError(f"there are {len(data.split)} split names for {len(data.texts)} texts.")
     if not (np.isin(data.targets, (0, 1)) | np.isnan(data.targets)).all():
-        raise DataError("the indicator matrix holds values other than 0 and 1, and NaN for what is not known.")
+        raise DataError("the indicator matrix has values other than 0, 1 and NaN (unknown).")

@@ -1,8 +1,12 @@
-"""Texts that say the same, equal or nearly so, found without comparing every pair.
+"""Near-duplicates: groups of equal and nearly equal texts, found without comparing every pair.
 
-Equal is up to case, Unicode form and blanks. Nearly equal is up to punctuation, or a Jaccard similarity of at least 0.8
-between the sets of five-character shingles (Broder 1997). Candidates come from MinHash signatures in bands (Leskovec,
-Rajaraman and Ullman, Mining of Massive Datasets, section 3.4), and the similarity of every candidate is counted.
+Equal means up to case, Unicode form and white space. Nearly equal means up to punctuation, or a Jaccard similarity of
+at least 0.8 between the sets of five-character shingles (Broder 1997). Candidates come from MinHash signatures in bands
+(Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, section 3.4); then the similarity of every candidate pair
+is computed exactly.
+
+datasketch offers the same method, but hashes shingle by shingle in Python, where this module hashes a million
+characters at once in numpy; and its candidates differ, which would change the splits of existing data.
 """
 
 import re
@@ -14,16 +18,16 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-NEAR = 0.8
+MIN_SIMILARITY = 0.8
 SHINGLE = 5
-BANDS, DEPTH = 16, 4
-"""Two texts meet in some band with probability 1 - (1 - s ** 4) ** 16 at similarity s: 0.9998 at 0.8, 0.12 at 0.3."""
+BANDS, ROWS_PER_BAND = 16, 4
+"""Two texts share a band with probability 1 - (1 - s ** 4) ** 16 at similarity s: 0.9998 at 0.8, 0.12 at 0.3."""
 
-PLAUSIBLE = 0.6
-"""Share of equal places in two signatures of 64 from which a pair is counted: 4 standard deviations below 0.8."""
+MIN_AGREEMENT = 0.6
+"""Share of equal places in two signatures of 64 from which a pair is compared: 4 standard deviations below 0.8."""
 
-REACH = 8
-"""How far apart in a bucket two texts may stand to be compared: all pairs of small ones, a chain through large ones."""
+MAX_DISTANCE = 8
+"""How far apart in a bucket two texts may be to be compared: all pairs in small buckets, a chain through large ones."""
 
 CHUNK = 1 << 20  # characters that are hashed together
 PRIME = np.uint64(0x100000001B3)
@@ -33,92 +37,98 @@ Hashes = NDArray[np.uint64]
 
 
 @dataclass(frozen=True, eq=False)
-class Copies:
-    """Which texts say the same; every near group is made of whole exact ones.
+class DuplicateGroups:
+    """Groups of equal and of nearly equal texts. Every near group consists of whole exact groups.
 
     Attributes:
         exact: For each text the number of its group of equal texts, shape `(n,)`.
-        near: For each text the number of its group of nearly equal texts, shape `(n,)`. Being nearly equal is passed
-            on: of three texts the first and the last may share a group through the middle one alone.
+        near: For each text the number of its group of nearly equal texts, shape `(n,)`. The relation is made
+            transitive: of three texts, the first and the last may share a group only through the middle one.
     """
 
     exact: Numbers
     near: Numbers
 
 
-def find_copies(texts: Sequence[str]) -> Copies:
+def find_near_duplicates(texts: Sequence[str]) -> DuplicateGroups:
     """Group texts that are equal and texts that are nearly equal.
 
-    No text is compared with all others: the work grows with the number of texts.
+    No text is compared with all others: the work grows linearly with the number of texts.
 
     Args:
         texts: `n` texts.
+
+    Example:
+        >>> groups = find_near_duplicates(["Great  phone", "great phone", "Great phone!", "Bad battery"])
+        >>> groups.exact, groups.near
+        (array([0, 0, 1, 2]), array([0, 0, 0, 1]))
     """
-    exact, kept = _numbered(_canonical(text) for text in texts)
-    bare, kept = _numbered(_bare(text) for text in kept)
-    return Copies(exact, _joined(kept)[bare[exact]])
+    exact, kept = _number_distinct(_normalize(text) for text in texts)
+    bare, kept = _number_distinct(_strip_punctuation(text) for text in kept)
+    return DuplicateGroups(exact, _join_similar(kept)[bare[exact]])
 
 
-def _canonical(text: str) -> str:
+def _normalize(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
-def _bare(text: str) -> str:
-    """The words alone; the text itself where it has none (an emoji, a smiley)."""
+def _strip_punctuation(text: str) -> str:
+    """Return only the words; the text itself if it has none (an emoji, a smiley)."""
     return " ".join(re.findall(r"\w+", text)) or text
 
 
-def _numbered(texts: Iterable[str]) -> tuple[Numbers, list[str]]:
-    """Each text's place among the different ones, and those."""
+def _number_distinct(texts: Iterable[str]) -> tuple[Numbers, list[str]]:
+    """Return for each text its place among the distinct texts, and the distinct texts."""
     places: dict[str, int] = {}
     numbers = [places.setdefault(text, len(places)) for text in texts]
     return np.array(numbers, dtype=np.intp), list(places)
 
 
-def _joined(texts: Sequence[str]) -> Numbers:
-    """For each of some different texts the first of those it is joined with, shape `(n,)`."""
+def _join_similar(texts: Sequence[str]) -> Numbers:
+    """Return for each of some distinct texts the first text of its group (union-find), shape `(n,)`."""
     parent = list(range(len(texts)))
 
-    def root(place: int) -> int:
+    def find_root(place: int) -> int:
         while parent[place] != place:
             parent[place] = parent[parent[place]]
             place = parent[place]
         return place
 
-    for one, other in _candidates(_signatures(texts)).tolist():
-        first, second = sorted((root(one), root(other)))
-        if first != second and _similarity(texts[one], texts[other]) >= NEAR:
+    for one, other in _find_candidates(_compute_signatures(texts)).tolist():
+        first, second = sorted((find_root(one), find_root(other)))
+        if first != second and _jaccard_similarity(texts[one], texts[other]) >= MIN_SIMILARITY:
             parent[second] = first
-    return np.array([root(place) for place in range(len(texts))], dtype=np.intp)
+    return np.array([find_root(place) for place in range(len(texts))], dtype=np.intp)
 
 
-def _similarity(one: str, other: str) -> float:
-    """Jaccard similarity of two texts' shingles, from 0 to 1."""
-    a, b = _shingles(one), _shingles(other)
+def _jaccard_similarity(one: str, other: str) -> float:
+    """Return the Jaccard similarity of two texts' shingles, from 0 to 1."""
+    a, b = _split_shingles(one), _split_shingles(other)
     shared = len(a & b)
     return shared / (len(a) + len(b) - shared)
 
 
 @lru_cache(maxsize=256)
-def _shingles(text: str) -> frozenset[str]:
+def _split_shingles(text: str) -> frozenset[str]:
     return frozenset(text[at : at + SHINGLE] for at in range(max(1, len(text) - SHINGLE + 1)))
 
 
-def _candidates(signatures: Hashes) -> NDArray[np.intp]:
-    """Pairs of texts that are worth comparing, shape `(n_pairs, 2)`, each once."""
-    found = [np.empty((0, 2), dtype=np.intp)]
+def _find_candidates(signatures: Hashes) -> NDArray[np.intp]:
+    """Return pairs of texts that are worth comparing, shape `(n_pairs, 2)`, each once."""
+    candidates = [np.empty((0, 2), dtype=np.intp)]
     for band in range(BANDS):
         keys = np.zeros(len(signatures), dtype=np.uint64)
-        for column in range(band * DEPTH, (band + 1) * DEPTH):
-            keys = _mixed(keys * PRIME + signatures[:, column])
-        found += [pairs[_agreement(signatures, pairs) >= PLAUSIBLE] for pairs in _neighbours(keys)]
-    return np.unique(np.concatenate(found), axis=0)
+        for column in range(band * ROWS_PER_BAND, (band + 1) * ROWS_PER_BAND):
+            keys = _mix_bits(keys * PRIME + signatures[:, column])
+        for pairs in _pair_equal_keys(keys):
+            candidates.append(pairs[_signature_agreement(signatures, pairs) >= MIN_AGREEMENT])
+    return np.unique(np.concatenate(candidates), axis=0)
 
 
-def _neighbours(keys: Hashes) -> Iterator[NDArray[np.intp]]:
-    """Pairs of places with the same key, at most `REACH` apart among those, the lower place first."""
+def _pair_equal_keys(keys: Hashes) -> Iterator[NDArray[np.intp]]:
+    """Yield pairs of places with the same key, at most `MAX_DISTANCE` apart among those, the lower place first."""
     order = np.argsort(keys, kind="stable")
-    for distance in range(1, REACH + 1):
+    for distance in range(1, MAX_DISTANCE + 1):
         one, other = order[:-distance], order[distance:]
         same = keys[one] == keys[other]
         if not same.any():
@@ -126,24 +136,24 @@ def _neighbours(keys: Hashes) -> Iterator[NDArray[np.intp]]:
         yield np.stack([one[same], other[same]], axis=1)
 
 
-def _agreement(signatures: Hashes, pairs: NDArray[np.intp]) -> NDArray[np.float64]:
+def _signature_agreement(signatures: Hashes, pairs: NDArray[np.intp]) -> NDArray[np.float64]:
     return np.asarray((signatures[pairs[:, 0]] == signatures[pairs[:, 1]]).mean(axis=1))
 
 
-def _signatures(texts: Sequence[str]) -> Hashes:
-    """MinHash signatures, shape `(n, BANDS * DEPTH)`."""
-    draw = np.random.default_rng(0)
-    factors = draw.integers(1, 2**63, BANDS * DEPTH, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
-    result = np.empty((len(texts), BANDS * DEPTH), dtype=np.uint64)
-    for start, stop in _chunks(texts):
-        hashes, begins = _hashed_shingles([text.ljust(SHINGLE, "\0") for text in texts[start:stop]])
+def _compute_signatures(texts: Sequence[str]) -> Hashes:
+    """Compute MinHash signatures, shape `(n, BANDS * ROWS_PER_BAND)`."""
+    rng, size = np.random.default_rng(0), BANDS * ROWS_PER_BAND
+    factors = rng.integers(1, 2**63, size, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+    result = np.empty((len(texts), size), dtype=np.uint64)
+    for start, stop in _split_chunks(texts):
+        hashes, starts = _hash_shingles([text.ljust(SHINGLE, "\0") for text in texts[start:stop]])
         for column, factor in enumerate(factors):
-            result[start:stop, column] = np.minimum.reduceat(hashes * factor, begins)
+            result[start:stop, column] = np.minimum.reduceat(hashes * factor, starts)
     return result
 
 
-def _chunks(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """Where to cut the texts so that a chunk has about `CHUNK` characters, or is one long text."""
+def _split_chunks(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """Yield bounds of chunks that have about `CHUNK` characters, or are one long text."""
     ends = np.cumsum([len(text) for text in texts], dtype=np.intp)
     start = 0
     while start < len(texts):
@@ -153,8 +163,8 @@ def _chunks(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
         start = stop
 
 
-def _hashed_shingles(texts: Sequence[str]) -> tuple[Hashes, NDArray[np.intp]]:
-    """The hashes of all texts' shingles one after the other, and where each text's begin."""
+def _hash_shingles(texts: Sequence[str]) -> tuple[Hashes, NDArray[np.intp]]:
+    """Return the hashes of all texts' shingles, concatenated, and where each text's hashes start."""
     encoded = "".join(texts).encode("utf-32-le", "surrogatepass")
     codes = np.frombuffer(encoded, dtype=np.uint32).astype(np.uint64)
     windows = np.lib.stride_tricks.sliding_window_view(codes, SHINGLE)
@@ -162,14 +172,14 @@ def _hashed_shingles(texts: Sequence[str]) -> tuple[Hashes, NDArray[np.intp]]:
     for column in range(SHINGLE):
         hashes = hashes * PRIME + windows[:, column]
     counts = np.array([len(text) - SHINGLE + 1 for text in texts])
-    whole = np.ones(len(hashes), dtype=bool)
+    within_text = np.ones(len(hashes), dtype=bool)
     bounds = np.cumsum(counts + SHINGLE - 1)[:-1]  # where one text ends and the next begins
-    whole[(bounds[:, None] - np.arange(1, SHINGLE)).ravel()] = False
-    return _mixed(hashes[whole]), np.cumsum(counts) - counts
+    within_text[(bounds[:, None] - np.arange(1, SHINGLE)).ravel()] = False
+    return _mix_bits(hashes[within_text]), np.cumsum(counts) - counts
 
 
-def _mixed(values: Hashes) -> Hashes:
-    """Every bit of the result depends on every bit of the value (the finaliser of splitmix64)."""
+def _mix_bits(values: Hashes) -> Hashes:
+    """Return hashes whose every bit depends on every bit of the value (the finaliser of splitmix64)."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))

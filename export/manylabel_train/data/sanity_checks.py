@@ -1,47 +1,51 @@
-"""What can be read and yet looks like a mistake: a warning each, since it may be meant."""
+"""Sanity checks: warnings about data that can be read and still looks like a mistake."""
 
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from manylabel.data.cell_validation import listed
+from manylabel.data.cell_validation import quote_names
 
 EMPTY_CELLS = {"nan", "none", "null", "n/a", "#n/a", "<na>"}
 """What pandas, databases and spreadsheets write for an empty cell."""
 
 SEPARATORS = (";", ",", "|", "/", "\t")
 
-MANY = 20
-"""Labels from which on it is odd that nearly every text has one of its own."""
+MANY_LABELS = 20
+"""Labels from which on it is suspicious that nearly every text has a label of its own."""
 
 
-def warn_of_doubts(
+def warn_about_suspicious_data(
     path: Path, texts: Sequence[str], labels: Sequence[str], present: Sequence[Sequence[str]], separator: str
 ) -> None:
-    """Name texts that stand for empty cells, labels that seem to be several, and labels that seem to be texts.
+    """Warn about texts that stand for empty cells, labels that look like several, and labels that look like texts.
 
     Args:
         path: The file.
         texts: Its texts.
         labels: The labels in column order.
-        present: The labels that each text has.
-        separator: What stands between labels in a string.
+        present: The labels of each text.
+        separator: The separator of labels in a string.
     """
-    for doubt in (_of_texts(texts), _of_separator(labels, present, separator), _of_labels(labels, present)):
-        if doubt:
-            warnings.warn(f"{path.name}: {doubt}", stacklevel=3)
+    for finding in (
+        _check_empty_texts(texts),
+        _check_separator(labels, present, separator),
+        _check_label_count(labels, present),
+    ):
+        if finding:
+            warnings.warn(f"{path.name}: {finding}", stacklevel=3)
 
 
-def _of_texts(texts: Sequence[str]) -> str:
+def _check_empty_texts(texts: Sequence[str]) -> str:
     empty = [text for text in texts if text.strip().lower() in EMPTY_CELLS]
     if not empty:
         return ""
     return (
-        f"{len(empty):,} of {len(texts):,} texts are {empty[0]!r}, as programs write an empty cell. Remove such rows."
+        f"{len(empty):,} of {len(texts):,} texts are {empty[0]!r}, which stands for an empty cell. Remove these rows."
     )
 
 
-def _of_separator(labels: Sequence[str], present: Sequence[Sequence[str]], separator: str) -> str:
+def _check_separator(labels: Sequence[str], present: Sequence[Sequence[str]], separator: str) -> str:
     if any(len(names) > 1 for names in present):
         return ""
     for other in SEPARATORS:
@@ -49,17 +53,17 @@ def _of_separator(labels: Sequence[str], present: Sequence[Sequence[str]], separ
         parts = {part.strip() for label in labels for part in label.split(other)}
         if other != separator and joined and len(parts) < len(labels):
             return (
-                f"no row has two labels separated by {separator!r}, and {len(joined)} of {len(labels)} labels hold "
-                f"{other!r}, such as {joined[0]!r}. If it stands between labels, say so with --separator {other!r}."
+                f"no row has two labels separated by {separator!r}, and {len(joined)} of {len(labels)} labels contain "
+                f"{other!r}, such as {joined[0]!r}. If it separates labels, pass --separator {other!r}."
             )
     return ""
 
 
-def _of_labels(labels: Sequence[str], present: Sequence[Sequence[str]]) -> str:
-    rows = sum(bool(names) for names in present)
-    if len(labels) <= max(MANY, rows / 2):
+def _check_label_count(labels: Sequence[str], present: Sequence[Sequence[str]]) -> str:
+    labelled = sum(bool(names) for names in present)
+    if len(labels) <= max(MANY_LABELS, labelled / 2):
         return ""
     return (
-        f"there are {len(labels):,} labels for {rows:,} texts that have one, such as {listed(labels[:3])}. "
-        "If another column holds the labels, say so with --labels-column."
+        f"there are {len(labels):,} labels for {labelled:,} labelled texts, such as {quote_names(labels[:3])}. "
+        "If another column has the labels, pass --labels-column."
     )

@@ -1,4 +1,4 @@
-"""The run: the folder that a training leaves and an export starts from."""
+"""A training run: the folder that training writes and export, review and reports read, with its manifest `run.json`."""
 
 import json
 import math
@@ -11,27 +11,33 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from manylabel.bundle.strict_json import parse
 from manylabel.errors import BundleError, CheckpointError
-from manylabel.inference.tokenizer import LongText, Policy
+from manylabel.inference.tokenizer import Policy
 from manylabel.system.did_you_mean import near_path
-from manylabel_train.data.dataset import Dataset
-from manylabel_train.data.io import write
+from manylabel_train.data.dataset import Dataset, write_jsonl
 from manylabel_train.models import checkpoint
 
 RUN_FILE = "run.json"
 VALIDATION_FILE = "validation.jsonl"
-ASIDE_FILE = "aside.jsonl"
+GUARANTEE_FILE = "aside.jsonl"
+"""Texts that were held out to test guarantees on."""
 
 
 @dataclass(frozen=True)
-class Run:
-    """What `run.json` holds.
+class TrainingRun:
+    """The content of `run.json`.
 
     Attributes:
-        labels: In column order.
+        labels: The labels in column order.
         max_length: Tokens of a text that are read at once.
-        thresholds: Per label, tuned on the validation split.
+        thresholds: One per label, tuned on the validation split.
         metrics: By split, at 0.5 and at the tuned thresholds.
-        details: Origin, recipe, data, versions and the Trainer's log.
+        details: Origin, training configuration (`"recipe"`), data, versions and the Trainer's log.
+
+    Example:
+        >>> from pathlib import Path
+        >>> run = read_run(Path("run"))  # doctest: +SKIP
+        >>> dict(zip(run.labels, run.thresholds))  # doctest: +SKIP
+        {'price': 0.41, 'quality': 0.5}
     """
 
     labels: tuple[str, ...]
@@ -42,59 +48,60 @@ class Run:
 
     @property
     def long_text(self) -> Policy:
-        """What it was trained and judged to do with long texts; earlier runs were judged by windows."""
+        """The policy for long texts in training and evaluation; runs from before it was recorded used windows."""
         policy: Policy = self.details.get("recipe", {}).get("long_text", "window")
         return policy
 
 
-def read_run(folder: Path) -> Run:
+def read_run(folder: Path) -> TrainingRun:
     """Read a run's `run.json`.
 
     Raises:
-        CheckpointError: It is missing, unreadable, or not what a training writes.
+        CheckpointError: It is missing, unreadable, or was not written by a training.
     """
     path = folder / RUN_FILE
     if not folder.exists():
         raise CheckpointError(f"there is no run {folder}.{near_path(folder)}")
     try:
-        run = parse(Run, checkpoint.read_json(path), where=str(path))
+        run = parse(TrainingRun, checkpoint.read_json(path), where=str(path))
     except BundleError as exc:
-        raise CheckpointError(f"{exc} Train anew, or remove {RUN_FILE} to export a plain checkpoint.") from exc
+        raise CheckpointError(f"{exc} Retrain, or remove {RUN_FILE} to export a plain checkpoint.") from exc
     if len(run.thresholds) != len(run.labels):
-        raise CheckpointError(f"{path} has {len(run.thresholds)} thresholds for {len(run.labels)} labels. Train anew.")
+        raise CheckpointError(f"{path} has {len(run.thresholds)} thresholds for {len(run.labels)} labels. Retrain.")
     return run
 
 
 def write_run(
     folder: Path,
-    run: Run,
+    run: TrainingRun,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
     validation: Dataset,
-    aside: Dataset,
+    holdout: Dataset,
 ) -> None:
-    """Fill a folder with a finished run: the checkpoint in Hugging Face's layout, `run.json`, the validation texts.
+    """Write a finished run to a folder.
 
-    Texts that were set aside for guarantees have a file of their own; without any there is none.
+    Args:
+        folder: An empty folder.
+        run: Written to `run.json`.
+        model: Written, like the tokenizer, in Hugging Face's layout.
+        tokenizer: The model's tokenizer.
+        validation: Written to `validation.jsonl`.
+        holdout: Texts that were held out for guarantees, written to `aside.jsonl` if there are any.
     """
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    write(folder / VALIDATION_FILE, validation)
-    if len(aside):
-        write(folder / ASIDE_FILE, aside)
-    document = json.dumps(_finite(asdict(run)), indent=2, ensure_ascii=False, allow_nan=False)
+    write_jsonl(folder / VALIDATION_FILE, validation)
+    if len(holdout):
+        write_jsonl(folder / GUARANTEE_FILE, holdout)
+    document = json.dumps(_replace_non_finite(asdict(run)), indent=2, ensure_ascii=False, allow_nan=False)
     (folder / RUN_FILE).write_text(document + "\n", encoding="utf-8")
 
 
-def long_text_for(max_length: int, policy: Policy = "window") -> LongText:
-    """What happens to long texts; windows share a sixteenth of their tokens: 32 of 512."""
-    return LongText(policy, overlap=max_length // 16)
-
-
-def _finite(value: Any) -> Any:
-    """The same with None for numbers that JSON lacks: a gradient's norm may overflow in a run that ends well."""
+def _replace_non_finite(value: Any) -> Any:
+    """Replace NaN and infinity, which JSON lacks, by None: a gradient norm may overflow in a run that ends well."""
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: _replace_non_finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [_replace_non_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,1 +1,4 @@
-"""evaluation."""
+"""Evaluation: multi-label metrics of scores and true labels. Knows no model.
+
+- `metrics`: F1 and ranking metrics over all labels and per label, and the expected calibration error
+"""

@@ -1,6 +1,7 @@
-"""How good are the labels: the field's multi-label metrics, under their own names."""
+"""Multi-label metrics under their usual names, and the expected calibration error."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,21 +20,24 @@ METRICS = (
     "hamming_loss",
     "subset_accuracy",
 )
-"""What `multilabel_metrics` gives; all but `hamming_loss` rise with quality."""
+"""The metrics of `multilabel_metrics`. Higher is better, except for `LOWER_IS_BETTER`."""
+LOWER_IS_BETTER = ("hamming_loss",)
+
+CALIBRATION_BINS = 15
 
 
 def multilabel_metrics(
     probabilities: NDArray[np.float32], targets: NDArray[np.float32], thresholds: ArrayLike = 0.5
 ) -> dict[str, float]:
-    """Every multi-label metric, over all labels.
+    """Compute every multi-label metric over all labels.
 
-    A label without a positive in `targets` counts as 0 in macro-F1, so that the figure never rises by lacking a label;
-    the ranking metrics are undefined there and leave it out. A text without labels that gets none counts as 1 in
-    `samples_f1`.
+    A label without a positive in `targets` counts as 0 in macro-F1, so that the metric never rises by missing a label;
+    ranking metrics are undefined there and leave the label out. A text without labels that is predicted none counts as
+    1 in `samples_f1`.
 
-    Unknown entries are left out of every figure. The metrics of texts (`samples_f1`, `ranking_average_precision`,
-    `subset_accuracy`) look at a text's known labels alone, which makes them easier the fewer there are, and leave out
-    a text of which nothing is known.
+    Unknown entries are left out of every metric. Metrics per text (`samples_f1`, `ranking_average_precision`,
+    `subset_accuracy`) use only a text's known labels, which makes them easier the fewer there are, and leave out texts
+    without known labels.
 
     Args:
         probabilities: Shape `(n_texts, n_labels)`.
@@ -41,10 +45,18 @@ def multilabel_metrics(
         thresholds: One for all labels, or one each, shape `(n_labels,)`.
 
     Returns:
-        The figures named in `METRICS`, each from 0 to 1.
+        The metrics in `METRICS`, each from 0 to 1.
+
+    Example:
+        >>> import numpy as np
+        >>> scores = np.array([[0.9, 0.2], [0.6, 0.8]], dtype=np.float32)
+        >>> targets = np.array([[1, 0], [0, 1]], dtype=np.float32)
+        >>> metrics = multilabel_metrics(scores, targets)
+        >>> metrics["micro_f1"], metrics["subset_accuracy"], metrics["hamming_loss"]
+        (0.8, 0.5, 0.25)
     """
     known, truth = ~np.isnan(targets), targets > 0.5
-    decided = _decided(probabilities, thresholds) & known  # an unknown entry: not decided for, not true, in no count
+    decided = _decide(probabilities, thresholds) & known  # an unknown entry is neither predicted nor true: not counted
     per_label, support = f1(truth, decided, axis=0), truth.sum(axis=0)
     texts = known.any(axis=1)
     values = (
@@ -52,7 +64,7 @@ def multilabel_metrics(
         per_label.mean(),
         per_label @ support / max(support.sum(), 1),
         _samples_f1(truth[texts], decided[texts]) if texts.any() else 0.0,
-        _ranking(truth[texts], np.where(known, probabilities, -1)[texts]) if texts.any() else 0.0,
+        _ranking_average_precision(truth[texts], np.where(known, probabilities, -1)[texts]) if texts.any() else 0.0,
         _mean_over_labels(sk.roc_auc_score, truth, probabilities, known),
         _mean_over_labels(sk.average_precision_score, truth, probabilities, known),
         np.sum(truth != decided) / max(known.sum(), 1),
@@ -67,15 +79,21 @@ def per_label_metrics(
     labels: Sequence[str],
     thresholds: ArrayLike = 0.5,
 ) -> dict[str, dict[str, float]]:
-    """Precision, recall, F1 and support of every label; 0 where nothing was predicted or nothing is there.
+    """Compute precision, recall, F1 and support of every label; 0 where nothing is predicted or nothing is true.
 
     Args:
         probabilities: Shape `(n_texts, n_labels)`.
         targets: 0, 1, or NaN for unknown, same shape. Unknown entries are left out.
-        labels: The columns' names.
+        labels: The labels in column order.
         thresholds: One for all labels, or one each, shape `(n_labels,)`.
+
+    Example:
+        >>> import numpy as np
+        >>> scores = np.array([[0.9], [0.6], [0.1]], dtype=np.float32)
+        >>> per_label_metrics(scores, np.array([[1], [0], [0]], dtype=np.float32), ["price"])["price"]["precision"]
+        0.5
     """
-    decided, truth = _decided(probabilities, thresholds) & ~np.isnan(targets), targets > 0.5
+    decided, truth = _decide(probabilities, thresholds) & ~np.isnan(targets), targets > 0.5
     hits = (decided & truth).sum(axis=0)
     precision, recall = hits / np.maximum(decided.sum(axis=0), 1), hits / np.maximum(truth.sum(axis=0), 1)
     columns = (precision, recall, f1(truth, decided, axis=0), truth.sum(axis=0))
@@ -85,18 +103,78 @@ def per_label_metrics(
     }
 
 
-def _decided(probabilities: NDArray[np.float32], thresholds: ArrayLike) -> NDArray[np.bool_]:
+def expected_calibration_error(
+    scores: NDArray[np.floating], truth: NDArray[np.bool_], *, bins: int = CALIBRATION_BINS
+) -> float:
+    """Return the mean gap between predicted and observed frequency, over bins of equal mass.
+
+    The scores of one label are sorted and cut into `bins` bins of equally many texts (one text each where there are
+    fewer texts than bins). A bin's gap is the distance between its mean probability and its share of positives; gaps
+    are averaged over texts. This is the binary form of the adaptive calibration error (Nixon et al. 2019, section 3).
+    Bins of equal width would put nearly all texts of a rare label into the lowest bin. On few texts the error is above
+    0 even for perfectly calibrated scores.
+
+    Args:
+        scores: Probabilities of one label, shape `(n,)`; at least one.
+        truth: Whether each text has the label, shape `(n,)`.
+        bins: Number of bins.
+
+    Returns:
+        From 0 to 1.
+
+    Example:
+        >>> import numpy as np
+        >>> scores = np.array([0.25, 0.25, 0.25, 0.25])
+        >>> expected_calibration_error(scores, np.array([True, False, False, False]), bins=1)
+        0.0
+        >>> expected_calibration_error(scores, np.array([True, True, False, False]), bins=1)
+        0.25
+    """
+    order = np.argsort(scores, kind="stable")
+    difference = scores[order].astype(np.float64) - truth[order]
+    parts = np.array_split(difference, min(bins, len(scores)))
+    return float(sum(abs(part.sum()) for part in parts) / len(scores))
+
+
+def calibration_errors(
+    probabilities: NDArray[np.float32], targets: NDArray[np.float32], labels: Sequence[str]
+) -> dict[str, Any]:
+    """Return the expected calibration error of every label, and their mean.
+
+    Args:
+        probabilities: Shape `(n_texts, n_labels)`.
+        targets: 0, 1, or NaN for unknown, same shape.
+        labels: The labels in column order.
+
+    Returns:
+        `"mean"`, and `"labels"` by name. Labels without any known entry are left out of both.
+
+    Example:
+        >>> import numpy as np
+        >>> scores = np.array([[0.75], [0.75]], dtype=np.float32)
+        >>> calibration_errors(scores, np.array([[1], [1]], dtype=np.float32), ["price"])
+        {'mean': 0.25, 'labels': {'price': 0.25}}
+    """
+    errors = {}
+    for label, scores, target in zip(labels, probabilities.T, targets.T, strict=True):
+        known = ~np.isnan(target)
+        if known.any():
+            errors[label] = expected_calibration_error(scores[known], target[known] > 0.5)
+    return {"mean": float(np.mean(list(errors.values()))) if errors else 0.0, "labels": errors}
+
+
+def _decide(probabilities: NDArray[np.float32], thresholds: ArrayLike) -> NDArray[np.bool_]:
     return np.asarray(probabilities >= np.asarray(thresholds, dtype=probabilities.dtype))
 
 
 def _samples_f1(truth: NDArray[np.bool_], decided: NDArray[np.bool_]) -> float:
-    """Mean over texts of a text's F1. scikit-learn would score a text that rightly gets no label as 0."""
-    nothing = ~truth.any(axis=1) & ~decided.any(axis=1)
-    return float(np.where(nothing, 1.0, f1(truth, decided, axis=1)).mean())
+    """Return the mean F1 of a text. scikit-learn scores a text that correctly gets no label as 0; here it is 1."""
+    both_empty = ~truth.any(axis=1) & ~decided.any(axis=1)
+    return float(np.where(both_empty, 1.0, f1(truth, decided, axis=1)).mean())
 
 
-def _ranking(truth: NDArray[np.bool_], scores: NDArray[np.float32]) -> float:
-    """Label ranking average precision; an unknown entry has the score -1, below all others, and is in nobody's way."""
+def _ranking_average_precision(truth: NDArray[np.bool_], scores: NDArray[np.float32]) -> float:
+    """Return label ranking average precision. Unknown entries have the score -1, below all others: no effect."""
     return float(sk.label_ranking_average_precision_score(truth, scores))
 
 
@@ -106,7 +184,7 @@ def _mean_over_labels(
     probabilities: NDArray[np.float32],
     known: NDArray[np.bool_],
 ) -> float:
-    """Mean of a ranking metric over the labels that have positives and negatives; 0 where there are none."""
+    """Return the mean of a ranking metric over labels with positives and negatives; 0 without such labels."""
     ranked = np.flatnonzero(truth.any(axis=0) & (~truth & known).any(axis=0))
     columns = [(truth[known[:, at], at], probabilities[known[:, at], at]) for at in ranked]
     return float(np.mean([score(*column) for column in columns])) if columns else 0.0

@@ -1,12 +1,12 @@
-"""A head that reads the first token, or the mean of all: a class of its own, which plain transformers refuses by name.
+"""Pooling: a classifier whose head reads the first token or the mean of all, as a model type of its own.
 
-Transformers' classes read what their architecture reads. Weights that were trained behind a mean would load into them
-without a word and answer wrongly, so such a checkpoint has a model type that transformers knows after an import of this
-module alone (docs/decisions/0010).
+Each of transformers' classes has a fixed pooling. Weights that were trained with another one would load into them
+without an error and predict wrongly. So such a checkpoint has a model type that plain transformers rejects by name, and
+knows only after an import of this module (docs/decisions/0010).
 """
 
 from copy import deepcopy
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,24 +15,24 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 Pooling = Literal["own", "first", "mean"]
 NATIVE = "classifier_pooling"
-"""Where an architecture has the choice itself (ModernBERT), this field of its configuration says it."""
+"""The configuration field of architectures that support both kinds of pooling themselves (ModernBERT)."""
 NATIVE_NAMES = {"first": "cls", "mean": "mean"}
 DROPOUTS = ("classifier_dropout", "seq_classif_dropout", "hidden_dropout_prob", "hidden_dropout")
 
 
 class PooledConfig(PretrainedConfig):  # type: ignore[misc]  # transformers is untyped
-    """What a `PooledClassifier` is made of.
+    """The configuration of a `PooledClassifier`.
 
     Args:
         encoder: The encoder's configuration, or its fields.
         pooling: `"first"` or `"mean"`.
-        dropout: Before the linear layer.
-        options: Labels and all else that every configuration has.
+        dropout: Dropout rate before the linear layer.
+        options: Labels and the other fields of every configuration.
     """
 
     model_type = "manylabel-pooled"
     has_no_defaults_at_init = True
-    sub_configs = {"encoder": AutoConfig}  # noqa: RUF012 - as transformers has it
+    sub_configs: ClassVar = {"encoder": AutoConfig}
 
     def __init__(self, encoder: Any = None, pooling: str = "mean", dropout: float = 0.0, **options: Any) -> None:
         self.encoder = AutoConfig.for_model(**encoder) if isinstance(encoder, dict) else encoder
@@ -42,7 +42,7 @@ class PooledConfig(PretrainedConfig):  # type: ignore[misc]  # transformers is u
 
 
 class PooledClassifier(PreTrainedModel):  # type: ignore[misc]  # transformers is untyped
-    """An encoder, a mean or the first token, and a linear layer."""
+    """An encoder, pooling (first token or mean), and a linear layer."""
 
     config_class = PooledConfig
     base_model_prefix = "encoder"
@@ -52,7 +52,7 @@ class PooledClassifier(PreTrainedModel):  # type: ignore[misc]  # transformers i
         super().__init__(config)
         self.num_labels = config.num_labels
         self.encoder = AutoModel.from_config(config.encoder)
-        _without_pooler(self.encoder)
+        _remove_pooler(self.encoder)
         self.dropout = nn.Dropout(config.dropout)
         self.classifier = nn.Linear(config.encoder.hidden_size, config.num_labels)
         self.post_init()
@@ -64,7 +64,7 @@ class PooledClassifier(PreTrainedModel):  # type: ignore[misc]  # transformers i
         token_type_ids: Tensor | None = None,
         labels: Tensor | None = None,
     ) -> SequenceClassifierOutput:
-        """Logits, shape `(batch, num_labels)`, and where `labels` of that shape are given binary cross-entropy."""
+        """Compute logits, shape `(batch, num_labels)`, and binary cross-entropy if `labels` of that shape are given."""
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
         states = self.encoder(input_ids=input_ids, attention_mask=mask, **types)[0]
@@ -77,7 +77,7 @@ class PooledClassifier(PreTrainedModel):  # type: ignore[misc]  # transformers i
         return SequenceClassifierOutput(loss=loss, logits=logits)
 
     def _init_weights(self, module: nn.Module) -> None:
-        """The linear layer; the encoder has its own."""
+        """Initialise the linear layer; the encoder initialises itself."""
         if isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=getattr(self.config.encoder, "initializer_range", 0.02))
             nn.init.zeros_(module.bias)
@@ -87,14 +87,14 @@ AutoConfig.register(PooledConfig.model_type, PooledConfig)
 AutoModelForSequenceClassification.register(PooledConfig, PooledClassifier)
 
 
-def with_pooling(model: PreTrainedModel, pooling: Pooling) -> PreTrainedModel:
-    """The encoder of a classifier under a head that reads something else; a linear layer, fresh.
+def set_pooling(model: PreTrainedModel, pooling: Pooling) -> PreTrainedModel:
+    """Return a classifier with another pooling and a new linear layer on the same encoder.
 
-    An architecture that has the choice itself keeps its class and its head.
+    Architectures that support the choice themselves keep their class and their head.
 
     Args:
         model: A sequence classifier.
-        pooling: `"own"` leaves it as it is.
+        pooling: `"own"` returns the model unchanged.
     """
     if pooling == "own":
         return model
@@ -102,7 +102,12 @@ def with_pooling(model: PreTrainedModel, pooling: Pooling) -> PreTrainedModel:
         setattr(model.config, NATIVE, NATIVE_NAMES[pooling])
         return model
     encoder, labels = deepcopy(encoder_config(model.config)), model.config
-    for name in ("id2label", "label2id", "problem_type", "architectures"):  # the whole has them, not the encoder
+    for name in (
+        "id2label",
+        "label2id",
+        "problem_type",
+        "architectures",
+    ):  # fields of the classifier, not of the encoder
         setattr(encoder, name, getattr(PretrainedConfig(), name))
     dropout = next((rate for name in DROPOUTS if (rate := getattr(encoder, name, None)) is not None), 0.0)
     config = PooledConfig(
@@ -116,17 +121,17 @@ def with_pooling(model: PreTrainedModel, pooling: Pooling) -> PreTrainedModel:
     pooled = PooledClassifier(config)
     pooled.encoder = model.base_model
     pooled.encoder.config = config.encoder
-    _without_pooler(pooled.encoder)
+    _remove_pooler(pooled.encoder)
     return pooled.eval()
 
 
 def encoder_config(config: Any) -> Any:
-    """The configuration that knows sizes, vocabulary and architecture: of the encoder, where it is one of ours."""
+    """Return the configuration with sizes, vocabulary and architecture: the encoder's for a `PooledConfig`."""
     return config.encoder if isinstance(config, PooledConfig) else config
 
 
 def portable_config(config: Any) -> Any:
-    """What a bundle says of its model: its graphs pool themselves, so that every reader is told the architecture."""
+    """Return the configuration that a bundle contains: its graphs include the pooling, so the architecture's own."""
     if not isinstance(config, PooledConfig):
         return config
     plain = deepcopy(config.encoder)
@@ -135,7 +140,7 @@ def portable_config(config: Any) -> Any:
     return plain
 
 
-def _without_pooler(encoder: PreTrainedModel) -> None:
-    """What nothing reads would be trained, saved and traced for nothing."""
+def _remove_pooler(encoder: PreTrainedModel) -> None:
+    """Remove the pooler, which would be trained, saved and traced although nothing reads it."""
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None

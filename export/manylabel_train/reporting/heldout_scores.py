@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manylabel.errors import CheckpointError
-from manylabel_train.data.dataset import Dataset
-from manylabel_train.data.io import read_back, write
+from manylabel_train.data.dataset import Dataset, read_jsonl, write_jsonl
 
 SCORES_FILE = "scores.npz"
 HELD_OUT = ("validation", "test")
@@ -63,7 +62,7 @@ def keep_evidence(folder: Path, scores: Mapping[str, Scores], data: Dataset) -> 
     """
     np.savez(folder / SCORES_FILE, **scores)  # type: ignore[arg-type]  # numpy's stub takes them for allow_pickle
     if "test" in scores:
-        write(folder / "test.jsonl", data.part("test"))
+        write_jsonl(folder / "test.jsonl", data.part("test"))
 
 
 def read_evidence(folder: Path, labels: tuple[str, ...]) -> tuple[Scored, ...]:
@@ -84,7 +83,7 @@ def read_evidence(folder: Path, labels: tuple[str, ...]) -> tuple[Scored, ...]:
 
 
 def _of_split(folder: Path, split: str, scores: Scores, labels: tuple[str, ...]) -> Scored:
-    rows = read_back(folder / f"{split}.jsonl", labels)
+    rows = read_jsonl(folder / f"{split}.jsonl", labels)
     if scores.shape != rows.targets.shape:
         raise CheckpointError(
             f"{folder / SCORES_FILE} has scores of shape {scores.shape} for {split}, and {split}.jsonl says "

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from manylabel.system.atomic_write import atomic_write_text
-from manylabel_train.data.training_run import Run
+from manylabel_train.data.training_run import TrainingRun
 from manylabel_train.reporting.report import REPORT_FILE, Material, read_evidence, render
 from manylabel_train.review.suggestion import Suggestion
 
 
-def write_report(folder: Path, run: Run, review: Sequence[Suggestion] = (), *, title: str = "") -> Path:
+def write_report(folder: Path, run: TrainingRun, review: Sequence[Suggestion] = (), *, title: str = "") -> Path:
     """Write a run's report anew.
 
     Args:

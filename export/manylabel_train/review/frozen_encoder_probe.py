@@ -31,7 +31,7 @@ def embed(source: str, texts: Texts, max_length: int) -> NDArray[np.float32]:
     """
     encoder = checkpoint.load_model(source)[0].base_model
     beginnings = LongText("truncate", overlap=0)
-    tokenizer = checkpoint.runtime_tokenizer(checkpoint.load_tokenizer(source), max_length, beginnings)
+    tokenizer = checkpoint.to_runtime_tokenizer(checkpoint.load_tokenizer(source), max_length, beginnings)
     windows = [encoding.windows[0] for encoding in tokenizer.encode(texts)]
     result = np.zeros((len(texts), 2 * encoder.config.hidden_size), dtype=np.float32)
     for places, ids in batches(windows, max_tokens=4096):

@@ -11,11 +11,14 @@ from numpy.typing import NDArray
 
 from manylabel.errors import CheckpointError, DataError
 from manylabel_train.data.dataset import Dataset
-from manylabel_train.data.near_duplicates import find_copies
+from manylabel_train.data.near_duplicates import find_near_duplicates
 from manylabel_train.data.splits import stratify
+from manylabel_train.data.training_run import TrainingRun
 from manylabel_train.models import checkpoint
+from manylabel_train.models.checkpoint import make_long_text
 from manylabel_train.review.frozen_encoder_probe import embed, held_out_scores
-from manylabel_train.training.train import Recipe, Run, long_text_for, train
+from manylabel_train.training.config import TrainConfig
+from manylabel_train.training.train import train
 
 FEWEST = 10
 
@@ -32,16 +35,16 @@ class Retraining:
         carries_head: Whether they start from a classifier's head.
     """
 
-    recipe: Recipe
+    recipe: TrainConfig
     folds: int = 5
     carries_head: bool = False
 
 
-def run_scores(folder: Path, run: Run, texts: tuple[str, ...]) -> Scores:
+def run_scores(folder: Path, run: TrainingRun, texts: tuple[str, ...]) -> Scores:
     """The run's own probabilities, for texts that it has not learnt from; shape `(len(texts), n_labels)`."""
     model, _ = checkpoint.load_model(str(folder))
     tokenizer = checkpoint.load_tokenizer(str(folder))
-    reader = checkpoint.runtime_tokenizer(tokenizer, run.max_length, long_text_for(run.max_length))
+    reader = checkpoint.to_runtime_tokenizer(tokenizer, run.max_length, make_long_text(run.max_length))
     return checkpoint.predict_proba(model, reader, texts).astype(np.float64)
 
 
@@ -75,7 +78,7 @@ def trained_scores(source: str, plan: Retraining, rows: Dataset, validation: Dat
                 folder,
                 model=source,
                 start_from=source if plan.carries_head else None,
-                recipe=plan.recipe,
+                config=plan.recipe,
             )
             result[held_out] = run_scores(folder, trained, rows.take(held_out.tolist()).texts)
     return result
@@ -88,7 +91,7 @@ def together(one: Scores, other: Scores) -> Scores:
     return np.asarray(1 / (1 + np.exp(-mean)))
 
 
-def source_of(run: Run, encoder: str | None) -> str:
+def source_of(run: TrainingRun, encoder: str | None) -> str:
     """The folder or hub name of what the run started from.
 
     Args:
@@ -99,7 +102,7 @@ def source_of(run: Run, encoder: str | None) -> str:
         CheckpointError: It is not to be found under that name.
     """
     origin = run.details["origin"]
-    source = checkpoint.resolve(encoder or origin.get("carried_from") or origin["model"])
+    source = checkpoint.resolve_checkpoint(encoder or origin.get("carried_from") or origin["model"])
     try:
         checkpoint.load_config(source)
     except CheckpointError as exc:
@@ -120,7 +123,7 @@ def _folds(rows: Dataset, folds: int, seed: int) -> NDArray[np.intp]:
     if len(rows) < max(FEWEST, folds):
         raise DataError(f"{len(rows)} rows are too few to be scored in {folds} folds. Review rows that were held out.")
     sizes = [len(rows) // folds + (fold < len(rows) % folds) for fold in range(folds)]
-    found = stratify(rows.targets == 1, find_copies(rows.texts).near, sizes, seed=seed)
+    found = stratify(rows.targets == 1, find_near_duplicates(rows.texts).near, sizes, seed=seed)
     if len(np.unique(found)) < 2:
         raise DataError(f"all {len(rows)} rows say nearly the same, so none can be scored by the others. Add others.")
     return found

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from manylabel.errors import DataError
 from manylabel_train.data.dataset import Dataset
-from manylabel_train.data.splits import with_splits
+from manylabel_train.data.splits import assign_splits
+from manylabel_train.data.training_run import TrainingRun, read_run
 from manylabel_train.review.confident_learning import likely_present, suspicions
 from manylabel_train.review.out_of_sample_scores import (
     Retraining,
@@ -26,7 +27,7 @@ from manylabel_train.review.out_of_sample_scores import (
 )
 from manylabel_train.review.suggestion import Suggestion
 from manylabel_train.review.suggestion_building import of_rows
-from manylabel_train.training.train import Recipe, Run, read_run
+from manylabel_train.training.config import TrainConfig
 
 __all__ = ["Suggestion", "review_labels"]
 
@@ -67,7 +68,14 @@ def review_labels(
 
 
 def _scored(
-    folder: Path, run: Run, data: Dataset, parts: NDArray[np.str_], *, retrain: bool, folds: int, encoder: str | None
+    folder: Path,
+    run: TrainingRun,
+    data: Dataset,
+    parts: NDArray[np.str_],
+    *,
+    retrain: bool,
+    folds: int,
+    encoder: str | None,
 ) -> list[tuple[NDArray[np.intp], Scores]]:
     """The rows that the run has not learnt from, and those that it has, each with scores that have not either."""
     result = []
@@ -86,12 +94,12 @@ def _scored(
     return result
 
 
-def _recipe(run: Run) -> Recipe:
+def _recipe(run: TrainingRun) -> TrainConfig:
     options: dict[str, Any] = dict(run.details["recipe"])
-    return Recipe(**options)
+    return TrainConfig(**options)
 
 
-def _parts(run: Run, data: Dataset) -> NDArray[np.str_]:
+def _parts(run: TrainingRun, data: Dataset) -> NDArray[np.str_]:
     """Which rows the run learnt from: "train" where it may have.
 
     Splits that the data names are believed. Data without any was split when the run was trained, and is split alike
@@ -100,7 +108,7 @@ def _parts(run: Run, data: Dataset) -> NDArray[np.str_]:
     if any(data.split):
         return np.array([split or "train" for split in data.split])
     with suppress(DataError):  # too few to be split: then it is not what the run was trained on
-        found = with_splits(data, seed=int(run.details["recipe"]["seed"]))
+        found = assign_splits(data, seed=int(run.details["recipe"]["seed"]))
         if found.digest() == run.details["data"]["sha256"]:
             return np.array(found.split)
     return np.array(["train"] * len(data))

@@ -1,4 +1,4 @@
-"""What thresholds are chosen for: the best F-beta, or a floor on precision or recall. Says what, and not how."""
+"""Threshold objectives: the best F-beta, or a minimum precision or recall. States the aim, not the method."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,17 +13,23 @@ Figure = Literal["f_beta", "precision", "recall"]
 
 
 @dataclass(frozen=True)
-class Goal:
-    """What one label's threshold is chosen for.
+class Objective:
+    """The objective of one label's threshold.
 
     Attributes:
-        figure: `"f_beta"` to be as great as can be; of `"precision"` and `"recall"`, the one that has a floor, under
-            which the other is to be as great as can be.
-        value: Beta, how many times as much recall weighs as precision; or the floor.
-        confidence: With which a floor holds on texts to come. 0: it holds on the validation texts, and no more is said.
+        figure: `"f_beta"` maximises F-beta. `"precision"` and `"recall"` keep that metric at a minimum, and maximise
+            the other one.
+        value: Beta, how many times as much recall weighs as precision; or the minimum.
+        confidence: The confidence with which the minimum holds on new texts. 0: it holds on the validation texts only.
 
     Raises:
         InputError: A number is out of range.
+
+    Example:
+        >>> str(Objective("recall", 0.9))
+        'recall at least 0.9'
+        >>> str(Objective("precision", 0.9, confidence=0.95))
+        'precision at least 0.9 with confidence 0.95'
     """
 
     figure: Figure = "f_beta"
@@ -32,66 +38,73 @@ class Goal:
 
     def __post_init__(self) -> None:
         if self.figure == "f_beta" and not (isfinite(self.value) and self.value > 0):
-            raise InputError(f"beta is {self.value:g}; it has to be above 0: 1 for F1, 2 where recall weighs more.")
+            raise InputError(f"beta is {self.value:g}; it must be above 0: 1 for F1, 2 to weigh recall more.")
         if self.figure != "f_beta" and not 0 < self.value <= 1:
-            raise InputError(f"a floor on {self.figure} is {self.value:g}; it has to be above 0 and at most 1.")
+            raise InputError(f"the minimum {self.figure} is {self.value:g}; it must be above 0 and at most 1.")
         if not 0 <= self.confidence < 1:
-            raise InputError(f"the confidence is {self.confidence:g}; it has to be between 0 and 1, such as 0.95.")
+            raise InputError(f"the confidence is {self.confidence:g}; it must be between 0 and 1, such as 0.95.")
         if self.confidence and self.value == 1:
-            raise InputError(
-                f"no number of texts guarantees a {self.figure} of 1. Ask for a little less, such as 0.95."
-            )
+            raise InputError(f"no number of texts guarantees a {self.figure} of 1. Ask for less, such as 0.95.")
 
     def __str__(self) -> str:
         if self.figure == "f_beta":
             return f"F{self.value:g}"
-        sure = f" with confidence {self.confidence:g}" if self.confidence else ""
-        return f"{self.figure} at least {self.value:g}{sure}"
+        suffix = f" with confidence {self.confidence:g}" if self.confidence else ""
+        return f"{self.figure} at least {self.value:g}{suffix}"
 
 
 @dataclass(frozen=True)
-class Goals:
-    """What all thresholds are chosen for, as a user asks for it.
+class Objectives:
+    """The objectives of all thresholds.
 
     Attributes:
-        default: For every label that is not named.
-        named: By label.
+        default: For every label without an objective of its own.
+        named: Objectives by label.
+
+    Example:
+        >>> objectives = Objectives(named={"urgent": Objective("recall", 0.9)})
+        >>> [str(objective) for objective in objectives.for_labels(["price", "urgent"])]
+        ['F1', 'recall at least 0.9']
     """
 
-    default: Goal = Goal()
-    named: Mapping[str, Goal] = field(default_factory=dict)
+    default: Objective = Objective()
+    named: Mapping[str, Objective] = field(default_factory=dict)
 
-    def of(self, labels: Sequence[str]) -> tuple[Goal, ...]:
-        """The goal of every label.
+    def for_labels(self, labels: Sequence[str]) -> tuple[Objective, ...]:
+        """Return the objective of every label, in the order of `labels`.
 
         Raises:
-            UnknownLabel: One is named that is not among `labels`.
+            UnknownLabel: An objective is for a label that is not among `labels`.
         """
         for name in self.named:
             column_of(name, labels)
         return tuple(self.named.get(label, self.default) for label in labels)
 
     @property
-    def guarantee(self) -> bool:
-        """Whether any label's floor is to hold with some confidence."""
-        return any(goal.confidence for goal in (self.default, *self.named.values()))
+    def need_guarantee(self) -> bool:
+        """Whether a minimum must hold on new texts with some confidence."""
+        return any(objective.confidence for objective in (self.default, *self.named.values()))
 
     def as_dict(self) -> dict[str, Any]:
-        """The goals as JSON holds them."""
+        """Return the objectives as JSON content."""
         return asdict(self)
 
 
-def read_goals(content: object, *, where: str) -> Goals:
-    """Goals from what `as_dict` gave.
+def parse_objectives(content: object, *, where: str) -> Objectives:
+    """Parse what `Objectives.as_dict` returned.
 
     Args:
         content: Parsed JSON.
-        where: Names the place in messages.
+        where: The place that error messages name.
 
     Raises:
-        CheckpointError: They are damaged.
+        CheckpointError: The content is damaged.
+
+    Example:
+        >>> parse_objectives(Objectives(Objective("f_beta", 2.0)).as_dict(), where="run.json").default.value
+        2.0
     """
     try:
-        return parse(Goals, content, where=where)
+        return parse(Objectives, content, where=where)
     except (BundleError, InputError) as exc:
-        raise CheckpointError(f"{exc} Say with --beta and the like what thresholds are for, or train anew.") from exc
+        raise CheckpointError(f"{exc} Set the objective of the thresholds with --beta or similar, or retrain.") from exc

@@ -1,4 +1,4 @@
-"""From goals to thresholds, and what the texts do not bear out."""
+"""Threshold selection: a threshold for every label by its objective, and the objectives that are not met."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -9,143 +9,156 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manylabel.errors import InputError
-from manylabel_train.thresholds.constraints import Reached, floor_threshold
-from manylabel_train.thresholds.learn_then_test import Proved, precision_guaranteed, recall_guaranteed
-from manylabel_train.thresholds.objectives import Goal, Goals
-from manylabel_train.thresholds.tuning import tune_thresholds
-
-HALF = 0.5
+from manylabel_train.thresholds.constraints import OperatingPoint, find_constrained_threshold
+from manylabel_train.thresholds.learn_then_test import Guarantee, guarantee_precision, guarantee_recall
+from manylabel_train.thresholds.objectives import Objective, Objectives
+from manylabel_train.thresholds.tuning import UNTUNED, tune_thresholds
 
 Scores = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """Thresholds, and what they fall short of.
+class ThresholdSelection:
+    """Selected thresholds, and where they fall short of their objectives.
 
     Attributes:
         thresholds: Shape `(n_labels,)`.
-        goals: What they were chosen for.
-        unmet: By label, what was asked for and what was reached on the validation texts instead.
-        bounds: By label with a guarantee, what its figure is at least, with the confidence that was asked for.
+        objectives: What they were selected for.
+        unmet: By label, what was asked for and what was reached instead.
+        bounds: By label with a guarantee, the lower confidence bound of its metric.
     """
 
     thresholds: Scores
-    goals: Goals
+    objectives: Objectives
     unmet: Mapping[str, str]
     bounds: Mapping[str, float]
 
     def as_dict(self) -> dict[str, Any]:
-        """Goals and what became of them, as a run and a bundle keep them beside the thresholds."""
-        return {"goals": self.goals.as_dict(), "unmet": dict(self.unmet), "bounds": dict(self.bounds)}
+        """Return objectives and outcome as a run and a bundle store them beside the thresholds."""
+        return {"goals": self.objectives.as_dict(), "unmet": dict(self.unmet), "bounds": dict(self.bounds)}
 
 
 @dataclass(frozen=True)
-class Scored:
-    """Texts' scores and what is so.
+class ScoredTexts:
+    """Probabilities of some texts, with their true labels.
 
     Attributes:
         probabilities: Shape `(n_texts, n_labels)`.
-        targets: 0, 1, or NaN for unknown, same shape. Unknown entries have no say.
+        targets: 0, 1, or NaN for unknown, same shape. Unknown entries are ignored.
     """
 
     probabilities: Scores
     targets: Scores
 
     def known(self, column: int) -> tuple[Scores, NDArray[np.bool_]]:
-        """One label's scores of the texts of which it is known whether they have it, and whether they do."""
-        there = ~np.isnan(self.targets[:, column])
-        return self.probabilities[there, column], self.targets[there, column] > 0.5
+        """Return one label's scores and truth for the texts where the label is known."""
+        known = ~np.isnan(self.targets[:, column])
+        return self.probabilities[known, column], self.targets[known, column] > 0.5
 
 
-def choose_thresholds(rows: Scored, labels: Sequence[str], goals: Goals, *, aside: Scored | None = None) -> Chosen:
-    """A threshold for every label by its goal. A label's depends on no other label's goal.
+def select_thresholds(
+    validation: ScoredTexts, labels: Sequence[str], objectives: Objectives, *, holdout: ScoredTexts | None = None
+) -> ThresholdSelection:
+    """Select a threshold for every label by its objective, independently of other labels' objectives.
 
     Args:
-        rows: Validation texts.
-        labels: The columns' names.
-        goals: What for.
-        aside: Texts that nothing has been chosen by. Floors with a confidence are proved on them.
+        validation: Validation texts.
+        labels: The labels in column order.
+        objectives: What the thresholds are for.
+        holdout: Texts that nothing else has used. Minimums with a confidence are tested on them.
 
     Returns:
-        Thresholds; where a floor cannot be held, the one that comes nearest to it.
+        The thresholds; where a minimum cannot be met, the threshold that comes nearest to it.
 
     Raises:
-        UnknownLabel: A goal is for a label that is not among `labels`.
-        InputError: There is a confidence and nothing was set aside.
+        UnknownLabel: An objective is for a label that is not among `labels`.
+        InputError: An objective has a confidence, and there is no `holdout`.
+
+    Example:
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> targets = (rng.random((200, 1)) < 0.3).astype(np.float32)
+        >>> scores = (0.4 * targets + 0.5 * rng.random((200, 1))).astype(np.float32)
+        >>> recall = Objectives(Objective("recall", 1.0))
+        >>> selection = select_thresholds(ScoredTexts(scores, targets), ["urgent"], recall)
+        >>> bool((scores >= selection.thresholds)[targets == 1].all()), selection.unmet
+        (True, {})
     """
-    by_label = goals.of(labels)
-    thresholds = _tuned(rows, by_label)
+    by_label = objectives.for_labels(labels)
+    thresholds = _tune(validation, by_label)
     unmet: dict[str, str] = {}
     bounds: dict[str, float] = {}
-    for column, (label, goal) in enumerate(zip(labels, by_label, strict=True)):
-        if goal.confidence:
-            proved = guaranteed(column, goal, rows, aside)
-            thresholds[column], bounds[label] = proved.threshold, proved.bound
-            if proved.bound < goal.value:
-                unmet[label] = f"{goal}: the texts set aside bear out {proved.bound:.3f}"
-        elif goal.figure != "f_beta":
-            scores, truth = rows.known(column)
+    for column, (label, objective) in enumerate(zip(labels, by_label, strict=True)):
+        if objective.confidence:
+            guarantee = guarantee_threshold(column, objective, validation, holdout)
+            thresholds[column], bounds[label] = guarantee.threshold, guarantee.bound
+            if guarantee.bound < objective.value:
+                unmet[label] = f"{objective}: the held-out texts support {guarantee.bound:.3f}"
+        elif objective.figure != "f_beta":
+            scores, truth = validation.known(column)
             if not truth.any():
-                unmet[label] = f"{goal}: no validation text has the label, and its threshold is that for F1"
+                unmet[label] = f"{objective}: no validation text has the label, so its threshold is tuned for F1"
                 continue
-            found = floor_threshold(scores, truth, goal.figure, goal.value)
-            thresholds[column] = found.threshold
-            if getattr(found, goal.figure) < goal.value:
-                unmet[label] = _short(goal, found, int(truth.sum()))
-    return Chosen(thresholds, goals, unmet, bounds)
+            point = find_constrained_threshold(scores, truth, objective.figure, objective.value)
+            thresholds[column] = point.threshold
+            if getattr(point, objective.figure) < objective.value:
+                unmet[label] = _describe_shortfall(objective, point, int(truth.sum()))
+    return ThresholdSelection(thresholds, objectives, unmet, bounds)
 
 
-def guaranteed(column: int, goal: Goal, rows: Scored, aside: Scored | None) -> Proved:
-    """One label's threshold for a floor with a confidence.
+def guarantee_threshold(
+    column: int, objective: Objective, validation: ScoredTexts, holdout: ScoredTexts | None
+) -> Guarantee:
+    """Select one label's threshold for a minimum with a confidence.
 
     Args:
-        column: The label's.
-        goal: A floor with a confidence.
-        rows: Validation texts, by which the order of thresholds is learned.
-        aside: Texts that nothing has been chosen by.
+        column: The label's column.
+        objective: A minimum with a confidence.
+        validation: Validation texts, on which the order of the tests is learned.
+        holdout: Texts that nothing else has used.
 
     Returns:
-        0.5 with nothing proved where either have no text with the label.
+        The threshold and its bound; 0.5 and a bound of 0 where `validation` or `holdout` has no text with the label.
 
     Raises:
-        InputError: Nothing was set aside.
+        InputError: There is no `holdout`.
     """
-    if aside is None:
-        raise InputError(f"{goal}: there are no texts set aside to prove it by.")
-    scores, truth = aside.known(column)
-    learned = rows.known(column)
+    if holdout is None:
+        raise InputError(f"{objective}: there are no held-out texts to test the guarantee on.")
+    scores, truth = holdout.known(column)
+    learned = validation.known(column)
     if not truth.any() or not learned[1].any():
-        return Proved(HALF, 0.0)
-    if goal.figure == "recall":
-        return recall_guaranteed(scores, truth, goal.value, goal.confidence)
-    return precision_guaranteed(scores, truth, learned, goal.value, goal.confidence)
+        return Guarantee(UNTUNED, 0.0)
+    if objective.figure == "recall":
+        return guarantee_recall(scores, truth, objective.value, objective.confidence)
+    return guarantee_precision(scores, truth, learned, objective.value, objective.confidence)
 
 
-def warn_of_unmet(unmet: Mapping[str, str]) -> None:
-    """Say which labels fall short of their goal, and by how much."""
+def warn_about_unmet(unmet: Mapping[str, str]) -> None:
+    """Warn which labels miss their objective, and by how much."""
     if unmet:
-        listed = "; ".join(f"{label!r} ({said})" for label, said in unmet.items())
+        details = "; ".join(f"{label!r} ({reason})" for label, reason in unmet.items())
         warnings.warn(
-            f"{len(unmet)} {'label falls' if len(unmet) == 1 else 'labels fall'} short of the goal on the validation "
-            f"texts: {listed}. Their thresholds come as near as can be. Ask for less, or add texts that have them.",
+            f"{len(unmet)} {'label misses its' if len(unmet) == 1 else 'labels miss their'} objective on the "
+            f"validation texts: {details}. Their thresholds come as near as possible. Ask for less, or add texts with "
+            "these labels.",
             stacklevel=3,
         )
 
 
-def _tuned(rows: Scored, goals: Sequence[Goal]) -> Scores:
-    """Thresholds for F-beta; F1 where the goal is another.
+def _tune(validation: ScoredTexts, objectives: Sequence[Objective]) -> Scores:
+    """Tune thresholds for F-beta, and for F1 where the objective is another.
 
-    All labels are tuned for each beta that occurs, also where it is one label's alone: a rare label leans on others.
+    For each beta all labels are tuned, even if only one label has this beta: rare labels borrow strength from others.
     """
-    betas = [goal.value if goal.figure == "f_beta" else 1.0 for goal in goals]
-    tuned = {beta: tune_thresholds(rows.probabilities, rows.targets, beta=beta) for beta in set(betas)}
+    betas = [objective.value if objective.figure == "f_beta" else 1.0 for objective in objectives]
+    tuned = {beta: tune_thresholds(validation.probabilities, validation.targets, beta=beta) for beta in set(betas)}
     return np.array([tuned[beta][column] for column, beta in enumerate(betas)], dtype=np.float32)
 
 
-def _short(goal: Goal, found: Reached, positives: int) -> str:
+def _describe_shortfall(objective: Objective, point: OperatingPoint, positives: int) -> str:
     texts = "text has" if positives == 1 else "texts have"
     return (
-        f"{goal}: {getattr(found, goal.figure):.3f} at most, with precision {found.precision:.3f} and recall "
-        f"{found.recall:.3f}; {positives} validation {texts} the label"
+        f"{objective}: {getattr(point, objective.figure):.3f} at most, with precision {point.precision:.3f} and recall "
+        f"{point.recall:.3f}; {positives} validation {texts} the label"
     )

@@ -1,6 +1,6 @@
-"""What an interrupted training leaves beside its output, and what of it is whole.
+"""Checkpoints of an interrupted run: where they are, and which are complete.
 
-Light to import, as a signal may come before PyTorch is loaded.
+Imports no PyTorch, because a signal may arrive before PyTorch is loaded.
 """
 
 import json
@@ -9,78 +9,90 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-STATE = "trainer_state.json"
+STATE_FILE = "trainer_state.json"
 PLAN_FILE = "plan.json"
 CHECKPOINTS = "checkpoints"
-LENGTH_BYTES = 8
-"""A safetensors file begins with the length of its header, which says where the last tensor ends."""
+HEADER_LENGTH_BYTES = 8
+"""A safetensors file starts with the length of its header, which contains where the last tensor ends."""
 
 
-def remains_of(output: Path) -> Path:
-    """Where the remains of an interrupted run of `output` lie."""
+def partial_run_folder(output: Path) -> Path:
+    """Return the folder of an unfinished run of `output`.
+
+    Example:
+        >>> from pathlib import Path
+        >>> partial_run_folder(Path("runs/reviews")).name
+        '.reviews.partial'
+    """
     return output.with_name(f".{output.name}.partial")
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that was written whole, so that an older one serves where the newest is damaged."""
-    return max(filter(is_whole, checkpoints(folder)), key=step_of, default=None)
+    """Return the newest complete checkpoint, so that an older one is used if the newest is damaged."""
+    return max(filter(is_complete, list_checkpoints(folder)), key=read_step, default=None)
 
 
-def checkpoints(folder: Path) -> Sequence[Path]:
-    """All checkpoints in a folder, half-written ones among them."""
+def list_checkpoints(folder: Path) -> Sequence[Path]:
+    """Return all checkpoints in a folder, incomplete ones included."""
     return [path for path in folder.glob("checkpoint-*") if path.is_dir() and path.name[11:].isdigit()]
 
 
-def step_of(checkpoint: Path) -> int:
-    """How many steps of the optimiser a checkpoint had seen."""
+def read_step(checkpoint: Path) -> int:
+    """Return the optimiser step at which a checkpoint was written.
+
+    Example:
+        >>> from pathlib import Path
+        >>> read_step(Path("checkpoint-120"))
+        120
+    """
     return int(checkpoint.name.rpartition("-")[2])
 
 
-def is_whole(checkpoint: Path) -> bool:
-    """Whether nothing of a checkpoint is missing or cut off. The Trainer writes its state last."""
+def is_complete(checkpoint: Path) -> bool:
+    """Return whether no file of a checkpoint is missing or cut off. The Trainer writes its state last."""
     tensors = [*checkpoint.glob("*.safetensors")]
     pickled = [*checkpoint.glob("*.pt"), *checkpoint.glob("*.pth")]
     return (
         bool(tensors)
         and (checkpoint / "optimizer.pt") in pickled
-        and state_of(checkpoint) is not None
+        and read_state(checkpoint) is not None
         and all(map(_has_all_tensors, tensors))
         and all(map(zipfile.is_zipfile, pickled))  # a zip's directory is at its end
     )
 
 
-def state_of(checkpoint: Path) -> dict[str, Any] | None:
-    """The Trainer's state, its log among it; None where it is absent or half written."""
+def read_state(checkpoint: Path) -> dict[str, Any] | None:
+    """Read the Trainer's state, which includes its log; None if it is missing or incomplete."""
     try:
-        state = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
+        state = json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return state if isinstance(state, dict) and "log_history" in state else None
 
 
-def what_is_kept(output: Path) -> str:
-    """A sentence or two for whoever was interrupted: what is kept, and how to go on."""
-    remains = remains_of(output)
-    if not (remains / PLAN_FILE).exists():
-        return "Nothing was begun; give the command again."
-    last = last_checkpoint(remains / CHECKPOINTS)
-    state = (state_of(last) if last else None) or {}
+def describe_progress(output: Path) -> str:
+    """Describe what is kept of an interrupted run, and how to resume it."""
+    folder = partial_run_folder(output)
+    if not (folder / PLAN_FILE).exists():
+        return "Training had not started; rerun the command."
+    last = last_checkpoint(folder / CHECKPOINTS)
+    state = (read_state(last) if last else None) or {}
     if not state:
-        return f"No epoch was done, so nothing is kept but the plan in {remains}. Start over with --force, or --resume."
-    done, planned = float(state.get("epoch") or 0), float(state.get("num_train_epochs") or 0)
+        return f"No epoch was finished, so {folder} has no checkpoint. Rerun with --resume, or start over with --force."
+    finished, planned = float(state.get("epoch") or 0), float(state.get("num_train_epochs") or 0)
     return (
-        f"Epoch {done:.0f} of {planned:.0f} is kept in {remains}. "
-        "Go on with the same command and --resume, or start over with --force."
+        f"{folder} has the checkpoint of epoch {finished:.0f} of {planned:.0f}. "
+        "Rerun the same command with --resume, or start over with --force."
     )
 
 
 def _has_all_tensors(path: Path) -> bool:
-    """Whether a safetensors file is as long as its header says."""
+    """Return whether a safetensors file is as long as its header states."""
     try:
         with path.open("rb") as file:
-            length = int.from_bytes(file.read(LENGTH_BYTES), "little")
+            length = int.from_bytes(file.read(HEADER_LENGTH_BYTES), "little")
             header = json.loads(file.read(length))
         ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-        return path.stat().st_size == LENGTH_BYTES + length + max(ends, default=0)
+        return path.stat().st_size == HEADER_LENGTH_BYTES + length + max(ends, default=0)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, MemoryError):
         return False

@@ -1,4 +1,4 @@
-"""Rows to batches: token ids made once, rows of like lengths together, padding to the longest window."""
+"""Batching for training: texts tokenized once, batches of like lengths, padded to the longest window."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -11,20 +11,20 @@ from manylabel.inference.tokenizer import Tokenizer
 from manylabel_train.data.dataset import Dataset
 
 POOL = 50
-"""Batches whose rows are sorted by length together."""
+"""Number of batches whose rows are sorted by length together."""
 
 
-class Rows(torch.utils.data.Dataset[dict[str, Any]]):
-    """The windows of a text, float targets (NaN for unknown) and the row's number, row by row.
+class TokenizedDataset(torch.utils.data.Dataset[dict[str, Any]]):
+    """Per row the windows of a text, float targets (NaN for unknown) and the row's number.
 
     Args:
-        tokenizer: Says what becomes of a long text.
+        tokenizer: Tokenizes texts, and applies the policy for long ones.
         data: The rows.
-        most_windows: Windows of a text that are kept at most, its first ones; None for all.
+        max_windows: How many windows of a text are kept, from its beginning; None for all.
     """
 
-    def __init__(self, tokenizer: Tokenizer, data: Dataset, *, most_windows: int | None = None) -> None:
-        self._windows = [encoding.windows[:most_windows] for encoding in tokenizer.encode(data.texts)]
+    def __init__(self, tokenizer: Tokenizer, data: Dataset, *, max_windows: int | None = None) -> None:
+        self._windows = [encoding.windows[:max_windows] for encoding in tokenizer.encode(data.texts)]
         self._targets = data.targets
 
     def __len__(self) -> int:
@@ -36,20 +36,31 @@ class Rows(torch.utils.data.Dataset[dict[str, Any]]):
         return np.array([sum(map(len, windows)) for windows in self._windows])
 
     @property
-    def single(self) -> bool:
-        """Whether every row is one window."""
+    def single_window(self) -> bool:
+        """Whether every row has exactly one window."""
         return all(len(windows) == 1 for windows in self._windows)
 
     def __getitem__(self, row: int) -> dict[str, Any]:
         return {"windows": self._windows[row], "labels": self._targets[row], "rows": np.int64(row)}
 
 
-class LikeLengths(torch.utils.data.Sampler[int]):
-    """Random order in which the rows of a batch have like lengths, and so little padding.
+class LengthGroupedSampler(torch.utils.data.Sampler[int]):
+    """Random order in which the rows of a batch have like lengths, so that there is little padding.
 
-    The Trainer's own grouping sorts within an eighth of a small set at most, and its first batches are always the
-    longest: an epoch of 600 reviews took twice as long. Draws from torch's global generator, which the Trainer
-    restores on resuming.
+    The Trainer's own grouping sorts within an eighth of a small data set at most, and its first batches are always the
+    longest: an epoch of 600 reviews took twice as long. Uses torch's global generator, which the Trainer restores when
+    it resumes.
+
+    Args:
+        lengths: Tokens of each row, shape `(n,)`.
+        batch_size: Rows per batch.
+
+    Example:
+        >>> import numpy as np, torch
+        >>> _ = torch.manual_seed(0)
+        >>> order = list(LengthGroupedSampler(np.array([9, 1, 8, 2]), batch_size=2))
+        >>> sorted(sorted(order[at : at + 2]) for at in (0, 2))
+        [[0, 2], [1, 3]]
     """
 
     def __init__(self, lengths: NDArray[np.intp], batch_size: int) -> None:
@@ -60,13 +71,13 @@ class LikeLengths(torch.utils.data.Sampler[int]):
         return len(self._lengths)
 
     def __iter__(self) -> Iterator[int]:
-        batches = list(self._batches(torch.randperm(len(self._lengths)).numpy()))
-        whole = [rows for rows in batches if len(rows) == self._batch_size]
-        rest = [rows for rows in batches if len(rows) < self._batch_size]  # last, or it would shift the others' bounds
-        for rows in [*(whole[place] for place in torch.randperm(len(whole)).tolist()), *rest]:
+        batches = list(self._group(torch.randperm(len(self._lengths)).numpy()))
+        full = [rows for rows in batches if len(rows) == self._batch_size]
+        rest = [rows for rows in batches if len(rows) < self._batch_size]  # last, or all later batches would shift
+        for rows in [*(full[place] for place in torch.randperm(len(full)).tolist()), *rest]:
             yield from rows.tolist()
 
-    def _batches(self, order: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
+    def _group(self, order: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
         pool = POOL * self._batch_size
         for rows in np.split(order, range(pool, len(order), pool)):
             by_length = rows[np.argsort(self._lengths[rows], kind="stable")]
@@ -75,16 +86,27 @@ class LikeLengths(torch.utils.data.Sampler[int]):
 
 
 class Collator:
-    """Pads the windows of a batch to the longest. Targets stay float, as BCE with logits needs them."""
+    """Pads the windows of a batch to the longest. Targets stay float, as BCE with logits needs them.
+
+    Args:
+        pad_token_id: The id that fills up short windows.
+
+    Example:
+        >>> import numpy as np
+        >>> row = {"windows": [[5, 6], [7]], "labels": np.array([1.0]), "rows": np.int64(0)}
+        >>> batch = Collator(pad_token_id=0)([row])
+        >>> batch["input_ids"].tolist(), batch["owners"].tolist()
+        ([[5, 6], [7, 0]], [0, 0])
+    """
 
     def __init__(self, pad_token_id: int) -> None:
         self._pad = pad_token_id
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """A batch of texts.
+        """Return a batch of texts.
 
         Returns:
-            By text `labels`, float32 `(batch, n_labels)`, and `rows` `(batch,)`; by window `input_ids` and
+            Per text `labels`, float32 `(batch, n_labels)`, and `rows` `(batch,)`; per window `input_ids` and
             `attention_mask`, int64 `(windows, longest)`, and `owners` `(windows,)`, the place of its text in the batch.
         """
         windows = [(place, ids) for place, row in enumerate(rows) for ids in row["windows"]]
@@ -94,7 +116,8 @@ class Collator:
             ids[at, : len(window)] = window
             mask[at, : len(window)] = 1
         return {
-            "labels": torch.from_numpy(np.stack([row["labels"] for row in rows])),  # first: the Trainer counts by it
+            # first: the Trainer takes the batch size from the first tensor
+            "labels": torch.from_numpy(np.stack([row["labels"] for row in rows])),
             "rows": torch.from_numpy(np.stack([row["rows"] for row in rows])),
             "input_ids": torch.from_numpy(ids),
             "attention_mask": torch.from_numpy(mask),

@@ -1,4 +1,4 @@
-"""What the training data says of its labels, where it does not say all: priors, labels a text, and the loss to take."""
+"""Label priors: the share of positives per label where not everything is known, and the loss that fits the data."""
 
 import warnings
 from dataclasses import replace
@@ -6,85 +6,98 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from manylabel.data.cell_validation import listed
+from manylabel.data.cell_validation import quote_names
 from manylabel.errors import InputError
 from manylabel_train.data.dataset import Dataset
-from manylabel_train.training.config import Recipe
-from manylabel_train.training.losses import COUNTING, KNOWN_ONLY, LossName
+from manylabel_train.training.config import TrainConfig
+from manylabel_train.training.losses import KNOWN_ONLY, NEED_LABELS_PER_TEXT, LossName
 
-FOR_POSITIVES: LossName = "weak-negative"
-"""The loss where only positives are known: of those in benchmarks/experiments/losses/single-positive the best by
-micro-F1 and average precision over three seeds, and within their spread of the best by macro-F1; it need not know how
-many labels a text has."""
+POSITIVES_ONLY_DEFAULT: LossName = "weak-negative"
+"""The default loss where only positives are known: in benchmarks/experiments/losses/single-positive the best by
+micro-F1 and average precision over three seeds, and within their spread of the best by macro-F1; it does not need the
+mean number of labels of a text."""
 
-GREATEST_PRIOR = 0.9
-"""Where a prior is estimated from positives alone."""
+MAX_PRIOR = 0.9
+"""Upper bound of a prior that is estimated from positives alone."""
 
 
-def settle(recipe: Recipe, data: Dataset) -> Recipe:
-    """Choose the loss where none was, and fill in how many labels a text has.
+def resolve_loss(config: TrainConfig, data: Dataset) -> TrainConfig:
+    """Return the configuration with a loss that fits the data, and the mean number of labels if the loss needs it.
 
     Args:
-        recipe: How to train; its loss may be `"auto"`.
+        config: The configuration; its loss may be `"auto"`.
         data: All rows, with their splits.
 
     Raises:
-        InputError: The loss cannot be learned by on this data.
+        InputError: The loss cannot learn from this data.
     """
-    only_positives = not (data.part("train").targets == 0).any() and not data.part("train").complete
-    default: LossName = FOR_POSITIVES if only_positives else "bce"
-    loss = default if recipe.loss == "auto" else recipe.loss
-    if only_positives and loss in KNOWN_ONLY:
+    positives_only = not (data.part("train").targets == 0).any() and not data.part("train").complete
+    default: LossName = POSITIVES_ONLY_DEFAULT if positives_only else "bce"
+    loss = default if config.loss == "auto" else config.loss
+    if positives_only and loss in KNOWN_ONLY:
         raise InputError(
-            f"no label is known to be absent from any text of the train split, so that by the loss {loss!r} every text "
-            "would get every label. Leave --loss out, or choose one for positives such as role."
+            f"the train split has no known negative, so the loss {loss!r} would assign every label to every text. "
+            "Leave --loss out, or choose a loss for positives only, such as role."
         )
-    expected = recipe.labels_per_text or (labels_per_text(data) if loss in COUNTING else None)
-    if loss in COUNTING and not expected:
+    needed = loss in NEED_LABELS_PER_TEXT
+    expected = config.labels_per_text or (mean_labels_per_text(data) if needed else None)
+    if needed and not expected:
         raise InputError(
-            f"the loss {loss!r} has to know how many labels a text has on average, and no text of the validation split "
-            "has all its labels known. Say it with --labels-per-text."
+            f"the loss {loss!r} needs the mean number of labels of a text, and no text of the validation split has "
+            "all its labels known. Set it with --labels-per-text."
         )
-    return replace(recipe, loss=loss, labels_per_text=expected)
+    return replace(config, loss=loss, labels_per_text=expected)
 
 
-def labels_per_text(data: Dataset) -> float | None:
-    """Mean number of labels of the validation texts of which all are known; None where there is no such text."""
+def mean_labels_per_text(data: Dataset) -> float | None:
+    """Return the mean number of labels of the validation texts whose labels are all known; None without such texts.
+
+    Example:
+        >>> nan = float("nan")
+        >>> data = Dataset.from_matrix(["a", "b"], [[1, 1], [1, nan]], ["x", "y"], split=["validation"] * 2)
+        >>> mean_labels_per_text(data)
+        2.0
+    """
     targets = data.part("validation").targets
-    whole = targets[~np.isnan(targets).any(axis=1)]
-    return float(whole.sum(axis=1).mean()) if len(whole) else None
+    complete = targets[~np.isnan(targets).any(axis=1)]
+    return float(complete.sum(axis=1).mean()) if len(complete) else None
 
 
-def priors(targets: NDArray[np.float32], loss: str, labels_per_text: float | None) -> NDArray[np.float64]:
-    """Each label's share of positives that a loss tends to, from where the outputs' biases start.
+def estimate_priors(targets: NDArray[np.float32], loss: str, labels_per_text: float | None) -> NDArray[np.float64]:
+    """Estimate each label's share of positives under a loss; the outputs' biases start there.
 
-    It is the share among known entries. Where none is known to be absent, it is the share among all entries for the
-    losses that take the others to be absent, and for those that count, that share times `labels_per_text` over the
-    labels that a text has noted.
+    It is the share among known entries. Where no entry is known to be absent, it is the share among all entries for
+    losses that take the others to be absent, and for losses with an expected number of labels this share times
+    `labels_per_text` over the mean number of labels that are noted.
 
     Args:
-        targets: Of the training data, shape `(n_rows, n_labels)`.
+        targets: Targets of the training data, shape `(n_rows, n_labels)`.
         loss: The loss's name.
-        labels_per_text: Labels that a text has on average.
+        labels_per_text: Mean number of labels of a text.
 
     Returns:
         Shape `(n_labels,)`, each above 0 and below 1.
+
+    Example:
+        >>> import numpy as np
+        >>> estimate_priors(np.array([[1], [0], [np.nan]], dtype=np.float32), "bce", None)
+        array([0.5])
     """
     known = ~np.isnan(targets)
     positives = np.nansum(targets, axis=0, dtype=np.float64)
-    of_known = (positives + 1) / (known.sum(axis=0) + 2)
+    among_known = (positives + 1) / (known.sum(axis=0) + 2)
     if loss in KNOWN_ONLY:
-        return np.asarray(of_known)
-    of_all = (positives + 1) / (len(targets) + 2)
+        return np.asarray(among_known)
+    among_all = (positives + 1) / (len(targets) + 2)
     if loss.endswith("negative"):
-        return np.asarray(of_all)
+        return np.asarray(among_all)
     noted = max(positives.sum() / max(len(targets), 1), 1e-9)
-    scaled = np.minimum(of_all * (labels_per_text or noted) / noted, GREATEST_PRIOR)
-    return np.asarray(np.where((targets == 0).any(axis=0), of_known, scaled))
+    scaled = np.minimum(among_all * (labels_per_text or noted) / noted, MAX_PRIOR)
+    return np.asarray(np.where((targets == 0).any(axis=0), among_known, scaled))
 
 
-def shown(targets: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """By which rows a label's mean probability is held to its prior: those where it is known; all for positives alone.
+def prior_mask(targets: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Return the entries whose mean probability is fitted to the prior: known ones; all if a label has no negatives.
 
     Args:
         targets: Shape `(n_rows, n_labels)`.
@@ -95,25 +108,23 @@ def shown(targets: NDArray[np.float32]) -> NDArray[np.bool_]:
     return np.asarray(~np.isnan(targets) | ~(targets == 0).any(axis=0))
 
 
-def warn_of_empty_labels(data: Dataset, splits: tuple[str, ...]) -> None:
-    """Name the labels without a known positive, those of which nothing is known at all, and those of every text."""
+def warn_about_uninformative_labels(data: Dataset, splits: tuple[str, ...]) -> None:
+    """Warn about labels that are unknown for every text of a split, that no text has, or that every text has."""
     for name in splits:
         targets = data.part(name).targets
         if not len(targets):
             continue
         unknown = np.asarray(np.isnan(targets).all(axis=0))
-        _warn(data, unknown, f"the {name} split says of no text whether it has", _left_at_half(name))
+        effect = "it cannot be learned." if name == "train" else "its quality cannot be measured there."
+        threshold = "its threshold stays 0.5." if name == "validation" else effect
+        _warn(data, unknown, f"for every text of the {name} split it is unknown whether it has", threshold)
         without = np.asarray(~unknown & ~(targets == 1).any(axis=0))
-        _warn(data, without, f"the {name} split has no text with", "nothing can be said of it there.")
+        _warn(data, without, f"no text of the {name} split has", effect)
     everywhere = np.asarray((data.part("train").targets == 1).all(axis=0))
-    _warn(data, everywhere, "every text of the train split has", "nothing can be learned of it. Add texts without it.")
+    _warn(data, everywhere, "every text of the train split has", "it cannot be learned. Add texts without it.")
 
 
-def _left_at_half(split: str) -> str:
-    return "its threshold stays 0.5." if split == "validation" else "nothing can be said of it there."
-
-
-def _warn(data: Dataset, which: NDArray[np.bool_], what: str, so: str) -> None:
+def _warn(data: Dataset, which: NDArray[np.bool_], problem: str, effect: str) -> None:
     if which.any():
-        names = [label for label, one in zip(data.labels, which, strict=True) if one]
-        warnings.warn(f"{what} {listed(names)}; {so}", stacklevel=4)
+        names = [label for label, affected in zip(data.labels, which, strict=True) if affected]
+        warnings.warn(f"{problem} {quote_names(names)}; {effect}", stacklevel=4)

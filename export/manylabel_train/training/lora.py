@@ -1,6 +1,6 @@
-"""Low-rank adapters (Hu et al. 2021, "LoRA", eq. 3) for large encoders: put in before training, merged after it.
+"""Low-rank adapters for large encoders (Hu et al. 2021, "LoRA", eq. 3): added before training, merged after it.
 
-The adapters are trained inside the model, beside the head, which learns whole; what is written is a plain checkpoint.
+The adapters are trained together with the head, which is trained in full; what is written is a plain checkpoint.
 """
 
 from collections.abc import Iterator
@@ -10,20 +10,18 @@ from transformers import PreTrainedModel
 
 from manylabel.errors import CheckpointError, MissingDependency
 
-RANK = 8
-"""peft's default."""
 SCALE = 2
-"""Alpha over rank: 16 at rank 8."""
+"""Alpha over rank: 16 at rank 8, peft's default."""
 DROPOUT = 0.05
 ADAPTER = ".lora_"
-"""What the names of an adapter's parameters hold."""
+"""Part of the names of an adapter's parameters."""
 
 
 def require_peft() -> None:
-    """Say the line to type where peft is absent.
+    """Raise if peft is not installed.
 
     Raises:
-        MissingDependency: It is.
+        MissingDependency: peft is not installed.
     """
     try:
         import peft  # noqa: F401
@@ -32,24 +30,24 @@ def require_peft() -> None:
 
 
 def add_adapters(model: PreTrainedModel, rank: int) -> None:
-    """Put an adapter on every linear layer of the encoder and hold all else of it still. In place.
+    """Add an adapter to every linear layer of the encoder, and freeze the encoder's other parameters, in place.
 
-    All linear layers, as Dettmers et al. 2023 ("QLoRA", sec. 4) found necessary to match full fine-tuning. They are
-    found by their kind, not by names that every architecture has of its own. The head, pooler included, stays trained.
+    All linear layers, which Dettmers et al. 2023 ("QLoRA", sec. 4) found necessary to match full fine-tuning. They are
+    found by their type, because names differ between architectures. The head, pooler included, stays trainable.
 
     Args:
         model: A sequence classifier.
-        rank: Of the adapters.
+        rank: The adapters' rank.
 
     Raises:
-        CheckpointError: Its encoder has no linear layer.
+        CheckpointError: The encoder has no linear layer.
     """
     from peft import LoraConfig, inject_adapter_in_model
 
-    trained = {name for name, _ in model.named_parameters() if _in_head(model, name)}
-    names = list(_linear_layers(model))
+    trained = {name for name, _ in model.named_parameters() if _is_in_head(model, name)}
+    names = list(_find_linear_layers(model))
     if not names:
-        raise CheckpointError(f"{type(model).__name__} has no linear layer to put an adapter on. Leave out --lora.")
+        raise CheckpointError(f"{type(model).__name__} has no linear layer for an adapter. Leave out --lora.")
     config = LoraConfig(r=rank, lora_alpha=SCALE * rank, lora_dropout=DROPOUT, target_modules=names)
     inject_adapter_in_model(config, model)
     for name, parameter in model.named_parameters():
@@ -57,7 +55,7 @@ def add_adapters(model: PreTrainedModel, rank: int) -> None:
 
 
 def merge_adapters(model: PreTrainedModel) -> None:
-    """Add every adapter to the weights that it adapts, and take it out. In place."""
+    """Merge every adapter into the weights that it adapts, and remove it, in place."""
     from peft.tuners.lora import LoraLayer
 
     adapted = [(name, module) for name, module in model.named_modules() if isinstance(module, LoraLayer)]
@@ -68,12 +66,12 @@ def merge_adapters(model: PreTrainedModel) -> None:
     model.requires_grad_(True)
 
 
-def _linear_layers(model: PreTrainedModel) -> Iterator[str]:
+def _find_linear_layers(model: PreTrainedModel) -> Iterator[str]:
     for name, module in model.named_modules():
-        if isinstance(module, nn.Linear) and not _in_head(model, f"{name}."):
+        if isinstance(module, nn.Linear) and not _is_in_head(model, f"{name}."):
             yield name
 
 
-def _in_head(model: PreTrainedModel, name: str) -> bool:
-    """Whether a parameter is outside the encoder, or of its pooler."""
+def _is_in_head(model: PreTrainedModel, name: str) -> bool:
+    """Return whether a parameter is outside the encoder, or in its pooler."""
     return not name.startswith(f"{model.base_model_prefix}.") or ".pooler." in name

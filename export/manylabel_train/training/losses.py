@@ -1,9 +1,9 @@
-"""What training minimises.
+"""Training losses for multi-label classification, including losses for positives only and distillation.
 
 A loss is a module that takes logits and targets of shape `(batch, n_labels)` and the rows' numbers in the training
-data, shape `(batch,)`, and gives a scalar. Targets are 1, 0, or NaN where nobody said. The losses of `KNOWN_ONLY` leave
-unknown entries out; those for single positives (Cole et al. 2021, "Multi-Label Learning from Single Positive Labels")
-read them, and say how. All compute in fp32, whatever the logits come in.
+data, shape `(batch,)`, and returns a scalar. Targets are 1, 0, or NaN where the label is unknown. The losses of
+`KNOWN_ONLY` leave unknown entries out; those for single positives (Cole et al. 2021, "Multi-Label Learning from Single
+Positive Labels") use them, each in its own way. All compute in fp32, whatever the precision of the logits.
 """
 
 from collections.abc import Callable
@@ -17,19 +17,25 @@ from torch.nn.functional import binary_cross_entropy_with_logits as cross_entrop
 from torch.nn.functional import logsigmoid
 
 KnownOnly = Literal["bce", "weighted-bce", "focal", "asymmetric"]
-ForPositives = Literal["assume-negative", "smoothed-negative", "weak-negative", "expected-positives", "role"]
-LossName = KnownOnly | ForPositives
+PositivesOnly = Literal["assume-negative", "smoothed-negative", "weak-negative", "expected-positives", "role"]
+LossName = KnownOnly | PositivesOnly
 KNOWN_ONLY: tuple[str, ...] = get_args(KnownOnly)
-LOSSES: tuple[str, ...] = (*KNOWN_ONLY, *get_args(ForPositives))
-COUNTING = ("expected-positives", "role")
-"""The losses that have to be told how many labels a text has on average."""
+LOSSES: tuple[str, ...] = (*KNOWN_ONLY, *get_args(PositivesOnly))
+NEED_LABELS_PER_TEXT = ("expected-positives", "role")
+"""The losses that need the mean number of labels of a text."""
 
 
 class BinaryCrossEntropy(nn.Module):
     """Binary cross-entropy with logits over the known entries.
 
     Args:
-        positive_weights: How much a positive counts beside a negative, shape `(n_labels,)`; None for equally.
+        positive_weights: Weight of a positive relative to a negative, shape `(n_labels,)`; None for equal weights.
+
+    Example:
+        >>> import torch
+        >>> targets = torch.tensor([[1.0, float("nan")]])
+        >>> BinaryCrossEntropy()(torch.zeros(1, 2), targets, torch.tensor([0]))
+        tensor(0.6931)
     """
 
     positive_weights: Tensor | None
@@ -39,49 +45,67 @@ class BinaryCrossEntropy(nn.Module):
         self.register_buffer("positive_weights", positive_weights, persistent=False)
 
     def forward(self, logits: Tensor, targets: Tensor, rows: Tensor) -> Tensor:
-        """Mean over known entries; 0 where there are none."""
-        known, filled = _split(targets)
+        """Compute the mean over known entries; 0 without any."""
+        known, filled = _split_known(targets)
         losses = cross_entropy(logits.float(), filled, pos_weight=self.positive_weights, reduction="none")
-        return _mean(losses, known)
+        return _mean_over_known(losses, known)
 
 
 class Focal(nn.Module):
-    """Focal loss (Lin et al. 2017, eq. 5, with the values of their sec. 5.1): what is decided already counts little."""
+    """Focal loss (Lin et al. 2017, eq. 5, with the values of their sec. 5.1): well-classified entries count little.
+
+    Example:
+        >>> import torch
+        >>> loss, targets, rows = Focal(), torch.tensor([[1.0]]), torch.tensor([0])
+        >>> bool(loss(torch.tensor([[3.0]]), targets, rows) < 0.01 * loss(torch.tensor([[0.0]]), targets, rows))
+        True
+    """
 
     GAMMA, ALPHA = 2.0, 0.25
 
     def forward(self, logits: Tensor, targets: Tensor, rows: Tensor) -> Tensor:
-        """Mean over known entries; 0 where there are none."""
-        known, filled = _split(targets)
+        """Compute the mean over known entries; 0 without any."""
+        known, filled = _split_known(targets)
         losses = cross_entropy(logits.float(), filled, reduction="none")
-        right = torch.exp(-losses)  # the probability of what is true
+        probability_of_target = torch.exp(-losses)
         balance = filled * self.ALPHA + (1 - filled) * (1 - self.ALPHA)
-        return _mean(balance * (1 - right) ** self.GAMMA * losses, known)
+        return _mean_over_known(balance * (1 - probability_of_target) ** self.GAMMA * losses, known)
 
 
 class Asymmetric(nn.Module):
-    """Asymmetric loss (Ridnik et al. 2021, eq. 7, with the values they train by): easy negatives count little.
+    """Asymmetric loss (Ridnik et al. 2021, eq. 7, with their training values): easy negatives count little.
 
-    Negatives below the margin count nothing at all. With their gamma of 0 a positive's loss is plain cross-entropy.
+    Negatives with probabilities below the margin count nothing. As the paper's gamma for positives is 0, a positive's
+    loss is plain cross-entropy.
+
+    Example:
+        >>> import torch
+        >>> float(Asymmetric()(torch.tensor([[-3.0]]), torch.tensor([[0.0]]), torch.tensor([0])))
+        0.0
     """
 
     GAMMA_NEGATIVE, MARGIN = 4.0, 0.05
 
     def forward(self, logits: Tensor, targets: Tensor, rows: Tensor) -> Tensor:
-        """Mean over known entries; 0 where there are none."""
-        known, filled = _split(targets)
+        """Compute the mean over known entries; 0 without any."""
+        known, filled = _split_known(targets)
         logits = logits.float()
         shifted = (logits.sigmoid() - self.MARGIN).clamp(min=0)  # eq. 5; at most 0.95, so that the logarithm is finite
         negative = shifted**self.GAMMA_NEGATIVE * torch.log(1 - shifted)
-        return _mean(-(filled * logsigmoid(logits) + (1 - filled) * negative), known)
+        return _mean_over_known(-(filled * logsigmoid(logits) + (1 - filled) * negative), known)
 
 
 class AssumeNegative(nn.Module):
-    """What people do without thinking: an unknown label is taken to be absent (Cole et al. 2021, their AN).
+    """Cross-entropy that takes unknown labels to be absent (Cole et al. 2021, AN): the common implicit choice.
 
     Args:
-        weight: How much an entry taken to be absent counts; `1 / (n_labels - 1)` gives their WAN.
-        smoothing: What each target is moved by toward the other; 0.1 gives their AN-LS.
+        weight: Weight of an entry that is taken to be absent; `1 / (n_labels - 1)` gives their WAN.
+        smoothing: How far each target is moved toward the other; 0.1 gives their AN-LS.
+
+    Example:
+        >>> import torch
+        >>> AssumeNegative(weight=0.0)(torch.zeros(1, 2), torch.tensor([[1.0, float("nan")]]), torch.tensor([0]))
+        tensor(0.3466)
     """
 
     def __init__(self, weight: float = 1.0, smoothing: float = 0.0) -> None:
@@ -90,18 +114,24 @@ class AssumeNegative(nn.Module):
         self.smoothing = smoothing
 
     def forward(self, logits: Tensor, targets: Tensor, rows: Tensor) -> Tensor:
-        """Sum over all entries by their weights, for each entry that there is."""
-        known, filled = _split(targets)
+        """Compute the weighted sum over all entries, divided by the number of entries."""
+        known, filled = _split_known(targets)
         smoothed = filled * (1 - self.smoothing) + (1 - filled) * self.smoothing
         losses = cross_entropy(logits.float(), smoothed, reduction="none")
         return (losses * (known + (1 - known) * self.weight)).mean()
 
 
 class ExpectedPositives(nn.Module):
-    """Cross-entropy over known entries, and a text is to have as many labels as texts do (Cole et al. 2021, EPR).
+    """Cross-entropy over known entries, regularised by the expected number of labels (Cole et al. 2021, EPR).
 
     Args:
-        positives: Labels that a text has on average.
+        positives: Mean number of labels of a text.
+
+    Example:
+        >>> import torch
+        >>> unknown = torch.full((1, 2), float("nan"))
+        >>> float(ExpectedPositives(positives=1)(torch.zeros(1, 2), unknown, torch.tensor([0])))  # two halves are one
+        0.0
     """
 
     def __init__(self, positives: float) -> None:
@@ -109,56 +139,97 @@ class ExpectedPositives(nn.Module):
         self.positives = positives
 
     def forward(self, logits: Tensor, targets: Tensor, rows: Tensor) -> Tensor:
-        """Sum over known entries for each entry that there is, plus how far the batch is from the expected number.
+        """Compute the sum over known entries divided by the number of entries, plus the regulariser.
 
-        That is the squared difference of the mean number of labels, over the squared number of labels that there are.
+        The regulariser is the squared difference between the batch's mean number of labels and the expected one,
+        divided by the squared number of label columns.
         """
-        known, filled = _split(targets)
+        known, filled = _split_known(targets)
         logits = logits.float()
         losses = cross_entropy(logits, filled, reduction="none")
-        found = logits.sigmoid().sum(dim=1).mean()
-        return (losses * known).mean() + ((found - self.positives) / logits.shape[1]) ** 2
+        predicted = logits.sigmoid().sum(dim=1).mean()
+        return (losses * known).mean() + ((predicted - self.positives) / logits.shape[1]) ** 2
 
 
 class Role(nn.Module):
-    """Regularised online label estimation (Cole et al. 2021, their ROLE): unknown labels are learned too.
+    """Regularised online label estimation (Cole et al. 2021, ROLE): the unknown labels are learned as well.
 
-    Here a known entry stays what it is, where theirs is an estimate that starts close to it.
+    Here a known entry stays fixed, where theirs is an estimate that starts close to it.
 
     Args:
-        targets: Of the training data, shape `(n_rows, n_labels)`.
-        positives: Labels that a text has on average.
+        targets: Targets of the training data, shape `(n_rows, n_labels)`.
+        positives: Mean number of labels of a text.
+
+    Example:
+        >>> import numpy as np
+        >>> loss = Role(np.array([[1, np.nan]], dtype=np.float32), positives=1.0)
+        >>> loss.estimates.shape
+        torch.Size([1, 2])
     """
 
-    START, SURE = 0.1, 0.995
+    START, CERTAIN = 0.1, 0.995
 
     def __init__(self, targets: NDArray[np.float32], positives: float) -> None:
         super().__init__()
         random = torch.rand(targets.shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
-        known, filled = _split(torch.from_numpy(targets))
-        sure = torch.logit(torch.tensor(self.SURE)) * (2 * filled - 1)
+        known, filled = _split_known(torch.from_numpy(targets))
+        certain = torch.logit(torch.tensor(self.CERTAIN)) * (2 * filled - 1)
         start = torch.logit(torch.tensor(0.5 + self.START)) * random
-        self.estimates = nn.Parameter(torch.where(known > 0, sure, start))
-        self.regular = ExpectedPositives(positives)
+        self.estimates = nn.Parameter(torch.where(known > 0, certain, start))
+        self.regulariser = ExpectedPositives(positives)
 
     def forward(self, logits: Tensor, targets: Tensor, rows: Tensor) -> Tensor:
-        """The model learns from the estimates and they from it, each with the other held still."""
-        known, filled = _split(targets)
+        """Train the model on the estimates and the estimates on the model, each with the other held constant."""
+        known, filled = _split_known(targets)
         logits, own = logits.float(), self.estimates[rows]
         estimated = torch.where(known > 0, filled, own.sigmoid().detach())
-        model = cross_entropy(logits, estimated) + self.regular(logits, targets, rows)
-        estimates = cross_entropy(own, logits.sigmoid().detach()) + self.regular(own, targets, rows)
+        model = cross_entropy(logits, estimated) + self.regulariser(logits, targets, rows)
+        estimates = cross_entropy(own, logits.sigmoid().detach()) + self.regulariser(own, targets, rows)
         both: Tensor = (model + estimates) / 2
         return both
 
 
+class Distillation(nn.Module):
+    """Knowledge distillation: cross-entropy with known targets, and with a teacher's probabilities where unknown.
+
+    Learning without Forgetting (Li and Hoiem 2016, eq. 1 and 2), each label a task with two classes, both losses with
+    weight 1 and temperature 1.
+
+    Args:
+        soft: The teacher's probabilities of the training texts, NaN where it has none, shape `(n_rows, n_labels)`.
+
+    Example:
+        >>> import numpy as np, torch
+        >>> loss = Distillation(np.array([[0.5, 0.9]], dtype=np.float32))
+        >>> loss(torch.zeros(1, 2), torch.tensor([[float("nan"), 1.0]]), torch.tensor([0]))
+        tensor(0.6931)
+    """
+
+    soft: Tensor
+
+    def __init__(self, soft: NDArray[np.float32]) -> None:
+        super().__init__()
+        self.register_buffer("soft", torch.from_numpy(soft), persistent=False)
+
+    def forward(self, logits: Tensor, targets: Tensor, rows: Tensor) -> Tensor:
+        """Compute the mean over entries with a known or soft target; 0 without any."""
+        wanted = torch.where(torch.isnan(targets), self.soft[rows], targets.float())
+        known, filled = _split_known(wanted)
+        return _mean_over_known(cross_entropy(logits.float(), filled, reduction="none"), known)
+
+
 def make_loss(name: str, targets: NDArray[np.float32], positives: float | None) -> nn.Module:
-    """A loss by name.
+    """Create a loss by name.
 
     Args:
         name: One of `LOSSES`.
-        targets: Of the training data, shape `(n_rows, n_labels)`.
-        positives: Labels that a text has on average; needed by the losses of `COUNTING`.
+        targets: Targets of the training data, shape `(n_rows, n_labels)`.
+        positives: Mean number of labels of a text; needed by the losses of `NEED_LABELS_PER_TEXT`.
+
+    Example:
+        >>> import numpy as np
+        >>> make_loss("focal", np.zeros((1, 2), dtype=np.float32), None)
+        Focal()
     """
     others = max(targets.shape[1] - 1, 1)
     makers: dict[str, Callable[[], nn.Module]] = {
@@ -176,16 +247,16 @@ def make_loss(name: str, targets: NDArray[np.float32], positives: float | None) 
 
 
 def _positive_weights(targets: NDArray[np.float32]) -> Tensor:
-    """Negatives for each positive, as PyTorch's documentation of `pos_weight` advises; 1 where either is missing."""
+    """Return negatives per positive, as PyTorch's documentation of `pos_weight` advises; 1 where either is missing."""
     positives, negatives = np.nansum(targets, axis=0), np.nansum(1 - targets, axis=0)
     weights = np.where((positives > 0) & (negatives > 0), negatives / np.maximum(positives, 1), 1)
     return torch.from_numpy(weights.astype(np.float32))
 
 
-def _split(targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Which entries are known, as 1 and 0, and the targets with 0 for the others."""
+def _split_known(targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Return which entries are known, as 1 and 0, and the targets with 0 for unknown entries."""
     return (~torch.isnan(targets)).float(), torch.nan_to_num(targets.float(), nan=0.0)
 
 
-def _mean(losses: Tensor, known: Tensor) -> Tensor:
+def _mean_over_known(losses: Tensor, known: Tensor) -> Tensor:
     return (losses * known).sum() / known.sum().clamp(min=1)

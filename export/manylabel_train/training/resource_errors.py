@@ -1,31 +1,34 @@
-"""What a machine may run out of while it trains or exports, room or memory, as a sentence with what is kept."""
+"""Errors for a full disk or exhausted memory during training and export, with what is kept and how to continue."""
 
 import errno
 import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 
 from manylabel.errors import ExportError, ManylabelError, OutOfMemory
 from manylabel.system.resource_errors import cannot_write, is_lack_of_memory, reason_not_to_write
+from manylabel_train.training.checkpoints import describe_progress
+from manylabel_train.training.config import TrainConfig
 
-SAFETENSORS = re.compile(r"\(os error (\d+)\)")
-"""safetensors and tokenizers are written in Rust and have exceptions of their own, which end like this."""
-TORCH_WRITING = ("unexpected pos", "PytorchStreamWriter failed")
-"""torch.save raises a RuntimeError without the system's reason; this is what its writer says."""
+RUST_ERROR = re.compile(r"\(os error (\d+)\)")
+"""How the messages of safetensors' and tokenizers' own exceptions, which are written in Rust, end."""
+TORCH_WRITE_ERRORS = ("unexpected pos", "PytorchStreamWriter failed")
+"""Messages of the RuntimeError that torch.save raises without the system's reason."""
 
 
 @contextmanager
-def explained(output: Path, what: str, *, short: str, kept: Callable[[], str]) -> Iterator[None]:
-    """Say in a sentence what the machine ran out of.
+def explain_shortage(output: Path, what: str, *, short: str, kept: Callable[[], str]) -> Iterator[None]:
+    """Turn errors about disk space and memory into ours, which say what is kept and what to do.
 
     Args:
-        output: Where what is finished is to lie.
-        what: Is being made, such as `"the run"`.
-        short: Where memory ran out, and what to do: ends the sentence that begins "memory ran out".
-        kept: Says what is kept, and how to go on.
+        output: The path of the finished output.
+        what: What is being written, such as `"the run"`.
+        short: Where memory ran out, and what to do: completes the sentence that starts with "memory ran out".
+        kept: Returns what is kept, and how to continue.
 
     Raises:
         CannotWrite: The disk is full or read-only, or a quota or a limit on the size of files is reached.
@@ -33,26 +36,40 @@ def explained(output: Path, what: str, *, short: str, kept: Callable[[], str]) -
     """
     try:
         yield
-    except Exception as exc:  # safetensors, torch and tokenizers each raise their own
+    except Exception as exc:  # safetensors, torch and tokenizers each raise errors of their own
         if is_lack_of_memory(exc):
             raise OutOfMemory(f"memory ran out {short} {kept()}") from exc
-        if isinstance(exc, ManylabelError) and not isinstance(exc, ExportError):  # which blames what traces
+        if isinstance(exc, ManylabelError) and not isinstance(exc, ExportError):  # which blames the traced model
             raise
-        if reason := reason_not_to_write(exc, _told):
-            raise cannot_write(_tightest(output.absolute().parent), what, reason, kept()) from exc
+        if reason := reason_not_to_write(exc, _find_errno):
+            raise cannot_write(_fullest_folder(output.absolute().parent), what, reason, kept()) from exc
         raise
 
 
-def _tightest(folder: Path) -> Path:
-    """The output's folder or, where less is free, the one for temporary files."""
+def explain_training_shortage(output: Path, config: TrainConfig) -> AbstractContextManager[None]:
+    """Turn errors about disk space and memory during training into ours.
+
+    Args:
+        output: The folder of the finished run.
+        config: A completed configuration.
+    """
+    short = (
+        f"over batches of {config.batch_size} texts of up to {config.max_length} tokens. Lower --batch-size or "
+        "--max-length and start over with --force, or free memory."
+    )
+    return explain_shortage(output, "the run", short=short, kept=partial(describe_progress, output))
+
+
+def _fullest_folder(folder: Path) -> Path:
+    """Return the output's folder or, if it has less space, the folder for temporary files."""
     return min(folder, Path(tempfile.gettempdir()), key=lambda path: shutil.disk_usage(path).free)
 
 
-def _told(exc: BaseException) -> int | None:
-    """The system's number that an exception holds, or that a library's own exception tells."""
+def _find_errno(exc: BaseException) -> int | None:
+    """Return the system's error number from an exception or from the message of a library's own exception."""
     if isinstance(exc, OSError):
         return exc.errno
-    if found := SAFETENSORS.search(str(exc)):
-        return int(found[1])
-    silent = isinstance(exc, RuntimeError) and any(name in str(exc) for name in TORCH_WRITING)
-    return errno.ENOSPC if silent else None
+    if match := RUST_ERROR.search(str(exc)):
+        return int(match[1])
+    no_reason = isinstance(exc, RuntimeError) and any(message in str(exc) for message in TORCH_WRITE_ERRORS)
+    return errno.ENOSPC if no_reason else None

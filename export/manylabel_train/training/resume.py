@@ -1,89 +1,78 @@
-"""The run in the making: a folder beside the output, from where an interrupted training goes on."""
+"""Resuming an interrupted run: the folder of an unfinished run next to the output, and the plan that it must match."""
 
 import json
 import shutil
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from manylabel.errors import InputError, OutputExists
 from manylabel.system.atomic_write import atomic_write_text
 from manylabel_train.models import checkpoint
-from manylabel_train.training.checkpoints import CHECKPOINTS, PLAN_FILE, checkpoints, is_whole, remains_of, what_is_kept
-from manylabel_train.training.config import Recipe
-from manylabel_train.training.resource_errors import explained
+from manylabel_train.training.checkpoints import (
+    CHECKPOINTS,
+    PLAN_FILE,
+    describe_progress,
+    is_complete,
+    list_checkpoints,
+    partial_run_folder,
+)
 
 
-def open_attempt(output: Path, plan: Mapping[str, Any], *, force: bool, resume: bool) -> Path:
-    """The folder for the Trainer's checkpoints, new or found again. It holds its plan from the first moment on.
+def open_partial_run(output: Path, plan: Mapping[str, Any], *, force: bool, resume: bool) -> Path:
+    """Create or reopen the folder for the Trainer's checkpoints, which contains its plan from the start.
 
     Args:
-        output: Where the finished run will lie; the attempt lies beside it, as `.NAME.partial`.
-        plan: All that decides what comes out, as JSON holds it.
-        force: Throw away the remains of an interrupted run.
-        resume: Go on with them.
+        output: The folder of the finished run; the unfinished one is next to it, as `.NAME.partial`.
+        plan: Everything that determines the result, as JSON content.
+        force: Delete an unfinished run.
+        resume: Continue an unfinished run.
 
     Raises:
-        OutputExists: There are remains, and neither was asked for.
-        InputError: There is nothing to resume, or it was begun under another plan.
+        OutputExists: There is an unfinished run, and neither `force` nor `resume` is set.
+        InputError: There is nothing to resume, or it was started with another plan.
     """
-    folder = remains_of(output)
-    begun = (folder / PLAN_FILE).exists()
-    if resume and not begun:
+    folder = partial_run_folder(output)
+    started = (folder / PLAN_FILE).exists()
+    if resume and not started:
         raise InputError(f"there is no interrupted run of {output} to resume. Start without --resume.")
     if resume:
         _require_same_plan(folder, plan)
-        for path in checkpoints(folder / CHECKPOINTS):
-            if not is_whole(path):  # of no use to anybody, and in the way where the disk was full
+        for path in list_checkpoints(folder / CHECKPOINTS):
+            if not is_complete(path):  # useless, and takes space where the disk was full
                 shutil.rmtree(path)
         return folder
-    check_unbegun(output, force=force)
+    check_no_partial_run(output, force=force)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    atomic_write_text(folder / PLAN_FILE, json.dumps(plan, indent=2))
+    atomic_write_text(folder / PLAN_FILE, json.dumps(plan, indent=2), advice=describe_progress(output))
     return folder
 
 
-def running_out(output: Path, recipe: Recipe) -> AbstractContextManager[None]:
-    """Within it a machine that runs out of room or memory is a sentence with what is kept of the run.
-
-    Args:
-        output: Where the finished run is to lie.
-        recipe: A completed recipe.
-    """
-    short = (
-        f"over batches of {recipe.batch_size} texts of up to {recipe.max_length} tokens. Lower --batch-size or "
-        "--max-length and start over with --force, or make memory free."
-    )
-    return explained(output, "the run", short=short, kept=partial(what_is_kept, output))
-
-
-def check_unbegun(output: Path, *, force: bool) -> None:
-    """Refuse to begin anew where there are remains.
+def check_no_partial_run(output: Path, *, force: bool) -> None:
+    """Refuse to start over while there is an unfinished run.
 
     Raises:
-        OutputExists: There are, and they are not to be thrown away.
+        OutputExists: There is one, and `force` is not set.
     """
-    if (remains_of(output) / PLAN_FILE).exists() and not force:
-        raise OutputExists(f"an interrupted run of {output} is there. {what_is_kept(output)}")
+    if (partial_run_folder(output) / PLAN_FILE).exists() and not force:
+        raise OutputExists(f"there is an interrupted run of {output}. {describe_progress(output)}")
 
 
 def _require_same_plan(folder: Path, plan: Mapping[str, Any]) -> None:
     before = checkpoint.read_json(folder / PLAN_FILE)
     if not isinstance(before, dict):
         raise InputError(f"{folder / PLAN_FILE} is damaged. Start over with --force.")
-    changed = _differences(before, plan)
+    changed = _find_differences(before, plan)
     if changed:
         raise InputError(
-            f"the interrupted run in {folder} had another {', '.join(changed)}. "
-            "Restore what it had, or start over with --force."
+            f"the interrupted run in {folder} differs in {', '.join(changed)}. "
+            "Restore the former values, or start over with --force."
         )
 
 
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """The names of what differs, one level deep: `recipe.epochs`."""
+def _find_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return the names of what differs, one level deep: `recipe.epochs`."""
     names = []
     for key in sorted(before.keys() | now.keys()):
         old, new = before.get(key), now.get(key)
