@@ -1,6 +1,6 @@
 """The doctor's tiny model is the graph that it is said to be."""
 
-from manylabel.doctor.providers import TINY
+from manylabel.doctor.providers import TINY_MODEL
 
 
 def test_doctor_graph_matches_onnx_serialization() -> None:
@@ -19,4 +19,4 @@ def test_doctor_graph_matches_onnx_serialization() -> None:
     graph = helper.make_graph(nodes, "tiny", [ids], [probabilities], [weight])
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.checker.check_model(made, full_check=True)
-    assert onnx.load_from_string(TINY) == made
+    assert onnx.load_from_string(TINY_MODEL) == made

@@ -1,10 +1,12 @@
-"""What a machine can do, and what an endpoint gives: findings with the next command to type.
+"""`manylabel doctor`: check what a machine can run and what an endpoint returns; each finding has the next command.
 
-    packages    what is installed, what is missing or too old   -> findings
-    providers   a tiny model, run on everything offered         -> findings
-    machine     cores, quota, instructions                      -> findings
-    endpoint    texts to a running server of any protocol       -> its scores
-    comparing   its scores beside the right ones                -> what they are, and what differs
+In the order in which to read it:
 
-Needs neither PyTorch nor a bundle, and reports a broken onnxruntime instead of failing on it.
+- `environment`: `Finding`; the installed packages, the CPU cores and the CPU's int8 instructions;
+- `providers`: runs a tiny model on every execution provider of ONNX Runtime;
+- `endpoint_client`: sends texts to a running server, in whichever protocol it speaks;
+- `activation_diagnosis`: compares its scores with PyTorch's: right, a softmax, logits, or a sigmoid applied twice;
+- `cli`: the command.
+
+It needs neither PyTorch nor, for the machine, a bundle. A broken onnxruntime is reported, not raised.
 """

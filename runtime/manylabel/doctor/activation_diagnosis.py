@@ -1,7 +1,7 @@
-"""An endpoint's scores beside the right ones: what they are, where they differ, and which decisions that turns.
+"""Diagnose an endpoint's activation function: compare its scores with PyTorch's for the bundle's probes.
 
-The right ones are those that PyTorch gave for the bundle's probes. A server that takes a multi-label model for a
-multi-class one gives what can be computed from them, and so be recognised: a softmax over the logits, for one.
+A server that treats a multi-label model as multi-class returns a softmax over the logits. It can be recognised, as it
+can be computed from the right probabilities; so can raw logits, and a sigmoid that is applied twice.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,76 +12,61 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manylabel.bundle.bundle import Bundle
+from manylabel.bundle.variants import PROBE_TOLERANCE
+from manylabel.inference.thresholding import logit, sigmoid
 
 Scores = NDArray[np.float64]
 
-TOLERANCE = 0.1
-"""Within which scores count as the same: what `Classifier.check_probes` grants int8."""
-
-SURE = 1e-7
-"""Probabilities are kept this far from 0 and 1 before the logit is taken: float32 has no number nearer to 1."""
+TOLERANCE = PROBE_TOLERANCE["int8"]
+"""Scores within this distance count as equal: what the probes allow int8."""
 
 
 @dataclass(frozen=True)
-class Kind:
-    """What an endpoint's scores may be.
+class Activation:
+    """A function that an endpoint may have applied to the logits.
 
     Attributes:
-        says: What they are, as the rest of "the scores are ...".
-        next: What to do; empty for the right ones.
-        off: How far scores are from being of this kind, of right and found scores, each of shape
-            `(n_texts, n_labels)`.
+        says: Completes the sentence "The scores are ...".
+        next: What to do; empty for the right scores.
+        deviation: The distance of an endpoint's scores from what this activation gives. Takes the right and the
+            endpoint's scores, each of shape `(n_texts, n_labels)`.
     """
 
     says: str
     next: str
-    off: Callable[[Scores, Scores], Scores]
+    deviation: Callable[[Scores, Scores], Scores]
 
 
-def _logits(probabilities: Scores) -> Scores:
-    clipped = np.clip(probabilities, SURE, 1 - SURE)
-    return np.asarray(np.log(clipped) - np.log1p(-clipped))
-
-
-def _sigmoid(logits: Scores) -> Scores:
-    return np.asarray(1 / (1 + np.exp(-np.clip(logits, -100, 100))))
-
-
-def _softmax(logits: Scores) -> Scores:
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
-
-
-KINDS: Mapping[str, Kind] = {
-    "right": Kind("right", "", lambda right, found: found - right),
-    "softmax": Kind(
-        "a softmax over the logits of a multi-label model: labels compete, and a text with several has none clearly",
-        "manylabel serve BUNDLE, which speaks the same protocol and gives each label its own probability",
-        lambda right, found: found - _softmax(_logits(right)),
+ACTIVATIONS: Mapping[str, Activation] = {
+    "right": Activation("right", "", lambda expected, scores: scores - expected),
+    "softmax": Activation(
+        "a softmax over the logits of a multi-label model: labels compete, and a text with several gets none of them",
+        "manylabel serve BUNDLE, which speaks the same protocol and returns an independent probability for each label",
+        lambda expected, scores: scores - _softmax(logit(expected)),
     ),
-    "logits": Kind(
+    "logits": Activation(
         "logits, not probabilities",
-        "take the sigmoid of each, 1 / (1 + exp(-x))",
-        lambda right, found: _sigmoid(found) - right,
+        "apply the sigmoid to each: 1 / (1 + exp(-x))",
+        lambda expected, scores: sigmoid(scores) - expected,
     ),
-    "twice": Kind(
+    "twice": Activation(
         "a sigmoid of probabilities: it was applied twice, so that no score is below 0.5",
-        "have the server apply nothing: the bundle's graph has the sigmoid inside",
-        lambda right, found: found - _sigmoid(right),
+        "make the server apply no activation: the bundle's graph includes the sigmoid",
+        lambda expected, scores: scores - sigmoid(expected),
     ),
 }
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """An endpoint's scores beside the right ones.
+class Diagnosis:
+    """How an endpoint's scores compare with the right ones.
 
     Attributes:
-        kind: A name of `KINDS`, or `"unknown"`.
-        greatest: The greatest difference from the right scores.
+        kind: A key of `ACTIVATIONS`, or `"unknown"`.
+        greatest: The largest difference from the right scores.
         mean: The mean difference.
-        decisions: How many decisions, a label of a text each, there are.
-        turned: Those that come out otherwise by the bundle's thresholds, the greatest differences first.
+        decisions: The number of decisions, one for each label of each text.
+        turned: The decisions that differ by the bundle's thresholds, the largest differences first.
     """
 
     kind: str
@@ -91,34 +76,30 @@ class Comparison:
     turned: Sequence[Mapping[str, Any]]
 
 
-def right_scores(bundle: Bundle) -> Scores:
-    """What PyTorch gave for the bundle's probes, shape `(n_probes, n_labels)`."""
-    return np.array([[probe.probabilities[label] for label in bundle.labels] for probe in bundle.manifest.probes])
-
-
-def compare(bundle: Bundle, found: Scores) -> Comparison:
-    """Hold an endpoint's scores of the bundle's probes against the right ones.
+def diagnose(bundle: Bundle, scores: Scores) -> Diagnosis:
+    """Compare an endpoint's scores of the bundle's probes with PyTorch's.
 
     Args:
-        bundle: The bundle; decisions are those of its most exact variant.
-        found: Shape `(n_probes, n_labels)`.
+        bundle: The bundle; the thresholds are those of its most exact variant.
+        scores: Shape `(n_probes, n_labels)`.
     """
-    right = right_scores(bundle)
+    probes, labels = bundle.manifest.probes, bundle.labels
+    expected = np.array([[probe.probabilities[label] for label in labels] for probe in probes])
     thresholds = np.array(bundle.manifest.variants[0].thresholds)
-    rows, columns = np.nonzero((right >= thresholds) != (found >= thresholds))
-    off = np.abs(found - right)
-    order = np.argsort(-off[rows, columns], kind="stable")
-    return Comparison(
-        kind=recognise(right, found),
-        greatest=float(off.max()),
-        mean=float(off.mean()),
-        decisions=found.size,
+    rows, columns = np.nonzero((expected >= thresholds) != (scores >= thresholds))
+    difference = np.abs(scores - expected)
+    order = np.argsort(-difference[rows, columns], kind="stable")
+    return Diagnosis(
+        kind=recognise_activation(expected, scores),
+        greatest=float(difference.max()),
+        mean=float(difference.mean()),
+        decisions=scores.size,
         turned=[
             {
-                "text": bundle.manifest.probes[row].text,
-                "label": bundle.labels[column],
-                "right": float(right[row, column]),
-                "found": float(found[row, column]),
+                "text": probes[row].text,
+                "label": labels[column],
+                "right": float(expected[row, column]),
+                "found": float(scores[row, column]),
                 "threshold": float(thresholds[column]),
             }
             for row, column in zip(rows[order], columns[order], strict=True)
@@ -126,13 +107,23 @@ def compare(bundle: Bundle, found: Scores) -> Comparison:
     )
 
 
-def recognise(right: Scores, found: Scores) -> str:
-    """What scores are: the kind that they are nearest to, if that is near enough, or `"unknown"`.
+def recognise_activation(expected: Scores, scores: Scores) -> str:
+    """Return the activation that explains the scores best, if it explains them well enough; else `"unknown"`.
 
     Args:
-        right: Probabilities, shape `(n_texts, n_labels)`.
-        found: What an endpoint gave, of the same shape.
+        expected: The right probabilities, shape `(n_texts, n_labels)`.
+        scores: The endpoint's scores, same shape.
+
+    Example:
+        >>> expected = np.array([[0.9, 0.8, 0.1]])
+        >>> recognise_activation(expected, np.log(expected / (1 - expected)))
+        'logits'
     """
-    off = {name: np.abs(kind.off(right, found)) for name, kind in KINDS.items()}
-    nearest = min(off, key=lambda name: float(off[name].mean()))
-    return nearest if off[nearest].max() <= TOLERANCE else "unknown"
+    deviations = {name: np.abs(each.deviation(expected, scores)) for name, each in ACTIVATIONS.items()}
+    nearest = min(deviations, key=lambda name: float(deviations[name].mean()))
+    return nearest if deviations[nearest].max() <= TOLERANCE else "unknown"
+
+
+def _softmax(logits: Scores) -> Scores:
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))

@@ -1,7 +1,4 @@
-"""Which of onnxruntime's providers work: a tiny model is run on each, with no other to fall back on.
-
-onnxruntime is reached through `manylabel.inference.ort_session`, which imports it.
-"""
+"""Execution providers of ONNX Runtime: run a tiny model on each one alone, without fallback to another."""
 
 import ctypes
 import io
@@ -12,111 +9,108 @@ from types import ModuleType
 
 import numpy as np
 
-from manylabel.doctor.finding import Finding
-from manylabel.doctor.packages import installed, requirements
+from manylabel.doctor.environment import Finding, installed_version, read_requirements
 from manylabel.errors import DeviceUnavailable, MissingDependency
-from manylabel.inference.ort_session import PROVIDERS, check_device, has_gpu, load_onnxruntime
+from manylabel.inference.ort_loader import PROVIDERS, check_device, has_gpu, load_onnxruntime
 
 CPU, CUDA = PROVIDERS["cpu"], PROVIDERS["cuda"]
 BUILDS = ("onnxruntime", "onnxruntime-gpu")
-LIBRARIES = 'pip install "onnxruntime-gpu[cuda,cudnn]"'
+INSTALL_LIBRARIES = 'pip install "onnxruntime-gpu[cuda,cudnn]"'
 
-TINY = b64decode(
+TINY_MODEL = b64decode(
     "CAg63wEKHwoJaW5wdXRfaWRzEgFhIgRDYXN0KgkKAnRvGAGgAQIKMAoBYRIBYiIKUmVkdWNlTWVhbioLCgRheGVzQAGgAQcqDwoIa2VlcGRpbXMYAaAB"
     "AgoRCgFiCgF3EgFjIgZNYXRNdWwKGwoBYxINcHJvYmFiaWxpdGllcyIHU2lnbW9pZBIEdGlueSoTCAEIAhABIggAAAA/AACAv0IBd1odCglpbnB1dF9p"
     "ZHMSEAoOCAcSCgoDEgFuCgMSAXNiIAoNcHJvYmFiaWxpdGllcxIPCg0IARIJCgMSAW4KAggCQgQKABAR"
 )
-"""An ONNX graph: the mean of each row of `input_ids`, times (0.5, -1), through a sigmoid. The product takes the library
-that CUDA installations lack most often, cuBLAS. tests/export/test_doctor_graph.py builds it anew with `onnx`."""
+"""An ONNX graph: the sigmoid of (0.5, -1) times the mean of each row of `input_ids`. Its MatMul needs cuBLAS, the
+library that CUDA installations lack most often. tests/export/test_doctor_graph.py builds the same graph with `onnx`."""
 
-ASKED = np.array([[1, 2, 3], [-4, 0, 1]], dtype=np.int64)
-_ORIGIN = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
-EXPECTED = 1 / (1 + np.exp(-ASKED.mean(axis=1, keepdims=True) * np.array([0.5, -1.0])))
+INPUT_IDS = np.array([[1, 2, 3], [-4, 0, 1]], dtype=np.int64)
+EXPECTED = 1 / (1 + np.exp(-INPUT_IDS.mean(axis=1, keepdims=True) * np.array([0.5, -1.0])))
+_ERROR_PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
 
 
-def look() -> list[Finding]:
-    """onnxruntime, and every provider that it offers."""
-    builds = {name: found for name in BUILDS if (found := installed(name))}
+def check_providers() -> list[Finding]:
+    """Check the installed build of onnxruntime and every provider that it offers."""
+    builds = {name: installed for name in BUILDS if (installed := installed_version(name))}
     extra = "gpu" if has_gpu() else "cpu"
-    anew = f'pip uninstall -y {" ".join(builds)} && pip install "manylabel[{extra}]"'
+    reinstall = f'pip uninstall -y {" ".join(builds)} && pip install "manylabel[{extra}]"'
     try:
         ort = load_onnxruntime()
     except MissingDependency as exc:
-        next_ = anew if builds else f'pip install "manylabel[{extra}]"'
-        return [Finding("onnxruntime", "fault", str(exc).split(" pip ")[0], next_, {"builds": builds})]
+        command = reinstall if builds else f'pip install "manylabel[{extra}]"'
+        return [Finding("onnxruntime", "fault", str(exc).split(" pip ")[0], command, {"builds": builds})]
     offered = ort.get_available_providers()
-    ort.set_default_logger_severity(4)  # what does not start is told below, and not in its log besides
+    ort.set_default_logger_severity(4)  # the findings report what fails; onnxruntime's log would repeat it
     try:
-        return [_build(builds, offered, anew), *(_provider(ort, name) for name in offered)]
+        return [_check_build(builds, offered, reinstall), *(_check_provider(ort, name) for name in offered)]
     finally:
-        ort.set_default_logger_severity(2)  # as it comes
+        ort.set_default_logger_severity(2)  # the default
 
 
-def _build(builds: dict[str, str], offered: list[str], anew: str) -> Finding:
-    says = " and ".join(f"{name} {version}" for name, version in builds.items()) or "a build of your own"
+def _check_build(builds: dict[str, str], offered: list[str], reinstall: str) -> Finding:
+    says = " and ".join(f"{name} {version}" for name, version in builds.items()) or "a custom build"
     details = {"builds": builds, "offers": offered, "gpu": has_gpu()}
-    if faults := [each.outdated for each in requirements() if each.name in builds and each.outdated]:
-        return Finding("onnxruntime", "fault", f"{faults[0]}, in which faults are known", anew, details)
+    if faults := [each.outdated for each in read_requirements() if each.name in builds and each.outdated]:
+        return Finding("onnxruntime", "fault", f"{faults[0]}, which has known bugs", reinstall, details)
     if has_gpu() and CUDA not in offered:
-        return Finding("onnxruntime", "note", f"{says}, without CUDA, beside an NVIDIA GPU", anew, details)
+        return Finding("onnxruntime", "note", f"{says}, without CUDA, but there is an NVIDIA GPU", reinstall, details)
     return Finding("onnxruntime", "ok", says, details=details)
 
 
-def _provider(ort: ModuleType, name: str) -> Finding:
-    """Whether a provider computes what it should, and whether that matters here."""
+def _check_provider(ort: ModuleType, name: str) -> Finding:
+    """Check whether a provider computes correctly, and whether that matters on this machine."""
     missing = _missing_libraries(ort) if name == CUDA else []
     fault = try_provider(ort, name)
     details = {"works": not fault, "fault": fault, "missing_libraries": missing}
     if not fault:
-        return Finding(name, "ok", "answers a tiny model rightly", details=details)
+        return Finding(name, "ok", "runs a tiny model correctly", details=details)
     if name not in (CPU, CUDA):
-        return Finding(
-            name, "ok", "offered, and not used by manylabel; alone it does not run a tiny model", "", details
-        )
+        return Finding(name, "ok", "does not run a tiny model alone; manylabel does not use it", "", details)
     if name == CUDA and not has_gpu():
-        return Finding(name, "note", "offered, and there is no NVIDIA GPU or no driver; the CPU answers", "", details)
-    lacking = f" Missing libraries: {', '.join(missing)}." if missing else ""
-    next_ = "" if name == CPU else LIBRARIES if missing else "nvidia-smi"
-    return Finding(name, "fault", f"does not work: {fault}.{lacking}", next_, details)
+        return Finding(name, "note", "offered, but there is no NVIDIA GPU or no driver; the CPU is used", "", details)
+    libraries = f" Missing libraries: {', '.join(missing)}." if missing else ""
+    command = "" if name == CPU else INSTALL_LIBRARIES if missing else "nvidia-smi"
+    return Finding(name, "fault", f"does not work: {fault}.{libraries}", command, details)
 
 
 def try_provider(ort: ModuleType, name: str) -> str:
     """Run the tiny model on one provider alone.
 
     Returns:
-        Why it does not work; empty where it does.
+        Why the provider does not work; empty if it does.
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4
-    if name != CPU:  # else what a provider does not take runs on the CPU, and the provider seems to work
+    if name != CPU:  # otherwise unsupported nodes fall back to the CPU, and the provider seems to work
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
-        session = ort.InferenceSession(TINY, options, providers=[name], enable_fallback=0)
-        if session.get_providers()[0] != name:  # left out, with no more than a line in onnxruntime's log
+        session = ort.InferenceSession(TINY_MODEL, options, providers=[name], enable_fallback=0)
+        if session.get_providers()[0] != name:  # onnxruntime dropped it with no more than a log line
             return "it did not start"
-        (found,) = session.run(None, {"input_ids": ASKED})
-    except Exception as exc:  # onnxruntime's exceptions share no base but Exception
-        said = _ORIGIN.sub("", str(exc).strip().split("\n")[0]).rstrip(".")
-        return "it did not start, or leaves the model to the CPU" if "fallback to CPU" in said else said
-    off = float(np.abs(found - EXPECTED).max())
-    return "" if off < 1e-3 else f"it computes wrongly: {off:.3g} off where 0 was expected"
+        (probabilities,) = session.run(None, {"input_ids": INPUT_IDS})
+    except Exception as exc:  # onnxruntime's exceptions have no common base class but Exception
+        message = _ERROR_PREFIX.sub("", str(exc).strip().split("\n")[0]).rstrip(".")
+        return "it did not start, or falls back to the CPU" if "fallback to CPU" in message else message
+    error = float(np.abs(probabilities - EXPECTED).max())
+    return "" if error < 1e-3 else f"it computes wrong results, off by {error:.3g}"
 
 
 def _missing_libraries(ort: ModuleType) -> list[str]:
-    """The libraries of CUDA that onnxruntime looks for in vain: it prints their names while it loads the others."""
-    said = io.StringIO()
-    with redirect_stderr(said):
+    """Return the CUDA libraries that onnxruntime cannot find: it prints their names while it loads the others."""
+    output = io.StringIO()
+    with redirect_stderr(output):
         try:
             check_device(ort, "cuda")
-        except DeviceUnavailable as exc:  # not offered
+        except DeviceUnavailable as exc:  # CUDA is not offered
             return [str(exc)]
-    return [name for name in dict.fromkeys(re.findall(r"lib[\w-]+\.so[.\d]*\d", said.getvalue())) if _absent(name)]
+    return [name for name in dict.fromkeys(re.findall(r"lib[\w-]+\.so[.\d]*\d", output.getvalue())) if _is_absent(name)]
 
 
-def _absent(name: str) -> bool:
+def _is_absent(library: str) -> bool:
     try:
-        ctypes.CDLL(name)
+        ctypes.CDLL(library)
     except OSError:
         return True
     return False

@@ -188,11 +188,11 @@ def test_the_page_says_of_every_command_whether_it_has_json() -> None:
 
 def test_the_page_says_every_exit_code() -> None:
     from manylabel import errors
-    from manylabel.doctor.cli import FOUND
+    from manylabel.doctor.cli import PROBLEM
     from manylabel.drift.cli import DRIFTED
 
     documented = {int(code) for row in re.findall(r"^\| ([\d, ]+) \|", DOCS, re.MULTILINE) for code in row.split(",")}
     ours = {
         error.exit_code for error in vars(errors).values() if isinstance(error, type) and hasattr(error, "exit_code")
     }
-    assert documented == ours | {0, FOUND, DRIFTED, 4, 128 + 2, 128 + 15}
+    assert documented == ours | {0, PROBLEM, DRIFTED, 4, 128 + 2, 128 + 15}

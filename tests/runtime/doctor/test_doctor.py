@@ -11,9 +11,9 @@ import pytest
 from tests.runtime.conftest import Cli, Python
 
 from manylabel import __version__
-from manylabel.doctor import cpu, packages, providers
-from manylabel.doctor.finding import Finding
-from manylabel.inference.ort_session import load_onnxruntime
+from manylabel.doctor import environment, providers
+from manylabel.doctor.environment import Finding
+from manylabel.inference.ort_loader import load_onnxruntime
 
 onnxruntime = load_onnxruntime()
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
@@ -94,8 +94,8 @@ def test_an_old_or_missing_package_is_named_with_what_to_type(tmp_path: Path, py
 
 
 def test_manylabel_that_was_not_installed_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packages, "NAME", "no-such-package")
-    assert by_name(packages.look())["no-such-package"].status == "note"
+    monkeypatch.setattr(environment, "DISTRIBUTION", "no-such-package")
+    assert by_name(environment.check_environment())["no-such-package"].status == "note"
 
 
 def test_extras_are_here_where_all_their_packages_are(tmp_path: Path, python: Python) -> None:
@@ -111,9 +111,9 @@ def test_extras_are_here_where_all_their_packages_are(tmp_path: Path, python: Py
 
 
 def test_versions_are_compared_as_numbers() -> None:
-    assert packages.Requirement("numpy", "0.9.10", "").outdated == ""
-    assert packages.Requirement("numpy", "1000", "").outdated.endswith("is older than 1000")
-    assert packages.Requirement("no-such-package", "1", "").outdated == ""
+    assert environment.Requirement("numpy", "0.9.10", "").outdated == ""
+    assert environment.Requirement("numpy", "1000", "").outdated.endswith("is older than 1000")
+    assert environment.Requirement("no-such-package", "1", "").outdated == ""
 
 
 # Providers
@@ -134,7 +134,7 @@ class Build:
     def preload_dlls(self) -> None:
         print(self._prints)
 
-    def InferenceSession(self, model: bytes, options: Any, *, providers: list[str], **more: Any) -> Any:  # noqa: N802
+    def InferenceSession(self, model: bytes, options: Any, *, providers: list[str], **more: Any) -> Any:
         if providers != [CPU] and self._raises:
             raise RuntimeError(self._raises)
         real = onnxruntime.InferenceSession(model, providers=[CPU])
@@ -148,7 +148,7 @@ class Build:
 def looked(monkeypatch: pytest.MonkeyPatch, build: Build, *, gpu: bool) -> dict[str, Finding]:
     monkeypatch.setattr(providers, "load_onnxruntime", lambda: build)
     monkeypatch.setattr(providers, "has_gpu", lambda: gpu)
-    return by_name(providers.look())
+    return by_name(providers.check_providers())
 
 
 def test_missing_cuda_libraries_are_named(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
@@ -165,7 +165,9 @@ def test_cuda_that_works_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (found[CUDA].status, found["onnxruntime"].status) == ("ok", "ok")
 
 
-@pytest.mark.parametrize(("build", "why"), [(Build(wrong=True), "wrongly: 0.5 off"), (Build(starts=False), "start")])
+@pytest.mark.parametrize(
+    ("build", "why"), [(Build(wrong=True), "wrong results, off by 0.5"), (Build(starts=False), "start")]
+)
 def test_a_provider_that_computes_wrongly_or_leaves_out_does_not_work(
     monkeypatch: pytest.MonkeyPatch, build: Build, why: str
 ) -> None:
@@ -190,7 +192,7 @@ def test_a_gpu_beside_a_build_without_cuda_is_noted(monkeypatch: pytest.MonkeyPa
 def test_a_provider_that_leaves_the_graph_to_the_cpu_does_not_work() -> None:
     if "AzureExecutionProvider" not in onnxruntime.get_available_providers():
         pytest.skip("this onnxruntime offers no such provider")
-    assert "leaves the model to the CPU" in providers.try_provider(onnxruntime, "AzureExecutionProvider")
+    assert "falls back to the CPU" in providers.try_provider(onnxruntime, "AzureExecutionProvider")
 
 
 def test_what_the_tiny_model_should_give() -> None:
@@ -207,15 +209,15 @@ def test_threads_and_quota_are_told(
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
     monkeypatch.setattr("manylabel.system.cpu_quota.cpu_quota", lambda *where: quota)
-    monkeypatch.setattr(cpu, "cpu_quota", lambda: quota)
-    found = by_name(cpu.look())["threads"]
+    monkeypatch.setattr(environment, "cpu_quota", lambda: quota)
+    found = by_name(environment.check_environment())["threads"]
     assert found.status == status
     assert (found.details["used"], found.details["affinity"], found.details["quota"]) == (used, 8, quota)
 
 
 def test_a_tokenizer_that_starts_threads_of_its_own_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "true")
-    assert by_name(cpu.look())["threads"].next == "unset TOKENIZERS_PARALLELISM"
+    assert by_name(environment.check_environment())["threads"].next == "unset TOKENIZERS_PARALLELISM"
 
 
 @pytest.mark.parametrize(
@@ -226,7 +228,7 @@ def test_instructions_for_int8_are_told(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, flags: str, status: str, says: str
 ) -> None:
     (tmp_path / "cpuinfo").write_text(f"flags : {flags}\n" if flags else "")
-    monkeypatch.setattr(cpu, "CPUINFO", tmp_path / "cpuinfo")
-    found = by_name(cpu.look())["int8"]
+    monkeypatch.setattr(environment, "CPUINFO", tmp_path / "cpuinfo")
+    found = by_name(environment.check_environment())["int8"]
     assert found.status == status
     assert says in found.says

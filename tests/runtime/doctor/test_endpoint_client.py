@@ -14,7 +14,7 @@ from tests.helpers.toy import LABELS
 from tests.runtime.conftest import Cli
 
 from manylabel import Bundle, Classifier
-from manylabel.doctor.activation_diagnosis import recognise
+from manylabel.doctor.activation_diagnosis import recognise_activation
 
 KEY = "0123456789abcdef0123456789abcdef"
 Answer = Callable[[Any], Any]
@@ -36,7 +36,7 @@ def answering(routes: Mapping[str, Answer], *, key: str = "") -> Iterator[str]:
             self.end_headers()
             self.wfile.write(content)
 
-        do_GET = do_POST = _answer  # noqa: N815  # the library's names
+        do_GET = do_POST = _answer  # the library's names
 
         def log_message(self, *arguments: object) -> None:
             pass
@@ -108,7 +108,7 @@ def test_a_softmax_over_multi_label_logits_is_recognised(cli: Cli, bundle: Path,
         assert (each["right"] >= each["threshold"]) != (each["found"] >= each["threshold"])
     assert done.exit_code == 1
     assert "The scores are a softmax over the logits of a multi-label model" in done.stdout
-    assert f"{len(said['turned'])} of {right.size} decisions come out otherwise" in done.stdout
+    assert f"{len(said['turned'])} of {right.size} decisions differ" in done.stdout
     assert "Next: manylabel serve BUNDLE" in done.stdout
 
 
@@ -205,30 +205,30 @@ def test_the_key_is_sent(cli: Cli, bundle: Path, logits: Any, tmp_path: Path, mo
         monkeypatch.setenv("MANYLABEL_API_KEY", KEY)
         assert diagnosed(cli, bundle, url)["kind"] == "right"
     assert refused.exit_code == 2
-    assert "/v1/classify answered 401 Unauthorized" in refused.stderr
+    assert "/v1/classify returned 401 Unauthorized" in refused.stderr
 
 
 @pytest.mark.parametrize(
     ("routes", "sentence"),
     [
         ({}, "speaks none of manylabel, text-embeddings-inference"),
-        ({"POST /predict": lambda asked: b"<html>"}, "answered something else than JSON"),
-        ({"POST /predict": lambda asked: {"unlike": 1}}, "the answer is not what text-embeddings-inference gives"),
-        ({"POST /predict": lambda asked: as_tei(np.ones((1, 4)))}, "the endpoint answered 1 of 6 texts"),
-        ({"POST /predict": lambda asked: as_tei(np.ones((6, 2)), ["joy", "fear"])}, "gives 2 labels (fear, joy ...)"),
+        ({"POST /predict": lambda asked: b"<html>"}, "did not return JSON"),
+        ({"POST /predict": lambda asked: {"unlike": 1}}, "the response is not one of text-embeddings-inference"),
+        ({"POST /predict": lambda asked: as_tei(np.ones((1, 4)))}, "the endpoint returned scores for 1 of 6 texts"),
+        ({"POST /predict": lambda asked: as_tei(np.ones((6, 2)), ["joy", "fear"])}, "returns 2 labels (fear, joy ...)"),
         (
             {
                 "GET /v1/models": lambda asked: {"models": ["m"]},
                 "POST /v1/models/m:predict": lambda asked: {"predictions": [1] * 6},
             },
-            "gives one class a text, such as '1', and no scores",
+            "returns one class per text, such as '1', instead of scores",
         ),
         (
             {
                 "GET /v2/models": lambda asked: {"models": ["m"]},
                 "GET /v2/models/m": lambda asked: {"inputs": [{"name": "input_ids", "datatype": "INT64"}]},
             },
-            "m takes input_ids (INT64), and no texts",
+            "m takes input_ids (INT64) instead of texts",
         ),
     ],
 )
@@ -251,8 +251,8 @@ def test_an_endpoint_that_cannot_be_checked_says_why(
             ["--endpoint", "http://127.0.0.1:9", "--bundle", "BUNDLE"],
             "http://127.0.0.1:9/v1/classify cannot be reached",
         ),
-        (["--endpoint", "file:///etc/passwd", "--bundle", "BUNDLE"], "'file:///etc/passwd' is no endpoint"),
-        (["--endpoint", "localhost:80", "--bundle", "BUNDLE"], "is no endpoint: expected http://HOST:PORT"),
+        (["--endpoint", "file:///etc/passwd", "--bundle", "BUNDLE"], "'file:///etc/passwd' is not an endpoint"),
+        (["--endpoint", "localhost:80", "--bundle", "BUNDLE"], "is not an endpoint: expected http://HOST:PORT"),
     ],
 )
 def test_wrong_usage_is_a_sentence(cli: Cli, bundle: Path, options: Sequence[str], sentence: str) -> None:
@@ -264,5 +264,5 @@ def test_wrong_usage_is_a_sentence(cli: Cli, bundle: Path, options: Sequence[str
 def test_what_int8_costs_is_still_right() -> None:
     right = np.random.default_rng(0).random((6, 28))
     noisy = np.clip(right + np.random.default_rng(1).normal(0, 0.02, right.shape), 0, 1)
-    assert recognise(right, noisy) == "right"
-    assert recognise(right, right + 0.5) == "unknown"
+    assert recognise_activation(right, noisy) == "right"
+    assert recognise_activation(right, right + 0.5) == "unknown"
