@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from manylabel.drift.baseline import FILE, Reference
+from manylabel.drift.baseline import BASELINE_FILE, ScoreBaseline
 from manylabel_export.source import Subject
 
 
@@ -21,4 +21,4 @@ def score_reference(
     """
     if subject.targets is None or not len(probabilities):  # half a dozen probes are no distribution
         return {}
-    return {FILE: Reference.of(subject.labels, probabilities, thresholds).to_bytes()}
+    return {BASELINE_FILE: ScoreBaseline.from_scores(subject.labels, probabilities, thresholds).to_bytes()}

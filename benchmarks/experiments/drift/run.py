@@ -14,14 +14,14 @@ from typing import Any
 
 import click
 import numpy as np
-from manylabel_bench.machine import describe
 from numpy.typing import NDArray
 
 from experiments.common import result_io
 from manylabel.classifier import Classifier
 from manylabel.drift import DriftMonitor, DriftReport
-from manylabel.drift.report import RISK
+from manylabel.drift.report import FALSE_ALARM_RATE
 from manylabel.errors import ManylabelError
+from manylabel_bench.hardware import describe_hardware
 from manylabel_train.data.dataset import read_dataset
 
 SIZES = (30, 100, 300, 1000, 3000)
@@ -35,7 +35,7 @@ Scores = NDArray[np.float32]
 
 def watched(classifier: Classifier, scores: Scores) -> DriftReport:
     """What is reported of texts."""
-    monitor = DriftMonitor.of(classifier, window=len(scores))
+    monitor = DriftMonitor.from_classifier(classifier, window=len(scores))
     monitor.update(scores)
     return monitor.report()
 
@@ -89,7 +89,7 @@ def markdown(result: Mapping[str, Any]) -> str:
         "",
         f"{result['labels']} labels, histograms of {result['reference_texts']:,} validation texts, scores by "
         f"{result['precision']} on the CPU. At one look any label at all is to be reported by chance with probability "
-        f"{RISK}. Of each size {SAMPLES} samples were drawn without replacement; samples of one set share texts.",
+        f"{FALSE_ALARM_RATE}. Of each size {SAMPLES} samples were drawn without replacement; samples of one set share texts.",
         "",
         "| texts of | in a sample | samples in which a label is reported | labels reported, mean |",
         "| --- | ---: | ---: | ---: |",
@@ -148,7 +148,7 @@ def main(bundle: Path, data: Path, other: Path, output: Path, title: str, seed: 
         "reference_texts": reference,
         "seed": seed,
         "sets": sets,
-        "machine": describe() | {"threads": os.environ.get("OMP_NUM_THREADS", "all")},
+        "machine": describe_hardware() | {"threads": os.environ.get("OMP_NUM_THREADS", "all")},
     }
     result_io.write(result, output, markdown(result))
     click.echo(json.dumps({name: [row["fired"] for row in each["samples"]] for name, each in sets.items()}))

@@ -1,16 +1,18 @@
-"""Do the texts of today look to the model as those did that it was validated on?
+"""Drift: whether the scores of current texts differ from those of the validation texts.
 
-    reference    the bundle's scores.json: histograms and positives of the validation texts, by label
-    monitor      counts the same of texts that are answered, in bounded memory
-    statistics   what the two must differ by before it is more than chance
-    report       what is told of it, by label
+In the order in which to read it:
 
-Scores alone are looked at: no labels are needed, and no text is kept. A label whose scores are as before may be wrong
-all the same, so that drift is a reason to look and its absence no proof.
+- `baseline`: a bundle's `scores.json`, with a histogram of the validation texts' scores for each label;
+- `monitor`: `DriftMonitor` counts the scores of current texts in bounded memory;
+- `report`: compares both, and reports what chance cannot explain;
+- `cli`: `manylabel drift`, for files that `manylabel score` wrote.
+
+Drift is detected from scores alone: no labels are needed, and no text is kept. A label can be wrong with unchanged
+scores, so drift is a reason to look, and its absence proves nothing.
 """
 
-from manylabel.drift.baseline import Histogram, Reference
+from manylabel.drift.baseline import Histogram, ScoreBaseline
 from manylabel.drift.monitor import DriftMonitor
 from manylabel.drift.report import DriftReport, LabelDrift
 
-__all__ = ["DriftMonitor", "DriftReport", "Histogram", "LabelDrift", "Reference"]
+__all__ = ["DriftMonitor", "DriftReport", "Histogram", "LabelDrift", "ScoreBaseline"]

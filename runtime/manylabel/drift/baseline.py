@@ -1,4 +1,4 @@
-"""What a bundle carries of its validation texts' scores: `scores.json`."""
+"""The baseline of drift detection: histograms of the validation texts' scores, in a bundle's `scores.json`."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -11,25 +11,30 @@ from manylabel.bundle.bundle import Bundle
 from manylabel.bundle.strict_json import parse
 from manylabel.errors import BundleError, InputError
 
-FILE = "scores.json"
+BASELINE_FILE = "scores.json"
 
-SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
-"""Where a label's bins end, as shares of the validation texts: tenths, and finer at the upper end, where rare labels
-are."""
+QUANTILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
+"""Quantiles of the validation scores at which a label's bins end: tenths, and finer at the upper end, where the texts
+of rare labels are."""
 
-GAP = 0.01
-"""Edges are at least this far apart, and from 0. Precisions differ by a tenth of it on average, so that one histogram
-serves them all; what happens to a probability below it decides nothing."""
+MIN_BIN_WIDTH = 0.01
+"""Minimum distance of edges from each other and from 0. Scores of the precisions differ by a tenth of it on average, so
+that one histogram serves them all; smaller changes of a probability rarely change a decision."""
 
 
 @dataclass(frozen=True)
 class Histogram:
-    """A label's scores.
+    """A histogram of one label's scores.
 
     Attributes:
-        edges: Where the second bin begins, the third, and so on; a score on an edge is above it.
-        counts: Texts in each bin, one more than there are edges.
-        positives: Texts whose score reached the label's threshold.
+        edges: The lower edges of all bins but the first; a score equal to an edge is in the bin above it.
+        counts: The number of texts in each bin, one more than there are edges.
+        positives: The number of texts whose score reaches the label's threshold.
+
+    Example:
+        >>> histogram = Histogram(edges=(0.2, 0.6), counts=(70, 20, 10), positives=15)
+        >>> sum(histogram.counts)
+        100
     """
 
     edges: tuple[float, ...]
@@ -38,66 +43,71 @@ class Histogram:
 
 
 @dataclass(frozen=True)
-class Reference:
-    """The validation texts' scores.
+class ScoreBaseline:
+    """The scores of the validation texts.
 
     Attributes:
-        texts: How many there were.
+        texts: The number of validation texts.
         labels: A histogram for each label.
+
+    Example:
+        >>> from manylabel import Bundle
+        >>> baseline = ScoreBaseline.read(Bundle.open("bundle"))
+        >>> sorted(baseline.labels)
+        ['billing', 'delivery', 'price', 'user experience']
     """
 
     texts: int
     labels: Mapping[str, Histogram]
 
     @classmethod
-    def of(cls, labels: Sequence[str], probabilities: NDArray[np.float32], thresholds: ArrayLike) -> "Reference":
-        """Count scores.
+    def from_scores(
+        cls, labels: Sequence[str], probabilities: NDArray[np.float32], thresholds: ArrayLike
+    ) -> "ScoreBaseline":
+        """Return the baseline of some texts' scores.
 
         Args:
-            labels: In column order.
-            probabilities: Shape `(n_texts, n_labels)`, at least one text.
+            labels: The labels in column order.
+            probabilities: Shape `(n_texts, n_labels)`, of at least one text.
             thresholds: Shape `(n_labels,)`.
         """
         positives = (probabilities >= np.asarray(thresholds, dtype=np.float32)).sum(axis=0)
-        return cls(
-            len(probabilities),
-            {
-                label: _histogram(probabilities[:, column], int(positives[column]))
-                for column, label in enumerate(labels)
-            },
-        )
+        histograms = {
+            label: _histogram(probabilities[:, column], int(positives[column])) for column, label in enumerate(labels)
+        }
+        return cls(len(probabilities), histograms)
 
     @classmethod
-    def read(cls, bundle: Bundle) -> "Reference":
-        """A bundle's.
+    def read(cls, bundle: Bundle) -> "ScoreBaseline":
+        """Return a bundle's baseline.
 
         Raises:
-            InputError: It has none.
-            BundleError: It is none, or of other labels.
+            InputError: The bundle does not have one.
+            BundleError: The file is damaged, or its labels are not the bundle's.
         """
-        if FILE not in bundle.manifest.files:
+        if BASELINE_FILE not in bundle.manifest.files:
             raise InputError(
-                f"{bundle.path} has no {FILE}: it was exported without validation texts, or by an earlier manylabel. "
-                "Export it anew with manylabel export RUN, or with --validation."
+                f"{bundle.path} has no {BASELINE_FILE}: it was exported without validation texts, or by an older "
+                "version of manylabel. Re-export it with manylabel export RUN, or with --validation."
             )
-        where = str(bundle.path / FILE)
+        where = str(bundle.path / BASELINE_FILE)
         try:
-            found = parse(cls, json.loads(bundle.read(FILE)), where=where)
+            baseline = parse(cls, json.loads(bundle.read(BASELINE_FILE)), where=where)
         except ValueError as exc:
-            raise BundleError(f"{where} is no JSON. Export the bundle anew.") from exc
-        if set(found.labels) != set(bundle.labels):
-            raise BundleError(f"{where} speaks of other labels than the bundle has. Export the bundle anew.")
-        return found
+            raise BundleError(f"{where} is not valid JSON. Re-export the bundle.") from exc
+        if set(baseline.labels) != set(bundle.labels):
+            raise BundleError(f"the labels of {where} are not those of the bundle. Re-export the bundle.")
+        return baseline
 
     def to_bytes(self) -> bytes:
-        """The file's content."""
+        """Return the content of the file."""
         return (json.dumps(asdict(self), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def _histogram(scores: NDArray[np.float32], positives: int) -> Histogram:
     edges: list[float] = []
-    for edge in np.quantile(scores, SHARES).tolist():
-        if edge - (edges[-1] if edges else 0.0) >= GAP:
+    for edge in np.quantile(scores, QUANTILES).tolist():
+        if edge - (edges[-1] if edges else 0.0) >= MIN_BIN_WIDTH:
             edges.append(edge)
     bins = np.searchsorted(np.array(edges, dtype=np.float32), scores, side="right")
     return Histogram(tuple(edges), tuple(np.bincount(bins, minlength=len(edges) + 1).tolist()), positives)

@@ -12,9 +12,9 @@ from tests.helpers.toy import LABELS, TEXTS
 from tests.runtime.conftest import Cli, Resign
 
 from manylabel import Bundle, BundleError, Classifier, InputError
-from manylabel.drift import DriftMonitor, Reference
-from manylabel.drift.baseline import GAP
-from manylabel.drift.psi import chi_squared, likely_counts, psi, psi_by_chance
+from manylabel.drift import DriftMonitor, ScoreBaseline
+from manylabel.drift.baseline import MIN_BIN_WIDTH
+from manylabel.drift.report import chi_squared, likely_counts, psi, psi_by_chance
 
 NAMES = tuple(f"label {number}" for number in range(28))
 RATES = np.linspace(0.5, 12, len(NAMES))
@@ -27,7 +27,7 @@ def draw(rng: np.random.Generator, n: int, shift: float = 0.0) -> Any:
 
 def monitor(reference: Any, *, window: int = 10**9) -> DriftMonitor:
     thresholds = np.full(len(NAMES), 0.5)
-    return DriftMonitor(Reference.of(NAMES, reference, thresholds), NAMES, thresholds, window=window)
+    return DriftMonitor(ScoreBaseline.from_scores(NAMES, reference, thresholds), NAMES, thresholds, window=window)
 
 
 def drifted(reference: Any, found: Any) -> tuple[str, ...]:
@@ -37,7 +37,7 @@ def drifted(reference: Any, found: Any) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize("n", [1, 10, 100, 1000, 20_000])
-def test_texts_of_the_same_kind_are_quiet_however_many_they_are(n: int) -> None:
+def test_no_drift_on_texts_of_the_same_kind(n: int) -> None:
     """At a risk of 0.001 for all labels together, 100 looks give none but by a rare chance."""
     rng = np.random.default_rng(n)
     looks = 100 if n < 10_000 else 10
@@ -45,19 +45,19 @@ def test_texts_of_the_same_kind_are_quiet_however_many_they_are(n: int) -> None:
 
 
 @pytest.mark.parametrize("n", [100, 1000, 20_000])
-def test_texts_of_another_kind_are_told(n: int) -> None:
+def test_drift_on_texts_of_another_kind(n: int) -> None:
     rng = np.random.default_rng(n)
     assert len(drifted(draw(rng, 2000), draw(rng, n, shift=1))) > len(NAMES) / 2
 
 
-def test_one_label_that_is_given_more_often_is_named_alone() -> None:
+def test_drift_names_the_only_changed_label() -> None:
     rng = np.random.default_rng(0)
     found = draw(rng, 2000)
     found[:200, 3] = 0.99
     assert drifted(draw(rng, 2000), found) == (NAMES[3],)
 
 
-def test_many_texts_do_not_make_a_trifle_notable() -> None:
+def test_small_change_is_no_drift_even_with_many_texts() -> None:
     """A label's scores move by 0.002; with 200,000 texts that is no chance, and no drift of scores."""
     rng = np.random.default_rng(0)
     reference = draw(rng, 50_000)
@@ -66,7 +66,7 @@ def test_many_texts_do_not_make_a_trifle_notable() -> None:
     assert not any(each.scores_drifted for each in watched.report().labels)
 
 
-def test_figures_are_those_of_the_texts() -> None:
+def test_drift_figures_match_the_texts() -> None:
     rng = np.random.default_rng(1)
     reference, found = draw(rng, 500), draw(rng, 300)
     watched = monitor(reference)
@@ -81,12 +81,12 @@ def test_figures_are_those_of_the_texts() -> None:
         assert each.likely[0] <= each.expected_rate <= each.likely[1]
 
 
-def test_no_texts_are_no_drift() -> None:
+def test_no_drift_without_texts() -> None:
     report = monitor(draw(np.random.default_rng(0), 100)).report()
     assert (report.texts, report.labels, report.drifted) == (0, (), ())
 
 
-def test_what_was_long_ago_is_forgotten() -> None:
+def test_drift_monitor_forgets_old_texts() -> None:
     rng = np.random.default_rng(2)
     watched = monitor(draw(rng, 2000), window=500)
     watched.update(draw(rng, 5000, shift=1))
@@ -97,7 +97,7 @@ def test_what_was_long_ago_is_forgotten() -> None:
     assert 500 <= watched.report().texts <= 1000
 
 
-def test_threads_lose_no_text() -> None:
+def test_drift_monitor_is_thread_safe() -> None:
     rng = np.random.default_rng(3)
     watched, parts = monitor(draw(rng, 100)), np.array_split(draw(rng, 4000), 400)
     threads = [
@@ -110,7 +110,7 @@ def test_threads_lose_no_text() -> None:
     assert watched.report().texts == 4000
 
 
-def test_probabilities_of_another_shape_are_refused() -> None:
+def test_drift_monitor_rejects_wrong_shape() -> None:
     watched = monitor(draw(np.random.default_rng(0), 100))
     for wrong in (np.zeros((3, 27), np.float32), np.zeros(28, np.float32)):
         with pytest.raises(InputError, match=r"expected \(n_texts, 28\)"):
@@ -122,13 +122,13 @@ def test_probabilities_of_another_shape_are_refused() -> None:
 # The reference
 
 
-def test_edges_are_apart_and_counts_are_those_of_the_texts() -> None:
+def test_histogram_edges_and_counts() -> None:
     scores = draw(np.random.default_rng(4), 3000)
-    reference = Reference.of(NAMES, scores, np.full(len(NAMES), 0.5))
+    reference = ScoreBaseline.from_scores(NAMES, scores, np.full(len(NAMES), 0.5))
     for column, label in enumerate(NAMES):
         histogram = reference.labels[label]
         assert sum(histogram.counts) == 3000
-        assert np.diff([0, *histogram.edges]).min(initial=1) >= GAP
+        assert np.diff([0, *histogram.edges]).min(initial=1) >= MIN_BIN_WIDTH
         assert list(histogram.counts[1:]) == [
             int(((scores[:, column] >= low) & (scores[:, column] < high)).sum())
             for low, high in zip(histogram.edges, (*histogram.edges[1:], np.inf), strict=True)
@@ -136,55 +136,57 @@ def test_edges_are_apart_and_counts_are_those_of_the_texts() -> None:
     assert len(reference.labels[NAMES[0]].edges) > 5
 
 
-def test_a_bundle_carries_the_scores_of_its_validation_texts(bundle: Path, fp32: Classifier) -> None:
-    reference = Reference.read(Bundle.open(bundle))
+def test_bundle_has_validation_histograms(bundle: Path, fp32: Classifier) -> None:
+    reference = ScoreBaseline.read(Bundle.open(bundle))
     assert reference.texts == len(TEXTS)
     found = fp32.predict_proba(TEXTS)
     for column, label in enumerate(LABELS):
         assert reference.labels[label].positives == (found[:, column] >= fp32.thresholds_[column]).sum()
 
 
-def test_every_precision_is_quiet_on_the_validation_texts(bundle: Path) -> None:
+def test_no_drift_between_precisions(bundle: Path) -> None:
     for precision in ("fp32", "int8"):
         classifier = Classifier.load(bundle, device="cpu", precision=precision, threads=1)  # type: ignore[arg-type]
-        watched = DriftMonitor.of(classifier)
+        watched = DriftMonitor.from_classifier(classifier)
         watched.update(classifier.predict_proba(TEXTS))
         assert not watched.report().drifted
 
 
-def test_a_bundle_without_scores_says_what_to_do(own_bundle: Path, resign: Resign) -> None:
+def test_bundle_without_scores_error(own_bundle: Path, resign: Resign) -> None:
     (own_bundle / "scores.json").unlink()
     manifest = json.loads((own_bundle / "bundle.json").read_text())
     del manifest["files"]["scores.json"], manifest["digest"]
     (own_bundle / "bundle.json").write_text(json.dumps({**manifest, "digest": ""}))
-    with pytest.raises(InputError, match=r"has no scores\.json: .* Export it anew"):
-        DriftMonitor.of(Classifier.load(resign(own_bundle), threads=1))
+    with pytest.raises(InputError, match=r"has no scores\.json: .* Re-export it"):
+        DriftMonitor.from_classifier(Classifier.load(resign(own_bundle), threads=1))
 
 
-@pytest.mark.parametrize(("content", "message"), [("{", "is no JSON"), ('{"texts": 1, "labels": {}}', "other labels")])
-def test_damaged_scores_are_refused(own_bundle: Path, resign: Resign, content: str, message: str) -> None:
+@pytest.mark.parametrize(
+    ("content", "message"), [("{", "is not valid JSON"), ('{"texts": 1, "labels": {}}', "labels of")]
+)
+def test_damaged_scores_are_rejected(own_bundle: Path, resign: Resign, content: str, message: str) -> None:
     (own_bundle / "scores.json").write_text(content)
     with pytest.raises(BundleError, match=message):
-        DriftMonitor.of(Classifier.load(resign(own_bundle), threads=1))
+        DriftMonitor.from_classifier(Classifier.load(resign(own_bundle), threads=1))
 
 
 # The statistics
 
 
-def test_the_index_is_nothing_for_like_histograms_and_grows() -> None:
+def test_psi_is_0_for_equal_histograms_and_grows() -> None:
     one = np.array([500, 300, 200])
     assert psi(one, 10 * one) == pytest.approx(0, abs=1e-5)
     assert psi(one, one[::-1]) == pytest.approx(0.3 * math.log(2.5) * 2, rel=1e-2)
     assert psi(one, np.array([0, 0, 1000])) > 5
 
 
-def test_chi_squared_is_within_a_hundredth_of_tables() -> None:
+def test_chi_squared_matches_tables() -> None:
     for degrees, share, value in ((1, 0.95, 3.841), (4, 0.99, 13.277), (9, 0.999, 27.877), (11, 0.95, 19.675)):
         assert chi_squared(degrees, share) == pytest.approx(value, rel=0.03 if degrees == 1 else 0.01)
     assert psi_by_chance(1, 100, 100, 0.01) == 0
 
 
-def test_likely_counts_leave_the_risk_outside() -> None:
+def test_predictive_interval_coverage() -> None:
     """Of rates that are not known, but estimated from 400 texts, as often as it was said."""
     rng = np.random.default_rng(0)
     for rate, texts in ((0.3, 50), (0.01, 1000), (0.5, 400)):
@@ -194,7 +196,7 @@ def test_likely_counts_leave_the_risk_outside() -> None:
         assert 0.04 < outside < 0.12, (rate, texts, outside)
 
 
-def test_likely_counts_of_few_texts_and_many() -> None:
+def test_predictive_interval_for_few_and_many_texts() -> None:
     assert likely_counts(1, 1000, 1, 1e-4) == (0, 1)
     assert likely_counts(0, 1000, 10, 0.01) == (0, 0)
     low, high = likely_counts(500, 1000, 1_000_000, 0.05)
@@ -226,41 +228,41 @@ def scored(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.mark.parametrize("output", ["same.parquet", "same.csv", "same.jsonl", "parts"])
-def test_scored_validation_texts_are_quiet(cli: Cli, bundle: Path, scored: Any, output: str) -> None:
+def test_drift_command_without_drift(cli: Cli, bundle: Path, scored: Any, output: str) -> None:
     done = cli("drift", bundle, scored([*TEXTS, None], output, "--shard-rows", "25"), "--json")
     said = json.loads(done.stdout)
     assert (done.exit_code, said["drifted"], said["texts"]) == (0, [], len(TEXTS))
 
 
-def test_other_texts_are_told_with_exit_code_1(cli: Cli, bundle: Path, scored: Any) -> None:
+def test_drift_command_exit_code_1(cli: Cli, bundle: Path, scored: Any) -> None:
     other = scored(["sehr sehr gut"] * 300, "other.parquet")
     done = cli("drift", bundle, other)
     assert done.exit_code == 1
     first, _, *labels, last = done.stdout.splitlines()
-    assert first == f"300 texts beside {len(TEXTS)} validation texts"
+    assert first == f"300 texts compared with {len(TEXTS)} validation texts"
     assert sum(line.startswith("!") for line in labels) == int(last.split()[0]) > 0
     both = json.loads(cli("drift", bundle, other, scored(TEXTS, "same.parquet"), "--json").stdout)
     assert both["texts"] == 300 + len(TEXTS)
 
 
-def test_the_prefix_of_the_columns_can_be_named(cli: Cli, bundle: Path, scored: Any) -> None:
+def test_drift_prefix_option(cli: Cli, bundle: Path, scored: Any) -> None:
     path = scored(TEXTS, "prefixed.parquet", "--prefix", "my_")
     assert cli("drift", bundle, path, "--prefix", "my_").exit_code == 0
     done = cli("drift", bundle, path)
     assert done.exit_code == 2
-    assert "has no column 'p_billing', a column of 4 that there should be" in done.stderr
+    assert "has no column 'p_billing', one of 4 that are needed" in done.stderr
 
 
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
-        ("none.parquet", None, "there is no file"),
-        ("broken.parquet", b"no parquet", "cannot be read"),
-        ("some.txt", b"x", "is no .parquet, .csv or .jsonl file"),
+        ("none.parquet", None, "cannot be read: No such file or directory"),
+        ("broken.parquet", b"no parquet", "is not a Parquet file that can be read"),
+        ("some.txt", b"x", "is not a .parquet, .csv or .jsonl file"),
         ("empty.csv", b"p_billing,p_delivery,p_price,p_user experience\n", "there is no scored row"),
     ],
 )
-def test_what_is_no_scored_file_is_a_sentence(
+def test_drift_invalid_file_error(
     cli: Cli, bundle: Path, tmp_path: Path, name: str, content: bytes | None, sentence: str
 ) -> None:
     pytest.importorskip("pyarrow")
