@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from click.testing import Result as Outcome
-from manylabel_bench.machine import describe
 from tests.helpers.toy import LABELS, TEXTS, write_checkpoint
 
 from experiments.int8_bakeoff import random_bert
 from manylabel import Bundle, Classifier
 from manylabel.cli.main import main
+from manylabel_bench.hardware import describe_hardware
 from manylabel_export.pipeline import export
 from manylabel_train.models.checkpoint import load_model
 from manylabel_train.models.pooling import set_pooling
@@ -86,13 +86,13 @@ def test_all_contenders_are_measured_on_the_test_split(result: Result) -> None:
         assert one["size"]["model_mb"] > 0
 
 
-def test_an_environment_with_pytorch_is_larger(result: Result) -> None:
+def test_disk_size_with_pytorch_is_larger(result: Result) -> None:
     sizes = {name: one["size"] for name, one in by_name(result[0]).items()}
     assert sizes["pipeline"]["environment_mb"] > 2 * sizes["manylabel int8"]["environment_mb"]
     assert sizes["pipeline"]["packages"] > sizes["manylabel int8"]["packages"]
 
 
-def test_everyone_scores_in_the_same_columns(result: Result) -> None:
+def test_contenders_share_column_order(result: Result) -> None:
     """Columns mixed up between the pipeline, PyTorch, the data and the bundle would show as a difference."""
     for one in result[0]["contenders"]:
         assert one["max_difference"] < (0.1 if "int8" in one["name"] else 1e-5)
@@ -104,7 +104,7 @@ def test_everyone_scores_in_the_same_columns(result: Result) -> None:
         assert one["decisions_as_pytorch"] == 1
 
 
-def test_the_accuracy_is_that_of_the_bundles_own_decisions(result: Result, bundle: Path, data: Path) -> None:
+def test_accuracy_uses_the_bundle_decisions(result: Result, bundle: Path, data: Path) -> None:
     with data.open(encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
     predicted = Classifier.load(bundle, precision="fp32").predict([row["text"] for row in rows])
@@ -119,17 +119,17 @@ def test_batches_of_equal_length_have_no_padding(result: Result) -> None:
     assert shares["manylabel int8"] == 0 < shares["pytorch"] < shares["pipeline"] < 1
 
 
-def test_stages_are_told_of_whoever_can_be_watched(result: Result) -> None:
+def test_stage_times_of_contenders_that_report_them(result: Result) -> None:
     contenders = by_name(result[0])
     assert "stages" not in contenders["pipeline"]
     assert set(contenders["manylabel int8"]["stages"]) == {"tokenise", "run", "decide"}
 
 
-def test_int8_is_found_the_same_alone_and_in_company(result: Result) -> None:
+def test_bench_checks_int8_batch_invariance(result: Result) -> None:
     assert result[0]["same_alone_and_in_company"]["int8"] is True
 
 
-def test_the_report_is_written_as_json_beside_markdown_and_pictures(result: Result) -> None:
+def test_report_writes_json_markdown_and_plots(result: Result) -> None:
     document, folder = result
     assert json.loads((folder / "result.json").read_text()) == document
     text = (folder / "README.md").read_text()
@@ -156,7 +156,7 @@ def test_rounds_add_up_and_contenders_join(
     assert len(document["pieces"]) == 2
 
 
-def test_adding_to_a_result_of_other_texts_is_refused(result: Result, bundle: Path, data: Path, tmp_path: Path) -> None:
+def test_add_rejects_a_result_of_other_texts(result: Result, bundle: Path, data: Path, tmp_path: Path) -> None:
     (tmp_path / "result.json").write_text(json.dumps(result[0]))
     done = bench(bundle, "--data", data, "--limit", 10, "--threads", 1, "--output", tmp_path, "--add")
     assert done.exit_code == 2
@@ -181,7 +181,7 @@ def test_every_other_scenario(bundle: Path, data: Path, tmp_path: Path) -> None:
     assert {"latency-by-length.svg", "server.svg"} <= {path.name for path in tmp_path.iterdir()}
 
 
-def test_without_a_checkpoint_the_bundle_is_measured_and_the_others_are_named(bundle: Path, data: Path) -> None:
+def test_bench_without_checkpoint_names_skipped_contenders(bundle: Path, data: Path) -> None:
     done = bench(bundle, "--data", data, "--rounds", 1, "--limit", 5, "--scenario", "bulk")
     assert done.exit_code == 0, done.stderr
     assert "manylabel int8" in done.stdout
@@ -189,7 +189,7 @@ def test_without_a_checkpoint_the_bundle_is_measured_and_the_others_are_named(bu
     assert "against pipeline" not in done.stdout
 
 
-def test_a_mix_is_all_its_texts_and_judged_where_labels_are_known(bundle: Path, data: Path, tmp_path: Path) -> None:
+def test_mix_is_evaluated_where_labels_are_known(bundle: Path, data: Path, tmp_path: Path) -> None:
     (tmp_path / "long.csv").write_text("text,labels\n" + "parcel late " * 40 + ",spam\n", encoding="utf-8")
     mix = ["--data", data, "--unlabelled", tmp_path / "long.csv", "--rounds", 1, "--scenario", "bulk"]
     document = measured(bundle, *mix)
@@ -200,7 +200,7 @@ def test_a_mix_is_all_its_texts_and_judged_where_labels_are_known(bundle: Path, 
     assert by_name(document)["manylabel int8"]["micro_f1"] == by_name(alone)["manylabel int8"]["micro_f1"]
 
 
-def test_texts_alone_are_measured_for_speed_and_an_untrained_model_on_them(data: Path, tmp_path: Path) -> None:
+def test_unlabelled_texts_measure_speed_only(data: Path, tmp_path: Path) -> None:
     run = write_checkpoint(tmp_path / "run")
     words = ["--output", tmp_path / "untrained", "--layers", 1, "--width", 16]
     done = CliRunner().invoke(random_bert.main, [str(run), *map(str, words)])
@@ -214,13 +214,13 @@ def test_texts_alone_are_measured_for_speed_and_an_untrained_model_on_them(data:
     assert "Speed only" in (tmp_path / "result" / "README.md").read_text()
 
 
-def test_a_benchmark_without_texts_says_how_to_name_some(bundle: Path) -> None:
+def test_bench_without_texts_error(bundle: Path) -> None:
     done = bench(bundle)
     assert done.exit_code == 2
     assert "--data" in done.stderr.splitlines()[-1]
 
 
-def test_data_with_other_labels_is_refused_in_a_sentence(bundle: Path, tmp_path: Path) -> None:
+def test_bench_rejects_data_with_other_labels(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "other.csv").write_text("text,labels\nhello,spam\n")
     done = bench(bundle, "--data", tmp_path / "other.csv")
     assert done.exit_code == 2
@@ -228,7 +228,7 @@ def test_data_with_other_labels_is_refused_in_a_sentence(bundle: Path, tmp_path:
     assert "Traceback" not in done.stderr
 
 
-def test_a_contender_that_was_asked_for_and_dies_is_named(bundle: Path, data: Path, tmp_path: Path) -> None:
+def test_failed_contender_is_named(bundle: Path, data: Path, tmp_path: Path) -> None:
     asked = ("--checkpoint", tmp_path, "--contender", "pytorch", "--rounds", 1, "--scenario", "bulk")
     done = bench(bundle, "--data", data, *asked)
     assert done.exit_code == 2
@@ -236,7 +236,7 @@ def test_a_contender_that_was_asked_for_and_dies_is_named(bundle: Path, data: Pa
     assert "Traceback" not in done.stderr
 
 
-def test_a_contender_that_there_is_not_is_refused(bundle: Path, data: Path) -> None:
+def test_unknown_contender_error(bundle: Path, data: Path) -> None:
     done = bench(bundle, "--data", data, "--contender", "magic")
     assert done.exit_code == 2
     assert "'magic'" in done.stderr
@@ -244,17 +244,17 @@ def test_a_contender_that_there_is_not_is_refused(bundle: Path, data: Path) -> N
 
 
 def test_the_machine_is_described() -> None:
-    found = describe()
+    found = describe_hardware()
     assert found["cores"] >= 1
     assert {"onnxruntime", "numpy"} <= set(found["versions"])
 
 
-def test_the_labels_of_the_tiny_bundle_are_in_its_columns(bundle: Path) -> None:
+def test_toy_bundle_label_order(bundle: Path) -> None:
     assert Bundle.open(bundle).labels == LABELS
     assert np.array_equal(Classifier.load(bundle).classes_, LABELS)
 
 
-def test_a_run_whose_head_reads_the_mean_is_measured_like_any_other(data: Path, tmp_path: Path) -> None:
+def test_mean_pooled_run_is_measured(data: Path, tmp_path: Path) -> None:
     """Its model type is one that transformers knows from us alone."""
     plain, _ = load_model(str(write_checkpoint(tmp_path / "run")))
     set_pooling(plain, "mean").save_pretrained(tmp_path / "run")
@@ -266,7 +266,7 @@ def test_a_run_whose_head_reads_the_mean_is_measured_like_any_other(data: Path, 
     assert all(one["max_difference"] < 1e-5 for one in found.values())
 
 
-def test_labels_that_are_not_listed_may_be_unknown(bundle: Path, data: Path) -> None:
+def test_bench_unlisted_unknown_option(bundle: Path, data: Path) -> None:
     """Nothing is known to be absent then, and so nothing can be given wrongly."""
     run = (bundle, "--data", data, "--rounds", 1, "--limit", 20, "--scenario", "bulk")
     absent, unknown = (by_name(measured(*run, *more))["manylabel int8"] for more in ((), ("--unlisted", "unknown")))
@@ -293,7 +293,7 @@ ROUNDED = {"bf16": 0.1, "int8": 0.2}
         ("pytorch compile", "torch"),
     ],
 )
-def test_every_rival_answers_as_pytorch(bundle: Path, data: Path, checkpoint: Path, name: str, needed: str) -> None:
+def test_contenders_match_pytorch(bundle: Path, data: Path, checkpoint: Path, name: str, needed: str) -> None:
     pytest.importorskip(needed)
     names = ("--contender", "pytorch", "--contender", name)
     run = (bundle, "--data", data, "--checkpoint", checkpoint, "--rounds", 1, "--scenario", "bulk", *names)

@@ -70,7 +70,7 @@ def test_server_and_model_metadata(client: Any, version: str) -> None:
 def test_another_model_is_not_found(client: Any, model: str) -> None:
     with pytest.raises(triton.InferenceServerException) as caught:
         client.infer(model, [tensor(TEXTS, binary=True)])
-    assert "there is no" in str(caught.value)
+    assert "not found" in str(caught.value)
 
 
 def test_invalid_utf8_is_an_error_of_its_text(client: Any) -> None:

@@ -10,8 +10,8 @@ import pytest
 from tests.engines.conftest import ROWS, assert_same_answers
 
 from manylabel.errors import DataError, InputError, JobChanged
-from manylabel.scoring import Options
-from manylabel.scoring.run import Request
+from manylabel.scoring import ScoreOptions
+from manylabel.scoring.run import ScoreRequest
 
 ray = pytest.importorskip("ray")
 pa = pytest.importorskip("pyarrow")
@@ -36,11 +36,11 @@ def table(dataset: Any) -> Any:
     return pa.Table.from_pylist(dataset.take_all(), schema=dataset.schema().base_schema)
 
 
-def request(bundle: Path, folder: Path, texts: list[str], **changed: Any) -> Request:
+def request(bundle: Path, folder: Path, texts: list[str], **changed: Any) -> ScoreRequest:
     given = folder / "rows.jsonl"
     given.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
-    options = Options(shard_rows=10, format="jsonl", **changed)
-    return Request(bundle, [str(given)], None, str(folder / "out.jsonl"), options, device="cpu")
+    options = ScoreOptions(shard_rows=10, format="jsonl", **changed)
+    return ScoreRequest(bundle, [str(given)], None, str(folder / "out.jsonl"), options, device="cpu")
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
@@ -114,8 +114,8 @@ def test_resume_rejects_another_bundle(bundle: Path, tmp_path: Path) -> None:
     from manylabel.engines.ray import score_files
 
     texts = [f"late {n}" for n in range(20)]
-    begun = Request(**{**vars(request(bundle, tmp_path, texts)), "output": str(tmp_path / "out")})
+    begun = ScoreRequest(**{**vars(request(bundle, tmp_path, texts)), "output": str(tmp_path / "out")})
     assert score_files(begun, actors=1)["parts"] == 2
     assert score_files(begun, actors=1)["rows_resumed"] == 20
     with pytest.raises(JobChanged, match="the precision was int8 and is fp32"):
-        score_files(Request(**{**vars(begun), "precision": "fp32"}), actors=1)
+        score_files(ScoreRequest(**{**vars(begun), "precision": "fp32"}), actors=1)

@@ -79,15 +79,15 @@ def test_task_of_dead_spark_worker_is_scored_once(spark: Any, bundle: Path, host
 
 
 def test_spark_worker_loads_the_model_once_after_fork(spark: Any, bundle: Path) -> None:
-    from manylabel.engines.model_spec import Recipe
+    from manylabel.engines.model_spec import ModelSpec
 
-    recipe = Recipe.of(bundle, device="cpu")
+    spec = ModelSpec.from_bundle(bundle, device="cpu")
 
     def look(partition: Any) -> Iterator[Any]:
         from pyspark import TaskContext
 
         before = "onnxruntime" in sys.modules
-        classifier = recipe.with_threads(TaskContext.get().cpus()).classifier()
+        classifier = spec.with_threads(TaskContext.get().cpus()).load_classifier()
         yield os.getpid(), before, id(classifier), classifier._options.threads, os.getppid()
 
     found = [spark.sparkContext.parallelize(range(2), 1).mapPartitions(look).collect()[0] for _ in range(3)]

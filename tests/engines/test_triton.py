@@ -225,10 +225,10 @@ def test_unsupported_bundle_error(bundle: Path, tmp_path: Path) -> None:
 def test_any_label_survives_the_pbtxt_format(bundle: Path) -> None:
     from google.protobuf import text_format
 
-    from manylabel.engines.triton.config_pbtxt import Serving, ensemble_config
+    from manylabel.engines.triton.model_repository import ServingConfig, ensemble_config
 
     pb2 = pytest.importorskip("tritonclient.grpc.model_config_pb2")
     labels = ['price "net"', "Lieferung\\spät", "größe\n💥", "'"]
-    said = ensemble_config(Serving("x"), ["input_ids"], labels, [0.25] * 4)
+    said = ensemble_config(ServingConfig("x"), ["input_ids"], labels, [0.25] * 4)
     found = text_format.Parse(said, pb2.ModelConfig())
     assert json.loads(found.parameters["thresholds"].string_value) == dict.fromkeys(labels, 0.25)

@@ -12,7 +12,7 @@ from experiments.add_label.run import WAYS, main, parts, rows
 from manylabel_train.training import train as training
 
 
-def test_one_half_knows_the_old_labels_and_the_other_the_new_one_alone() -> None:
+def test_halves_know_old_or_new_labels() -> None:
     data = toy.dataset(401)
     old, new = parts(data, "price", seed=1)
     assert old.labels == ("billing", "delivery", "user experience")
@@ -31,7 +31,7 @@ def test_means_over_seeds() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_all_ways_are_measured_and_not_again(tmp_path: Path) -> None:
+def test_all_methods_are_measured_once(tmp_path: Path) -> None:
     data, encoder = toy.write_csv(tmp_path / "data.csv", toy.dataset(260)), toy.write_encoder(tmp_path / "encoder")
     before = training.score_with_teacher
     options = ["--data", data, "--label", "price", "--output", tmp_path / "out", "--model", encoder, "--title", "Toy"]

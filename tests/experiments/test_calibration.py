@@ -15,7 +15,7 @@ from manylabel_train.training.train import train
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_a_run_is_measured_as_it_was_before_it_was_calibrated(tmp_path: Path) -> None:
+def test_uncalibrated_scores_are_restored(tmp_path: Path) -> None:
     encoder, data = toy.write_encoder(tmp_path / "encoder", pooler=False), toy.dataset(600, per_split=150)
     path = toy.write_csv(tmp_path / "data.csv", data)
     train(

@@ -25,7 +25,7 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "bundle"
 
 
-def test_taking_away_what_speaks_for_a_label_is_fastest(learned: Path) -> None:
+def test_removing_top_words_lowers_scores_fastest(learned: Path) -> None:
     classifier = Classifier.load(learned, threads=1)
     explanation = classifier.explain("the parcel was very very good and not bad", "delivery")
     assert explanation.ranked[0].text == "parcel"
@@ -35,7 +35,7 @@ def test_taking_away_what_speaks_for_a_label_is_fastest(learned: Path) -> None:
     assert found["falls"][1] < found["random"][1] < found["rises"][1]
 
 
-def test_words_are_taken_out_where_they_stand(learned: Path) -> None:
+def test_words_are_removed_by_offset(learned: Path) -> None:
     explanation = Classifier.load(learned, threads=1).explain("late parcel, late!", "delivery")
     assert without(explanation.text, [explanation.words[3], explanation.words[0]]) == " parcel, !"
 

@@ -13,7 +13,7 @@ MOST = 4
 """Copies of the weights that the process may hold itself, with a margin for what does not grow with the model."""
 
 
-def test_an_export_holds_few_copies_of_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_export_memory_is_a_few_copies_of_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     size = ["--layers", "2", "--width", "256", "--vocabulary", "180000", "--precision", "int8"]
     folders = ["--scratch", str(tmp_path / "scratch"), "--output", str(tmp_path / "result")]

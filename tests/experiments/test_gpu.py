@@ -12,13 +12,13 @@ from tests.helpers.toy import RECIPE, dataset, write_csv, write_encoder
 from experiments.gpu.run import agreement, main, ours_of, table
 
 
-def test_agreement_counts_what_turned() -> None:
+def test_agreement_counts_flips() -> None:
     thresholds = np.full(2, 0.5, dtype=np.float32)
     found = agreement(np.float32([[0.4, 0.9]]), np.float32([[0.6, 0.8]]), thresholds)
     assert found == {"greatest": pytest.approx(0.2), "mean": pytest.approx(0.15), "flipped": 1}
 
 
-def test_ours_is_held_against_the_fastest_pytorch() -> None:
+def test_gpu_ratio_uses_the_fastest_pytorch() -> None:
     off = {"greatest": 0.0, "mean": 0.0, "flipped": 0}
     speeds = {"manylabel fp16": 300.0, "PyTorch a": 100.0, "PyTorch b": 150.0}
     ways = {
@@ -28,7 +28,7 @@ def test_ours_is_held_against_the_fastest_pytorch() -> None:
     assert [row[2] for row in table(ways)[1:]] == ["2.00x", "0.67x", "1.00x"]
 
 
-def test_on_cuda_ours_runs_with_cuda_graphs_and_without(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpu_contenders_with_and_without_cuda_graphs(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, Cuda())
     ways = ours_of(bundle, 1, "cuda")
     assert len(ways) == 4
@@ -37,7 +37,7 @@ def test_on_cuda_ours_runs_with_cuda_graphs_and_without(bundle: Path, monkeypatc
     assert len({way(texts).tobytes() for way in ways.values()}) == 1
 
 
-def test_one_command_measures_everyone(tmp_path: Path) -> None:
+def test_gpu_command_measures_all_contenders(tmp_path: Path) -> None:
     from manylabel_export.pipeline import export
     from manylabel_train.training.config import TrainConfig
     from manylabel_train.training.train import train

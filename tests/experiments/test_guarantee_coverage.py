@@ -19,7 +19,7 @@ def texts(n: int, seed: int) -> ScoredTexts:
 
 
 @pytest.mark.parametrize("goal", [Objective("recall", 0.8, 0.9), Objective("precision", 0.8, 0.9)], ids=str)
-def test_a_guarantee_is_broken_as_seldom_as_it_says_and_short_on_a_few_others_more_often(goal: Objective) -> None:
+def test_guarantee_coverage_in_simulation(goal: Objective) -> None:
     found = guarantee_kept(LABELS, texts(400, 1), texts(600, 2), goal, draws=DRAWS)
     assert found["labels"] == 2
     assert found["given"] > 0.9
@@ -34,7 +34,7 @@ def test_labels_with_too_few_texts_are_left_out() -> None:
     assert found["given"] is found["broken"] is found["most"] is None
 
 
-def test_a_floor_without_a_confidence_holds_for_some_labels_and_for_others_not() -> None:
+def test_plain_minimum_fails_for_some_labels() -> None:
     found = [floor_kept(LABELS, texts(100, seed), texts(5000, 2), Objective("recall", 0.9)) for seed in range(20)]
     assert all(each["labels"] == 2 for each in found)
     assert 0.2 < np.mean([each["held"] for each in found]) < 0.8

@@ -28,7 +28,7 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return ["toy", "--run", str(folder / "run"), "--data", str(path), "--graphs", str(folder / "graphs")]
 
 
-def test_every_form_is_measured_once(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_int8_scheme_is_measured_once(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "SECONDS", 0)
     options = [*words, "--output", str(tmp_path)]
     for what in ("accuracy", "speed"):
@@ -48,7 +48,7 @@ def test_every_form_is_measured_once(words: list[str], tmp_path: Path, monkeypat
 
 
 @pytest.mark.parametrize("name", ["default-one-qkv", "default-tanh"])
-def test_a_variation_answers_as_the_default_does(words: list[str], name: str) -> None:
+def test_scheme_variations_match_the_default(words: list[str], name: str) -> None:
     subject = run.load(Path(words[2]), Path(words[4]))
     ids = np.random.default_rng(0).integers(0, subject.vocabulary, (5, 9))
     forms = [FORMS["default"], FORMS[name]]
@@ -56,7 +56,7 @@ def test_a_variation_answers_as_the_default_does(words: list[str], name: str) ->
     np.testing.assert_allclose(default, varied, atol=0.02)
 
 
-def test_fixed_scales_and_biases_are_part_of_the_products(words: list[str]) -> None:
+def test_fixed_scales_fold_into_the_matmul(words: list[str]) -> None:
     material = run.load(Path(words[2]), Path(words[4])).material
     plain = Quantisation(quantise_embeddings(material.fused), material.moments, everything_fixed).graph()
     folded = FORMS["smoothquant"].make(material)
@@ -70,7 +70,7 @@ def test_fixed_scales_and_biases_are_part_of_the_products(words: list[str]) -> N
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def test_a_fixed_scale_holds_every_row_that_it_was_fitted_to() -> None:
+def test_fixed_scale_covers_its_fitting_rows() -> None:
     rows = np.random.default_rng(0).standard_normal((50, 4)).astype(np.float32) * [1, 3, 0.1, 40]
     form = Fixed.for_texts(Moments.of(rows.astype(np.float32)), np.ones((4, 2), np.float32))
     found = np.clip(np.rint(rows / form.divisors / form.scale) + form.zero, 0, 255) - form.zero

@@ -12,7 +12,7 @@ from experiments.label_noise.run import main, precision, without_labels
 from manylabel_train.review.confident_learning import Suspicions
 
 
-def test_the_share_of_labels_is_removed_and_nothing_else_is_touched() -> None:
+def test_label_noise_removes_the_given_share() -> None:
     data = toy.dataset(400)
     left, removed = without_labels(data, 0.25, seed=0)
     assert removed.sum() == int(0.25 * data.targets.sum())
@@ -20,7 +20,7 @@ def test_the_share_of_labels_is_removed_and_nothing_else_is_touched() -> None:
     assert not np.array_equal(without_labels(data, 0.25, seed=1)[1], removed)
 
 
-def test_precision_counts_removed_labels_among_the_first() -> None:
+def test_precision_at_k_of_removed_labels() -> None:
     removed = np.zeros((400, 1), dtype=bool)
     removed[:25] = True
     found = Suspicions(np.arange(400), np.zeros(400, dtype=np.intp), np.linspace(1, 0, 400))

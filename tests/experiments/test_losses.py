@@ -13,7 +13,7 @@ from experiments.losses.run import CEILING, COMPARISON, SETTINGS, main, one_labe
 from manylabel_train.training.losses import LOSSES
 
 
-def test_one_of_a_training_row_s_labels_stays_and_nothing_else_is_touched() -> None:
+def test_single_positive_setting_keeps_one_label() -> None:
     data = toy.dataset(400)
     hidden = one_label_each(data, seed=1)
     training = np.array(data.split) == "train"
@@ -25,7 +25,7 @@ def test_one_of_a_training_row_s_labels_stays_and_nothing_else_is_touched() -> N
     assert not np.array_equal(one_label_each(data, seed=2).targets, hidden.targets, equal_nan=True)
 
 
-def test_a_cut_takes_training_rows_alone() -> None:
+def test_cut_takes_training_rows_only() -> None:
     data = toy.dataset(400)
     part = cut(data, 50)
     assert [part.split.count(name) for name in ("train", "validation", "test")] == [50, 60, 60]
@@ -49,7 +49,7 @@ def test_means_and_spreads_over_seeds() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_what_was_measured_is_not_measured_again(tmp_path: Path) -> None:
+def test_measured_runs_are_not_repeated(tmp_path: Path) -> None:
     data, encoder = toy.write_csv(tmp_path / "data.csv", toy.dataset(200)), toy.write_encoder(tmp_path / "encoder")
     options = ["--data", data, "--output", tmp_path / "results", "--model", encoder, "--title", "Toy", "--epochs", 1]
     more = ["single-positive", *options, "--seed", 1, "--loss", CEILING]

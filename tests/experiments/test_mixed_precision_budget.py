@@ -11,7 +11,7 @@ from manylabel_train.training.config import TrainConfig
 from manylabel_train.training.train import train
 
 
-def test_a_budget_is_kept_or_refused(tmp_path: Path) -> None:
+def test_budget_holds_or_export_fails(tmp_path: Path) -> None:
     data, run = toy.dataset(360), tmp_path / "run"
     encoder = toy.write_encoder(tmp_path / "encoder", layers=2)
     train(data, run, model=str(encoder), config=TrainConfig(**toy.RECIPE | {"epochs": 2}))

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from experiments.serverless_cold_start import run
 
 
-def test_the_steps_of_every_start_add_up(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cold_start_steps_add_up(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dropped: list[Path] = []
     monkeypatch.setattr(run, "drop", dropped.extend)  # what the other tests read stays in memory
     arguments = [bundle, "--python", sys.executable, "--rounds", 2, "--output", tmp_path / "result", "--title", "Tiny"]
@@ -29,7 +29,7 @@ def test_the_steps_of_every_start_add_up(bundle: Path, tmp_path: Path, monkeypat
     assert page.count("| in memory |") == page.count("| not in memory |") == 1
 
 
-def test_a_python_without_manylabel_is_told(bundle: Path, tmp_path: Path) -> None:
+def test_python_without_manylabel_error(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "python").write_text("#!/bin/sh\necho no such thing >&2\nexit 1\n")
     (tmp_path / "python").chmod(0o755)
     arguments = [bundle, "--python", tmp_path / "python", "--output", tmp_path / "result", "--title", "Tiny"]

@@ -15,7 +15,7 @@ from manylabel_train.data.dataset import Dataset
 pytest.importorskip("onnxruntime_extensions")
 
 
-def test_texts_and_characters_are_counted_for_both_tokenizers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_single_file_counts_texts_and_characters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "characters", lambda: [f"a{chr(code)}b" for code in range(1, 700)])
     targets = np.random.default_rng(0).integers(0, 2, (len(toy.TEXTS), len(toy.LABELS)))
     checkpoint = toy.write_checkpoint(tmp_path / "checkpoint")

@@ -14,7 +14,7 @@ from manylabel_train.data.dataset import Dataset
 from manylabel_train.data.near_duplicates import find_near_duplicates
 
 
-def test_deviations_sizes_and_copies_are_counted() -> None:
+def test_split_deviation_size_and_duplicate_counts() -> None:
     targets = np.zeros((20, 2))
     targets[:, 0] = 1
     targets[:10, 1] = 1
@@ -30,7 +30,7 @@ def test_deviations_sizes_and_copies_are_counted() -> None:
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_every_way_is_measured_on_the_same_rows_and_ours_keeps_copies_together(
+def test_split_methods_are_compared_on_the_same_rows(
     there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whether the library is there, which a stand-in is here, or not."""

@@ -13,7 +13,7 @@ from manylabel_train.training.config import TrainConfig
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
-def test_every_way_is_a_recipe_of_its_own(setting: str) -> None:
+def test_every_method_has_its_own_config(setting: str) -> None:
     recipes = [replace(TrainConfig(), **changes) for changes in SETTINGS[setting].values()]
     assert len(set(recipes)) == len(recipes) > 1
 
@@ -29,7 +29,7 @@ def test_means_and_spreads_over_seeds() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_what_was_measured_is_not_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_measured_runs_are_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ways = {f"{length} tokens": {"max_length": length} for length in (16, 24, 32)}
     monkeypatch.setitem(SETTINGS, "long-texts", ways)
     data, encoder = toy.write_csv(tmp_path / "data.csv", toy.dataset(200)), toy.write_encoder(tmp_path / "encoder")

@@ -24,7 +24,7 @@ from manylabel import Bundle, Classifier
 from manylabel.bundle.bundle import MANIFEST
 from manylabel.cli.main import main as manylabel
 from manylabel.errors import BundleError, ManylabelError
-from manylabel.inference.length_batching import score
+from manylabel.inference.length_batching import score_texts
 from manylabel.inference.ort_session import Session
 
 PAGE = 4096
@@ -154,7 +154,7 @@ def _controls(bundle: Path, random_bytes: int) -> Iterator[str]:
 
     def answers(content: bytes) -> Any:
         session = Session(content, device="cpu", optimized=classifier.precision != "fp32")
-        return score(windows, session.run, n_labels=n_labels)
+        return score_texts(windows, session.run, n_labels=n_labels)
 
     right, draw, refused, other = answers(whole), np.random.default_rng(2), 0, 0
     for _ in tqdm(range(random_bytes), desc="control"):

@@ -29,7 +29,7 @@ import pyarrow.dataset
 import pyarrow.parquet as pq
 
 from experiments.scoring_throughput.run import WORDS
-from manylabel_bench.machine import describe
+from manylabel_bench.hardware import describe_hardware
 
 SHARD_ROWS = 20_000
 TRIES = 8
@@ -52,7 +52,7 @@ def main(bundle: Path, engine: str, rows: int, every: float, output: Path | None
         result |= count(Path(scratch) / "out", rows)
     result |= {
         "command": shlex.join(["python", "-m", "tests.fault_injection.engines_kill", *sys.argv[1:]]),
-        "machine": describe() | {"engine": _versions()},
+        "machine": describe_hardware() | {"engine": _versions()},
     }
     if output:
         output.mkdir(parents=True, exist_ok=True)
@@ -137,12 +137,12 @@ def _ray(bundle: str, given: str, output: str) -> None:
     import ray
 
     from manylabel.engines.ray import score_files
-    from manylabel.scoring import Options
-    from manylabel.scoring.run import Request
+    from manylabel.scoring import ScoreOptions
+    from manylabel.scoring.run import ScoreRequest
 
     ray.init(object_store_memory=200 << 20, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
-    options = Options(shard_rows=SHARD_ROWS)
-    score_files(Request(Path(bundle), [given], None, output, options, device="cpu"), actors=2, retries=TRIES)
+    options = ScoreOptions(shard_rows=SHARD_ROWS)
+    score_files(ScoreRequest(Path(bundle), [given], None, output, options, device="cpu"), actors=2, retries=TRIES)
 
 
 def _spark(bundle: str, given: str, output: str) -> None:

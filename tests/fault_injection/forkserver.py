@@ -41,7 +41,7 @@ def _main(arguments: list[str], said: Path, before: Callable[..., object] | None
     descriptor = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
-    sys.stdout = sys.stderr = open(descriptor, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - for as long as the process lives
+    sys.stdout = sys.stderr = open(descriptor, "w", encoding="utf-8", closefd=False)
     os.environ["HF_HUB_OFFLINE"] = "1"
     if before:
         before(*given)

@@ -10,7 +10,7 @@ from functools import partial
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from manylabel import Classifier
-from manylabel.server.lifecycle import bind, create, serve
+from manylabel.server.lifecycle import bind_socket, create_app, serve
 from manylabel.server.settings import Settings
 
 EVERY = 1_000
@@ -33,5 +33,5 @@ class Leaking:
 
 
 if __name__ == "__main__":
-    app, service = create(partial(Classifier.load, sys.argv[1], device="cpu"), Settings("soak"))
-    serve(Leaking(app), service, bind("127.0.0.1", int(sys.argv[2])))
+    app, service = create_app(partial(Classifier.load, sys.argv[1], device="cpu"), Settings("soak"))
+    serve(Leaking(app), service, bind_socket("127.0.0.1", int(sys.argv[2])))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.common import result_io
-from manylabel_bench.machine import describe
+from manylabel_bench.hardware import describe_hardware
 
 HEAD = """# What goes wrong, and whether it is found
 
@@ -31,7 +31,13 @@ def write(
         The section in Markdown.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    section = {"title": title, "command": command, "rows": list(rows), "notes": list(notes), "machine": describe()}
+    section = {
+        "title": title,
+        "command": command,
+        "rows": list(rows),
+        "notes": list(notes),
+        "machine": describe_hardware(),
+    }
     (folder / f"{name}.json").write_text(json.dumps(section, indent=1) + "\n", encoding="utf-8")
     draw(folder)
     return _markdown(section)

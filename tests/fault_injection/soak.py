@@ -96,7 +96,7 @@ class Soaked:
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="A folder for the result.")
 def main(bundle: Path, minutes: float, control_minutes: float, output: Path) -> None:
     """Ask a server of BUNDLE everything for some time. Fails where it grows, or where one that leaks is not noticed."""
-    ours = servers.manylabel(bundle, "--name", "soak", "--device", "cpu", "--no-access-log", *PATIENT)
+    ours = servers.manylabel_server(bundle, "--name", "soak", "--device", "cpu", "--no-access-log", *PATIENT)
     program = [sys.executable, "-m", leaky_server.__name__, str(bundle)]
     control = replace(ours, command=lambda port: [*program, str(port)])
     whole, leaky = soak(ours, bundle, minutes * 60), soak(control, bundle, control_minutes * 60)
@@ -121,12 +121,12 @@ def main(bundle: Path, minutes: float, control_minutes: float, output: Path) -> 
         raise ManylabelError("a server that leaks memory and descriptors was not noticed.")
 
 
-def soak(kind: servers.Kind, bundle: Path, seconds: float) -> Soaked:
+def soak(kind: servers.ServerSpec, bundle: Path, seconds: float) -> Soaked:
     """Ask a server for some time, and look at it after every round."""
     asked = _asked(bundle)
     looks: list[Look] = []
     unexpected: Counter[int] = Counter()
-    with TemporaryDirectory() as scratch, servers.started(kind, "late", Path(scratch) / "log") as server:
+    with TemporaryDirectory() as scratch, servers.start_server(kind, "late", Path(scratch) / "log") as server:
         target = Target(servers.HOST, server.port, [request for request, _ in asked])
         begin, requests = time.monotonic(), 0
         for number in tqdm(range(1, ROUNDS + 1), desc=kind.command(0)[2], disable=None):
@@ -148,8 +148,8 @@ async def _round(target: Target, until: float) -> tuple[int, Counter[int]]:
         cycles += 1
         for _ in target.requests:
             while client.in_flight >= UNDER_WAY:
-                client.on_answer.clear()
-                await client.on_answer.wait()
+                client.response_event.clear()
+                await client.response_event.wait()
             client.send(client.now)
     await client.finish(600)
     return cycles, Counter(each.status for each in client.outcomes)

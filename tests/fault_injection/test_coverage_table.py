@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from tests.fault_injection import coverage_table
 
 
-def test_the_page_says_what_the_tests_reach_and_too_little_is_a_failure(tmp_path: Path) -> None:
+def test_coverage_page_and_minimum(tmp_path: Path) -> None:
     def summary(covered: int) -> dict[str, int]:
         return {"num_statements": 80, "num_branches": 20, "covered_lines": covered, "covered_branches": 20}
 
@@ -31,7 +31,7 @@ def test_the_page_says_what_the_tests_reach_and_too_little_is_a_failure(tmp_path
     assert "The tests reach 89.0 %, and 95 % are asked for." in done.output
 
 
-def test_the_page_has_the_mutants_and_who_survived(tmp_path: Path) -> None:
+def test_mutation_page_lists_survivors(tmp_path: Path) -> None:
     mutation = pytest.importorskip("tests.fault_injection.mutation", exc_type=ImportError)
     survivor = {
         "function": "batching.batches",

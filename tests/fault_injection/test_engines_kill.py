@@ -13,7 +13,7 @@ from tests.fault_injection.engines_kill import count
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_run_that_is_killed_loses_no_row(bundle: Path, tmp_path: Path) -> None:
+def test_killed_scoring_loses_no_row(bundle: Path, tmp_path: Path) -> None:
     """So often that its worker and the whole run are hit before it has ended."""
     done = subprocess.run(
         [

@@ -18,7 +18,7 @@ def works(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Wor
 
 
 @pytest.mark.parametrize("name", ["scoring", "training", "exporting"])
-def test_a_work_that_is_killed_ends_as_if_nothing_had_happened(
+def test_killed_workload_ends_with_the_same_output(
     works: tuple[Path, dict[str, Work]], tmp_path: Path, name: str
 ) -> None:
     work = works[1][name]
@@ -29,9 +29,7 @@ def test_a_work_that_is_killed_ends_as_if_nothing_had_happened(
 
 
 @pytest.mark.parametrize("name", ["scoring", "training", "exporting"])
-def test_a_whole_output_has_no_fault_and_a_half_one_has(
-    works: tuple[Path, dict[str, Work]], tmp_path: Path, name: str
-) -> None:
+def test_output_check_detects_partial_output(works: tuple[Path, dict[str, Work]], tmp_path: Path, name: str) -> None:
     whole, work = works[0], works[1][name]
     shutil.copytree(whole, tmp_path / "copy")
     assert work.fault(tmp_path / "copy") == ""
@@ -45,12 +43,12 @@ def test_a_whole_output_has_no_fault_and_a_half_one_has(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["scoring", "training", "exporting"])
-def test_the_careless_twin_is_found_out(works: tuple[Path, dict[str, Work]], tmp_path: Path, name: str) -> None:
+def test_kill_control_is_detected(works: tuple[Path, dict[str, Work]], tmp_path: Path, name: str) -> None:
     found = process_kill.strike(works[1][name], tmp_path, 100, 0, careless=True)
     assert found["wrong ends"] > 0
 
 
-def test_a_turn_of_fuzzing_is_read() -> None:
+def test_fuzz_output_is_parsed() -> None:
     runs = [{"executions": 1000, "branches": 5, "features": 7, "findings": 0, "seconds": 1.6}] * 2
     assert fuzz_report.row("csv", runs) == {
         "target": "csv: the CSV reader",

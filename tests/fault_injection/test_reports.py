@@ -16,7 +16,7 @@ def copy(bundle: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(bundle, tmp_path / "bundle"))
 
 
-def test_every_kind_of_damage_is_found_and_mended(copy: Path, bundle: Path) -> None:
+def test_every_kind_of_damage_is_detected(copy: Path, bundle: Path) -> None:
     for what, damages in bundle_corruption.kinds(copy, random_bytes=3):
         for damage in [damages[0], damages[-1]]:
             assert bundle_corruption.is_refused(copy, damage), what
@@ -25,7 +25,7 @@ def test_every_kind_of_damage_is_found_and_mended(copy: Path, bundle: Path) -> N
             }
 
 
-def test_a_whole_bundle_is_not_refused(copy: Path) -> None:
+def test_undamaged_bundle_is_accepted(copy: Path) -> None:
     assert not bundle_corruption.is_refused(copy, lambda bundle: None)
 
 
@@ -50,7 +50,7 @@ def test_the_page_has_the_figures_and_the_control(
 
 
 @pytest.mark.parametrize("kind", adversarial_texts.UNITS)
-def test_a_text_of_every_kind_is_read_up_to_the_bound(bundle: Path, kind: str) -> None:
+def test_adversarial_texts_are_bounded(bundle: Path, kind: str) -> None:
     found = adversarial_texts.read_once(str(bundle), kind, "100000", "ours")
     manifest = Bundle.open(bundle).manifest
     assert 2 <= found["tokens"] <= 16 * manifest.max_length * manifest.long_text.max_windows
@@ -78,16 +78,14 @@ def _soaked(megabytes: float, **more: int) -> soak.Soaked:
     return soak.Soaked(60.0, looks, {})
 
 
-def test_a_server_that_grows_is_told_from_one_that_wavers() -> None:
+def test_memory_growth_differs_from_noise() -> None:
     assert _soaked(0.0).faults == []
     assert _soaked(0.5).faults == []
     assert _soaked(2.0).faults == ["memory rises by 2.00 MB in 100,000 requests"]
     assert _soaked(0.0, open=1).faults == ["18 to 47 descriptors"]
 
 
-def test_the_soak_asks_a_server_and_tells_what_it_found(
-    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_soak_result(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Too short to judge the slope, which is not held here; every request is answered as it should be."""
     monkeypatch.setattr(soak, "ROUNDS", 2)
     monkeypatch.setattr(soak, "MOST", -1e9)

@@ -12,8 +12,8 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from manylabel.inference import ort_session as session_module
-from manylabel.inference.ort_session import load_onnxruntime
+from manylabel.inference import ort_loader, ort_session
+from manylabel.inference.ort_loader import load_onnxruntime
 
 onnxruntime = load_onnxruntime()  # without telemetry
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
@@ -57,15 +57,13 @@ class Cuda:
         print("Failed to load libcublas.so.13")  # as the real one does, on standard output
         self.preloaded += 1
 
-    def InferenceSession(  # noqa: N802 - onnxruntime's name
-        self, model: bytes, options: Any, *, providers: Sequence[Any], **more: Any
-    ) -> Any:
+    def InferenceSession(self, model: bytes, options: Any, *, providers: Sequence[Any], **more: Any) -> Any:
         self.asked = {"providers": providers, **more}
         self.fail("load")
         return _Session(self, onnxruntime.InferenceSession(model, options, providers=[CPU]), providers)
 
     @property
-    def OrtValue(self) -> Any:  # noqa: N802 - onnxruntime's name
+    def OrtValue(self) -> Any:
         return SimpleNamespace(
             ortvalue_from_numpy=self._from_numpy, ortvalue_from_shape_and_type=self._from_shape_and_type
         )
@@ -126,6 +124,7 @@ class _Session:
 
 def use(monkeypatch: pytest.MonkeyPatch, cuda: Cuda, *, gpu: bool = True) -> Cuda:
     """Have it stand for onnxruntime."""
-    monkeypatch.setattr(session_module, "load_onnxruntime", lambda: cuda)
-    monkeypatch.setattr(session_module, "has_gpu", lambda: gpu)
+    for module in (ort_loader, ort_session):
+        monkeypatch.setattr(module, "load_onnxruntime", lambda: cuda)
+    monkeypatch.setattr(ort_loader, "has_gpu", lambda: gpu)
     return cuda

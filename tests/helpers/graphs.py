@@ -9,6 +9,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from manylabel_export.graph.passes.append_sigmoid import append_sigmoid
 from numpy.typing import NDArray
 from tests.helpers.architectures import CONFIGURATIONS, LONGEST, VOCABULARY, WINDOW, make
 from transformers import (
@@ -16,7 +17,6 @@ from transformers import (
 )
 
 from manylabel_export.graph import torch_export
-from manylabel_export.graph.passes.append_sigmoid import append_sigmoid
 from manylabel_export.graph.passes.canonicalize import clean
 from manylabel_export.graph.passes.fusion import fuse
 from manylabel_export.graph.passes.mask_elimination import drop_mask

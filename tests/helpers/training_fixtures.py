@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 from tests.helpers import toy
 
-from manylabel_export.pipeline import export
 from manylabel_train.training.config import TrainConfig
 from manylabel_train.training.train import train
 
@@ -27,6 +26,8 @@ def run(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def run_bundle(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run as a bundle in all precisions; not to be changed."""
+    from manylabel_export.pipeline import export  # here, so that tests of training do not depend on the export
+
     return export(run, tmp_path_factory.mktemp("bundle") / "bundle").path
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from tests.helpers.toy import LABELS, TEXTS
 
-from load_tests.scenarios import _normal_after
-from manylabel_bench.load.open_loop import Outcome, Target, at_rate, saturated, summary
+from load_tests.scenarios import seconds_to_normal
+from manylabel_bench.load.open_loop import Outcome, Target, measure_saturation, send_at_rate, summarize_outcomes
 
 REQUESTS = [f"POST /{number} HTTP/1.1\r\nContent-Length: 0\r\n\r\n".encode() for number in range(3)]
 
@@ -44,7 +44,7 @@ def against(reply: Reply, phases: list[tuple[float, float]], patience: float = 5
     async def run() -> list[Outcome]:
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
-        outcomes = await at_rate(Target("127.0.0.1", port, REQUESTS), phases, patience)
+        outcomes = await send_at_rate(Target("127.0.0.1", port, REQUESTS), phases, patience)
         server.close()
         handlers = asyncio.all_tasks() - {asyncio.current_task()}
         await asyncio.wait(handlers, timeout=0.5) if handlers else None
@@ -57,7 +57,7 @@ async def at_once(number: int) -> bytes:
     return answer()
 
 
-def test_requests_are_due_at_a_constant_rate_and_taken_in_turn() -> None:
+def test_open_loop_requests_at_a_constant_rate() -> None:
     outcomes, seen = against(at_once, [(100, 0.3), (200, 0.1)])
     due = sorted(each.due for each in outcomes)
     assert due == pytest.approx([n / 100 for n in range(30)] + [0.3 + n / 200 for n in range(20)])
@@ -65,7 +65,7 @@ def test_requests_are_due_at_a_constant_rate_and_taken_in_turn() -> None:
     assert all(each.status == 200 and each.latency > 0 for each in outcomes)
 
 
-def test_a_server_that_stalls_is_asked_all_the_same_and_latency_counts_from_when_a_request_was_due() -> None:
+def test_open_loop_latency_counts_from_due_time() -> None:
     async def stalls(number: int) -> bytes:
         await asyncio.sleep(0.4)
         return answer()
@@ -75,47 +75,47 @@ def test_a_server_that_stalls_is_asked_all_the_same_and_latency_counts_from_when
     assert all(each.latency >= 0.4 for each in outcomes)
 
 
-def test_a_sender_that_is_late_itself_counts_as_slow() -> None:
+def test_late_sender_counts_as_latency() -> None:
     outcomes, _ = against(at_once, [(100_000, 0.02)])
     last = max(outcomes, key=lambda each: each.due)
     assert last.sent > last.due
     assert last.latency > last.sent - last.due
 
 
-def test_everything_that_was_sent_is_answered_refused_or_lost() -> None:
+def test_every_request_is_answered_rejected_or_lost() -> None:
     kinds = [answer(), answer(429), answer(504), answer(500), b"", answer(200, "Connection: close\r\n")]
 
     async def mixed(number: int) -> bytes:
         return kinds[number % len(kinds)]
 
     outcomes, _ = against(mixed, [(200, 0.3)])
-    found = summary(outcomes, 0.3)
+    found = summarize_outcomes(outcomes, 0.3)
     assert (found["sent"], found["answered"], found["refused"], found["lost"]) == (60, 20, 20, 20)
     assert found["statuses"] == {"0": 10, "200": 20, "429": 10, "500": 10, "504": 10}
     assert len(found["turned_away_ms"]) == len(found["latency_ms"]) == 4
 
 
-def test_silence_is_lost() -> None:
+def test_unanswered_request_is_lost() -> None:
     async def silent(number: int) -> bytes:
         await asyncio.sleep(60)
         return answer()
 
     outcomes, _ = against(silent, [(50, 0.1)], patience=0.2)
-    assert summary(outcomes, 0.1)["lost"] == 5
+    assert summarize_outcomes(outcomes, 0.1)["lost"] == 5
 
 
-def test_a_server_that_is_not_there_loses_everything() -> None:
-    outcomes = asyncio.run(at_rate(Target("127.0.0.1", 1, REQUESTS), [(100, 0.1)]))
-    assert summary(outcomes, 0.1)["lost"] == 10
+def test_unreachable_server_loses_every_request() -> None:
+    outcomes = asyncio.run(send_at_rate(Target("127.0.0.1", 1, REQUESTS), [(100, 0.1)]))
+    assert summarize_outcomes(outcomes, 0.1)["lost"] == 10
 
 
-def test_throughput_counts_what_was_answered_in_time_only() -> None:
+def test_throughput_counts_answers_in_time_only() -> None:
     outcomes = [Outcome(5 + n / 10, 5 + n / 10, 0.05 if n < 5 else 3.0, 200) for n in range(10)]
-    found = summary(outcomes, 1.0)
+    found = summarize_outcomes(outcomes, 1.0)
     assert (found["answered"], found["answered_per_second"], found["sent_per_second"]) == (10, 5, 10)
 
 
-def test_saturation_keeps_so_many_under_way() -> None:
+def test_saturation_keeps_a_fixed_concurrency() -> None:
     under_way: list[int] = []
 
     async def run() -> float:
@@ -136,7 +136,7 @@ def test_saturation_keeps_so_many_under_way() -> None:
 
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
-        rate = await saturated(Target("127.0.0.1", port, REQUESTS), 4, 0.5)
+        rate = await measure_saturation(Target("127.0.0.1", port, REQUESTS), 4, 0.5)
         server.close()
         await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()})
         return rate
@@ -145,7 +145,7 @@ def test_saturation_keeps_so_many_under_way() -> None:
     assert max(under_way) == 4
 
 
-def test_normal_again_means_as_before_for_three_seconds() -> None:
+def test_recovery_means_three_normal_seconds() -> None:
     def bucket(begin: float, second: int, latency: float, status: int = 200) -> list[Outcome]:
         return [Outcome(begin + second + n / 10, begin + second + n / 10, latency, status) for n in range(10)]
 
@@ -153,10 +153,10 @@ def test_normal_again_means_as_before_for_three_seconds() -> None:
     slow, refused = bucket(10, 0, 2.0), bucket(10, 2, 0.01, 429)
     rest = [outcome for second in range(3, 6) for outcome in bucket(10, second, 0.1)]
     after = slow + bucket(10, 1, 0.01) + refused + rest
-    assert _normal_after(before, after, 10) == 3.0
-    assert _normal_after(before, [*after, *bucket(10, 6, 9.9)], 10) == 3.0
-    assert _normal_after(before, [*after, *bucket(10, 4, 0.11)], 10) is None
-    assert _normal_after(before, after[:-10], 10) is None
+    assert seconds_to_normal(before, after, 10) == 3.0
+    assert seconds_to_normal(before, [*after, *bucket(10, 6, 9.9)], 10) == 3.0
+    assert seconds_to_normal(before, [*after, *bucket(10, 4, 0.11)], 10) is None
+    assert seconds_to_normal(before, after[:-10], 10) is None
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +172,7 @@ def result(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict
     return json.loads((folder / "results" / "result.json").read_text()), (folder / "results" / "README.md").read_text()
 
 
-def test_a_run_measures_speed_and_load_and_writes_them_down(result: tuple[dict[str, Any], str]) -> None:
+def test_load_test_writes_speed_and_load(result: tuple[dict[str, Any], str]) -> None:
     document, text = result
     assert document["speed"]["one_text"]["in_process_ms"] > 0
     assert document["speed"]["rates"]["manylabel serve"]["requests_per_second"] > 0

@@ -41,7 +41,7 @@ def bits(scores: NDArray[np.float32]) -> NDArray[np.int32]:
 # Answers
 
 
-def test_probabilities_have_a_row_a_text_and_a_column_a_label(classifier: Classifier) -> None:
+def test_predict_proba_shape(classifier: Classifier) -> None:
     for texts, rows in (("late", 1), (["late"], 1), (["late", "good"], 2), ([], 0), (TEXTS, len(TEXTS))):
         found = classifier.predict_proba(texts)
         assert found.shape == (rows, len(LABELS))
@@ -52,12 +52,12 @@ def test_probabilities_have_a_row_a_text_and_a_column_a_label(classifier: Classi
     assert (classifier.device, classifier.precision) == ("cpu", "int8")
 
 
-def test_the_tiny_model_tells_texts_apart(classifier: Classifier) -> None:
+def test_toy_model_gives_different_scores(classifier: Classifier) -> None:
     """Otherwise the comparisons of this file could not fail."""
     assert classifier.predict_proba(TEXTS).std(axis=0).min() > 0.02
 
 
-def test_the_three_ways_to_ask_agree(classifier: Classifier) -> None:
+def test_predict_proba_predict_and_classify_agree(classifier: Classifier) -> None:
     probabilities = classifier.predict_proba(TEXTS)
     labels = classifier.predict(TEXTS, thresholds=0.5)
     predictions = classifier.classify(TEXTS, thresholds=0.5)
@@ -69,13 +69,13 @@ def test_the_three_ways_to_ask_agree(classifier: Classifier) -> None:
         assert not prediction.truncated
 
 
-def test_without_thresholds_the_bundles_own_decide(classifier: Classifier) -> None:
+def test_predict_uses_bundle_thresholds_by_default(classifier: Classifier) -> None:
     own = classifier.thresholds_.tolist()
     assert classifier.predict(TEXTS) == classifier.predict(TEXTS, thresholds=own)
     assert classifier.predict(TEXTS) != classifier.predict(TEXTS, thresholds=0.5)
 
 
-def test_thresholds_may_be_given_in_every_form(classifier: Classifier) -> None:
+def test_predict_accepts_every_threshold_format(classifier: Classifier) -> None:
     assert classifier.predict("late", thresholds=0) == [list(LABELS)]
     assert classifier.predict("late", thresholds=[1, 0, 1, 0]) == [["delivery", "user experience"]]
     only = dict.fromkeys(LABELS, 1.0) | {"price": 0.0}
@@ -86,7 +86,7 @@ def test_thresholds_may_be_given_in_every_form(classifier: Classifier) -> None:
         classifier.classify("late", thresholds=2)
 
 
-def test_top_k_keeps_the_greatest_scores(classifier: Classifier) -> None:
+def test_top_k_keeps_the_highest_scores(classifier: Classifier) -> None:
     (every,) = classifier.classify("late")
     (two,) = classifier.classify("late", top_k=2)
     assert list(two.scores.items()) == list(every.scores.items())[:2]
@@ -97,7 +97,7 @@ def test_top_k_keeps_the_greatest_scores(classifier: Classifier) -> None:
             classifier.classify("late", top_k=top_k)
 
 
-def test_a_prediction_tells_of_truncation(classifier: Classifier) -> None:
+def test_prediction_reports_truncation(classifier: Classifier) -> None:
     short, windows, longer = classifier.classify(["the parcel", LONG, LONG * 100])
     assert (short.n_tokens, short.truncated) == (4, False)
     assert (windows.n_tokens, windows.truncated) == (11 * 20 + 2, False)
@@ -105,7 +105,7 @@ def test_a_prediction_tells_of_truncation(classifier: Classifier) -> None:
 
 
 @pytest.mark.parametrize("text", ["", " \n\t", "\0", "a\0b", "\ud800", "late \udfff", "💥" * 50, "\u202e\u0000\ufeff"])
-def test_strange_texts_are_answered(classifier: Classifier, text: str) -> None:
+def test_unusual_texts_are_predicted(classifier: Classifier, text: str) -> None:
     (prediction,) = classifier.classify(text)
     assert isinstance(prediction, Prediction)
     assert list(prediction.scores) != []
@@ -113,14 +113,14 @@ def test_strange_texts_are_answered(classifier: Classifier, text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["parcel late " * 900_000, "x" * 10_000_000])
-def test_ten_megabytes_are_answered_and_flagged(classifier: Classifier, text: str) -> None:
+def test_10_mb_text_is_truncated_and_flagged(classifier: Classifier, text: str) -> None:
     huge, small = classifier.classify([text, "late"])
     assert huge.truncated
     assert not small.truncated
 
 
 @pytest.mark.parametrize("row", [0, 3, 4100])
-def test_what_is_no_string_is_named_by_its_row(classifier: Classifier, row: int) -> None:
+def test_non_string_error_has_its_row(classifier: Classifier, row: int) -> None:
     texts: list[Any] = ["late"] * row + [None]
     for ask in (classifier.predict_proba, classifier.predict, classifier.classify):
         with pytest.raises(InvalidText, match=f"^text {row} is NoneType"):
@@ -128,14 +128,14 @@ def test_what_is_no_string_is_named_by_its_row(classifier: Classifier, row: int)
 
 
 @pytest.mark.parametrize("make", [tuple, np.array, lambda texts: (text for text in texts)])
-def test_any_sequence_of_texts_will_do(classifier: Classifier, make: Callable[[Any], Any]) -> None:
+def test_any_iterable_of_texts_is_accepted(classifier: Classifier, make: Callable[[Any], Any]) -> None:
     assert classifier.predict(make(TEXTS)) == classifier.predict(list(TEXTS))
 
 
-def test_a_text_that_is_too_long_is_named_by_its_row(own_bundle: Path, resign: Resign) -> None:
+def test_too_long_text_error_has_its_row(own_bundle: Path, resign: Resign) -> None:
     resign(own_bundle, lambda manifest: manifest["long_text"].update(policy="error"))
     classifier = Classifier.load(own_bundle, device="cpu", threads=1)
-    with pytest.raises(TextTooLong, match="text 4100 has 42 tokens, and this model reads 32"):
+    with pytest.raises(TextTooLong, match="text 4100 has 42 tokens; this model reads 32"):
         classifier.predict_proba(["late"] * 4100 + ["late " * 40])
 
 
@@ -143,7 +143,7 @@ def test_a_text_that_is_too_long_is_named_by_its_row(own_bundle: Path, resign: R
 
 
 @given(st.lists(ANY_TEXT, min_size=1, max_size=12))
-def test_a_text_scores_the_same_alone_and_in_a_batch(classifier: Classifier, texts: list[str]) -> None:
+def test_predict_proba_is_batch_invariant(classifier: Classifier, texts: list[str]) -> None:
     """To the last bit in int8."""
     together = classifier.predict_proba(texts)
     alone = np.concatenate([classifier.predict_proba(text) for text in texts])
@@ -151,7 +151,7 @@ def test_a_text_scores_the_same_alone_and_in_a_batch(classifier: Classifier, tex
 
 
 @given(st.lists(ANY_TEXT, min_size=1, max_size=12))
-def test_in_fp32_a_text_scores_alike_alone_and_in_a_batch(fp32: Classifier, texts: list[str]) -> None:
+def test_predict_proba_is_close_across_batches_in_fp32(fp32: Classifier, texts: list[str]) -> None:
     together = fp32.predict_proba(texts)
     alone = np.concatenate([fp32.predict_proba(text) for text in texts])
     np.testing.assert_allclose(together, alone, atol=1e-6)
@@ -164,13 +164,13 @@ def test_order_does_not_matter(classifier: Classifier, texts: list[str]) -> None
     assert bits(classifier.predict_proba(in_order)).tolist() == [by_text[text] for text in in_order]
 
 
-def test_a_text_scores_the_same_however_often_it_comes(classifier: Classifier) -> None:
+def test_predict_proba_is_repeatable(classifier: Classifier) -> None:
     for repeats in (2, 17, 300):
         found = bits(classifier.predict_proba(["the parcel was late"] * repeats))
         assert (found == bits(classifier.predict_proba("the parcel was late"))).all()
 
 
-def test_more_texts_than_are_sorted_together_keep_their_order(classifier: Classifier) -> None:
+def test_predict_proba_keeps_order_beyond_one_block(classifier: Classifier) -> None:
     texts = [" ".join(WORDS[(i + j) % len(WORDS)] for j in range(i % 9)) for i in range(4096 + 50)]
     found = classifier.predict_proba(texts)
     some = [0, 1, 4094, 4095, 4096, 4097, 4145]
@@ -185,13 +185,13 @@ def test_a_long_text_has_the_greatest_score_of_its_windows(classifier: Classifie
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
-def test_any_number_of_threads_gives_the_same_bits(bundle: Path, classifier: Classifier, threads: int) -> None:
+def test_predict_proba_is_equal_for_any_thread_count(bundle: Path, classifier: Classifier, threads: int) -> None:
     other = Classifier.load(bundle, device="cpu", threads=threads)
     texts = [*TEXTS, LONG]
     np.testing.assert_array_equal(bits(other.predict_proba(texts)), bits(classifier.predict_proba(texts)))
 
 
-def test_eight_threads_may_share_a_classifier(classifier: Classifier) -> None:
+def test_classifier_is_thread_safe(classifier: Classifier) -> None:
     texts = [*TEXTS, LONG, ""]
     expected = bits(classifier.predict_proba(texts))
 
@@ -208,18 +208,18 @@ def test_eight_threads_may_share_a_classifier(classifier: Classifier) -> None:
 # Loading
 
 
-def test_auto_takes_the_fastest_variant_for_the_device(bundle: Path) -> None:
+def test_auto_precision_is_the_fastest_variant(bundle: Path) -> None:
     assert Classifier.load(bundle, device="cpu").precision == "int8"
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
-def test_a_variant_can_be_asked_for(bundle: Path, precision: Any) -> None:
+def test_precision_can_be_requested(bundle: Path, precision: Any) -> None:
     classifier = Classifier.load(str(bundle), device="cpu", precision=precision)
     assert classifier.precision == precision
     classifier.check_probes()
 
 
-def test_the_variants_differ_a_little(classifier: Classifier, fp32: Classifier) -> None:
+def test_variants_differ_slightly(classifier: Classifier, fp32: Classifier) -> None:
     difference = np.abs(classifier.predict_proba(TEXTS) - fp32.predict_proba(TEXTS)).max()
     assert 0 < difference < 0.1
 
@@ -229,15 +229,15 @@ def test_the_variants_differ_a_little(classifier: Classifier, fp32: Classifier) 
     [
         ({"precision": "bf16"}, "has no variant 'bf16'; it has fp32, int8, fp16"),
         ({"precision": "fp16"}, "model_fp16.onnx is made for CUDAExecutionProvider, not for cpu"),
-        ({"threads": 0}, "threads is 0; it has to be 1 or more"),
+        ({"threads": 0}, "threads is 0; expected 1 or more"),
     ],
 )
-def test_what_cannot_be_loaded_is_refused(bundle: Path, options: Any, sentence: str) -> None:
+def test_load_errors(bundle: Path, options: Any, sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
         Classifier.load(bundle, **{"device": "cpu", **options})
 
 
-def test_a_bundle_without_a_variant_for_the_device_is_refused(own_bundle: Path, resign: Resign) -> None:
+def test_load_without_variant_for_device_error(own_bundle: Path, resign: Resign) -> None:
     def only_cuda(manifest: dict[str, Any]) -> None:
         manifest["variants"] = manifest["variants"][2:]
 
@@ -245,7 +245,7 @@ def test_a_bundle_without_a_variant_for_the_device_is_refused(own_bundle: Path, 
         Classifier.load(resign(own_bundle, only_cuda), device="cpu")
 
 
-def test_only_what_is_needed_is_read(own_bundle: Path) -> None:
+def test_load_reads_only_needed_files(own_bundle: Path) -> None:
     """A changed byte of a variant that is not asked for is found by verifying, not by loading."""
     content = bytearray((own_bundle / "model.onnx").read_bytes())
     content[100] ^= 1
@@ -257,7 +257,7 @@ def test_only_what_is_needed_is_read(own_bundle: Path) -> None:
         Bundle.open(own_bundle).verify()
 
 
-def test_a_loaded_classifier_no_longer_needs_its_folder(own_bundle: Path) -> None:
+def test_loaded_classifier_does_not_need_its_folder(own_bundle: Path) -> None:
     classifier = Classifier.load(own_bundle, device="cpu")
     expected = classifier.predict_proba(TEXTS)
     for file in own_bundle.iterdir():
@@ -268,9 +268,7 @@ def test_a_loaded_classifier_no_longer_needs_its_folder(own_bundle: Path) -> Non
 # Pickling
 
 
-def test_a_classifier_can_be_pickled_by_its_path(
-    bundle: Path, monkeypatch: pytest.MonkeyPatch, classifier: Classifier
-) -> None:
+def test_classifier_pickles_by_path(bundle: Path, monkeypatch: pytest.MonkeyPatch, classifier: Classifier) -> None:
     monkeypatch.chdir(bundle.parent)
     packed = pickle.dumps(Classifier.load(bundle.name, device="cpu", precision="fp32", threads=1))
     monkeypatch.chdir("/")
@@ -280,17 +278,17 @@ def test_a_classifier_can_be_pickled_by_its_path(
     np.testing.assert_allclose(again.predict_proba(TEXTS), classifier.predict_proba(TEXTS), atol=0.1)
 
 
-def test_a_pickled_classifier_does_not_become_another(own_bundle: Path, resign: Resign) -> None:
+def test_unpickled_classifier_checks_the_digest(own_bundle: Path, resign: Resign) -> None:
     packed = pickle.dumps(Classifier.load(own_bundle, device="cpu", threads=1))
     resign(own_bundle, lambda manifest: manifest["source"].update(new=1))
-    with pytest.raises(BundleError, match=r"is the bundle [0-9a-f]{64}, and [0-9a-f]{64} was asked for"):
+    with pytest.raises(BundleError, match=r"has the digest [0-9a-f]{64}; expected [0-9a-f]{64}"):
         pickle.loads(packed)
 
 
 # Probes
 
 
-def test_a_bundle_is_checked_against_pytorchs_answers(own_bundle: Path, resign: Resign) -> None:
+def test_check_probes_compares_with_pytorch(own_bundle: Path, resign: Resign) -> None:
     def shift(manifest: dict[str, Any]) -> None:
         manifest["probes"][3]["probabilities"]["price"] += 0.3
 

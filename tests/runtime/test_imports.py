@@ -13,13 +13,13 @@ from manylabel import errors
 HEAVY = ("torch", "transformers", "optimum", "sklearn", "onnx", "manylabel_export", "manylabel_bench")
 
 
-def test_the_public_names_are_those_a_user_can_see() -> None:
+def test_public_names_equal_all() -> None:
     visible = {
         name for name in dir(manylabel) if not name.startswith("_") and not inspect.ismodule(getattr(manylabel, name))
     }
     assert visible == set(manylabel.__all__)
     with pytest.raises(AttributeError, match="no attribute 'Clasifier'"):
-        manylabel.Clasifier  # noqa: B018
+        manylabel.Clasifier
 
 
 def test_every_error_is_public() -> None:
@@ -27,7 +27,7 @@ def test_every_error_is_public() -> None:
     assert ours <= set(manylabel.__all__)
 
 
-def test_the_tree_of_errors_is_drawn_as_it_is() -> None:
+def test_error_tree_drawing_is_correct() -> None:
     drawn: dict[str, str] = {}
     above: list[str] = []
     for indent, name in re.findall(r"^([│├└─ ]*)(\w+)", (errors.__doc__ or "").split("```")[1], re.MULTILINE):
@@ -38,7 +38,7 @@ def test_the_tree_of_errors_is_drawn_as_it_is() -> None:
     assert drawn == actual
 
 
-def test_a_prediction_loads_nothing_heavy(bundle: Path, python: Python) -> None:
+def test_prediction_imports_no_pytorch(bundle: Path, python: Python) -> None:
     """Neither PyTorch nor the other import roots, and onnxruntime only once it is needed."""
     done = python(
         "import sys, manylabel\n"
@@ -53,7 +53,7 @@ def test_a_prediction_loads_nothing_heavy(bundle: Path, python: Python) -> None:
     assert not set(loaded) & set(HEAVY)
 
 
-def test_the_command_line_loads_nothing_heavy(bundle: Path, python: Python) -> None:
+def test_command_line_imports_no_pytorch(bundle: Path, python: Python) -> None:
     done = python(
         "import sys\n"
         "from manylabel.cli.main import main\n"
@@ -71,7 +71,7 @@ def test_nothing_under_runtime_imports_upward() -> None:
     assert not [path.name for path in sources if heavy.search(path.read_text(encoding="utf-8"))]
 
 
-def test_tokenizers_and_onnxruntime_are_imported_in_one_place_each() -> None:
+def test_tokenizers_and_onnxruntime_have_one_importer() -> None:
     sources = {path.name: path.read_text(encoding="utf-8") for path in Path(manylabel.__file__).parent.rglob("*.py")}
     for package, home in (("tokenizers", "tokenization.py"), ("onnxruntime", "session.py")):
         assert [

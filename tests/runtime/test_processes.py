@@ -29,7 +29,7 @@ def _answer(classifier: Classifier) -> list[list[float]]:
 
 
 @pytest.mark.timeout(60)
-def test_a_forked_classifier_says_what_to_do_and_never_hangs(bundle: Path, python: Python) -> None:
+def test_forked_classifier_raises_instead_of_hanging(bundle: Path, python: Python) -> None:
     """Neither for one text, nor for several, which go to a pool whose threads did not survive."""
     done = python(
         "import os, signal, sys, warnings\n"
@@ -64,12 +64,12 @@ def test_a_forked_classifier_says_what_to_do_and_never_hangs(bundle: Path, pytho
     assert again == "2"
 
 
-def test_a_classifier_can_be_sent_to_spawned_workers(classifier: Classifier) -> None:
+def test_classifier_in_spawned_workers(classifier: Classifier) -> None:
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         assert pool.apply(_answer, [classifier]) == _answer(classifier)
 
 
-def test_threads_end_with_the_classifier(bundle: Path) -> None:
+def test_threads_end_with_classifier(bundle: Path) -> None:
     before = set(threading.enumerate())
     classifier = Classifier.load(bundle, device="cpu", threads=3)
     classifier.predict_proba(TEXTS)
@@ -82,7 +82,7 @@ def test_threads_end_with_the_classifier(bundle: Path) -> None:
         assert not thread.is_alive()
 
 
-def test_a_classifier_answers_while_the_interpreter_shuts_down(bundle: Path, python: Python) -> None:
+def test_prediction_during_interpreter_shutdown(bundle: Path, python: Python) -> None:
     """When no pool takes work any more: from `atexit`, as a program's last words."""
     done = python(
         "import atexit, sys\n"
@@ -96,7 +96,7 @@ def test_a_classifier_answers_while_the_interpreter_shuts_down(bundle: Path, pyt
     assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
 
 
-def test_a_thread_that_outlives_the_main_one_is_answered(bundle: Path, python: Python) -> None:
+def test_prediction_in_a_thread_after_main(bundle: Path, python: Python) -> None:
     """On one thread, since by then no pool takes work; the log says so."""
     done = python(
         "import sys, threading\n"
@@ -108,11 +108,11 @@ def test_a_thread_that_outlives_the_main_one_is_answered(bundle: Path, python: P
     assert (done.returncode, done.stdout) == (0, "2\n"), done.stderr
     if done.stderr:  # the pool was gone before it was asked; Python says so in two ways
         assert re.fullmatch(
-            r"answering on one thread: cannot schedule new futures after (interpreter )?shutdown\n", done.stderr
+            r"continuing on one thread: cannot schedule new futures after (interpreter )?shutdown\n", done.stderr
         )
 
 
-def test_onnxruntimes_telemetry_is_off_unless_asked_for(bundle: Path, tmp_path: Path, python: Python) -> None:
+def test_onnxruntime_telemetry_is_disabled(bundle: Path, tmp_path: Path, python: Python) -> None:
     """It would keep a device ID and a data base of events to upload in the user's cache."""
     script = (
         "import os, sys\n"
@@ -133,7 +133,7 @@ def test_onnxruntimes_telemetry_is_off_unless_asked_for(bundle: Path, tmp_path: 
     assert not list(tmp_path.rglob("*"))
 
 
-def test_a_prediction_needs_no_folder_to_write_to(bundle: Path, python: Python) -> None:
+def test_prediction_on_a_read_only_file_system(bundle: Path, python: Python) -> None:
     """No file may grow beyond 0 bytes, and neither home nor a folder for temporary files exists."""
     done = python(
         "import os, resource, sys\n"
@@ -155,7 +155,7 @@ def test_a_prediction_needs_no_folder_to_write_to(bundle: Path, python: Python) 
     assert (done.returncode, done.stdout) == (0, "2\nFile too large\n"), done.stderr
 
 
-def test_a_process_that_is_refused_threads_answers_on_its_own(
+def test_prediction_without_permission_for_threads(
     bundle: Path, classifier: Classifier, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refuse(thread: threading.Thread) -> None:
@@ -164,7 +164,7 @@ def test_a_process_that_is_refused_threads_answers_on_its_own(
     fresh = Classifier.load(bundle, device="cpu", threads=2)
     monkeypatch.setattr(threading.Thread, "start", refuse)
     np.testing.assert_array_equal(fresh.predict_proba(TEXTS), classifier.predict_proba(TEXTS))
-    assert "answering on one thread: can't start new thread" in caplog.text
+    assert "continuing on one thread: can't start new thread" in caplog.text
 
 
 PRELOADED = """
@@ -191,9 +191,7 @@ def app(environ, start_response):
 
 
 @pytest.mark.timeout(60)
-def test_gunicorn_with_preload_is_told_and_a_worker_that_loads_answers(
-    bundle: Path, classifier: Classifier, tmp_path: Path
-) -> None:
+def test_gunicorn_preload_error_and_worker_load(bundle: Path, classifier: Classifier, tmp_path: Path) -> None:
     """What was loaded before the workers were forked says so at once; what a worker loads has the same bits."""
     pytest.importorskip("gunicorn")
     (tmp_path / "preloaded.py").write_text(PRELOADED)
@@ -250,7 +248,7 @@ def test_a_forked_pool_loads_in_each_worker(bundle: Path, python: Python) -> Non
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_a_stream_and_leaves_no_process(
+def test_signal_ends_a_stream_without_leftover_processes(
     bundle: Path, number: signal.Signals, unmeasured: dict[str, str]
 ) -> None:
     """In the middle of a run of several threads: the program ends by it, at once."""

@@ -11,7 +11,7 @@ from tests.helpers.blocks import ROOT, blocks
 from manylabel import Classifier
 
 
-def test_plain_onnx_runtime_answers_as_the_bundle(bundle: Path, tmp_path: Path) -> None:
+def test_plain_onnxruntime_matches_the_bundle(bundle: Path, tmp_path: Path) -> None:
     (code,) = (block.code for block in blocks(ROOT / "README.md") if "onnxruntime.InferenceSession" in block.code)
     (tmp_path / "bundle").symlink_to(bundle)
     script = f"import sys\n{code}\nprint(*probabilities[0].tolist())\nassert 'manylabel' not in sys.modules"

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from manylabel_bench.results.statistics import interval, percentile
+from manylabel_bench.roofline import operations_per_token
 from tests.conftest import ROOT
 from tests.helpers.toy import LABELS, TEXTS
 
@@ -15,8 +17,6 @@ from manylabel_bench.contenders import RIVALS, Kind, Setting, kind_of
 from manylabel_bench.results import plots, readme, tables
 from manylabel_bench.results.document import check_same
 from manylabel_bench.results.metrics import figures
-from manylabel_bench.results.statistics import interval, percentile
-from manylabel_bench.roofline import operations_per_token
 from manylabel_bench.runner.workload import gather, padding_share, sample
 from manylabel_train.data.dataset import Dataset
 
@@ -54,7 +54,7 @@ def test_latencies_starts_and_scaling() -> None:
     assert at["single_p50_ms"] == pytest.approx(2)
 
 
-def test_the_interval_holds_the_median_and_narrows_with_samples() -> None:
+def test_bootstrap_interval_of_the_median() -> None:
     dice = np.random.default_rng(1)
     few, many = (interval(dice.normal(10, 1, n).tolist()) for n in (10, 1000))
     assert few[0] < 10 < few[1]
@@ -63,7 +63,7 @@ def test_the_interval_holds_the_median_and_narrows_with_samples() -> None:
     assert low < 1.28 < high
 
 
-def test_padding_is_what_shorter_texts_are_filled_up_with() -> None:
+def test_padding_share() -> None:
     lengths = np.array([2, 8, 2, 8])
     assert padding_share(lengths, "as given 2") == pytest.approx(12 / 32)
     assert padding_share(lengths, "sorted 2") == 0
@@ -71,7 +71,7 @@ def test_padding_is_what_shorter_texts_are_filled_up_with() -> None:
     assert padding_share(lengths, "equal") == 0
 
 
-def test_texts_of_a_length_have_it(bundle: Path) -> None:
+def test_texts_of_a_given_token_count(bundle: Path) -> None:
     data = Dataset(TEXTS, np.zeros((len(TEXTS), len(LABELS)), dtype=np.float32), LABELS)
     workload = gather(Bundle.open(bundle), [("tiny", data)], limit=0)
     for length in (8, 16, 32):
@@ -81,14 +81,14 @@ def test_texts_of_a_length_have_it(bundle: Path) -> None:
         assert {one.n_tokens for one in workload.tokenizer.encode(several)} == {length}
 
 
-def test_a_sample_is_the_same_every_time_and_as_large_as_asked(bundle: Path) -> None:
+def test_sample_is_deterministic_and_of_given_size(bundle: Path) -> None:
     data = Dataset(TEXTS, np.zeros((len(TEXTS), len(LABELS)), dtype=np.float32), LABELS)
     first, again = (gather(Bundle.open(bundle), [("a", data), ("b", data)], limit=7).data for _ in range(2))
     assert first.texts == again.texts
     assert len(first) == 14
 
 
-def test_rivals_choose_their_settings_on_texts_mixed_as_those_that_are_measured() -> None:
+def test_contenders_tune_on_a_mix_like_the_measured_texts() -> None:
     short, long = [f"short {at}" for at in range(2000)], [f"long {at}" for at in range(100)]
     found = sample([short, long], [600, 200])
     assert len(set(found)) == len(found) == 375 + 100  # of the long ones there are no more
@@ -105,7 +105,7 @@ def test_operations_of_minilm(tmp_path: Path) -> None:
     assert operations_per_token(tmp_path / "config.json") is None
 
 
-def test_who_lacks_something_says_what(tmp_path: Path) -> None:
+def test_unavailable_contender_gives_a_reason(tmp_path: Path) -> None:
     setting = Setting(str(tmp_path), None, str(tmp_path), 1, 32)
     assert kind_of("pipeline").missing(setting) == "no --checkpoint"
     absent = Kind("x", "x", "", ("no_such_module.part", "json"), (), "", needs_checkpoint=False)
@@ -134,7 +134,7 @@ def test_medians_and_ratios_in_the_table() -> None:
     assert len(rows) == 3  # of the fourth nothing is known
 
 
-def test_marks_of_an_axis_enclose_what_is_drawn() -> None:
+def test_axis_ticks_enclose_the_data() -> None:
     for low, high in ((3, 4100), (0.7, 0.9), (26.0, 26.5)):
         axis = plots.Axis.over([low, high], log=True)
         assert axis.ends[0] <= axis.at(low) < axis.at(high) <= axis.ends[1]
@@ -142,7 +142,7 @@ def test_marks_of_an_axis_enclose_what_is_drawn() -> None:
     assert axis.ends[0] <= 0.5383 < 0.5399 <= axis.ends[1]
 
 
-def test_what_was_measured_elsewhere_is_not_added_to() -> None:
+def test_result_of_another_machine_is_not_extended() -> None:
     one = {
         "threads": 2,
         "texts": 10,
@@ -156,14 +156,14 @@ def test_what_was_measured_elsewhere_is_not_added_to() -> None:
             check_same(one, one | other)
 
 
-def test_the_readmes_tables_are_those_of_the_committed_results() -> None:
+def test_readme_tables_match_the_committed_results() -> None:
     """`make readme` draws them anew."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert text.count("<!-- bench ") >= 2
     assert readme.filled(text, ROOT / "benchmarks" / "results") == text
 
 
-def test_how_far_we_reach_is_what_the_committed_results_say() -> None:
+def test_targets_page_matches_the_committed_results() -> None:
     results = ROOT / "benchmarks" / "results"
     if not (results / run.PAGE).exists():
         pytest.skip("make results-goemotions results-mix readme writes the page")
@@ -172,13 +172,13 @@ def test_how_far_we_reach_is_what_the_committed_results_say() -> None:
     assert tables.ABSENT not in found.split("## On a GPU")[0]
 
 
-def test_notes_on_what_falls_short_are_of_aims_that_there_are() -> None:
+def test_target_notes_name_existing_targets() -> None:
     said = run.notes(ROOT / "benchmarks" / "results")
     assert {model.name for model in run.MODELS} >= set(said)
     assert {aim.what for aim in run.AIMS} >= {what for notes in said.values() for what in notes}
 
 
-def test_a_page_has_a_table_a_model_and_says_why_something_falls_short(tmp_path: Path) -> None:
+def test_targets_page_explains_missed_targets(tmp_path: Path) -> None:
     ours = {"name": run.OURS, "texts_per_second": {"median": 100.0}, "macro_f1": 0.5}
     rivals = [
         {"name": "pytorch", "texts_per_second": {"median": 50.0}, "macro_f1": 0.501},
@@ -202,7 +202,7 @@ def test_a_page_has_a_table_a_model_and_says_why_something_falls_short(tmp_path:
     assert "- bulk, against Optimum's int8, sorted: short texts" not in found
 
 
-def test_what_a_gpu_gives_is_shown_once_it_was_measured(tmp_path: Path) -> None:
+def test_targets_page_shows_gpu_once_measured(tmp_path: Path) -> None:
     assert "not measured | `make results-gpu` has not run on one yet |" in run.page(tmp_path)
     rates = {"manylabel fp16": 300.0, "manylabel fp16, CUDA graphs": 200.0, "PyTorch a": 100.0, "PyTorch b": 150.0}
     ways = {name: {"texts_per_second": {"median": rate}} for name, rate in rates.items()}
@@ -211,7 +211,7 @@ def test_what_a_gpu_gives_is_shown_once_it_was_measured(tmp_path: Path) -> None:
     assert "| 1.50x | 3.00x | 2.00x | reached; on a GPU |" in run.page(tmp_path)
 
 
-def test_verdicts_on_aims() -> None:
+def test_target_verdicts() -> None:
     more = run.Aim("", 2, 4, lambda results: results.mix["x"])
     less = run.Aim("", 2, 1, lambda results: results.mix["x"], most=True)
     verdicts = {x: [aim.row(run.Results({}, {"x": x}))[-1] for aim in (more, less)] for x in (0.5, 1.5, 2.5, 4.0)}

@@ -18,14 +18,17 @@ import tokenizers
 
 from manylabel.bundle.bundle import Bundle
 from manylabel.bundle.manifest import read_manifest
+from manylabel.data.readers.block import read_blocks, scan
+from manylabel.data.readers.open_table import Source
 from manylabel.errors import BundleError, DataError
 from manylabel.inference.tokenizer import Encoding, LongText, Tokenizer
-from manylabel.scoring import planner
-from manylabel.scoring.inputs import Source
-from manylabel.server.http.errors import Refusal
-from manylabel.server.http.json_codec import decode
-from manylabel.server.routes.open_inference_tensors import check_outputs, texts_of
-from manylabel.server.schemas.all import ClassifyRequest, HfRequest, OipInferRequest, TeiPredictRequest
+from manylabel.server.http.body import decode_json
+from manylabel.server.http.errors import HTTPRefusal
+from manylabel.server.routes.open_inference_tensors import check_outputs, read_texts
+from manylabel.server.schemas.huggingface import HfRequest
+from manylabel.server.schemas.open_inference import OipInferRequest
+from manylabel.server.schemas.tei import TeiPredictRequest
+from manylabel.server.schemas.v1 import ClassifyRequest
 
 BUNDLE = Path(os.environ.get("MANYLABEL_FUZZ_BUNDLE", Path(__file__).parents[3] / "build" / "tiny-bundle"))
 SHARD_ROWS = 3
@@ -54,11 +57,11 @@ def requests(content: bytes) -> None:
     for schema in (ClassifyRequest, TeiPredictRequest, HfRequest, OipInferRequest):
         head, _, tail = content.partition(b"\n\n") if schema is OipInferRequest else (content, b"", b"")
         try:
-            asked: Any = decode(head, msgspec.json.Decoder(schema))
+            asked: Any = decode_json(head, msgspec.json.Decoder(schema))
             if schema is OipInferRequest:
                 check_outputs(asked)
-                assert all(isinstance(text, str) for text in texts_of(asked, memoryview(tail)))
-        except Refusal as exc:
+                assert all(isinstance(text, str) for text in read_texts(asked, memoryview(tail)))
+        except HTTPRefusal as exc:
             if not 400 <= exc.status < 500:
                 raise
 
@@ -90,19 +93,19 @@ def _read(content: bytes, format: Any) -> None:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "rows"
         path.write_bytes(content)
-        source, reader = Source(str(path), format), planner.READERS[format]
+        source = Source(str(path), format)
         try:
-            scanned = reader.scan(source, "text", SHARD_ROWS)
+            scanned = scan(source, "text", SHARD_ROWS)
         except DataError:
             return
         found = [
             row
-            for block in reader.read(source, scanned.schema, "text", scanned.starts[0])
+            for block in read_blocks(source, scanned.schema, "text", scanned.starts[0])
             for row in zip(block.columns.to_pylist(), block.texts, strict=True)
         ]
         assert len(found) == scanned.rows
         for start in scanned.starts[1:]:
-            block = next(reader.read(source, scanned.schema, "text", start), None)
+            block = next(read_blocks(source, scanned.schema, "text", start), None)
             rows = [] if block is None else [*zip(block.columns.to_pylist(), block.texts, strict=True)]
             assert rows[:SHARD_ROWS] == found[start.row : start.row + len(rows[:SHARD_ROWS])]
             assert bool(rows) == (start.row < scanned.rows)

@@ -23,13 +23,13 @@ def _targets(bundle: Path) -> None:
     targets.BUNDLE = bundle
 
 
-def test_the_search_of_manifests_begins_with_one_that_is_read() -> None:
+def test_manifest_corpus_contains_a_valid_manifest() -> None:
     """One of an older form would be refused at its first field, and so would all that comes of it."""
     manifest, _ = read_manifest((HERE / "corpus" / "manifest" / "whole").read_bytes(), where="the corpus")
     assert manifest.labels
 
 
-def test_the_control_fails_where_the_target_does_not() -> None:
+def test_fuzz_control_fails() -> None:
     import targets
 
     with pytest.raises(TypeError):
@@ -37,7 +37,7 @@ def test_the_control_fails_where_the_target_does_not() -> None:
 
 
 @pytest.mark.parametrize("target", ["manifest", "texts", "requests", "csv", "jsonl"])
-def test_the_corpus_of_a_target_is_read_or_refused(target: str) -> None:
+def test_fuzz_corpus_is_parsed_or_rejected(target: str) -> None:
     import targets
 
     inputs = [path for path in CORPUS if path.parent.name == target]

@@ -31,7 +31,7 @@ def assert_refused(cli: Cli, folder: Path, *parts: str) -> None:
         assert part in done.stderr
 
 
-def test_a_whole_bundle_is_accepted(bundle: Path, cli: Cli) -> None:
+def test_valid_bundle_is_accepted(bundle: Path, cli: Cli) -> None:
     done = cli("verify", bundle, "--device", "cpu")
     assert done.exit_code == 0, done.output
     opened = Bundle.open(str(bundle))
@@ -41,20 +41,20 @@ def test_a_whole_bundle_is_accepted(bundle: Path, cli: Cli) -> None:
     assert opened.digest == json.loads((bundle / MANIFEST).read_bytes())["digest"]
 
 
-def test_a_manifest_is_written_as_it_was_read(bundle: Path) -> None:
+def test_manifest_round_trip_is_byte_identical(bundle: Path) -> None:
     assert Bundle.open(bundle).manifest.to_bytes() == (bundle / MANIFEST).read_bytes()
 
 
-def test_recorded_files_are_those_of_the_manifest(bundle: Path) -> None:
+def test_recorded_files_match_the_manifest(bundle: Path) -> None:
     assert record_files(bundle) == Bundle.open(bundle).manifest.files
 
 
-def test_another_process_finds_a_bundle_wherever_it_stands(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bundle_path_is_absolute_for_other_processes(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(bundle.parent)
     assert Bundle.open(bundle.name).origin == str(bundle.parent.resolve() / bundle.name)
 
 
-def test_the_bundle_that_is_meant_is_opened_and_no_other(bundle: Path) -> None:
+def test_digest_pins_the_bundle(bundle: Path) -> None:
     digest = Bundle.open(bundle).digest
     assert Bundle.open(bundle, digest=digest).digest == digest
     with pytest.raises(BundleError) as caught:
@@ -65,7 +65,7 @@ def test_the_bundle_that_is_meant_is_opened_and_no_other(bundle: Path) -> None:
     )
 
 
-def test_weights_beside_a_graph_are_its_variants(own_bundle: Path, resign: Resign) -> None:
+def test_external_weights_belong_to_their_variant(own_bundle: Path, resign: Resign) -> None:
     (own_bundle / "model.onnx_data").write_bytes(b"weights")
     resign(own_bundle, list_file("model.onnx_data"))
     opened = Bundle.open(resign(own_bundle))
@@ -76,7 +76,7 @@ def test_weights_beside_a_graph_are_its_variants(own_bundle: Path, resign: Resig
 # Changed bytes
 
 
-def test_no_byte_of_the_manifest_can_change_unseen(bundle: Path) -> None:
+def test_every_changed_manifest_byte_is_detected(bundle: Path) -> None:
     raw = (bundle / MANIFEST).read_bytes()
     read_manifest(raw, where="the bundle")
     for at in range(len(raw)):
@@ -85,7 +85,7 @@ def test_no_byte_of_the_manifest_can_change_unseen(bundle: Path) -> None:
 
 
 @given(st.data())
-def test_a_manifest_that_was_cut_or_filled_up_is_refused(bundle: Path, data: st.DataObject) -> None:
+def test_truncated_or_padded_manifest_is_rejected(bundle: Path, data: st.DataObject) -> None:
     raw = (bundle / MANIFEST).read_bytes()
     at = data.draw(st.integers(0, len(raw) - 1))
     changed = data.draw(st.sampled_from([raw[:at], raw[:at] + data.draw(st.binary(min_size=1)) + raw[at:]]))
@@ -95,7 +95,7 @@ def test_a_manifest_that_was_cut_or_filled_up_is_refused(bundle: Path, data: st.
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("place", [0, 0.5, 1])
-def test_a_changed_byte_is_found(own_bundle: Path, cli: Cli, name: str, place: float) -> None:
+def test_changed_byte_is_detected(own_bundle: Path, cli: Cli, name: str, place: float) -> None:
     content = bytearray((own_bundle / name).read_bytes())
     content[int(place * (len(content) - 1))] ^= 1
     (own_bundle / name).write_bytes(content)
@@ -104,13 +104,13 @@ def test_a_changed_byte_is_found(own_bundle: Path, cli: Cli, name: str, place: f
 
 @pytest.mark.parametrize("name", [MANIFEST, *FILES])
 @pytest.mark.parametrize("kept", [0, 0.5])
-def test_a_truncated_file_is_found(own_bundle: Path, cli: Cli, name: str, kept: float) -> None:
+def test_truncated_file_is_detected(own_bundle: Path, cli: Cli, name: str, kept: float) -> None:
     content = (own_bundle / name).read_bytes()
     (own_bundle / name).write_bytes(content[: int(kept * len(content))])
     assert_refused(cli, own_bundle, name)
 
 
-def test_a_pointer_of_git_lfs_in_place_of_a_model_is_found(own_bundle: Path, cli: Cli) -> None:
+def test_git_lfs_pointer_is_detected(own_bundle: Path, cli: Cli) -> None:
     pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a21\nsize 35874\n"
     (own_bundle / "model.onnx").write_text(pointer)
     assert_refused(cli, own_bundle, "model.onnx", f"has {len(pointer)} bytes and should have")
@@ -136,12 +136,12 @@ def test_an_extra_folder_is_named(own_bundle: Path, cli: Cli) -> None:
     assert_refused(cli, own_bundle, "holds more")
 
 
-def test_a_renamed_file_is_found(own_bundle: Path, cli: Cli) -> None:
+def test_renamed_file_is_detected(own_bundle: Path, cli: Cli) -> None:
     (own_bundle / "model_int8.onnx").rename(own_bundle / "model_int9.onnx")
     assert_refused(cli, own_bundle, "model_int8.onnx")
 
 
-def test_swapped_files_are_found(own_bundle: Path, cli: Cli) -> None:
+def test_swapped_files_are_detected(own_bundle: Path, cli: Cli) -> None:
     one, other = own_bundle / "model.onnx", own_bundle / "model_int8.onnx"
     one.rename(own_bundle / "aside")
     other.rename(one)
@@ -150,40 +150,40 @@ def test_swapped_files_are_found(own_bundle: Path, cli: Cli) -> None:
 
 
 @pytest.mark.parametrize("name", [MANIFEST, "model_int8.onnx", "tokenizer.json", "README.md"])
-def test_a_symbolic_link_is_refused(own_bundle: Path, tmp_path: Path, cli: Cli, name: str) -> None:
+def test_symbolic_link_is_rejected(own_bundle: Path, tmp_path: Path, cli: Cli, name: str) -> None:
     (own_bundle / name).rename(tmp_path / name)
     (own_bundle / name).symlink_to(tmp_path / name)
     assert_refused(cli, own_bundle, name, "is a link", "cp -rL")
 
 
-def test_a_link_that_leads_nowhere_is_refused(own_bundle: Path, cli: Cli) -> None:
+def test_dangling_link_is_rejected(own_bundle: Path, cli: Cli) -> None:
     (own_bundle / MANIFEST).unlink()
     (own_bundle / MANIFEST).symlink_to("nowhere")
     assert_refused(cli, own_bundle, "is a link")
 
 
 @pytest.mark.parametrize("name", [MANIFEST, "model_int8.onnx"])
-def test_a_hard_link_is_refused(own_bundle: Path, tmp_path: Path, cli: Cli, name: str) -> None:
+def test_hard_link_is_rejected(own_bundle: Path, tmp_path: Path, cli: Cli, name: str) -> None:
     os.link(own_bundle / name, tmp_path / "another name")
     assert_refused(cli, own_bundle, name, "hard link")
 
 
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("name", [MANIFEST, "model_int8.onnx", "README.md"])
-def test_a_pipe_is_refused_and_never_waited_for(own_bundle: Path, cli: Cli, name: str) -> None:
+def test_named_pipe_is_rejected_without_blocking(own_bundle: Path, cli: Cli, name: str) -> None:
     (own_bundle / name).unlink()
     os.mkfifo(own_bundle / name)
     assert_refused(cli, own_bundle, name, "special file")
 
 
 @pytest.mark.parametrize("name", [MANIFEST, "model_int8.onnx"])
-def test_a_folder_in_a_files_place_is_refused(own_bundle: Path, cli: Cli, name: str) -> None:
+def test_folder_in_place_of_a_file_is_rejected(own_bundle: Path, cli: Cli, name: str) -> None:
     (own_bundle / name).unlink()
     (own_bundle / name).mkdir()
     assert_refused(cli, own_bundle, name, "is a folder")
 
 
-def test_a_file_that_becomes_a_link_after_the_bundle_was_opened_is_refused(own_bundle: Path, tmp_path: Path) -> None:
+def test_file_replaced_by_link_after_open_is_rejected(own_bundle: Path, tmp_path: Path) -> None:
     opened = Bundle.open(own_bundle)
     (own_bundle / "tokenizer.json").rename(tmp_path / "elsewhere")
     (own_bundle / "tokenizer.json").symlink_to(tmp_path / "elsewhere")
@@ -191,14 +191,14 @@ def test_a_file_that_becomes_a_link_after_the_bundle_was_opened_is_refused(own_b
         opened.read("tokenizer.json")
 
 
-def test_a_file_that_goes_after_the_bundle_was_opened_is_named(own_bundle: Path) -> None:
+def test_file_removed_after_open_is_named(own_bundle: Path) -> None:
     opened = Bundle.open(own_bundle)
     (own_bundle / "tokenizer.json").unlink()
     with pytest.raises(BundleError, match=r"tokenizer.json cannot be read: No such file"):
         opened.read("tokenizer.json")
 
 
-def test_a_link_to_a_whole_bundle_is_followed(bundle: Path, tmp_path: Path) -> None:
+def test_link_to_a_bundle_is_followed(bundle: Path, tmp_path: Path) -> None:
     """As deployments do: `current -> 2026-11-01`."""
     (tmp_path / "current").symlink_to(bundle)
     Bundle.open(tmp_path / "current").verify()
@@ -208,29 +208,29 @@ def test_a_link_to_a_whole_bundle_is_followed(bundle: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("path", ["nowhere", "a\0b", "x" * 5000, "a/b/c"])
-def test_a_bundle_that_is_not_there_is_wrong_input(tmp_path: Path, path: str) -> None:
+def test_missing_bundle_is_an_input_error(tmp_path: Path, path: str) -> None:
     with pytest.raises(InputError, match="there is no bundle at"):
         Bundle.open(tmp_path / path)
 
 
-def test_a_file_is_no_bundle(bundle: Path) -> None:
+def test_file_is_not_a_bundle(bundle: Path) -> None:
     with pytest.raises(InputError, match="no such folder"):
         Bundle.open(bundle / "model.onnx")
 
 
-def test_a_folder_without_a_manifest_is_no_bundle(tmp_path: Path, cli: Cli) -> None:
+def test_folder_without_manifest_is_not_a_bundle(tmp_path: Path, cli: Cli) -> None:
     assert_refused(cli, tmp_path, "has no bundle.json", "manylabel export")
 
 
 @pytest.mark.parametrize(
     "content", ["", "{", "[]", "null", "3", '"text"', "{}", '{"digest": 1}', "[" * 100_000, '{"digest": "", "a": NaN}']
 )
-def test_what_is_no_manifest_is_refused(own_bundle: Path, cli: Cli, content: str) -> None:
+def test_invalid_manifest_is_rejected(own_bundle: Path, cli: Cli, content: str) -> None:
     (own_bundle / MANIFEST).write_text(content)
     assert_refused(cli, own_bundle, MANIFEST)
 
 
-def test_a_file_that_is_not_listed_cannot_be_read(bundle: Path) -> None:
+def test_unlisted_file_cannot_be_read(bundle: Path) -> None:
     with pytest.raises(InputError, match=r"no file '\.\./secret'; it has README.md"):
         Bundle.open(bundle).read("../secret")
 
@@ -331,7 +331,7 @@ WRONG: dict[str, tuple[Edit, str]] = {
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_a_wrong_manifest_is_refused(own_bundle: Path, resign: Resign, cli: Cli, wrong: str) -> None:
+def test_wrong_manifest_fields_are_rejected(own_bundle: Path, resign: Resign, cli: Cli, wrong: str) -> None:
     edit, sentence = WRONG[wrong]
     assert_refused(cli, resign(own_bundle, edit), sentence)
 
@@ -346,7 +346,7 @@ def test_a_wrong_manifest_is_refused(own_bundle: Path, resign: Resign, cli: Cli,
         ("a threshold too few", "fp32 has 3 thresholds for 4 labels"),
     ],
 )
-def test_a_contradiction_is_told_in_one_sentence(own_bundle: Path, resign: Resign, wrong: str, fault: str) -> None:
+def test_inconsistent_manifest_error(own_bundle: Path, resign: Resign, wrong: str, fault: str) -> None:
     with pytest.raises(BundleError) as caught:
         Bundle.open(resign(own_bundle, WRONG[wrong][0]))
     assert str(caught.value) == (
@@ -358,11 +358,11 @@ def test_a_contradiction_is_told_in_one_sentence(own_bundle: Path, resign: Resig
 @pytest.mark.parametrize(
     ("slowdown", "said"), [(None, "its speed was not measured"), (1.234, "it takes 1.23 times as long")]
 )
-def test_what_a_rescue_costs_is_told_where_it_was_measured(slowdown: float | None, said: str) -> None:
+def test_mixed_precision_slowdown_is_optional(slowdown: float | None, said: str) -> None:
     assert MixedPrecision("too many flips", ("/encoder/MatMul",), 12, slowdown).cost == said
 
 
-def test_a_newer_format_is_refused_with_what_to_do(own_bundle: Path, resign: Resign) -> None:
+def test_newer_format_version_is_rejected(own_bundle: Path, resign: Resign) -> None:
     """Even where nothing else of it is understood, the digest included."""
     resign(own_bundle, lambda manifest: manifest.update(format_version=2, shards=[1, 2]))
     text = (own_bundle / MANIFEST).read_text().replace('"billing"', '"invoices"')
@@ -382,7 +382,7 @@ JSON = st.recursive(
 
 
 @given(st.data())
-def test_a_manifest_of_anything_is_read_or_refused(
+def test_any_json_is_a_manifest_or_rejected(
     bundle: Path, resign: Resign, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     """No value in any place makes the reader fail otherwise than with a sentence, nor who shows what was read."""
@@ -411,12 +411,12 @@ def test_a_manifest_of_anything_is_read_or_refused(
 # Parts that do not belong together: the digests fit, the answers do not
 
 
-def test_shuffled_labels_are_found_by_the_probes(own_bundle: Path, resign: Resign, cli: Cli) -> None:
+def test_probes_detect_shuffled_labels(own_bundle: Path, resign: Resign, cli: Cli) -> None:
     resign(own_bundle, lambda manifest: manifest["labels"].reverse())
     assert_refused(cli, own_bundle, "where PyTorch gave", "do not belong together")
 
 
-def test_the_tokenizer_of_another_model_is_found_by_the_probes(own_bundle: Path, resign: Resign, cli: Cli) -> None:
+def test_probes_detect_wrong_tokenizer(own_bundle: Path, resign: Resign, cli: Cli) -> None:
     path = own_bundle / "tokenizer.json"
     content = json.loads(path.read_bytes())
     vocabulary = content["model"]["vocab"]
@@ -428,23 +428,21 @@ def test_the_tokenizer_of_another_model_is_found_by_the_probes(own_bundle: Path,
     assert_refused(cli, resign(own_bundle), "where PyTorch gave")
 
 
-def test_the_graph_of_another_variant_is_found_by_the_probes(own_bundle: Path, resign: Resign, cli: Cli) -> None:
+def test_probes_detect_wrong_graph(own_bundle: Path, resign: Resign, cli: Cli) -> None:
     shutil.copy(own_bundle / "model_int8.onnx", own_bundle / "model.onnx")
     assert_refused(cli, resign(own_bundle), "model.onnx gives", "where PyTorch gave")
 
 
-def test_a_graph_with_another_number_of_labels_is_refused(
-    own_bundle: Path, resign: Resign, graph: Any, cli: Cli
-) -> None:
+def test_graph_with_other_label_count_is_rejected(own_bundle: Path, resign: Resign, graph: Any, cli: Cli) -> None:
     (own_bundle / "model.onnx").write_bytes(graph("Sigmoid"))
     assert_refused(cli, resign(own_bundle), "gives 1 columns, and the manifest names 4 labels")
 
 
-def test_a_file_that_is_no_tokenizer_is_refused(own_bundle: Path, resign: Resign, cli: Cli) -> None:
+def test_invalid_tokenizer_file_is_rejected(own_bundle: Path, resign: Resign, cli: Cli) -> None:
     (own_bundle / "tokenizer.json").write_text("{}")
     assert_refused(cli, resign(own_bundle), "not a tokenizer")
 
 
-def test_a_file_that_is_no_graph_is_refused(own_bundle: Path, resign: Resign, cli: Cli) -> None:
+def test_invalid_graph_file_is_rejected(own_bundle: Path, resign: Resign, cli: Cli) -> None:
     (own_bundle / "model.onnx").write_text("no graph")
     assert_refused(cli, resign(own_bundle), "does not load the graph")

@@ -34,7 +34,7 @@ def list_file(name: str) -> Callable[[dict[str, Any]], None]:
     return lambda manifest: manifest["files"].update({name: {"bytes": len(WEIGHTS), "sha256": "0" * 64}})
 
 
-def test_weights_within_the_bundle_are_read(own_bundle: Path, graph: Any, resign: Resign) -> None:
+def test_external_weights_in_the_bundle_are_read(own_bundle: Path, graph: Any, resign: Resign) -> None:
     with_graph(own_bundle, graph("Sigmoid", columns=4, beside="model.onnx_data"))
     (own_bundle / "model.onnx_data").write_bytes(WEIGHTS)
     resign(own_bundle, list_file("model.onnx_data"))
@@ -45,7 +45,7 @@ def test_weights_within_the_bundle_are_read(own_bundle: Path, graph: Any, resign
 
 @pytest.mark.parametrize("kind", ["file", "pipe"])
 @pytest.mark.parametrize("place", ["absolute", "beside", "from the process", "from the copy", "within"])
-def test_a_graph_that_names_a_file_outside_is_refused_and_opens_none(
+def test_graph_with_outside_file_is_rejected_unopened(
     own_bundle: Path, graph: Any, resign: Resign, python: Python, tmp_path: Path, kind: str, place: str
 ) -> None:
     """One with the right bytes would be taken; a pipe that nobody writes to would be waited for."""
@@ -69,7 +69,7 @@ def test_a_graph_that_names_a_file_outside_is_refused_and_opens_none(
 
 
 @pytest.mark.parametrize("kind", ["file", "pipe"])
-def test_a_link_to_weights_outside_is_refused_and_not_followed(
+def test_link_to_outside_weights_is_rejected(
     own_bundle: Path, graph: Any, resign: Resign, tmp_path: Path, kind: str
 ) -> None:
     outside = tmp_path / "weights"

@@ -10,7 +10,8 @@ import pytest
 from tests.runtime.conftest import Cli, Resign
 
 from manylabel import Bundle, BundleError, Classifier, InputError, SignatureInvalid
-from manylabel.bundle.signing import open_signed, sign, signature_of
+from manylabel.bundle.signing import sign, signature_of, verify_signature
+from manylabel.hub import open_bundle
 
 pytest.importorskip("model_signing")
 from cryptography.hazmat.primitives import serialization
@@ -43,18 +44,18 @@ def signed(own_bundle: Path, keys: Keys) -> Path:
     return own_bundle
 
 
-def test_a_signed_bundle_answers(signed: Path, keys: Keys, classifier: Classifier) -> None:
+def test_signed_bundle_loads(signed: Path, keys: Keys, classifier: Classifier) -> None:
     loaded = Classifier.load(signed, device="cpu", verify_key=keys[1])
     assert loaded.predict("late parcel") == classifier.predict("late parcel")
 
 
-def test_a_signature_lies_beside_its_bundle_which_stays_as_it_was(signed: Path) -> None:
+def test_signature_is_beside_the_unchanged_bundle(signed: Path) -> None:
     assert signature_of(signed) == signed.parent / "bundle.sig"
     assert signature_of(signed).is_file()
     Bundle.open(signed).verify()
 
 
-def test_other_tools_that_read_the_format_agree(signed: Path, keys: Keys) -> None:
+def test_model_signing_verifies_the_signature(signed: Path, keys: Keys) -> None:
     verifier = verifying.Config().use_elliptic_key_verifier(public_key=keys[1])
     verifier.verify(signed, signature_of(signed))
     (signed / "README.md").write_text("changed")
@@ -62,24 +63,24 @@ def test_other_tools_that_read_the_format_agree(signed: Path, keys: Keys) -> Non
         verifier.verify(signed, signature_of(signed))
 
 
-def test_a_signature_moves_with_its_bundle_under_another_name(signed: Path, tmp_path: Path, keys: Keys) -> None:
+def test_signature_survives_renaming_the_bundle(signed: Path, tmp_path: Path, keys: Keys) -> None:
     moved = shutil.copytree(signed, tmp_path / "elsewhere" / "reviews")
     shutil.copy(signature_of(signed), tmp_path / "elsewhere" / "reviews.sig")
-    assert open_signed(moved, keys[1]).digest == Bundle.open(signed).digest
+    assert open_bundle(moved, verify_key=keys[1]).digest == Bundle.open(signed).digest
 
 
 @pytest.mark.parametrize("way", [".", "{}/"])
-def test_a_bundle_is_found_by_any_way_of_writing_its_path(
+def test_signature_is_found_for_any_path_spelling(
     signed: Path, keys: Keys, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(signed)
-    open_signed(way.format(signed), keys[1])
+    open_bundle(way.format(signed), verify_key=keys[1])
 
 
-def test_a_link_to_a_signed_bundle_is_followed(signed: Path, tmp_path: Path, keys: Keys) -> None:
+def test_link_to_signed_bundle_is_followed(signed: Path, tmp_path: Path, keys: Keys) -> None:
     """As deployments do: `current -> 2026-11-01`."""
     (tmp_path / "current").symlink_to(signed)
-    open_signed(tmp_path / "current", keys[1])
+    open_bundle(tmp_path / "current", verify_key=keys[1])
 
 
 # Forgeries: every digest fits, as the forger has computed them anew
@@ -117,7 +118,7 @@ FORGERIES = (relabel, replace_graph, replace_signature, damage_signature, empty_
 
 
 @pytest.mark.parametrize("forge", FORGERIES)
-def test_a_forgery_is_refused_in_one_line(
+def test_forged_bundle_is_rejected(
     signed: Path, keys: Keys, resign: Resign, cli: Cli, forge: Callable[[Path, Resign], None]
 ) -> None:
     forge(signed, resign)
@@ -128,32 +129,31 @@ def test_a_forgery_is_refused_in_one_line(
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_every_byte_of_a_signature_counts_or_says_nothing(signed: Path, keys: Keys) -> None:
+def test_changed_signature_bytes_are_rejected_or_harmless(signed: Path, keys: Keys) -> None:
     """A changed byte is refused, or it is in a field that does not bear on what was signed."""
     whole = signature_of(signed).read_bytes()
     refused = 0
     for at in range(0, len(whole), max(1, len(whole) // 60)):
         signature_of(signed).write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
         try:
-            assert open_signed(signed, keys[1]).manifest == Bundle.open(signed).manifest
+            assert open_bundle(signed, verify_key=keys[1]).manifest == Bundle.open(signed).manifest
         except SignatureInvalid:
             refused += 1
     assert refused > 40
 
 
-def test_a_manifest_that_is_changed_while_the_signature_is_checked_is_found(
-    signed: Path, keys: Keys, resign: Resign, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_manifest_change_during_verification_is_detected(
+    signed: Path, keys: Keys, resign: Resign, tmp_path: Path
 ) -> None:
     """A forgery is read, and the maker's bundle is back when the files are hashed for the signature."""
     forged = resign(Path(shutil.copytree(signed, tmp_path / "forged")), lambda manifest: manifest["labels"].reverse())
     read = Bundle.open(forged)
-    monkeypatch.setattr(Bundle, "open", lambda path, **more: type(read)(signed, read.manifest, read.digest))
     with pytest.raises(SignatureInvalid, match="was changed while its signature was checked"):
-        open_signed(signed, keys[1])
+        verify_signature(Bundle(signed, read.manifest, read.digest), keys[1])
 
 
-def test_a_graph_that_is_changed_after_the_signature_was_checked_is_found(signed: Path, keys: Keys) -> None:
-    bundle = open_signed(signed, keys[1])
+def test_graph_change_after_verification_is_detected(signed: Path, keys: Keys) -> None:
+    bundle = open_bundle(signed, verify_key=keys[1])
     content = bytearray((signed / "model_int8.onnx").read_bytes())
     content[-1] ^= 1
     (signed / "model_int8.onnx").write_bytes(content)
@@ -161,7 +161,7 @@ def test_a_graph_that_is_changed_after_the_signature_was_checked_is_found(signed
         bundle.read("model_int8.onnx")
 
 
-def test_a_damaged_bundle_is_not_signed(own_bundle: Path, keys: Keys, cli: Cli) -> None:
+def test_damaged_bundle_cannot_be_signed(own_bundle: Path, keys: Keys, cli: Cli) -> None:
     content = (own_bundle / "README.md").read_bytes()
     (own_bundle / "README.md").write_bytes(content[::-1])
     done = cli("sign", own_bundle, "--key", keys[0])
@@ -172,16 +172,16 @@ def test_a_damaged_bundle_is_not_signed(own_bundle: Path, keys: Keys, cli: Cli) 
 # Keys
 
 
-def test_a_key_may_have_a_password(own_bundle: Path, tmp_path: Path, cli: Cli) -> None:
+def test_key_with_password(own_bundle: Path, tmp_path: Path, cli: Cli) -> None:
     private, public = write_keys(tmp_path, "hidden", b"secret")
     wrong = cli("sign", own_bundle, "--key", private, "--password", "guess")
     assert (wrong.exit_code, signature_of(own_bundle).exists()) == (2, False)
     done = cli("sign", own_bundle, "--key", private, "--password", "secret")
     assert done.output == f"signed: {signature_of(own_bundle)}\n"
-    open_signed(own_bundle, public)
+    open_bundle(own_bundle, verify_key=public)
 
 
-def test_what_was_signed_is_told_in_json(own_bundle: Path, keys: Keys, cli: Cli) -> None:
+def test_sign_json_output(own_bundle: Path, keys: Keys, cli: Cli) -> None:
     said = json.loads(cli("sign", own_bundle, "--key", keys[0], "--json").stdout)
     assert said == {"signature": str(signature_of(own_bundle)), "digest": Bundle.open(own_bundle).digest}
 
@@ -189,12 +189,12 @@ def test_what_was_signed_is_told_in_json(own_bundle: Path, keys: Keys, cli: Cli)
 @pytest.mark.parametrize(
     "content", [None, "", "no key", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"]
 )
-def test_what_is_no_key_is_named(signed: Path, tmp_path: Path, content: str | None) -> None:
+def test_invalid_key_error(signed: Path, tmp_path: Path, content: str | None) -> None:
     key = tmp_path / "key.pub"
     if content is not None:
         key.write_text(content)
     with pytest.raises(InputError, match=r"key\.pub"):
-        open_signed(signed, key)
+        open_bundle(signed, verify_key=key)
     with pytest.raises(InputError, match=r"key\.pub"):
         sign(Bundle.open(signed), key)
 
@@ -202,7 +202,7 @@ def test_what_is_no_key_is_named(signed: Path, tmp_path: Path, content: str | No
 # Every way to load
 
 
-def test_a_pickled_classifier_asks_for_the_signature_again(signed: Path, keys: Keys) -> None:
+def test_unpickled_classifier_verifies_signature(signed: Path, keys: Keys) -> None:
     pickled = pickle.dumps(Classifier.load(signed, device="cpu", verify_key=keys[1]))
     assert pickle.loads(pickled).predict("late parcel")
     signature_of(signed).unlink()
@@ -211,7 +211,9 @@ def test_a_pickled_classifier_asks_for_the_signature_again(signed: Path, keys: K
 
 
 @pytest.mark.parametrize("command", ["predict", "serve", "score"])
-def test_every_command_that_loads_asks_for_it(signed: Path, keys: Keys, cli: Cli, command: str, tmp_path: Path) -> None:
+def test_every_loading_command_verifies_signature(
+    signed: Path, keys: Keys, cli: Cli, command: str, tmp_path: Path
+) -> None:
     signature_of(signed).unlink()
     (tmp_path / "texts.csv").write_text("text\nlate parcel\n")
     rest = {

@@ -40,7 +40,7 @@ GOOD: dict[str, Any] = {
 }
 
 
-def test_json_becomes_a_dataclass() -> None:
+def test_json_parses_into_dataclass() -> None:
     expected = Outer(3, True, "a", (Inner("x", 1.0), Inner("y", 0.5)), {"one": 1.0, "half": 0.5}, GOOD["free"], None)
     assert parse(Outer, GOOD, where="here") == expected
     assert asdict(expected) == {**GOOD, "inner": tuple(GOOD["inner"])}
@@ -69,13 +69,13 @@ def test_json_becomes_a_dataclass() -> None:
         ({"more": 1, "again": 2}, "here: unknown field again, more"),
     ],
 )
-def test_what_does_not_fit_is_named_with_its_place(change: dict[str, Any], sentence: str) -> None:
+def test_type_mismatch_error_has_json_path(change: dict[str, Any], sentence: str) -> None:
     with pytest.raises(BundleError) as caught:
         parse(Outer, GOOD | change, where="here")
     assert sentence in str(caught.value)
 
 
-def test_what_may_be_absent_is_read_where_it_is_there() -> None:
+def test_optional_fields_are_parsed() -> None:
     assert parse(Outer, GOOD | {"perhaps": {"name": "x", "weight": 2}}, where="here").perhaps == Inner("x", 2.0)
 
 
@@ -85,6 +85,6 @@ def test_missing_fields_are_named() -> None:
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists))
-def test_what_is_no_object_is_refused(content: object) -> None:
+def test_non_object_is_rejected(content: object) -> None:
     with pytest.raises(BundleError, match="expected an object"):
         parse(Outer, content, where="here")

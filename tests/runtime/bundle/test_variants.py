@@ -13,13 +13,13 @@ from manylabel.bundle.variants import Precision, choose_variant, variants_for
     ("device", "precision", "expected"),
     [("cpu", "auto", "int8"), ("cuda", "auto", "fp16"), ("cpu", "fp32", "fp32"), ("cuda", "fp32", "fp32")],
 )
-def test_the_fastest_for_the_device_answers_unless_another_is_asked_for(
+def test_auto_selects_fastest_variant_for_device(
     bundle: Path, device: Literal["cpu", "cuda"], precision: Precision, expected: str
 ) -> None:
     assert choose_variant(Bundle.open(bundle), device, precision).precision == expected
 
 
-def test_the_most_exact_comes_first(bundle: Path) -> None:
+def test_variants_are_ordered_by_precision(bundle: Path) -> None:
     opened = Bundle.open(bundle)
     assert [variant.precision for variant in variants_for(opened, "cpu")] == ["fp32", "int8"]
     assert [variant.precision for variant in variants_for(opened, "cuda")] == ["fp32", "fp16"]
@@ -36,7 +36,7 @@ def test_the_most_exact_comes_first(bundle: Path) -> None:
         ),
     ],
 )
-def test_what_cannot_answer_says_what_can(bundle: Path, device: Any, precision: Any, said: str) -> None:
+def test_unusable_variant_error_lists_alternatives(bundle: Path, device: Any, precision: Any, said: str) -> None:
     with pytest.raises(InputError) as caught:
         choose_variant(Bundle.open(bundle), device, precision)
     assert str(caught.value) == said.format(bundle)

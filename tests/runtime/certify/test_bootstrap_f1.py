@@ -16,14 +16,14 @@ def draw(texts: int, rates: np.ndarray, generator: np.random.Generator) -> tuple
     return targets.astype(np.float32), decided
 
 
-def test_nothing_there_and_nothing_decided_is_0() -> None:
+def test_f1_without_positives_is_0() -> None:
     none = np.zeros((3, 2), dtype=bool)
     assert f1(none, none, axis=None) == 0
     assert f1(none, none, axis=0).tolist() == [0, 0]
     assert f1(~none, ~none, axis=1).tolist() == [1, 1, 1]
 
 
-def test_the_value_is_that_of_the_texts_as_they_are_and_lies_in_its_interval() -> None:
+def test_f1_value_lies_in_its_interval() -> None:
     targets, decided = draw(400, np.array([0.5, 0.2, 0.05]), RNG)
     found = quality(targets, decided, decided)
     assert found.micro_f1.value == pytest.approx(float(f1(targets > 0, decided, axis=None)))
@@ -34,7 +34,7 @@ def test_the_value_is_that_of_the_texts_as_they_are_and_lies_in_its_interval() -
         assert (change.low, change.value, change.high) == (0, 0, 0)
 
 
-def test_unknown_labels_are_in_no_count() -> None:
+def test_f1_ignores_unknown_labels() -> None:
     targets, decided = draw(200, np.array([0.5, 0.2]), RNG)
     partly = targets.copy()
     partly[:, 1] = np.nan
@@ -44,7 +44,7 @@ def test_unknown_labels_are_in_no_count() -> None:
     assert found.macro_f1.value == pytest.approx(alone.macro_f1.value / 2)  # of the other nothing is known
 
 
-def test_a_change_is_compared_text_by_text() -> None:
+def test_f1_change_is_a_paired_bootstrap() -> None:
     """Two sides that nearly agree: what other texts would do to both is no uncertainty of their difference."""
     targets, decided = draw(2000, np.array([0.5, 0.2, 0.05]), RNG)
     other = decided.copy()
@@ -55,15 +55,13 @@ def test_a_change_is_compared_text_by_text() -> None:
     assert 0 < of_change < width / 5
 
 
-def test_the_same_texts_give_the_same_intervals() -> None:
+def test_bootstrap_is_deterministic() -> None:
     targets, decided = draw(100, np.array([0.3, 0.1]), RNG)
     assert quality(targets, decided, decided) == quality(targets, decided, decided)
 
 
 @pytest.mark.parametrize("at_once", [1, 70_000, 99_999])
-def test_the_intervals_are_the_same_however_many_draws_are_in_memory(
-    monkeypatch: pytest.MonkeyPatch, at_once: int
-) -> None:
+def test_bootstrap_does_not_depend_on_chunk_size(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
     targets, decided = draw(100, np.array([0.3, 0.1]), RNG)
     other = decided ^ (RNG.random(decided.shape) < 0.1)
     found = quality(targets, decided, other)
@@ -71,7 +69,7 @@ def test_the_intervals_are_the_same_however_many_draws_are_in_memory(
     assert quality(targets, decided, other) == found
 
 
-def test_an_interval_holds_nineteen_of_twenty_draws_and_no_more() -> None:
+def test_interval_covers_95_percent_of_draws() -> None:
     """Of texts that are right or wrong as a coin falls, micro-F1 is nearly normal: 1.96 deviations either way."""
     right = np.arange(1000).reshape(-1, 1) % 2 == 0
     found = quality(np.ones((1000, 1), np.float32), right, right).micro_f1
@@ -80,7 +78,7 @@ def test_an_interval_holds_nineteen_of_twenty_draws_and_no_more() -> None:
     assert (found.high - found.low) / 2 == pytest.approx(1.96 * deviation, rel=0.1)
 
 
-def test_intervals_hold_what_many_texts_would_give() -> None:
+def test_interval_coverage_in_simulation() -> None:
     """About nineteen times of twenty, though one of the labels has only five texts."""
     generator, rates = np.random.default_rng(0), np.array([0.3, 0.1, 0.02])
     targets, decided = draw(400_000, rates, generator)

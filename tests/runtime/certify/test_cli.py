@@ -40,7 +40,7 @@ def test_card_has_the_expected_sections(cli: Cli, bundle: Path, labelled: Path) 
     assert "onnxruntime" in done.stdout
 
 
-def test_the_document_holds_what_was_measured(cli: Cli, bundle: Path, labelled: Path) -> None:
+def test_certify_json_document(cli: Cli, bundle: Path, labelled: Path) -> None:
     found = json.loads(cli("certify", bundle, labelled, "--split", "all", "--json").stdout)
     assert found["texts"] == 40
     assert found["parity"]["fp32"]["quality"]["micro_f1"]["value"] == 1
@@ -54,7 +54,7 @@ def test_the_document_holds_what_was_measured(cli: Cli, bundle: Path, labelled: 
 
 
 @pytest.mark.parametrize("name", ["texts.csv", "texts.tsv", "texts.jsonl"])
-def test_texts_without_labels_do(cli: Cli, bundle: Path, tmp_path: Path, name: str) -> None:
+def test_certify_without_labels(cli: Cli, bundle: Path, tmp_path: Path, name: str) -> None:
     lines = [json.dumps({"text": text}) for text in TEXTS] if name.endswith("jsonl") else ["text", *TEXTS]
     (tmp_path / name).write_text("\n".join(lines) + "\n")
     done = cli("certify", bundle, tmp_path / name)
@@ -69,7 +69,7 @@ def test_texts_without_labels_do(cli: Cli, bundle: Path, tmp_path: Path, name: s
     )
 
 
-def test_labels_in_columns_of_their_own(cli: Cli, bundle: Path, tmp_path: Path) -> None:
+def test_certify_with_label_columns(cli: Cli, bundle: Path, tmp_path: Path) -> None:
     labels = Bundle.open(bundle).labels
     (tmp_path / "data.csv").write_text(f"text,{','.join(labels)}\nlate,1,0,0,0\ngood,0,,1,0\n")
     found = cli("certify", bundle, tmp_path / "data.csv", "--label-columns", ",".join(labels))
@@ -81,7 +81,7 @@ def test_labels_in_columns_of_their_own(cli: Cli, bundle: Path, tmp_path: Path) 
     assert "Did you mean 'delivery'?" in wrong.stderr
 
 
-def test_columns_may_have_any_name_and_labels_any_separator(cli: Cli, bundle: Path, tmp_path: Path) -> None:
+def test_certify_column_and_separator_options(cli: Cli, bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "data.csv").write_text("words,tags\nlate,delivery/price\ngood,\nthe app,user experience\n")
     named = ("--text-column", "words", "--labels-column", "tags", "--separator", "/")
     found = json.loads(cli("certify", bundle, tmp_path / "data.csv", *named, "--json").stdout)
@@ -93,14 +93,12 @@ def test_columns_may_have_any_name_and_labels_any_separator(cli: Cli, bundle: Pa
     assert (unsplit.exit_code, "label 'delivery/price' is not in" in unsplit.stderr) == (2, True)
 
 
-def test_a_split_is_that_of_the_rows(cli: Cli, bundle: Path, labelled: Path) -> None:
+def test_certify_split_option(cli: Cli, bundle: Path, labelled: Path) -> None:
     for split, said in (("train", "on 10 texts (train)"), ("all", "on 40 texts (all)"), ("validation", "on 10 texts")):
         assert said in cli("certify", bundle, labelled, "--split", split).stdout
 
 
-def test_a_budget_that_is_exceeded_fails_with_the_figures_and_one_that_holds_does_not(
-    cli: Cli, own_bundle: Path, labelled: Path, resign: Resign
-) -> None:
+def test_certify_budget_exit_code(cli: Cli, own_bundle: Path, labelled: Path, resign: Resign) -> None:
     def shift(manifest: dict[str, Any]) -> None:
         int8 = next(each for each in manifest["variants"] if each["precision"] == "int8")
         int8["thresholds"] = [0.9] * 4
@@ -124,7 +122,7 @@ def test_a_budget_that_is_exceeded_fails_with_the_figures_and_one_that_holds_doe
     assert "micro-F1 changes by -" in as_json.stderr
 
 
-def test_a_bundle_without_fp32_says_what_is_needed(cli: Cli, own_bundle: Path, labelled: Path, resign: Resign) -> None:
+def test_certify_needs_fp32(cli: Cli, own_bundle: Path, labelled: Path, resign: Resign) -> None:
     (own_bundle / "model.onnx").unlink()
 
     def leave_out(manifest: dict[str, Any]) -> None:
@@ -141,7 +139,7 @@ def test_a_bundle_without_fp32_says_what_is_needed(cli: Cli, own_bundle: Path, l
     )
 
 
-def test_a_certificate_says_what_was_compared_with_what_and_where(bundle: Path) -> None:
+def test_certificate_has_variants_and_machine(bundle: Path) -> None:
     opened = Bundle.open(bundle)
     found = certify(opened, TEXTS[:5], data="five texts", device="cpu", threads=1)
     assert (found.reference, found.texts, found.data) == ("the bundle's fp32 graph", 5, "five texts")
@@ -157,7 +155,7 @@ def test_a_certificate_says_what_was_compared_with_what_and_where(bundle: Path) 
     assert str(caught.value) == "there are no texts to compare on."
 
 
-def test_a_device_that_is_not_there_is_no_other(cli: Cli, bundle: Path, labelled: Path) -> None:
+def test_certify_unavailable_device_error(cli: Cli, bundle: Path, labelled: Path) -> None:
     if resolve_device("auto") == "cuda":
         pytest.skip("this machine has it")
     done = cli("certify", bundle, labelled, "--device", "cuda")
@@ -173,7 +171,7 @@ def test_a_device_that_is_not_there_is_no_other(cli: Cli, bundle: Path, labelled
         ("text\n", "holds no rows"),
     ],
 )
-def test_data_that_cannot_be_used_is_named(cli: Cli, bundle: Path, tmp_path: Path, content: str, said: str) -> None:
+def test_certify_invalid_data_error(cli: Cli, bundle: Path, tmp_path: Path, content: str, said: str) -> None:
     (tmp_path / "data.csv").write_text(content)
     done = cli("certify", bundle, tmp_path / "data.csv")
     assert done.exit_code == 2
@@ -181,7 +179,7 @@ def test_data_that_cannot_be_used_is_named(cli: Cli, bundle: Path, tmp_path: Pat
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_split_that_no_row_has(cli: Cli, bundle: Path, tmp_path: Path) -> None:
+def test_certify_empty_split_error(cli: Cli, bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "data.csv").write_text("text,split\nlate,train\n")
     done = cli("certify", bundle, tmp_path / "data.csv", "--split", "test")
     assert done.exit_code == 2
@@ -190,7 +188,7 @@ def test_a_split_that_no_row_has(cli: Cli, bundle: Path, tmp_path: Path) -> None
     assert "The rows say none." in cli("certify", bundle, tmp_path / "data.csv", "--split", "test").stderr
 
 
-def test_it_loads_nothing_heavy(bundle: Path, labelled: Path, python: Python) -> None:
+def test_certify_imports_no_pytorch(bundle: Path, labelled: Path, python: Python) -> None:
     done = python(
         "import sys\n"
         "from manylabel.cli.main import main\n"

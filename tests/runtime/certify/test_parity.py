@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from manylabel.bundle.certificate import Alone, Budget, Parity
+from manylabel.bundle.certificate import BatchInvariance, Budget, Parity
 from manylabel.certify.parity import ALONE, Answers, compare, flips_and_ties, scored_alone
 
 LABELS = ("a", "b c")
@@ -14,7 +14,9 @@ EXPECTED = np.array([[0.1, 0.9], [0.4, 0.6], [0.2, 0.3]], dtype=np.float32)
 
 
 def compared(found: np.ndarray, thresholds: np.ndarray = HALF, targets: np.ndarray | None = None) -> Parity:
-    return compare(Answers(EXPECTED, HALF), Answers(found, thresholds), LABELS, alone=Alone(1, 1), targets=targets)
+    return compare(
+        Answers(EXPECTED, HALF), Answers(found, thresholds), LABELS, alone=BatchInvariance(1, 1), targets=targets
+    )
 
 
 def moved(row: int, column: int, to: float) -> np.ndarray:
@@ -23,24 +25,24 @@ def moved(row: int, column: int, to: float) -> np.ndarray:
     return found
 
 
-def test_a_decision_within_rounding_of_its_threshold_is_a_tie_and_one_beyond_is_a_flip() -> None:
+def test_ties_are_not_flips() -> None:
     expected = Answers(np.float32([[0.50004, 0.7]]), HALF)
     found = Answers(np.float32([[0.49996, 0.3]]), HALF)
     flips, ties = flips_and_ties(expected, found)
     assert flips.tolist() == [[False, True]]
     assert ties.tolist() == [[True, False]]
-    one = compare(expected, found, LABELS, alone=Alone(0, 0))
+    one = compare(expected, found, LABELS, alone=BatchInvariance(0, 0))
     counts = [(each.given, each.gained, each.lost, each.ties) for each in one.labels.values()]
     assert counts == [(1, 0, 0, 1), (1, 0, 1, 0)]
 
 
-def test_each_side_decides_by_its_own_thresholds() -> None:
+def test_parity_uses_each_variants_thresholds() -> None:
     found = EXPECTED - np.float32(0.1)
     assert compared(found, HALF - np.float32(0.1)).flipped == 0
     assert compared(found, HALF + np.float32(0.05)).flipped == 1
 
 
-def test_figures_of_a_comparison() -> None:
+def test_parity_figures() -> None:
     found = compared(moved(0, 1, 0.3))
     assert found.max_difference == pytest.approx(0.6)
     assert found.mean_difference == pytest.approx(0.1)
@@ -50,7 +52,7 @@ def test_figures_of_a_comparison() -> None:
     assert found.quality is None
 
 
-def test_what_one_label_gains_and_another_loses_is_told_by_label() -> None:
+def test_parity_reports_flips_per_label() -> None:
     found = EXPECTED.copy()
     found[0, 1], found[2, 0], found[2, 1] = 0.3, 0.9, 0.8
     one = compared(found)
@@ -59,35 +61,35 @@ def test_what_one_label_gains_and_another_loses_is_told_by_label() -> None:
     assert (one.flipped, one.texts_flipped, one.texts_labelled, one.ties) == (3, 2, 3, 0)
 
 
-def test_each_column_has_a_label() -> None:
+def test_parity_needs_a_label_per_column() -> None:
     with pytest.raises(ValueError, match="longer"):
-        compare(Answers(EXPECTED, HALF), Answers(EXPECTED, HALF), LABELS[:1], alone=Alone(0, 0))
+        compare(Answers(EXPECTED, HALF), Answers(EXPECTED, HALF), LABELS[:1], alone=BatchInvariance(0, 0))
 
 
-def test_all_but_a_thousandth_of_the_differences_lie_below_the_last_figure() -> None:
+def test_parity_p999_difference() -> None:
     expected = np.zeros((1001, 1), np.float32)
     found = np.linspace(0, 1, 1001, dtype=np.float32).reshape(-1, 1)
-    one = compare(Answers(expected, HALF[:1]), Answers(found, HALF[:1]), LABELS[:1], alone=Alone(0, 0))
+    one = compare(Answers(expected, HALF[:1]), Answers(found, HALF[:1]), LABELS[:1], alone=BatchInvariance(0, 0))
     assert one.p999_difference == pytest.approx(0.999)
 
 
-def test_flips_are_a_share_of_the_texts_that_get_a_label_from_either() -> None:
+def test_flip_rate_is_over_labelled_texts() -> None:
     """However many texts and labels there are to which nothing applies: they are no evidence of agreement."""
     quiet = np.vstack([EXPECTED, np.full((1000, 2), 0.1, np.float32)])
     found = quiet.copy()
     found[2, 0] = 0.9  # a label where there was none: one text more that gets one
-    one = compare(Answers(quiet, HALF), Answers(found, HALF), LABELS, alone=Alone(0, 0))
+    one = compare(Answers(quiet, HALF), Answers(found, HALF), LABELS, alone=BatchInvariance(0, 0))
     assert one.flips == pytest.approx(1 / 3)
-    assert compare(Answers(quiet[3:], HALF), Answers(quiet[3:], HALF), LABELS, alone=Alone(0, 0)).flips == 0
+    assert compare(Answers(quiet[3:], HALF), Answers(quiet[3:], HALF), LABELS, alone=BatchInvariance(0, 0)).flips == 0
 
 
-def test_a_budget_says_what_is_beyond_it_and_nothing_within() -> None:
+def test_budget_lists_exceeded_figures() -> None:
     truth = (EXPECTED > 0.5).astype(np.float32)
     good, bad = compared(EXPECTED, targets=truth), compared(moved(0, 1, 0.3), targets=truth)
     assert Budget(0, 0).excess(good) == ""
     said = Budget().excess(bad)
     assert said == (
-        "1 of 2 texts with a label get other labels, 50.00%, and 2.00% are allowed; "
+        "1 of 2 texts with at least one label get other labels, 50.00%, and 2.00% are allowed; "
         "micro-F1 changes by -0.3333 and macro-F1 by -0.1667, and a drop of 0.005 is allowed"
     )
     assert Budget(1, 0.5).excess(bad) == ""
@@ -96,7 +98,7 @@ def test_a_budget_says_what_is_beyond_it_and_nothing_within() -> None:
     assert Budget(max_f1_drop=0, max_flips=None).excess(compared(moved(0, 1, 0.3))) == ""  # no labels, no F1
 
 
-def test_a_rise_of_f1_is_no_drop() -> None:
+def test_f1_gain_is_not_a_drop() -> None:
     truth = np.float32([[0, 0], [0, 1], [0, 0]])
     found = compared(moved(0, 1, 0.3), targets=truth)
     assert found.quality is not None
@@ -104,16 +106,16 @@ def test_a_rise_of_f1_is_no_drop() -> None:
     assert Budget(max_f1_drop=0, max_flips=None).excess(found) == ""
 
 
-def test_neighbours_that_change_a_bit_are_found() -> None:
+def test_batch_invariance_check_detects_one_bit() -> None:
     items = list(range(100))
     found = np.arange(100, dtype=np.float32).reshape(-1, 1)
-    assert scored_alone(items, found, lambda some: np.float32([some])) == Alone(ALONE, ALONE)
-    nearly = Alone(ALONE, 0)
+    assert scored_alone(items, found, lambda some: np.float32([some])) == BatchInvariance(ALONE, ALONE)
+    nearly = BatchInvariance(ALONE, 0)
     assert scored_alone(items, found, lambda some: np.nextafter(np.float32([some]), np.float32(1e9))) == nearly
-    assert scored_alone(items[:1], found[:1], lambda some: np.float32([some])) == Alone(1, 1)
+    assert scored_alone(items[:1], found[:1], lambda some: np.float32([some])) == BatchInvariance(1, 1)
 
 
-def test_the_texts_that_are_scored_alone_are_spread_from_the_first_to_the_last() -> None:
+def test_batch_invariance_sample_is_spread() -> None:
     asked: list[int] = []
 
     def answer(some: Sequence[int]) -> np.ndarray:

@@ -40,7 +40,7 @@ def test_zsh_and_fish_complete_with_help(python: Python) -> None:
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_a_shells_script_asks_manylabel(cli: Cli, shell: str) -> None:
+def test_completion_script_calls_manylabel(cli: Cli, shell: str) -> None:
     done = cli("completion", shell)
     assert done.exit_code == 0
     assert f"_MANYLABEL_COMPLETE={shell}_complete" in done.stdout
@@ -83,7 +83,7 @@ def said_next(python: Python, folder: Path) -> list[str]:
     return [line.split("  ")[1] for line in done.stdout.split("\nNext:\n")[1].splitlines()]
 
 
-def test_what_to_type_next_follows_from_what_lies_in_the_folder(python: Python, tmp_path: Path, bundle: Path) -> None:
+def test_next_steps_depend_on_the_folder(python: Python, tmp_path: Path, bundle: Path) -> None:
     can_train = importlib.util.find_spec("torch") is not None
     workbench = ["manylabel train DATA.csv --output run"] if can_train else ['pip install "manylabel[export,cpu]"']
     assert said_next(python, tmp_path) == [*workbench, "manylabel doctor"]
@@ -98,7 +98,7 @@ def test_what_to_type_next_follows_from_what_lies_in_the_folder(python: Python, 
     assert said_next(python, tmp_path) == expected
 
 
-def test_python_m_is_the_command(bundle: Path) -> None:
+def test_python_m_manylabel_is_the_command(bundle: Path) -> None:
     command = [sys.executable, "-m", "manylabel", "predict", bundle, "late parcel"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["text"] == "late parcel"
@@ -116,7 +116,7 @@ def test_python_m_is_the_command(bundle: Path) -> None:
         (["verify", "b", "--precision", "int9"], "'int9' is not one of 'auto', 'fp32', 'int8', 'fp16'"),
     ],
 )
-def test_near_misses_are_told(cli: Cli, arguments: list[str], sentence: str) -> None:
+def test_mistyped_command_suggests_nearest(cli: Cli, arguments: list[str], sentence: str) -> None:
     done = cli(*arguments)
     assert done.exit_code == 2
     assert sentence in done.stderr
@@ -133,7 +133,7 @@ def test_near_misses_are_told(cli: Cli, arguments: list[str], sentence: str) -> 
         (["drift", "bundle", "revews.csv"], "reviews.csv"),
     ],
 )
-def test_a_file_that_is_nearly_called_so_is_named(
+def test_missing_file_suggests_nearest(
     cli: Cli, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str], meant: str
 ) -> None:
     if command[0] in ("score", "drift"):
@@ -148,13 +148,13 @@ def test_a_file_that_is_nearly_called_so_is_named(
     assert done.stderr.endswith(f" Did you mean {meant!r}?\n")
 
 
-def test_a_file_that_nothing_is_like_gets_no_guess(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_file_without_similar_name(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "reviews.csv").write_text("text\nlate\n")
     monkeypatch.chdir(tmp_path)
     assert "Did you mean" not in cli("inspect", "x").stderr
 
 
-def test_triton_gives_one_json_document(cli: Cli, bundle: Path, tmp_path: Path) -> None:
+def test_triton_json_output(cli: Cli, bundle: Path, tmp_path: Path) -> None:
     output = tmp_path / "repository"
     done = cli("triton", bundle, "-o", output, "--name", "tiny", "--long-text", "truncate", "--json")
     said = json.loads(done.stdout)
@@ -162,7 +162,7 @@ def test_triton_gives_one_json_document(cli: Cli, bundle: Path, tmp_path: Path) 
     assert sorted(said["models"]) == sorted(path.name for path in output.iterdir())
 
 
-def test_verify_gives_one_json_document(cli: Cli, bundle: Path) -> None:
+def test_verify_json_output(cli: Cli, bundle: Path) -> None:
     done = cli("verify", bundle, "--json", "--device", "cpu")
     said = json.loads(done.stdout)
     assert done.exit_code == 0
@@ -173,7 +173,7 @@ def test_verify_gives_one_json_document(cli: Cli, bundle: Path) -> None:
 # What the page says
 
 
-def test_the_page_says_of_every_command_whether_it_has_json() -> None:
+def test_docs_list_json_support_of_every_command() -> None:
     table = dict(re.findall(r"^\| `([\w-]+)` \| (`--json`|always|none)", DOCS, re.MULTILINE))
     context = click.Context(main)
     for name in main.list_commands(context):
@@ -186,7 +186,7 @@ def test_the_page_says_of_every_command_whether_it_has_json() -> None:
     assert set(table) == set(main.list_commands(context))
 
 
-def test_the_page_says_every_exit_code() -> None:
+def test_docs_list_every_exit_code() -> None:
     from manylabel import errors
     from manylabel.doctor.cli import PROBLEM
     from manylabel.drift.cli import DRIFTED

@@ -10,14 +10,14 @@ from tests.runtime.conftest import Cli, Resign, one_line
 
 @pytest.mark.parametrize("command", ["predict", "inspect", "verify"])
 @pytest.mark.parametrize("name", ["nowhere", "x" * 5000, "two\nlines"])
-def test_a_missing_bundle_is_wrong_input(tmp_path: Path, cli: Cli, command: str, name: str) -> None:
+def test_missing_bundle_exit_code(tmp_path: Path, cli: Cli, command: str, name: str) -> None:
     done = cli(command, tmp_path / name)
     assert (done.exit_code, done.stdout) == (2, "")
     assert one_line(done.stderr).startswith("InputError: there is no bundle at ")
 
 
 @pytest.mark.parametrize("command", ["predict", "inspect", "verify"])
-def test_a_damaged_bundle_is_exit_code_3(own_bundle: Path, cli: Cli, command: str) -> None:
+def test_damaged_bundle_exit_code(own_bundle: Path, cli: Cli, command: str) -> None:
     (own_bundle / "extra").write_text("x")
     done = cli(command, own_bundle)
     assert (done.exit_code, done.stdout) == (3, "")
@@ -34,7 +34,7 @@ def test_inspect_shows_what_a_bundle_is(bundle: Path, cli: Cli) -> None:
         assert done.stdout.count(figure) == 3
 
 
-def test_inspect_tells_of_untuned_thresholds_and_of_training(own_bundle: Path, resign: Resign, cli: Cli) -> None:
+def test_inspect_shows_thresholds_and_training(own_bundle: Path, resign: Resign, cli: Cli) -> None:
     def edit(manifest: dict[str, Any]) -> None:
         figures = {"texts": 10, "tuned": {"macro_f1": 0.5}, "at_half": {"macro_f1": 0.25}}
         manifest.update(thresholds_tuned=False, metrics={"test": figures})

@@ -23,7 +23,7 @@ main(sys.argv[1:], prog_name="manylabel")
 """
 
 
-def test_help_lists_the_commands_of_other_roots_without_pytorch(python: Python) -> None:
+def test_help_lists_plugin_commands_without_pytorch(python: Python) -> None:
     block = (
         "import sys\n"
         "class Absent:\n"
@@ -42,7 +42,7 @@ def test_help_lists_the_commands_of_other_roots_without_pytorch(python: Python) 
     assert one_line(done.stderr).startswith("MissingDependency: ")
 
 
-def test_a_root_that_cannot_be_imported_breaks_its_own_commands_only(bundle: Path, python: Python) -> None:
+def test_broken_plugin_breaks_its_own_commands_only(bundle: Path, python: Python) -> None:
     script = ENTRY.format(name="plug", load="raise ImportError(\"No module named 'some_plugin'\")")
     listed = python(script, "--help")
     assert listed.returncode == 0, listed.stderr
@@ -56,23 +56,23 @@ def test_a_root_that_cannot_be_imported_breaks_its_own_commands_only(bundle: Pat
     assert python(script, "predict", bundle, "late").returncode == 0
 
 
-def test_a_root_cannot_take_the_place_of_a_command(bundle: Path, python: Python) -> None:
+def test_plugin_cannot_replace_a_command(bundle: Path, python: Python) -> None:
     done = python(ENTRY.format(name="predict", load="raise SystemExit(99)"), "predict", bundle, "late")
     assert done.returncode == 0, done.stderr
 
 
-def test_an_unknown_command_is_wrong_usage(cli: Cli) -> None:
+def test_unknown_command_is_a_usage_error(cli: Cli) -> None:
     done = cli("answer")
     assert done.exit_code == 2
     assert "No such command 'answer'" in done.stderr
 
 
-def test_the_version_is_told(cli: Cli) -> None:
+def test_version_option(cli: Cli) -> None:
     assert cli("--version").stdout == f"manylabel, version {__version__}\n"
 
 
 @pytest.mark.parametrize("command", [[], ["predict"], ["inspect"], ["verify"]])
-def test_every_command_explains_itself(cli: Cli, command: list[str]) -> None:
+def test_every_command_has_help(cli: Cli, command: list[str]) -> None:
     for flag in ("-h", "--help"):
         done = cli(*command, flag)
         assert done.exit_code == 0
@@ -89,7 +89,7 @@ def test_every_command_explains_itself(cli: Cli, command: list[str]) -> None:
         ),
     ],
 )
-def test_a_fault_of_the_system_is_a_line(python: Python, number: int, said: str) -> None:
+def test_os_error_is_one_line(python: Python, number: int, said: str) -> None:
     load = (
         "import click\n"
         f"        def fail(): raise OSError({number}, 'no luck', '/somewhere/model.onnx')\n"

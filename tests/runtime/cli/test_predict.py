@@ -13,7 +13,7 @@ from manylabel import Classifier
 from manylabel.cli.rendering import format_table
 
 
-def test_each_text_gives_one_line_of_json(bundle: Path, cli: Cli, classifier: Classifier) -> None:
+def test_predict_writes_one_json_line_per_text(bundle: Path, cli: Cli, classifier: Classifier) -> None:
     done = cli("predict", bundle, "the parcel was late", "", "sehr schön")
     assert (done.exit_code, done.stderr) == (0, "")
     lines = [json.loads(line) for line in done.stdout.splitlines()]
@@ -24,30 +24,30 @@ def test_each_text_gives_one_line_of_json(bundle: Path, cli: Cli, classifier: Cl
     assert lines[0]["labels"] == expected.labels
 
 
-def test_texts_come_from_standard_input_one_a_line(bundle: Path, cli: Cli) -> None:
+def test_predict_reads_lines_from_stdin(bundle: Path, cli: Cli) -> None:
     done = cli("predict", bundle, stdin="late\r\n\n  good  \nzu sp\u00e4t\rteuer\nlast")
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [line["text"] for line in lines] == ["late", "", "  good  ", "zu sp\u00e4t\rteuer", "last"]
 
 
-def test_many_lines_keep_their_order(bundle: Path, cli: Cli) -> None:
+def test_predict_keeps_order_of_many_lines(bundle: Path, cli: Cli) -> None:
     texts = [f"parcel {'late ' * (n % 7)}{n}" for n in range(600)]
     lines = [json.loads(line) for line in cli("predict", bundle, stdin="\n".join(texts)).stdout.splitlines()]
     assert [line["text"] for line in lines] == texts
 
 
-def test_bytes_that_are_no_utf_8_are_read_as_the_replacement_character(bundle: Path, cli: Cli) -> None:
+def test_invalid_utf8_on_stdin_is_replaced(bundle: Path, cli: Cli) -> None:
     done = cli("predict", bundle, stdin=b"\xef\xbb\xbflate \xff\xfe\nsp\xc3\xa4t\n")
     assert done.exit_code == 0, done.output
     assert [json.loads(line)["text"] for line in done.stdout.splitlines()] == ["late \ufffd\ufffd", "sp\u00e4t"]
 
 
-def test_no_texts_give_no_lines(bundle: Path, cli: Cli) -> None:
+def test_predict_without_texts(bundle: Path, cli: Cli) -> None:
     done = cli("predict", bundle, stdin="")
     assert (done.exit_code, done.output) == (0, "")
 
 
-def test_a_table_is_for_readers(bundle: Path, cli: Cli) -> None:
+def test_predict_table_output(bundle: Path, cli: Cli) -> None:
     done = cli("predict", bundle, "the parcel was late", "--table", "--threshold", 0.6, "--precision", "fp32")
     text, *rows, blank = done.stdout.splitlines()
     assert (text, blank) == ("the parcel was late", "")
@@ -57,19 +57,19 @@ def test_a_table_is_for_readers(bundle: Path, cli: Cli) -> None:
         assert (marked == "✓") == (float(probability) >= 0.6)
 
 
-def test_a_text_cannot_steer_the_terminal(classifier: Classifier) -> None:
+def test_control_characters_are_escaped(classifier: Classifier) -> None:
     text = "\x1b[2J\x1b]0;title\x07\r\nlate \udcff \u202e"
     shown = format_table(text, classifier.classify(text)[0]).splitlines()[0]
     assert shown == "�[2J�]0;title���late � �"
 
 
-def test_a_table_shows_the_beginning_of_a_long_text_and_tells_of_truncation(bundle: Path, cli: Cli) -> None:
+def test_predict_table_shortens_long_texts(bundle: Path, cli: Cli) -> None:
     text, *_, last, _ = cli("predict", bundle, "late " * 10_000, "--table").stdout.splitlines()
     assert text == ("late " * 20)[:99] + "…"
     assert last == "  the text was truncated"
 
 
-def test_top_k_and_thresholds(bundle: Path, cli: Cli) -> None:
+def test_predict_top_k_and_threshold_options(bundle: Path, cli: Cli) -> None:
     def labels(*options: object) -> Any:
         line = json.loads(cli("predict", bundle, "late", *options).stdout)
         return sorted(line["labels"]), len(line["scores"])
@@ -99,13 +99,13 @@ def test_top_k_and_thresholds(bundle: Path, cli: Cli) -> None:
         (["--colour"], "No such option"),
     ],
 )
-def test_wrong_usage_is_a_sentence_and_exit_code_2(bundle: Path, cli: Cli, options: list[str], sentence: str) -> None:
+def test_usage_error_exit_code(bundle: Path, cli: Cli, options: list[str], sentence: str) -> None:
     done = cli("predict", bundle, "late", *options)
     assert (done.exit_code, done.stdout) == (2, "")
     assert sentence in done.stderr
 
 
-def test_a_text_that_is_too_long_is_found_by_its_place(own_bundle: Path, resign: Resign, cli: Cli) -> None:
+def test_too_long_text_error_has_its_index(own_bundle: Path, resign: Resign, cli: Cli) -> None:
     resign(own_bundle, lambda manifest: manifest["long_text"].update(policy="error"))
     done = cli("predict", own_bundle, stdin="late\n" * 300 + "late " * 40 + "\n")
     assert done.exit_code == 2

@@ -29,14 +29,14 @@ def run(
     )
 
 
-def test_closed_standard_input_is_named(bundle: Path) -> None:
+def test_closed_stdin_error(bundle: Path) -> None:
     done = run("predict", bundle, command=["sh", "-c", f'exec {sys.executable} -m manylabel "$@" <&-', "sh"])
     assert done.returncode == 2
     assert b"standard input is closed" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_the_command_and_the_module_are_the_same(bundle: Path) -> None:
+def test_command_equals_python_m(bundle: Path) -> None:
     script = Path(sys.executable).with_name("manylabel")
     answers = [
         run("predict", bundle, "late", command=command)
@@ -47,7 +47,7 @@ def test_the_command_and_the_module_are_the_same(bundle: Path) -> None:
     assert json.loads(answers[0].stdout)["text"] == "late"
 
 
-def test_output_is_utf_8_whatever_the_locale(bundle: Path) -> None:
+def test_output_is_utf8_in_any_locale(bundle: Path) -> None:
     for options in ([], ["--table"]):
         done = run(
             "predict", bundle, "zu sp\u00e4t \u2713", *options, PYTHONIOENCODING="ascii", LC_ALL="C", PYTHONUTF8="0"
@@ -56,7 +56,7 @@ def test_output_is_utf_8_whatever_the_locale(bundle: Path) -> None:
         assert "zu sp\u00e4t \u2713" in done.stdout.decode("utf-8")
 
 
-def test_an_argument_that_is_no_utf_8_is_answered(bundle: Path) -> None:
+def test_non_utf8_argument_is_accepted(bundle: Path) -> None:
     for options in ([], ["--table"]):
         command = [sys.executable, "-m", "manylabel", "predict", str(bundle), *options]
         done = subprocess.run([*map(os.fsencode, command), b"late \xff"], capture_output=True, timeout=60, check=False)
@@ -64,7 +64,7 @@ def test_an_argument_that_is_no_utf_8_is_answered(bundle: Path) -> None:
         assert "late \ufffd" in done.stdout.decode("utf-8")
 
 
-def test_a_reader_that_leaves_ends_it_quietly(bundle: Path, tmp_path: Path) -> None:
+def test_broken_pipe_ends_quietly(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "texts").write_text("the parcel was late\n" * 20_000)
     with (tmp_path / "texts").open("rb") as texts:
         process = subprocess.Popen(
@@ -83,7 +83,7 @@ def test_a_reader_that_leaves_ends_it_quietly(bundle: Path, tmp_path: Path) -> N
     assert said == b""
 
 
-def test_an_interruption_ends_it_without_a_traceback(bundle: Path, unmeasured: dict[str, str]) -> None:
+def test_ctrl_c_ends_without_traceback(bundle: Path, unmeasured: dict[str, str]) -> None:
     """Python ignores the signal where its parent did, as a shell's background jobs do; hence the first line."""
     script = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n{MAIN}"
     process = subprocess.Popen(
@@ -105,7 +105,7 @@ def test_an_interruption_ends_it_without_a_traceback(bundle: Path, unmeasured: d
     assert said.split() == [b"Aborted!"]
 
 
-def test_on_a_terminal_texts_are_answered_as_they_are_typed(bundle: Path) -> None:
+def test_predict_is_interactive_on_a_terminal(bundle: Path) -> None:
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "manylabel", "predict", str(bundle)], stdin=theirs, stdout=theirs, stderr=theirs

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from manylabel.data.cell_validation import check_labels, is_one, label_names, split_name
-from manylabel.data.readers.tables import read_rows
+from manylabel.data.cell_validation import check_labels, parse_indicator, parse_labels, parse_split
+from manylabel.data.readers.open_table import read_rows
 from manylabel.errors import DataError
 
 
@@ -23,13 +23,13 @@ def written(folder: Path, name: str, content: bytes) -> Path:
         ("a.jsonl", b'\n{"text": "late", "labels": ["a"]}\n{"text": "good"}', ["a.jsonl, line 2", "a.jsonl, line 3"]),
     ],
 )
-def test_a_row_comes_with_its_place(tmp_path: Path, name: str, content: bytes, places: list[str]) -> None:
+def test_row_has_its_location(tmp_path: Path, name: str, content: bytes, places: list[str]) -> None:
     rows = read_rows(written(tmp_path, name, content))
     assert [place for place, _ in rows] == places
     assert [row["text"][:4] for _, row in rows] == ["late", "good"][: len(rows)]
 
 
-def test_rows_of_parquet_are_counted_through_its_batches(tmp_path: Path) -> None:
+def test_parquet_rows_are_counted_across_batches(tmp_path: Path) -> None:
     pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     path = tmp_path / "a.parquet"
     parquet.write_table(pyarrow.table({"text": ["late", "good"], "labels": [["a"], []]}), path)
@@ -55,37 +55,37 @@ def test_rows_of_parquet_are_counted_through_its_batches(tmp_path: Path) -> None
         ("a.jsonl", b'["late"]\n', "line 1: expected an object such as"),
     ],
 )
-def test_what_is_wrong_is_said_with_its_place(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+def test_read_error_has_its_location(tmp_path: Path, name: str, content: bytes, said: str) -> None:
     with pytest.raises(DataError, match=said):
         read_rows(written(tmp_path, name, content))
 
 
-def test_a_folder_and_a_file_that_is_missing_are_refused(tmp_path: Path) -> None:
+def test_folder_or_missing_file_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="it is a folder"):
         read_rows(tmp_path)
     with pytest.raises(DataError, match="cannot be read"):
         read_rows(tmp_path / "none.csv")
 
 
-def test_cells_are_read_in_every_form_that_they_have() -> None:
-    assert [split_name(each, "row 1") for each in (None, "", " Train ")] == ["", "", "train"]
-    assert label_names(" a | b", "labels", "|", "row 1") == ["a", "b"]
-    assert label_names("  ", "labels", "|", "row 1") == []
-    assert [is_one(each, "a", "row 1") for each in ("1", 1.0, "True", 0, "0.0", None, "", "nan")] == [
+def test_cell_formats() -> None:
+    assert [parse_split(each, "row 1") for each in (None, "", " Train ")] == ["", "", "train"]
+    assert parse_labels(" a | b", "labels", "|", "row 1") == ["a", "b"]
+    assert parse_labels("  ", "labels", "|", "row 1") == []
+    assert [parse_indicator(each, "a", "row 1") for each in ("1", 1.0, "True", 0, "0.0", None, "", "nan")] == [
         *[True] * 3,
         *[False] * 2,
         *[None] * 3,
     ]
 
 
-def test_cells_of_another_form_are_refused() -> None:
-    with pytest.raises(DataError, match="row 1: split 'holdout' is none of"):
-        split_name("holdout", "row 1")
+def test_invalid_cells_are_rejected() -> None:
+    with pytest.raises(DataError, match="row 1: split 'holdout' is unknown; expected one of train,"):
+        parse_split("holdout", "row 1")
     for value in (3, ["a", ""], "a||b"):
         with pytest.raises(DataError, match="row 1: 'labels' holds"):
-            label_names(value, "labels", "|", "row 1")
+            parse_labels(value, "labels", "|", "row 1")
     with pytest.raises(DataError, match="expected 0 or 1"):
-        is_one("2", "a", "row 1")
+        parse_indicator("2", "a", "row 1")
     for labels in (["a", "a"], [" "], ["a\nb"]):
         with pytest.raises(DataError, match="label"):
             check_labels(labels)

@@ -39,7 +39,7 @@ def diagnosed(python: Python, folder: Path) -> tuple[int, dict[str, Any]]:
     return done.returncode, {each["name"]: each for each in said["findings"]} | {"sound": said["sound"]}
 
 
-def test_a_machine_that_answers_is_sound(cli: Cli) -> None:
+def test_doctor_on_a_working_machine(cli: Cli) -> None:
     done = cli("doctor", "--json")
     said = json.loads(done.stdout)
     found = {each["name"]: each for each in said["findings"]}
@@ -50,14 +50,14 @@ def test_a_machine_that_answers_is_sound(cli: Cli) -> None:
     assert all(each["status"] in ("ok", "note") for each in said["findings"])
 
 
-def test_the_table_ends_with_what_to_type(cli: Cli) -> None:
+def test_doctor_table_ends_with_next_command(cli: Cli) -> None:
     *findings, blank, last = cli("doctor").stdout.splitlines()
     assert blank == ""
     assert last.startswith("Next: manylabel verify BUNDLE")
     assert any(line.startswith("ok") and CPU in line for line in findings)
 
 
-def test_both_builds_of_onnxruntime_are_a_fault(tmp_path: Path, python: Python) -> None:
+def test_doctor_finds_two_onnxruntime_builds(tmp_path: Path, python: Python) -> None:
     for name in ("onnxruntime", "onnxruntime-gpu"):
         write_distribution(tmp_path, name, "1.32.0")
     status, found = diagnosed(python, tmp_path)
@@ -66,7 +66,7 @@ def test_both_builds_of_onnxruntime_are_a_fault(tmp_path: Path, python: Python) 
     assert found["onnxruntime"]["next"].startswith("pip uninstall -y onnxruntime onnxruntime-gpu && pip install ")
 
 
-def test_a_broken_onnxruntime_is_a_fault_and_no_traceback(tmp_path: Path, python: Python) -> None:
+def test_doctor_finds_broken_onnxruntime(tmp_path: Path, python: Python) -> None:
     (tmp_path / "onnxruntime").mkdir()
     (tmp_path / "onnxruntime" / "__init__.py").write_text("raise ImportError('libstdc++.so.6: too old')\n")
     status, found = diagnosed(python, tmp_path)
@@ -75,14 +75,14 @@ def test_a_broken_onnxruntime_is_a_fault_and_no_traceback(tmp_path: Path, python
     assert CPU not in found
 
 
-def test_an_old_onnxruntime_is_a_fault(tmp_path: Path, python: Python) -> None:
+def test_doctor_finds_old_onnxruntime(tmp_path: Path, python: Python) -> None:
     write_distribution(tmp_path, "onnxruntime", "1.9.0")
     status, found = diagnosed(python, tmp_path)
     assert (status, found["onnxruntime"]["status"]) == (1, "fault")
     assert "onnxruntime 1.9.0 is older than 1." in found["onnxruntime"]["says"]
 
 
-def test_an_old_or_missing_package_is_named_with_what_to_type(tmp_path: Path, python: Python) -> None:
+def test_doctor_finds_old_or_missing_package(tmp_path: Path, python: Python) -> None:
     needed = ("numpy>=1.26", "tokenizers>=999.1", "no-such-package>=1")
     write_distribution(tmp_path, "manylabel", __version__, *needed, "pyarrow>=18; extra == 'files'")
     status, found = diagnosed(python, tmp_path)
@@ -93,12 +93,12 @@ def test_an_old_or_missing_package_is_named_with_what_to_type(tmp_path: Path, py
     assert "numpy" not in found["manylabel"]["says"]
 
 
-def test_manylabel_that_was_not_installed_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_notes_uninstalled_manylabel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environment, "DISTRIBUTION", "no-such-package")
     assert by_name(environment.check_environment())["no-such-package"].status == "note"
 
 
-def test_extras_are_here_where_all_their_packages_are(tmp_path: Path, python: Python) -> None:
+def test_doctor_lists_complete_extras(tmp_path: Path, python: Python) -> None:
     needs = ["numpy>=1.26; extra == 'some'", "numpy; extra == 'more'", "no-such-package>=2; extra == 'more'"]
     write_distribution(tmp_path, "manylabel", __version__, *needs, "click>=999; extra == 'late'")
     status, found = diagnosed(python, tmp_path)
@@ -110,7 +110,7 @@ def test_extras_are_here_where_all_their_packages_are(tmp_path: Path, python: Py
     )
 
 
-def test_versions_are_compared_as_numbers() -> None:
+def test_versions_are_compared_numerically() -> None:
     assert environment.Requirement("numpy", "0.9.10", "").outdated == ""
     assert environment.Requirement("numpy", "1000", "").outdated.endswith("is older than 1000")
     assert environment.Requirement("no-such-package", "1", "").outdated == ""
@@ -151,7 +151,9 @@ def looked(monkeypatch: pytest.MonkeyPatch, build: Build, *, gpu: bool) -> dict[
     return by_name(providers.check_providers())
 
 
-def test_missing_cuda_libraries_are_named(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+def test_doctor_names_missing_cuda_libraries(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     prints = "Failed to load libcublasLt.so.99: cannot open shared object file\nFailed to load libc.so.6: here, though"
     found = looked(monkeypatch, Build(prints=prints, raises="CUDA failed to start.\nmore"), gpu=True)[CUDA]
     assert (found.status, found.details["missing_libraries"]) == ("fault", ["libcublasLt.so.99"])
@@ -160,7 +162,7 @@ def test_missing_cuda_libraries_are_named(monkeypatch: pytest.MonkeyPatch, capfd
     assert capfd.readouterr().out == ""
 
 
-def test_cuda_that_works_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_with_working_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     found = looked(monkeypatch, Build(), gpu=True)
     assert (found[CUDA].status, found["onnxruntime"].status) == ("ok", "ok")
 
@@ -168,34 +170,32 @@ def test_cuda_that_works_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("build", "why"), [(Build(wrong=True), "wrong results, off by 0.5"), (Build(starts=False), "start")]
 )
-def test_a_provider_that_computes_wrongly_or_leaves_out_does_not_work(
-    monkeypatch: pytest.MonkeyPatch, build: Build, why: str
-) -> None:
+def test_doctor_detects_wrong_provider_results(monkeypatch: pytest.MonkeyPatch, build: Build, why: str) -> None:
     found = looked(monkeypatch, build, gpu=True)[CUDA]
     assert (found.status, found.next) == ("fault", "nvidia-smi")
     assert why in found.says
 
 
-def test_without_a_gpu_a_build_for_cuda_is_noted_and_answers_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_notes_gpu_build_without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     found = looked(monkeypatch, Build(raises="no device"), gpu=False)
     assert (found[CUDA].status, found[CPU].status) == ("note", "ok")
     assert found["TensorrtExecutionProvider"].status == "ok"  # not used
 
 
-def test_a_gpu_beside_a_build_without_cuda_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_notes_gpu_with_cpu_build(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Build, "get_available_providers", lambda self: [CPU])
     found = looked(monkeypatch, Build(), gpu=True)["onnxruntime"]
     assert found.status == "note"
     assert found.next.endswith('pip install "manylabel[gpu]"')
 
 
-def test_a_provider_that_leaves_the_graph_to_the_cpu_does_not_work() -> None:
+def test_doctor_detects_cpu_fallback() -> None:
     if "AzureExecutionProvider" not in onnxruntime.get_available_providers():
         pytest.skip("this onnxruntime offers no such provider")
     assert "falls back to the CPU" in providers.try_provider(onnxruntime, "AzureExecutionProvider")
 
 
-def test_what_the_tiny_model_should_give() -> None:
+def test_doctor_graph_expected_output() -> None:
     np.testing.assert_allclose(providers.EXPECTED[0], [1 / (1 + np.exp(-1)), 1 / (1 + np.exp(2))])
     assert providers.EXPECTED.shape == (2, 2)
 
@@ -204,7 +204,7 @@ def test_what_the_tiny_model_should_give() -> None:
 
 
 @pytest.mark.parametrize(("quota", "status", "used"), [(None, "ok", 8), (2.5, "ok", 3), (0.5, "note", 1)])
-def test_threads_and_quota_are_told(
+def test_doctor_reports_threads_and_quota(
     monkeypatch: pytest.MonkeyPatch, quota: float | None, status: str, used: int
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
@@ -215,7 +215,7 @@ def test_threads_and_quota_are_told(
     assert (found.details["used"], found.details["affinity"], found.details["quota"]) == (used, 8, quota)
 
 
-def test_a_tokenizer_that_starts_threads_of_its_own_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_notes_tokenizer_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "true")
     assert by_name(environment.check_environment())["threads"].next == "unset TOKENIZERS_PARALLELISM"
 
@@ -224,7 +224,7 @@ def test_a_tokenizer_that_starts_threads_of_its_own_is_noted(monkeypatch: pytest
     ("flags", "status", "says"),
     [("fpu avx2 avx512_vnni", "ok", "avx512_vnni"), ("fpu avx2", "note", "int8 gains little"), ("", "ok", "not known")],
 )
-def test_instructions_for_int8_are_told(
+def test_doctor_reports_int8_instructions(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, flags: str, status: str, says: str
 ) -> None:
     (tmp_path / "cpuinfo").write_text(f"flags : {flags}\n" if flags else "")

@@ -93,7 +93,7 @@ def diagnosed(cli: Cli, bundle: Path, url: str, *options: object) -> Any:
     return said
 
 
-def test_a_softmax_over_multi_label_logits_is_recognised(cli: Cli, bundle: Path, logits: Any) -> None:
+def test_doctor_detects_softmax_endpoint(cli: Cli, bundle: Path, logits: Any) -> None:
     with answering(tei(lambda texts: softmax(logits(texts)))) as url:
         said = diagnosed(cli, bundle, url)
         done = cli("doctor", "--endpoint", url, "--bundle", bundle)
@@ -121,17 +121,17 @@ def test_a_softmax_over_multi_label_logits_is_recognised(cli: Cli, bundle: Path,
         (lambda values: sigmoid(values)[:, ::-1], "unknown"),
     ],
 )
-def test_other_scores_are_told_apart(cli: Cli, bundle: Path, logits: Any, given: Any, kind: str) -> None:
+def test_doctor_classifies_endpoint_scores(cli: Cli, bundle: Path, logits: Any, given: Any, kind: str) -> None:
     with answering(tei(lambda texts: given(logits(texts)))) as url:
         assert diagnosed(cli, bundle, url)["kind"] == kind
 
 
-def test_labels_without_names_are_taken_by_their_numbers(cli: Cli, bundle: Path, logits: Any) -> None:
+def test_endpoint_labels_by_index(cli: Cli, bundle: Path, logits: Any) -> None:
     with answering(tei(lambda texts: sigmoid(logits(texts)), [f"LABEL_{at}" for at in range(len(LABELS))])) as url:
         assert diagnosed(cli, bundle, url)["kind"] == "right"
 
 
-def test_the_open_inference_protocol_with_a_tensor(cli: Cli, bundle: Path, logits: Any) -> None:
+def test_endpoint_open_inference_tensor(cli: Cli, bundle: Path, logits: Any) -> None:
     def infer(asked: Any) -> Any:
         (tensor,) = asked["inputs"]
         assert (tensor["name"], tensor["datatype"], tensor["shape"]) == ("TEXT", "BYTES", [len(tensor["data"])])
@@ -152,7 +152,7 @@ def test_the_open_inference_protocol_with_a_tensor(cli: Cli, bundle: Path, logit
         assert diagnosed(cli, bundle, f"{url}/v2/models/reviews/infer")["protocol"] == "Open Inference Protocol v2"
 
 
-def test_kserves_dictionaries_of_rounded_numbers(cli: Cli, bundle: Path, logits: Any) -> None:
+def test_endpoint_kserve_rounded_dictionaries(cli: Cli, bundle: Path, logits: Any) -> None:
     def rows(texts: Sequence[str]) -> list[dict[int, float]]:
         return [{at: round(score, 4) for at, score in enumerate(row)} for row in softmax(logits(texts)).tolist()]
 
@@ -181,7 +181,7 @@ def test_kserves_dictionaries_of_rounded_numbers(cli: Cli, bundle: Path, logits:
 
 
 @pytest.mark.parametrize("path", ["", "/v1/classify", "/predict", "/v2/models/bundle", "/"])
-def test_our_own_server_is_right_in_every_protocol(cli: Cli, bundle: Path, ours: str, path: str) -> None:
+def test_own_server_is_correct_in_every_protocol(cli: Cli, bundle: Path, ours: str, path: str) -> None:
     said = diagnosed(cli, bundle, ours + path)
     assert (said["kind"], said["sound"], said["turned"]) == ("right", True, [])
     expected = {"/predict": "text-embeddings-inference", "/v2/models/bundle": "Open Inference Protocol v2"}
@@ -197,7 +197,9 @@ def ours(bundle: Path) -> Iterator[str]:
         yield url
 
 
-def test_the_key_is_sent(cli: Cli, bundle: Path, logits: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_endpoint_client_sends_api_key(
+    cli: Cli, bundle: Path, logits: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "key").write_text(f"{KEY}\n")
     with answering(tei(lambda texts: sigmoid(logits(texts))), key=KEY) as url:
         assert diagnosed(cli, bundle, url, "--api-key-file", tmp_path / "key")["kind"] == "right"
@@ -232,9 +234,7 @@ def test_the_key_is_sent(cli: Cli, bundle: Path, logits: Any, tmp_path: Path, mo
         ),
     ],
 )
-def test_an_endpoint_that_cannot_be_checked_says_why(
-    cli: Cli, bundle: Path, routes: Mapping[str, Answer], sentence: str
-) -> None:
+def test_uncheckable_endpoint_error(cli: Cli, bundle: Path, routes: Mapping[str, Answer], sentence: str) -> None:
     with answering(routes) as url:
         done = cli("doctor", "--endpoint", url, "--bundle", bundle)
     assert done.exit_code == 2
@@ -261,7 +261,7 @@ def test_wrong_usage_is_a_sentence(cli: Cli, bundle: Path, options: Sequence[str
     assert sentence in done.stderr
 
 
-def test_what_int8_costs_is_still_right() -> None:
+def test_endpoint_tolerance_accepts_int8() -> None:
     right = np.random.default_rng(0).random((6, 28))
     noisy = np.clip(right + np.random.default_rng(1).normal(0, 0.02, right.shape), 0, 1)
     assert recognise_activation(right, noisy) == "right"

@@ -26,7 +26,7 @@ def without(explanation: Explanation, at: int) -> str:
     return explanation.text[: word.start] + explanation.text[word.end :]
 
 
-def test_an_effect_is_what_the_score_loses_without_the_word(classifier: Classifier) -> None:
+def test_effect_is_score_loss_without_the_word(classifier: Classifier) -> None:
     """To the bit: the tiny tokenizer reads a text without a word as the tokens without the word's."""
     for label in LABELS:
         explanation = classifier.explain(TEXT, label)
@@ -36,7 +36,7 @@ def test_an_effect_is_what_the_score_loses_without_the_word(classifier: Classifi
         assert [word.effect for word in explanation.words] == [score - each for each in left]
 
 
-def test_words_stand_where_they_say(classifier: Classifier) -> None:
+def test_word_offsets_match_the_text(classifier: Classifier) -> None:
     words = classifier.explain(TEXT, "price").words
     expected = [
         "the",
@@ -60,7 +60,7 @@ def test_words_stand_where_they_say(classifier: Classifier) -> None:
 
 
 @given(st.text(max_size=60))
-def test_every_text_is_explained(classifier: Classifier, text: str) -> None:
+def test_any_text_can_be_explained(classifier: Classifier, text: str) -> None:
     explanation = classifier.explain(text)
     ends = [0, *(word.end for word in explanation.words)]
     assert all(end <= word.start < word.end for end, word in zip(ends, explanation.words, strict=False))
@@ -69,20 +69,20 @@ def test_every_text_is_explained(classifier: Classifier, text: str) -> None:
     assert shown(explanation) == valid_unicode(text)
 
 
-def test_the_most_probable_label_is_explained_where_none_is_named(classifier: Classifier) -> None:
+def test_explains_most_probable_label_by_default(classifier: Classifier) -> None:
     explanation = classifier.explain(TEXT)
     ((label, score), *_) = classifier.classify(TEXT)[0].scores.items()
     assert (explanation.label, explanation.score) == (label, score)
     assert explanation.threshold == pytest.approx(classifier.variant.thresholds[LABELS.index(label)])
 
 
-def test_ranked_words_fall_from_what_speaks_for_to_what_speaks_against(classifier: Classifier) -> None:
+def test_ranked_words_are_sorted_by_effect(classifier: Classifier) -> None:
     effects = [word.effect for word in classifier.explain(TEXT, "billing").ranked]
     assert effects == sorted(effects, reverse=True)
     assert effects[0] > 0 > effects[-1]
 
 
-def test_of_a_long_text_the_passage_that_carried_the_label_is_explained(classifier: Classifier) -> None:
+def test_explains_decisive_window_of_long_text(classifier: Classifier) -> None:
     for column, label in enumerate(LABELS):
         explanation = classifier.explain(LONG, label)
         passages = explanation.passages
@@ -99,7 +99,7 @@ def test_of_a_long_text_the_passage_that_carried_the_label_is_explained(classifi
         assert [word.effect for word in words] == [explanation.score - each for each in left.tolist()]
 
 
-def test_a_text_that_is_not_read_to_its_end_is_explained_as_far_as_it_is_read(own_bundle: Path, resign) -> None:  # type: ignore[no-untyped-def]  # a fixture
+def test_explains_truncated_text(own_bundle: Path, resign) -> None:  # type: ignore[no-untyped-def]  # a fixture
     resign(own_bundle, lambda manifest: manifest["long_text"].update(policy="truncate"))
     explanation = Classifier.load(own_bundle, threads=1).explain(LONG, "price")
     assert len(explanation.passages) == 1
@@ -107,7 +107,7 @@ def test_a_text_that_is_not_read_to_its_end_is_explained_as_far_as_it_is_read(ow
     assert shown(explanation) == LONG
 
 
-def test_a_text_without_words_has_no_effects(classifier: Classifier) -> None:
+def test_text_without_words_has_no_effects(classifier: Classifier) -> None:
     for text in ("", "  \n"):
         explanation = classifier.explain(text, "price")
         assert explanation.words == ()
@@ -115,7 +115,7 @@ def test_a_text_without_words_has_no_effects(classifier: Classifier) -> None:
         assert shown(explanation) == text
 
 
-def test_what_cannot_be_explained_is_an_error(classifier: Classifier) -> None:
+def test_explain_errors(classifier: Classifier) -> None:
     with pytest.raises(UnknownLabel, match=r"there is no label 'prise'\. Did you mean 'price'"):
         classifier.explain(TEXT, "prise")
     with pytest.raises(InvalidText, match="text 0 is int"):
@@ -150,7 +150,7 @@ def shown(explanation: Explanation) -> str:
     return Page(explanation.to_html()).text
 
 
-def test_the_page_shows_the_text_and_marks_its_words(classifier: Classifier) -> None:
+def test_html_marks_words(classifier: Classifier) -> None:
     explanation = classifier.explain(TEXT, "billing")
     page = Page(explanation.to_html())
     assert page.text == TEXT
@@ -161,7 +161,7 @@ def test_the_page_shows_the_text_and_marks_its_words(classifier: Classifier) -> 
     assert max(strengths) == pytest.approx(MAX_OPACITY)
 
 
-def test_nothing_in_a_text_or_label_gets_out_of_its_place(classifier: Classifier) -> None:
+def test_html_escapes_text_and_label(classifier: Classifier) -> None:
     from dataclasses import replace
 
     text = "<script>alert(1)</script> & <img src=x onerror=alert(1)> \" ' </p>"
@@ -172,7 +172,7 @@ def test_nothing_in_a_text_or_label_gets_out_of_its_place(classifier: Classifier
     assert not re.search(r"https?:|url\(|@import", html)
 
 
-def test_marked_words_keep_their_contrast_in_light_and_dark() -> None:
+def test_html_contrast_in_light_and_dark() -> None:
     """7 to 1 (WCAG 2.2, 1.4.6), at the strongest."""
     light, dark = STYLE.split("prefers-color-scheme: dark")
     for style in (light, dark):
@@ -200,19 +200,19 @@ def _luminance(color: np.ndarray) -> float:
 # The command
 
 
-def test_the_command_gives_what_the_library_gives(cli: Cli, bundle: Path, classifier: Classifier) -> None:
+def test_explain_command_matches_the_library(cli: Cli, bundle: Path, classifier: Classifier) -> None:
     done = cli("explain", bundle, TEXT, "--label", "billing", "--json")
     said, expected = json.loads(done.stdout), classifier.explain(TEXT, "billing")
     assert [word["effect"] for word in said["words"]] == [word.effect for word in expected.words]
     assert (said["label"], said["score"], said["text"]) == ("billing", expected.score, TEXT)
 
 
-def test_a_text_comes_from_standard_input_as_a_whole(cli: Cli, bundle: Path) -> None:
+def test_explain_reads_whole_stdin(cli: Cli, bundle: Path) -> None:
     said = json.loads(cli("explain", bundle, "--json", stdin="the parcel\nwas late\n").stdout)
     assert said["text"] == "the parcel\nwas late"
 
 
-def test_the_table_names_words_and_the_passage(cli: Cli, bundle: Path) -> None:
+def test_explain_table_output(cli: Cli, bundle: Path) -> None:
     first, *rest = cli("explain", bundle, TEXT, "--label", "price").stdout.splitlines()
     assert re.fullmatch(r"price: [01]\.\d{3}, threshold [01]\.\d{3}", first)
     assert sorted(line.split()[-1] for line in rest)[:3] == ["!!", "(", ")"]
@@ -220,7 +220,7 @@ def test_the_table_names_words_and_the_passage(cli: Cli, bundle: Path) -> None:
     assert sum("✓" in line for line in lines) == 1
 
 
-def test_a_page_is_written_and_not_over_another(cli: Cli, bundle: Path, tmp_path: Path) -> None:
+def test_explain_html_does_not_overwrite(cli: Cli, bundle: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     assert cli("explain", bundle, TEXT, "--html", page).exit_code == 0
     assert Page(page.read_text(encoding="utf-8")).text == TEXT

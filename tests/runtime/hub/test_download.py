@@ -11,7 +11,8 @@ from tests.runtime.conftest import Resign
 from tests.runtime.hub.conftest import Done, Run, Script
 
 from manylabel import Bundle, Classifier, InputError
-from manylabel.hub.hub_ref import Reference, name_of
+from manylabel.hub import HubReference, open_bundle
+from manylabel.hub.client import bundle_name
 
 REFERENCE = "hf://ada/reviews"
 TEXT = "late parcel"
@@ -27,29 +28,25 @@ def renamed(bundle: Path, folder: Path, resign: Resign) -> Path:
     return resign(Path(shutil.copytree(bundle, folder)), lambda manifest: manifest["source"].update(again=1))
 
 
-def test_it_answers_as_its_folder_does(hub: Hub, run: Run, bundle: Path, classifier: Classifier) -> None:
+def test_hub_bundle_predicts_like_its_folder(hub: Hub, run: Run, bundle: Path, classifier: Classifier) -> None:
     hub.push("ada/reviews", bundle)
     (done,) = run(["predict", REFERENCE, TEXT])
     assert done.exit_code == 0, done.stderr
     assert json.loads(done.stdout)["scores"] == classifier.classify(TEXT)[0].scores
 
 
-def test_only_what_the_manifest_lists_is_fetched_and_no_file_is_a_link(
-    hub: Hub, run: Run, bundle: Path, home: Path
-) -> None:
+def test_downloads_listed_files_without_links(hub: Hub, run: Run, bundle: Path, home: Path) -> None:
     commit = hub.push("ada/reviews", bundle, **{"pytorch_model.bin": b"x" * 100, "train.py": b"print()"})
     (done,) = run(["verify", REFERENCE, "--device", "cpu", "--json"])
     assert done.exit_code == 0, done.stderr
     assert json.loads(done.stdout)["bundle"] == f"{REFERENCE}@{commit}"
     opened = Bundle.open(folder_of(home, commit))  # which refuses links and files that are not listed
     opened.verify()
-    asked = {line.split("/")[-1] for line in hub.asked if "/resolve/" in line}
+    asked = {line.split("/")[-1] for line in hub.requests if "/resolve/" in line}
     assert asked == {*opened.manifest.files, "bundle.json"}
 
 
-def test_a_branch_is_a_commit_which_inspect_tells(
-    hub: Hub, run: Run, bundle: Path, tmp_path: Path, resign: Resign
-) -> None:
+def test_branch_resolves_to_a_commit(hub: Hub, run: Run, bundle: Path, tmp_path: Path, resign: Resign) -> None:
     first = hub.push("ada/reviews", bundle)
     assert run(["inspect", REFERENCE])[0].stdout.startswith(f"{REFERENCE}@{first}: ")
     second = hub.push("ada/reviews", renamed(bundle, tmp_path / "other", resign))
@@ -60,24 +57,24 @@ def test_a_branch_is_a_commit_which_inspect_tells(
     assert Bundle.open(bundle).digest not in moved.stdout
 
 
-def test_a_commit_that_is_there_asks_no_hub(hub: Hub, run: Run, bundle: Path) -> None:
+def test_cached_commit_needs_no_request(hub: Hub, run: Run, bundle: Path) -> None:
     commit = hub.push("ada/reviews", bundle)
     run(["inspect", REFERENCE])
-    hub.asked.clear()
+    hub.requests.clear()
     assert run(["predict", f"{REFERENCE}@{commit}", TEXT])[0].exit_code == 0
-    assert hub.asked == []
+    assert hub.requests == []
 
 
-def test_offline_the_branch_is_what_it_was(hub: Hub, run: Run, bundle: Path) -> None:
+def test_offline_uses_last_commit_of_branch(hub: Hub, run: Run, bundle: Path) -> None:
     commit = hub.push("ada/reviews", bundle)
     run(["inspect", REFERENCE])
-    hub.asked.clear()
+    hub.requests.clear()
     (done,) = run(["inspect", REFERENCE], HF_HUB_OFFLINE="1")
     assert done.stdout.startswith(f"{REFERENCE}@{commit}: ")
-    assert hub.asked == []
+    assert hub.requests == []
 
 
-def test_offline_what_the_library_itself_fetched_is_enough(hub: Hub, run: Run, script: Script, bundle: Path) -> None:
+def test_offline_uses_huggingface_cache(hub: Hub, run: Run, script: Script, bundle: Path) -> None:
     """As images are made: `hf download ada/reviews`, and no network afterwards."""
     hub.push("ada/reviews", bundle)
     script("from huggingface_hub import snapshot_download; snapshot_download('ada/reviews')")
@@ -85,7 +82,7 @@ def test_offline_what_the_library_itself_fetched_is_enough(hub: Hub, run: Run, s
     assert done.exit_code == 0, done.stderr
 
 
-def test_every_command_takes_a_reference(hub: Hub, run: Run, bundle: Path, tmp_path: Path) -> None:
+def test_every_command_accepts_a_hub_reference(hub: Hub, run: Run, bundle: Path, tmp_path: Path) -> None:
     hub.push("ada/reviews", bundle)
     (tmp_path / "texts.csv").write_text(f"text\n{TEXT}\n")
     commands: list[list[object]] = [
@@ -104,7 +101,7 @@ def test_every_command_takes_a_reference(hub: Hub, run: Run, bundle: Path, tmp_p
     assert (tmp_path / "repository" / "reviews").is_dir()
 
 
-def test_a_pickled_classifier_finds_its_commit_again(
+def test_unpickled_classifier_uses_the_same_commit(
     hub: Hub, script: Script, bundle: Path, home: Path, tmp_path: Path, resign: Resign
 ) -> None:
     """On another machine: the cache is empty, and the branch has moved."""
@@ -117,7 +114,7 @@ def test_a_pickled_classifier_finds_its_commit_again(
     assert again.split()[-1] == Bundle.open(bundle).digest
 
 
-def test_two_processes_that_fetch_at_once_both_answer(hub: Hub, script: Script, bundle: Path, home: Path) -> None:
+def test_concurrent_downloads(hub: Hub, script: Script, bundle: Path, home: Path) -> None:
     commit = hub.push("ada/reviews", bundle)
     both = (
         "import subprocess, sys\n"
@@ -132,7 +129,7 @@ def test_two_processes_that_fetch_at_once_both_answer(hub: Hub, script: Script, 
 # Pins
 
 
-def test_a_digest_pins_a_bundle_of_the_hub(hub: Hub, run: Run, bundle: Path, tmp_path: Path, resign: Resign) -> None:
+def test_digest_pins_a_hub_bundle(hub: Hub, run: Run, bundle: Path, tmp_path: Path, resign: Resign) -> None:
     hub.push("ada/reviews", bundle)
     digest = Bundle.open(bundle).digest
     command: list[object] = ["predict", REFERENCE, TEXT, "--digest", digest]
@@ -141,18 +138,18 @@ def test_a_digest_pins_a_bundle_of_the_hub(hub: Hub, run: Run, bundle: Path, tmp
     hub.push("ada/reviews", other)
     (done,) = run(command)
     assert done.exit_code == 3
-    assert f"is the bundle {Bundle.open(other).digest}, and {digest} was asked for" in done.error
+    assert f"has the digest {Bundle.open(other).digest}; expected {digest}" in done.error
 
 
-def test_a_digest_pins_a_folder(bundle: Path, tmp_path: Path, resign: Resign) -> None:
+def test_digest_pins_a_folder(bundle: Path, tmp_path: Path, resign: Resign) -> None:
     digest = Bundle.open(bundle).digest
     assert Classifier.load(bundle, device="cpu", digest=digest).bundle.digest == digest
     other = renamed(bundle, tmp_path / "other", resign)
-    with pytest.raises(Exception, match=f"{digest} was asked for"):
+    with pytest.raises(Exception, match=f"expected {digest}"):
         Classifier.load(other, device="cpu", digest=digest)
 
 
-def test_a_signature_comes_with_the_bundle(hub: Hub, run: Run, own_bundle: Path, tmp_path: Path) -> None:
+def test_download_includes_the_signature(hub: Hub, run: Run, own_bundle: Path, tmp_path: Path) -> None:
     pytest.importorskip("model_signing")
     from tests.runtime.bundle.test_signing import write_keys
 
@@ -185,27 +182,27 @@ def test_a_signature_comes_with_the_bundle(hub: Hub, run: Run, own_bundle: Path,
         (Path("hf://ada/reviews@v1"), ("ada/reviews", "v1")),  # which has made one slash of two
     ],
 )
-def test_a_reference_is_read(text: str | Path, expected: tuple[str, str]) -> None:
-    found = Reference.of(text)
+def test_hub_reference_parsing(text: str | Path, expected: tuple[str, str]) -> None:
+    found = HubReference.from_path(text)
     assert found is not None
     assert (found.repository, found.revision) == expected
-    assert name_of(text) == "reviews"
+    assert bundle_name(text) == "reviews"
 
 
 @pytest.mark.parametrize(
     "text", ["hf://reviews", "hf://ada/reviews/int8", "hf://ada/reviews@", "hf://a/b@c@d", "hf://"]
 )
-def test_what_is_no_reference_is_told(text: str) -> None:
+def test_invalid_hub_reference_error(text: str) -> None:
     with pytest.raises(InputError, match="Write USER/MODEL or USER/MODEL@REVISION"):
-        Bundle.open(text)
+        open_bundle(text)
 
 
 @pytest.mark.parametrize("path", ["bundle", "./hf", "hf/reviews", "/hf://a/b"])
-def test_a_path_is_no_reference(path: str) -> None:
-    assert Reference.of(path) is None
+def test_path_is_not_a_hub_reference(path: str) -> None:
+    assert HubReference.from_path(path) is None
 
 
-def test_without_the_library_the_line_to_type_is_told(script: Script) -> None:
+def test_missing_huggingface_hub_error(script: Script) -> None:
     said = script(
         "import sys; sys.modules['huggingface_hub'] = None\n"
         "from click.testing import CliRunner; from manylabel.cli.main import main\n"
@@ -224,7 +221,7 @@ def refused(done: Done, code: int, kind: str, sentence: str) -> None:
     assert sentence in done.error
 
 
-def test_what_the_hub_does_not_give_is_a_sentence(hub: Hub, run: Run, bundle: Path) -> None:
+def test_hub_errors(hub: Hub, run: Run, bundle: Path) -> None:
     hub.push("ada/reviews", bundle)
     hub.push("ada/private", bundle)
     hub.push("ada/gated", bundle)
@@ -235,36 +232,34 @@ def test_what_the_hub_does_not_give_is_a_sentence(hub: Hub, run: Run, bundle: Pa
     nothing, private, gated, revision, commit, plain = run(*(["inspect", f"hf://ada/{name}"] for name in names))
     refused(nothing, 2, "HubError", f"there is no model ada/nothing at {hub.url}, or it is private.")
     refused(private, 2, "HubError", "hf auth login")
-    refused(gated, 2, "HubError", f"is gated, and this account has no access yet. Ask for it at {hub.url}/ada/gated")
+    refused(gated, 2, "HubError", f"is gated, and this account has no access. Request it at {hub.url}/ada/gated")
     refused(revision, 2, "HubError", "ada/reviews has no revision 'v9'")
     refused(commit, 2, "HubError", "has no revision '0000")
-    refused(plain, 3, "BundleError", "hf://ada/plain@main is no bundle: it has no bundle.json")
+    refused(plain, 3, "BundleError", "hf://ada/plain@main is not a bundle: it has no bundle.json")
 
 
-def test_offline_with_an_empty_cache_is_a_sentence(hub: Hub, run: Run, bundle: Path) -> None:
+def test_offline_with_empty_cache_error(hub: Hub, run: Run, bundle: Path) -> None:
     hub.push("ada/reviews", bundle)
     (done,) = run(["inspect", REFERENCE], HF_HUB_OFFLINE="1")
-    refused(done, 2, "HubError", f"{hub.url} cannot be reached, as HF_HUB_OFFLINE is set")
+    refused(done, 2, "HubError", f"{hub.url} cannot be reached, because HF_HUB_OFFLINE is set")
 
 
 @pytest.mark.slow  # the library tries for half a minute
-def test_no_network_is_a_sentence(run: Run) -> None:
+def test_no_network_error(run: Run) -> None:
     (done,) = run(["inspect", REFERENCE], HF_ENDPOINT="http://127.0.0.1:9")
-    refused(done, 2, "HubError", "the cache does not have it, and http://127.0.0.1:9 cannot be reached")
+    refused(done, 2, "HubError", "it is not in the cache, and http://127.0.0.1:9 cannot be reached")
 
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
 DAMAGES = {
     "lacks": (None, "lacks model_int8.onnx, which its manifest lists"),
-    "pointer": (POINTER, "model_int8.onnx has 63 bytes and should have {:,}. It is a Git LFS pointer, not the file."),
-    "size": (b"short", "model_int8.onnx has 5 bytes and should have {:,}. Push"),
-    "bytes": (b"same", "model_int8.onnx: its SHA-256 is not the manifest's"),
+    "pointer": (POINTER, "model_int8.onnx has 63 bytes; expected {:,}. It is a Git LFS pointer, not the file."),
+    "size": (b"short", "model_int8.onnx has 5 bytes; expected {:,}. Push"),
+    "bytes": (b"same", "model_int8.onnx: its SHA-256 differs from the manifest's"),
 }
 
 
-def test_a_damaged_repository_is_refused_and_leaves_nothing(
-    hub: Hub, run: Run, bundle: Path, home: Path, tmp_path: Path
-) -> None:
+def test_damaged_download_is_rejected_and_removed(hub: Hub, run: Run, bundle: Path, home: Path, tmp_path: Path) -> None:
     size = (bundle / "model_int8.onnx").stat().st_size
     for name, (content, _) in DAMAGES.items():
         graph = Path(shutil.copytree(bundle, tmp_path / name)) / "model_int8.onnx"
@@ -279,7 +274,7 @@ def test_a_damaged_repository_is_refused_and_leaves_nothing(
     assert list((home / "assets").rglob("*.onnx")) == []
 
 
-def test_a_cache_that_cannot_be_written_is_a_sentence(hub: Hub, run: Run, bundle: Path, home: Path) -> None:
+def test_unwritable_cache_error(hub: Hub, run: Run, bundle: Path, home: Path) -> None:
     hub.push("ada/reviews", bundle)
     home.mkdir()
     (home / "assets").write_text("not a folder")

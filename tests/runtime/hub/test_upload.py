@@ -33,7 +33,7 @@ def without(bundle: Path, folder: Path, precision: str, resign: Resign) -> Path:
     return resign(folder, edit)
 
 
-def test_what_was_pushed_is_what_loads(hub: Hub, run: Run, bundle: Path) -> None:
+def test_push_load_round_trip(hub: Hub, run: Run, bundle: Path) -> None:
     (pushed,) = run([COMMAND, bundle, "ada/reviews", "--json"], **OWNER)
     assert pushed.exit_code == 0, pushed.stderr
     said = json.loads(pushed.stdout)
@@ -43,7 +43,7 @@ def test_what_was_pushed_is_what_loads(hub: Hub, run: Run, bundle: Path) -> None
     assert names(hub) == {*Bundle.open(bundle).manifest.files, "bundle.json", ".gitattributes"}
 
 
-def test_a_new_repository_is_private_unless_it_is_said(hub: Hub, run: Run, bundle: Path) -> None:
+def test_new_repository_is_private_by_default(hub: Hub, run: Run, bundle: Path) -> None:
     run([COMMAND, bundle, "ada/closed"], [COMMAND, bundle, "ada/open", "--public"], **OWNER)
     assert hub.state("ada/closed")["private"]
     assert not hub.state("ada/open")["private"]
@@ -51,9 +51,7 @@ def test_a_new_repository_is_private_unless_it_is_said(hub: Hub, run: Run, bundl
     assert (closed.exit_code, opened.exit_code) == (2, 0)
 
 
-def test_another_bundle_replaces_the_files_of_the_first_and_no_others(
-    hub: Hub, run: Run, bundle: Path, tmp_path: Path, resign: Resign
-) -> None:
+def test_push_replaces_bundle_files_only(hub: Hub, run: Run, bundle: Path, tmp_path: Path, resign: Resign) -> None:
     signature, notes = b"of the first", b"what the team knows"
     first = hub.push("ada/reviews", bundle, **{"bundle.sig": signature, "NOTES.md": notes})
     second = without(bundle, tmp_path / "second", "fp16", resign)
@@ -65,13 +63,13 @@ def test_another_bundle_replaces_the_files_of_the_first_and_no_others(
     assert verified.exit_code == 0, verified.stderr
 
 
-def test_a_signature_beside_the_bundle_is_pushed_with_it(hub: Hub, run: Run, own_bundle: Path) -> None:
+def test_push_includes_the_signature(hub: Hub, run: Run, own_bundle: Path) -> None:
     own_bundle.with_name("bundle.sig").write_bytes(b"signed")
     run([COMMAND, own_bundle, "ada/reviews"], **OWNER)
     assert (hub.files("ada/reviews", "main")[1] / "bundle.sig").read_bytes() == b"signed"
 
 
-def test_a_branch_is_made_and_main_stays(hub: Hub, run: Run, bundle: Path) -> None:
+def test_push_to_a_new_branch(hub: Hub, run: Run, bundle: Path) -> None:
     before = hub.commit("ada/reviews", {"NOTES.md": b"none yet"})
     (done,) = run([COMMAND, bundle, "ada/reviews@candidate"], **OWNER)
     assert done.exit_code == 0, done.stderr
@@ -79,7 +77,7 @@ def test_a_branch_is_made_and_main_stays(hub: Hub, run: Run, bundle: Path) -> No
     assert "bundle.json" in names(hub, "candidate")
 
 
-def test_a_damaged_bundle_is_not_pushed(hub: Hub, run: Run, own_bundle: Path) -> None:
+def test_damaged_bundle_cannot_be_pushed(hub: Hub, run: Run, own_bundle: Path) -> None:
     graph = own_bundle / "model.onnx"
     graph.write_bytes(graph.read_bytes()[::-1])
     (done,) = run([COMMAND, own_bundle, "ada/reviews"], **OWNER)
@@ -87,13 +85,13 @@ def test_a_damaged_bundle_is_not_pushed(hub: Hub, run: Run, own_bundle: Path) ->
     assert hub.requests == []
 
 
-def test_who_is_not_logged_in_is_told(hub: Hub, run: Run, bundle: Path) -> None:
+def test_push_without_login_error(hub: Hub, run: Run, bundle: Path) -> None:
     (done,) = run([COMMAND, bundle, "ada/reviews"])
     assert done.exit_code == 2
     assert done.error.startswith("HubError: ")
     assert "log in with a token that has access: hf auth login" in done.error
 
 
-def test_where_to_push_is_held_to_its_form(run: Run, bundle: Path) -> None:
+def test_push_target_must_be_valid(run: Run, bundle: Path) -> None:
     (done,) = run([COMMAND, bundle, "reviews"], **OWNER)
     assert (done.exit_code, "Write USER/MODEL" in done.error) == (2, True)

@@ -17,7 +17,7 @@ from tests.runtime.conftest import Cli
 
 from manylabel import Bundle, Classifier, DeviceUnavailable, InputError
 from manylabel.inference.cuda_graphs import LONGEST
-from manylabel.load_options import find_plan, settle
+from manylabel.load_options import find_plan, resolve_load_config
 
 TEXTS = ["late", "the parcel was late", "a b c d", "very good and cheap"]
 LONG = "very good and cheap " * 30
@@ -29,14 +29,14 @@ def recorded(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Classifier,
     return Classifier.load(bundle, device="cuda", cuda_graphs=True, threads=2), cuda
 
 
-def test_every_length_is_recorded_as_the_bundle_is_loaded(recorded: tuple[Classifier, Cuda]) -> None:
+def test_graphs_are_captured_at_load_for_every_length(recorded: tuple[Classifier, Cuda]) -> None:
     classifier, cuda = recorded
     assert cuda.asked["providers"] == [(CUDA, {"enable_cuda_graph": "1"}), CPU]
     longest = min(LONGEST, classifier.bundle.manifest.max_length)
     assert sorted(cuda.played, key=int) == [str(length) for length in range(1, longest + 1)]
 
 
-def test_a_text_that_comes_alone_is_played(recorded: tuple[Classifier, Cuda], bundle: Path) -> None:
+def test_single_text_replays_its_graph(recorded: tuple[Classifier, Cuda], bundle: Path) -> None:
     classifier, cuda = recorded
     expected = Classifier.load(bundle, device="cuda", threads=2)
     for text in TEXTS:
@@ -47,7 +47,7 @@ def test_a_text_that_comes_alone_is_played(recorded: tuple[Classifier, Cuda], bu
     classifier.check_probes()
 
 
-def test_batches_are_not_recorded(recorded: tuple[Classifier, Cuda], bundle: Path) -> None:
+def test_batches_use_no_cuda_graph(recorded: tuple[Classifier, Cuda], bundle: Path) -> None:
     classifier, cuda = recorded
     before = dict(cuda.played)
     texts = ["the parcel was late"] * 3
@@ -57,7 +57,7 @@ def test_batches_are_not_recorded(recorded: tuple[Classifier, Cuda], bundle: Pat
     assert cuda.played == before
 
 
-def test_longer_texts_are_not_recorded(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_longer_texts_use_no_cuda_graph(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("manylabel.classifier.LONGEST", 4)
     cuda = use(monkeypatch, Cuda())
     classifier = Classifier.load(bundle, device="cuda", cuda_graphs=True, threads=1)
@@ -69,7 +69,7 @@ def test_longer_texts_are_not_recorded(bundle: Path, monkeypatch: pytest.MonkeyP
     assert cuda.played == before
 
 
-def test_whoever_asks_one_thread_records_and_plays(recorded: tuple[Classifier, Cuda], bundle: Path) -> None:
+def test_one_thread_captures_and_replays(recorded: tuple[Classifier, Cuda], bundle: Path) -> None:
     """Onnxruntime keeps recordings by thread: another one would make its own, of values that are being read."""
     classifier, cuda = recorded
     expected = {text: Classifier.load(bundle, device="cuda").predict_proba(text).tobytes() for text in TEXTS}
@@ -81,7 +81,7 @@ def test_whoever_asks_one_thread_records_and_plays(recorded: tuple[Classifier, C
     assert threading.get_ident() not in cuda.recorders
 
 
-def test_a_recording_that_does_not_heed_its_input_is_found(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stale_capture_is_detected(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, Cuda(stale=True))
     with pytest.raises(
         DeviceUnavailable,
@@ -91,14 +91,14 @@ def test_a_recording_that_does_not_heed_its_input_is_found(bundle: Path, monkeyp
         Classifier.load(bundle, device="cuda", cuda_graphs=True)
 
 
-def test_recordings_that_write_over_each_other_are_found(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_overlapping_captures_are_detected(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Alone, each of them is right."""
     use(monkeypatch, Cuda(shared=True))
     with pytest.raises(DeviceUnavailable, match="of a text of 1 tokens its probabilities are off"):
         Classifier.load(bundle, device="cuda", precision="fp32", cuda_graphs=True)
 
 
-def test_a_gpu_that_does_not_record_is_a_sentence(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_capture_failure_error(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, Cuda(failure=("play", "CUDA failure 900: operation not permitted when stream is capturing\nat")))
     with pytest.raises(DeviceUnavailable, match=r"CUDA failure 900: operation not permitted .* cuda_graphs=False\.$"):
         Classifier.load(bundle, device="cuda", cuda_graphs=True)
@@ -108,19 +108,19 @@ def test_a_gpu_that_does_not_record_is_a_sentence(bundle: Path, monkeypatch: pyt
         Classifier.load(bundle, device="cuda", cuda_graphs=True)
 
 
-def test_a_cpu_records_nothing(bundle: Path) -> None:
+def test_cpu_captures_nothing(bundle: Path) -> None:
     with pytest.raises(InputError, match="cuda_graphs is for CUDA, and cpu is what runs"):
         Classifier.load(bundle, device="cpu", cuda_graphs=True)
     assert Classifier.load(bundle, device="cpu", cuda_graphs=False).predict("late")
 
 
-def test_without_being_asked_for_nothing_is_recorded(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cuda_graphs_are_off_by_default(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cuda = use(monkeypatch, Cuda())
     Classifier.load(bundle, device="cuda").predict_proba("late")
     assert not cuda.played
 
 
-def test_a_pickled_classifier_records_anew(recorded: tuple[Classifier, Cuda]) -> None:
+def test_unpickled_classifier_captures_again(recorded: tuple[Classifier, Cuda]) -> None:
     classifier, cuda = recorded
     before = sum(cuda.played.values())
     again = pickle.loads(pickle.dumps(classifier))
@@ -151,12 +151,12 @@ def test_tune_measures_with_and_without(
     content["setting"]["cuda_graphs"] = True
     plan.write_text(json.dumps(content))
     opened = Bundle.open(own_bundle)
-    assert settle(opened, "cuda").cuda_graphs
-    assert not settle(opened, "cuda", cuda_graphs=False).cuda_graphs
+    assert resolve_load_config(opened, "cuda").cuda_graphs
+    assert not resolve_load_config(opened, "cuda", cuda_graphs=False).cuda_graphs
     assert "CUDA graphs" in cli("inspect", own_bundle).stdout
 
 
-def test_tune_says_why_it_does_not_measure_them(
+def test_tune_reports_why_cuda_graphs_are_skipped(
     own_bundle: Path, cli: Cli, texts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use(monkeypatch, Cuda(stale=True))

@@ -45,7 +45,7 @@ def asked_often(alone: Alone) -> Alone:
     return alone
 
 
-def test_who_asks_often_is_answered_on_several_cores(threads: Executor) -> None:
+def test_frequent_single_texts_use_several_cores(threads: Executor) -> None:
     opened: list[Run] = []
 
     def open_wide() -> Run:
@@ -59,7 +59,7 @@ def test_who_asks_often_is_answered_on_several_cores(threads: Executor) -> None:
     assert len(opened) == 1
 
 
-def test_opening_keeps_nobody_waiting(threads: Executor) -> None:
+def test_second_session_opens_in_the_background(threads: Executor) -> None:
     go = Event()
 
     def open_wide() -> Run:
@@ -71,7 +71,7 @@ def test_opening_keeps_nobody_waiting(threads: Executor) -> None:
     go.set()
 
 
-def test_a_second_call_at_the_same_time_takes_one_core(threads: Executor) -> None:
+def test_concurrent_call_uses_one_core(threads: Executor) -> None:
     inside, go = Event(), Event()
 
     def slow(ids: Ids) -> Scores:
@@ -88,7 +88,7 @@ def test_a_second_call_at_the_same_time_takes_one_core(threads: Executor) -> Non
     assert used(alone) == "wide"
 
 
-def test_a_call_that_fails_is_over(threads: Executor) -> None:
+def test_failed_call_releases_the_session(threads: Executor) -> None:
     def fail(ids: Ids) -> Scores:
         raise ValueError("no")
 
@@ -98,7 +98,7 @@ def test_a_call_that_fails_is_over(threads: Executor) -> None:
             alone.run(IDS)
 
 
-def test_where_the_bundle_has_gone_it_stays_with_one_core(threads: Executor, caplog: pytest.LogCaptureFixture) -> None:
+def test_removed_bundle_stays_on_one_core(threads: Executor, caplog: pytest.LogCaptureFixture) -> None:
     def gone() -> Run:
         raise OSError("no such folder")
 
@@ -111,7 +111,7 @@ def test_where_the_bundle_has_gone_it_stays_with_one_core(threads: Executor, cap
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
-def test_a_text_alone_has_the_same_bits_on_several_cores(bundle: Path, precision: Precision) -> None:
+def test_single_text_is_bit_identical_on_several_cores(bundle: Path, precision: Precision) -> None:
     texts = [" ".join(["parcel", "late"] * n) for n in range(1, 30)]
     classifier = Classifier.load(bundle, device="cpu", precision=precision, threads=3)
     together = classifier.predict_proba(texts)
@@ -136,6 +136,6 @@ print(time.process_time() - started)
 """
 
 
-def test_threads_that_share_a_text_rest_between_texts(bundle: Path, python: Python) -> None:
+def test_threads_are_idle_between_texts(bundle: Path, python: Python) -> None:
     done = python(RESTING, bundle)  # a process of its own: others sleep as they like
     assert float(done.stdout) < 0.02, done.stderr  # threads that go on spinning take 0.05

@@ -27,7 +27,7 @@ def answer(ids: NDArray[np.int64]) -> NDArray[np.float32]:
 
 
 @given(LENGTHS, st.integers(1, 100))
-def test_a_batch_holds_equal_lengths_and_every_place_comes_once(lengths: list[int], max_tokens: int) -> None:
+def test_batches_have_equal_lengths_and_cover_all(lengths: list[int], max_tokens: int) -> None:
     given_ids = sequences(lengths)
     found = list(batches(given_ids, max_tokens=max_tokens))
     assert sorted(place for places, _ in found for place in places.tolist()) == list(range(len(lengths)))
@@ -38,7 +38,7 @@ def test_a_batch_holds_equal_lengths_and_every_place_comes_once(lengths: list[in
 
 
 @given(LENGTHS, st.integers(1, 100))
-def test_a_batch_is_as_large_as_its_bound_allows(lengths: list[int], max_tokens: int) -> None:
+def test_batch_fills_its_token_limit(lengths: list[int], max_tokens: int) -> None:
     found = [ids.shape for _, ids in batches(sequences(lengths), max_tokens=max_tokens)]
     assert all(rows * length <= max_tokens or rows == 1 for rows, length in found)
     for length in set(lengths):
@@ -47,13 +47,13 @@ def test_a_batch_is_as_large_as_its_bound_allows(lengths: list[int], max_tokens:
 
 
 @given(LENGTHS)
-def test_the_longest_come_first(lengths: list[int]) -> None:
+def test_longest_batches_come_first(lengths: list[int]) -> None:
     found = [ids.shape[1] for _, ids in batches(sequences(lengths))]
     assert found == sorted(found, reverse=True)
 
 
 @given(WINDOWED, st.integers(1, 50))
-def test_each_text_gets_the_greatest_answer_of_its_own_windows(lengths: list[list[int]], max_tokens: int) -> None:
+def test_text_gets_maximum_of_its_windows(lengths: list[list[int]], max_tokens: int) -> None:
     flat = iter(sequences([length for text in lengths for length in text]))
     texts = [[next(flat) for _ in text] for text in lengths]
     found = score(texts, answer, n_labels=2, max_tokens=max_tokens)
@@ -92,7 +92,7 @@ def test_no_texts_give_no_rows() -> None:
     assert list(batches([])) == []
 
 
-def test_the_bound_holds_for_what_is_run() -> None:
+def test_token_limit_holds_for_every_batch() -> None:
     shapes = []
 
     def run(ids: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -103,7 +103,7 @@ def test_the_bound_holds_for_what_is_run() -> None:
     assert shapes == [(2, 3), (2, 3), (1, 3)]
 
 
-def test_a_batch_without_an_answer_is_no_text_of_zeros() -> None:
+def test_missing_batch_result_is_an_error() -> None:
     work = Work.of([[ids] for ids in sequences([1, 2])])
     with pytest.raises(ValueError, match="shorter"):
         work.gather([answer(work.batches[0])], n_labels=2)

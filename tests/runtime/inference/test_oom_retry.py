@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from manylabel.inference.oom_retry import SPLITS, in_halves
 from numpy.typing import NDArray
 
 from manylabel import OutOfMemory
-from manylabel.inference.oom_retry import SPLITS, in_halves
 from manylabel.inference.ort_session import Session
 
 
@@ -29,17 +29,17 @@ IDS = np.arange(26).reshape(13, 2)
 
 
 @pytest.mark.parametrize("rows", [13, 12, 6, 3, 1])
-def test_all_rows_are_answered_in_order(rows: int) -> None:
+def test_split_batches_keep_order(rows: int) -> None:
     np.testing.assert_array_equal(in_halves(Device(rows).run, IDS), IDS * 2)
 
 
-def test_what_fits_is_run_once() -> None:
+def test_batch_that_fits_runs_once() -> None:
     device = Device(13)
     in_halves(device.run, IDS)
     assert device.asked == [13]
 
 
-def test_a_device_that_takes_nothing_is_asked_a_bounded_number_of_times() -> None:
+def test_out_of_memory_splits_are_bounded() -> None:
     device = Device(0)
     with pytest.raises(OutOfMemory):
         in_halves(device.run, np.zeros((1000, 2), dtype=np.int64))
@@ -48,7 +48,7 @@ def test_a_device_that_takes_nothing_is_asked_a_bounded_number_of_times() -> Non
         in_halves(Device(0).run, IDS[:1])
 
 
-def test_a_session_that_runs_out_of_memory_answers_in_parts(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_session_splits_on_out_of_memory(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """onnxruntime's own words, as its CUDA arena says them; the graph that answers is a real one."""
     session = Session((bundle / "model.onnx").read_bytes(), device="cpu")
     ids = np.full((8, 5), 3, dtype=np.int64) + np.arange(8)[:, None]

@@ -12,7 +12,8 @@ from tests.runtime.conftest import Cli, Graph, Python
 
 from manylabel import BundleError, Classifier, DeviceUnavailable, InputError, MissingDependency
 from manylabel.bundle.variants import Precision
-from manylabel.inference.ort_session import Session, check_device, load_onnxruntime, resolve_device
+from manylabel.inference.ort_loader import check_device, load_onnxruntime, resolve_device
+from manylabel.inference.ort_session import Session
 
 IDS = np.array([[1, 2, 3], [-4, 0, 1]], dtype=np.int64)
 without_cuda = pytest.mark.skipif(
@@ -27,7 +28,7 @@ def sigmoid(x: Any) -> Any:
 # Graphs
 
 
-def test_a_graph_gives_its_probabilities(graph: Graph) -> None:
+def test_session_returns_probabilities(graph: Graph) -> None:
     session = Session(graph("Sigmoid"), device="cpu")
     assert (session.num_labels, session.device) == (1, "cpu")
     found = session.run(IDS)
@@ -36,7 +37,7 @@ def test_a_graph_gives_its_probabilities(graph: Graph) -> None:
     np.testing.assert_allclose(found, sigmoid(IDS.mean(axis=1, keepdims=True)), atol=1e-6)
 
 
-def test_a_graph_is_fed_what_it_declares(graph: Graph) -> None:
+def test_session_feeds_declared_inputs(graph: Graph) -> None:
     """The mean of the mask is 1, that of the token types 0."""
     for first, expected in (("attention_mask", sigmoid(1)), ("token_type_ids", sigmoid(0))):
         others = {"input_ids", "attention_mask", "token_type_ids"} - {first}
@@ -45,39 +46,39 @@ def test_a_graph_is_fed_what_it_declares(graph: Graph) -> None:
 
 
 @pytest.mark.parametrize("inputs", [["ids"], ["attention_mask"], ["input_ids", "position_ids"]])
-def test_a_graph_with_other_inputs_is_refused(graph: Graph, inputs: list[str]) -> None:
+def test_graph_with_unknown_inputs_is_rejected(graph: Graph, inputs: list[str]) -> None:
     with pytest.raises(BundleError, match=rf"the graph takes {', '.join(inputs)}; expected input_ids"):
         Session(graph("Sigmoid", inputs=inputs), device="cpu")
 
 
 @pytest.mark.parametrize("options", [{"output": "logits"}, {"columns": "any", "mean": "none"}])
-def test_a_graph_without_probabilities_is_refused(graph: Graph, options: Any) -> None:
+def test_graph_without_probabilities_is_rejected(graph: Graph, options: Any) -> None:
     with pytest.raises(BundleError, match=r"expected probabilities of shape \(batch, number of labels\)"):
         Session(graph("Sigmoid", **options), device="cpu")
 
 
-def test_a_probability_that_is_no_number_is_an_error(graph: Graph) -> None:
+def test_nan_or_infinity_is_an_error(graph: Graph) -> None:
     session = Session(graph("Sqrt"), device="cpu")
     np.testing.assert_allclose(session.run(IDS[:1]), [[2**0.5]])
     with pytest.raises(BundleError, match=r"of shape \(2, 3\) .* that is no number"):
         session.run(IDS)
 
 
-def test_another_shape_than_declared_is_an_error(graph: Graph) -> None:
+def test_unexpected_output_shape_is_an_error(graph: Graph) -> None:
     """This graph gives one row for the whole batch."""
     session = Session(graph("Sigmoid", mean="of all"), device="cpu")
     with pytest.raises(BundleError, match=r"gave shape \(1, 1\).* expected \(2, 1\)"):
         session.run(IDS)
 
 
-def test_a_graph_that_fails_says_so(bundle: Path) -> None:
+def test_graph_failure_is_a_bundle_error(bundle: Path) -> None:
     session = Session((bundle / "model_int8.onnx").read_bytes(), device="cpu", optimized=True)
     with pytest.raises(BundleError, match=r"^the graph failed on a batch of shape \(2, 3\): [^\n]+$"):
         session.run(IDS + 10**6)
 
 
 @pytest.mark.parametrize("content", [b"", b"no graph", b"\x08\x08"])
-def test_what_is_no_graph_is_refused(content: bytes) -> None:
+def test_invalid_model_bytes_are_rejected(content: bytes) -> None:
     with pytest.raises(BundleError, match=rf"^onnxruntime {onnxruntime.__version__} does not load the graph: [^\n]+$"):
         Session(content, device="cpu")
 
@@ -86,7 +87,7 @@ def test_what_is_no_graph_is_refused(content: bytes) -> None:
 
 
 @without_cuda
-def test_cuda_on_a_build_for_the_cpu_is_an_error_that_says_what_to_type(bundle: Path, cli: Cli) -> None:
+def test_cuda_on_cpu_build_error_has_install_command(bundle: Path, cli: Cli) -> None:
     with pytest.raises(
         DeviceUnavailable, match=r'^CUDA was asked for, but .* only\. .*pip install "manylabel\[gpu\]"$'
     ):
@@ -98,12 +99,12 @@ def test_cuda_on_a_build_for_the_cpu_is_an_error_that_says_what_to_type(bundle: 
 
 
 @without_cuda
-def test_auto_takes_the_cpu_where_nothing_else_is_offered(bundle: Path) -> None:
+def test_auto_device_is_cpu_without_cuda(bundle: Path) -> None:
     assert resolve_device("auto") == "cpu"
     assert Classifier.load(bundle).device == "cpu"
 
 
-def test_an_unknown_device_is_named() -> None:
+def test_unknown_device_error() -> None:
     with pytest.raises(DeviceUnavailable, match=r"there is no device 'tpu'\. Choose auto, cpu or cuda"):
         resolve_device("tpu")  # type: ignore[arg-type]
 
@@ -111,7 +112,7 @@ def test_an_unknown_device_is_named() -> None:
 # CUDA, without a GPU
 
 
-def test_cuda_runs_where_it_starts_and_takes_the_variant_made_for_it(
+def test_cuda_uses_fp16_variant(
     bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cuda = use(monkeypatch, Cuda())
@@ -125,16 +126,14 @@ def test_cuda_runs_where_it_starts_and_takes_the_variant_made_for_it(
     assert "libcublas" in said.err
 
 
-def test_cuda_that_does_not_start_is_an_error_and_not_the_cpu(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cuda_failure_raises_instead_of_cpu_fallback(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, Cuda(starts=False))
     with pytest.raises(DeviceUnavailable, match=r"offers it, but it did not start: no NVIDIA GPU.*nvidia-smi"):
         Classifier.load(bundle, device="cuda")
 
 
 @pytest.mark.parametrize("when", ["load", "run"])
-def test_a_failure_of_cuda_is_not_taken_for_a_damaged_bundle(
-    bundle: Path, monkeypatch: pytest.MonkeyPatch, when: str
-) -> None:
+def test_cuda_failure_is_not_a_bundle_error(bundle: Path, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
     use(monkeypatch, Cuda(failure=(when, "CUDA failure 100: no CUDA-capable device is detected\n  at cuda_call.cc")))
     with pytest.raises(
         DeviceUnavailable, match=r"CUDA failure 100: no CUDA-capable device is detected\. Check nvidia-smi"
@@ -142,14 +141,14 @@ def test_a_failure_of_cuda_is_not_taken_for_a_damaged_bundle(
         Classifier.load(bundle, device="cuda").predict("late")
 
 
-def test_another_failure_on_cuda_is_the_graphs(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_graph_failure_on_cuda_is_a_bundle_error(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, Cuda(failure=("load", "Load model failed: Protobuf parsing failed.")))
     with pytest.raises(BundleError, match="does not load the graph: Load model failed"):
         Classifier.load(bundle, device="cuda")
 
 
 @pytest.mark.parametrize(("gpu", "device", "precision"), [(True, "cuda", "fp16"), (False, "cpu", "int8")])
-def test_auto_takes_cuda_only_where_there_is_a_gpu(
+def test_auto_device_needs_a_gpu_for_cuda(
     bundle: Path, monkeypatch: pytest.MonkeyPatch, gpu: bool, device: str, precision: str
 ) -> None:
     use(monkeypatch, Cuda(), gpu=gpu)
@@ -157,14 +156,14 @@ def test_auto_takes_cuda_only_where_there_is_a_gpu(
     assert (classifier.device, classifier.precision) == (device, precision)
 
 
-def test_the_cpu_can_be_asked_for_where_there_is_a_gpu(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cpu_can_be_requested_with_a_gpu(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cuda = use(monkeypatch, Cuda())
     assert Classifier.load(bundle, device="cpu", threads=1).device == "cpu"
     assert cuda.asked["providers"] == [CPU]
     assert cuda.preloaded == 0
 
 
-def test_fp32_can_be_asked_for_on_cuda_and_int8_cannot(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cuda_allows_fp32_but_not_int8(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, Cuda())
     assert Classifier.load(bundle, device="cuda", precision="fp32", threads=1).precision == "fp32"
     with pytest.raises(InputError, match=r"model_int8.onnx is made for CPUExecutionProvider, not for cuda"):
@@ -179,7 +178,7 @@ def test_fp32_can_be_asked_for_on_cuda_and_int8_cannot(bundle: Path, monkeypatch
         (("--device", "cpu"), ["fp32 on cpu: 6 probes", "int8 on cpu: 6 probes", "fp16: not checked"]),
     ],
 )
-def test_verify_checks_what_runs_on_the_device_and_names_what_does_not(
+def test_verify_lists_variants_of_other_devices(
     bundle: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli, options: Sequence[str], lines: Sequence[str]
 ) -> None:
     use(monkeypatch, Cuda())
@@ -191,7 +190,7 @@ def test_verify_checks_what_runs_on_the_device_and_names_what_does_not(
 
 @pytest.mark.gpu
 @pytest.mark.skipif(CUDA not in onnxruntime.get_available_providers(), reason="needs onnxruntime-gpu")
-def test_on_a_real_gpu_the_probes_are_answered(bundle: Path) -> None:
+def test_probes_on_a_real_gpu(bundle: Path) -> None:
     precisions: tuple[Precision, ...] = ("fp32", "fp16")
     for precision in precisions:
         classifier = Classifier.load(bundle, device="cuda", precision=precision)
@@ -223,20 +222,20 @@ def pretend_installed(folder: Path, *names: str) -> Path:
     return folder
 
 
-def test_without_onnxruntime_a_sentence_says_what_to_type(bundle: Path, python: Python) -> None:
+def test_missing_onnxruntime_error_has_install_command(bundle: Path, python: Python) -> None:
     done = python(BLOCK + MAIN, "predict", bundle, "late")
     assert done.returncode == 2
     assert done.stderr.startswith("MissingDependency: onnxruntime is not installed. pip install")
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_without_onnxruntime_a_bundle_can_be_inspected(bundle: Path, python: Python) -> None:
+def test_inspect_works_without_onnxruntime(bundle: Path, python: Python) -> None:
     done = python(BLOCK + MAIN, "inspect", bundle)
     assert done.returncode == 0, done.stderr
     assert "billing" in done.stdout
 
 
-def test_both_builds_at_once_are_refused(tmp_path: Path, bundle: Path, python: Python) -> None:
+def test_two_onnxruntime_builds_are_rejected(tmp_path: Path, bundle: Path, python: Python) -> None:
     site = pretend_installed(tmp_path, "onnxruntime", "onnxruntime_gpu")
     done = python(MAIN, "predict", bundle, "late", path=[site])
     assert done.returncode == 2
@@ -255,7 +254,7 @@ def test_both_builds_at_once_are_refused(tmp_path: Path, bundle: Path, python: P
         ({"__init__.py": "import flatbuffers_absent"}, "flatbuffers_absent is not installed"),
     ],
 )
-def test_a_broken_onnxruntime_is_not_called_absent(
+def test_broken_onnxruntime_is_not_reported_missing(
     tmp_path: Path, python: Python, files: dict[str, str], sentence: str
 ) -> None:
     for name, content in files.items():
@@ -267,7 +266,7 @@ def test_a_broken_onnxruntime_is_not_called_absent(
     assert sentence in done.stderr
 
 
-def test_onnxruntime_is_found_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_onnxruntime_is_found_on_any_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_onnxruntime() is sys.modules["onnxruntime"]
     check_device(onnxruntime, "cpu")
     monkeypatch.syspath_prepend(pretend_installed(tmp_path, "onnxruntime", "onnxruntime_gpu"))

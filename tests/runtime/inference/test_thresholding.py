@@ -33,20 +33,20 @@ ROWS = arrays.arrays(np.float32, 3, elements=st.floats(0, 1, width=32))
         ({}, OWN),
     ],
 )
-def test_thresholds_come_in_many_forms(given_thresholds: Any, expected: tuple[float, ...]) -> None:
+def test_threshold_formats(given_thresholds: Any, expected: tuple[float, ...]) -> None:
     found = resolve_thresholds(given_thresholds, LABELS, OWN)
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, np.array(expected, dtype=np.float32))
 
 
 @pytest.mark.parametrize("wrong", [-0.1, 1.5, float("nan"), float("inf"), "0.5", "half", b"1", {0.5}, [[0.5]]])
-def test_a_threshold_that_is_no_probability_is_refused(wrong: Any) -> None:
+def test_threshold_outside_0_to_1_is_rejected(wrong: Any) -> None:
     for thresholds in (wrong, [0.5, wrong, 0.5], {"delivery": wrong}):
         with pytest.raises(InputError, match=r"threshold"):
             resolve_thresholds(thresholds, LABELS, OWN)
 
 
-def test_a_wrong_threshold_is_shown_as_far_as_a_line_allows() -> None:
+def test_invalid_threshold_error_is_one_line() -> None:
     with pytest.raises(InputError) as caught:
         resolve_thresholds("0.5" * 100, LABELS, OWN)
     shown = repr("0.5" * 100)[:40]
@@ -54,7 +54,7 @@ def test_a_wrong_threshold_is_shown_as_far_as_a_line_allows() -> None:
 
 
 @pytest.mark.parametrize("wrong", [[0.5], [0.5] * 4, [], np.full(4, 0.5)])
-def test_the_number_of_thresholds_has_to_fit(wrong: Any) -> None:
+def test_threshold_count_must_match_labels(wrong: Any) -> None:
     with pytest.raises(InputError) as caught:
         resolve_thresholds(wrong, LABELS, OWN)
     assert str(caught.value) == (
@@ -62,7 +62,7 @@ def test_the_number_of_thresholds_has_to_fit(wrong: Any) -> None:
     )
 
 
-def test_a_threshold_for_an_unknown_label_suggests_the_right_one() -> None:
+def test_unknown_threshold_label_suggests_nearest() -> None:
     with pytest.raises(UnknownLabel, match=r"there is no label 'delivry'\. Did you mean 'delivery'"):
         resolve_thresholds({"delivry": 0.5}, LABELS, OWN)
     with pytest.raises(
@@ -71,7 +71,7 @@ def test_a_threshold_for_an_unknown_label_suggests_the_right_one() -> None:
         resolve_thresholds({"xyz": 0.5}, LABELS, OWN)
 
 
-def test_a_probability_that_reaches_its_threshold_counts() -> None:
+def test_probability_equal_to_threshold_applies() -> None:
     """Of thresholds in double precision, too: 0.2 rounds up on its way to a probability's precision, 0.7 down."""
     thresholds = np.array([0.1, 0.2, 0.7], dtype=np.float32)
     just_below = np.nextafter(thresholds, np.float32(0))
@@ -79,7 +79,9 @@ def test_a_probability_that_reaches_its_threshold_counts() -> None:
 
 
 @given(ROWS, ROWS, st.sampled_from([None, 1, 2, 3, 9]))
-def test_labels_and_scores_fall(row: NDArray[np.float32], thresholds: NDArray[np.float32], top_k: int | None) -> None:
+def test_labels_and_scores_are_sorted(
+    row: NDArray[np.float32], thresholds: NDArray[np.float32], top_k: int | None
+) -> None:
     labels, scores = ranked(row, thresholds, LABELS, top_k)
     assert list(scores.values()) == sorted(row.tolist(), reverse=True)[:top_k]
     assert set(labels) == {label for label, applies in zip(LABELS, row >= thresholds, strict=True) if applies}
@@ -88,14 +90,14 @@ def test_labels_and_scores_fall(row: NDArray[np.float32], thresholds: NDArray[np
     assert probabilities == sorted(probabilities, reverse=True)
 
 
-def test_equal_scores_keep_the_order_of_columns() -> None:
+def test_equal_scores_keep_column_order() -> None:
     half, labels = np.full(40, 0.5, dtype=np.float32), [f"label {n}" for n in range(40)]
     half[20] = 0.75
     labels, scores = ranked(half, np.full(40, 0.5, dtype=np.float32), labels)
     assert labels == list(scores) == ["label 20", *(f"label {n}" for n in range(40) if n != 20)]
 
 
-def test_a_label_that_applies_is_named_though_its_score_is_not_kept() -> None:
+def test_top_k_keeps_all_applying_labels() -> None:
     row = np.array([0.9, 0.8, 0.1], dtype=np.float32)
     labels, scores = ranked(row, np.full(3, 0.5, np.float32), LABELS, top_k=1)
     assert labels == ["billing", "delivery"]

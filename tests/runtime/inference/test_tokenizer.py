@@ -47,38 +47,38 @@ def merged(encoding: Encoding) -> list[int]:
 # Short texts
 
 
-def test_a_text_stands_between_its_special_tokens(tokenizer: MakeTokenizer) -> None:
+def test_special_tokens_surround_a_text(tokenizer: MakeTokenizer) -> None:
     (encoding,) = tokenizer(numbers()).encode("7 8 9")
     assert [window.tolist() for window in encoding.windows] == [[CLS, 7, 8, 9, SEP]]
     assert (encoding.n_tokens, encoding.truncated) == (5, False)
 
 
 @pytest.mark.parametrize("text", ["", " ", "\n\t  ", "\u00a0"])
-def test_an_empty_or_blank_text_is_its_special_tokens(tokenizer: MakeTokenizer, text: str) -> None:
+def test_blank_text_has_special_tokens_only(tokenizer: MakeTokenizer, text: str) -> None:
     (encoding,) = tokenizer().encode(text)
     assert [window.tolist() for window in encoding.windows] == [[CLS, SEP]]
     assert (encoding.n_tokens, encoding.truncated) == (2, False)
 
 
-def test_a_string_is_one_text_and_never_its_letters(tokenizer: MakeTokenizer) -> None:
+def test_string_is_one_text(tokenizer: MakeTokenizer) -> None:
     assert len(tokenizer().encode("late")) == 1
     assert tokenizer().encode([]) == []
 
 
-def test_a_lone_surrogate_is_read_as_the_replacement_character(tokenizer: MakeTokenizer) -> None:
+def test_lone_surrogate_is_replaced(tokenizer: MakeTokenizer) -> None:
     made = tokenizer()
     bad, good = made.encode(["late \ud800 parcel\udfff", "late \ufffd parcel\ufffd"])
     assert inner(bad) == inner(good)
 
 
-def test_a_bad_text_does_not_fail_its_neighbours(tokenizer: MakeTokenizer) -> None:
+def test_invalid_text_does_not_fail_others(tokenizer: MakeTokenizer) -> None:
     made = tokenizer()
     (alone,) = made.encode("late")
     assert inner(made.encode(["\udcff", "late", "a\0b"])[1]) == inner(alone)
 
 
 @given(st.lists(st.text(alphabet=st.characters(), max_size=40), max_size=5))
-def test_any_text_is_encoded_and_as_if_it_were_alone(tokenizer: MakeTokenizer, texts: list[str]) -> None:
+def test_encoding_is_independent_of_the_batch(tokenizer: MakeTokenizer, texts: list[str]) -> None:
     made = tokenizer()
     together = made.encode(texts)
     assert [inner(encoding) for encoding in together] == [inner(made.encode(text)[0]) for text in texts]
@@ -89,7 +89,7 @@ def test_any_text_is_encoded_and_as_if_it_were_alone(tokenizer: MakeTokenizer, t
 
 @pytest.mark.parametrize("wrong", [None, 3, 2.5, b"bytes", ["nested"], float("nan"), {"a": 1}, np.str_])
 @pytest.mark.parametrize("row", [0, 5, 4100])
-def test_what_is_no_string_is_named_by_its_row(wrong: Any, row: int) -> None:
+def test_non_string_error_has_its_row(wrong: Any, row: int) -> None:
     with pytest.raises(InvalidText, match=rf"^text {row} is {type(wrong).__name__} "):
         as_texts(["late"] * row + [wrong, "late"])
 
@@ -97,20 +97,20 @@ def test_what_is_no_string_is_named_by_its_row(wrong: Any, row: int) -> None:
 @pytest.mark.parametrize(
     "wrong", [None, 3, b"bytes", {"late": 1}, {"late"}, np.array("late"), np.array([["late", "good"]])]
 )
-def test_what_is_no_sequence_of_strings_is_refused(wrong: Any) -> None:
+def test_non_sequence_is_rejected(wrong: Any) -> None:
     with pytest.raises(InvalidText, match=rf"texts are {type(wrong).__name__}; pass a string or a sequence"):
         as_texts(wrong)
 
 
 @pytest.mark.parametrize("make", [list, tuple, iter, np.array, lambda texts: (text for text in texts)])
-def test_any_sequence_of_strings_will_do(make: Callable[[list[str]], Any]) -> None:
+def test_any_sequence_of_strings_is_accepted(make: Callable[[list[str]], Any]) -> None:
     assert list(as_texts(make(["late", "good"]))) == ["late", "good"]
 
 
 # Long texts
 
 
-def test_a_text_that_just_fits_has_one_window(tokenizer: MakeTokenizer) -> None:
+def test_text_at_max_length_has_one_window(tokenizer: MakeTokenizer) -> None:
     fits, exceeds = tokenizer(numbers(), max_length=12).encode([count_to(10), count_to(11)])
     assert inner(fits) == [list(range(10))]
     assert inner(exceeds) == [list(range(10)), list(range(1, 11))]
@@ -122,7 +122,7 @@ def test_a_text_that_just_fits_has_one_window(tokenizer: MakeTokenizer) -> None:
     overlap=st.integers(0, 10),
     max_windows=st.integers(1, 20),
 )
-def test_windows_cover_a_text_in_full_and_overlap(
+def test_windows_cover_the_text_and_overlap(
     tokenizer: MakeTokenizer, n: int, max_length: int, overlap: int, max_windows: int
 ) -> None:
     room = max_length - 2
@@ -141,14 +141,14 @@ def test_windows_cover_a_text_in_full_and_overlap(
         assert encoding.n_tokens == n + 2
 
 
-def test_truncation_keeps_the_beginning_and_tells(tokenizer: MakeTokenizer) -> None:
+def test_truncation_keeps_the_beginning_and_is_reported(tokenizer: MakeTokenizer) -> None:
     short, long = tokenizer(numbers(), max_length=12, policy="truncate").encode([count_to(10), count_to(11)])
     assert inner(short) == inner(long) == [list(range(10))]
     assert (short.truncated, short.n_tokens) == (False, 12)
     assert (long.truncated, long.n_tokens) == (True, 13)
 
 
-def test_the_policy_error_names_the_text_and_both_numbers(tokenizer: MakeTokenizer) -> None:
+def test_text_too_long_error_has_text_and_lengths(tokenizer: MakeTokenizer) -> None:
     made = tokenizer(numbers(), max_length=12, policy="error")
     made.encode(["7", count_to(10)])
     with pytest.raises(TextTooLong, match="text 1 has 13 tokens, and this model reads 12"):
@@ -157,7 +157,7 @@ def test_the_policy_error_names_the_text_and_both_numbers(tokenizer: MakeTokeniz
         made.encode(["7", count_to(11)], first_row=4096)
 
 
-def test_the_policy_error_refuses_what_is_too_long_to_be_tokenised(tokenizer: MakeTokenizer) -> None:
+def test_error_policy_rejects_untokenised_giant_text(tokenizer: MakeTokenizer) -> None:
     with pytest.raises(TextTooLong, match=r"text 1 has 1,000 characters; for 12 tokens at most 160 are read"):
         tokenizer(numbers(), max_length=12, policy="error").encode(["7", "x" * 1000])
     with pytest.raises(TextTooLong, match="text 4096 has 1,000 characters"):
@@ -166,7 +166,7 @@ def test_the_policy_error_refuses_what_is_too_long_to_be_tokenised(tokenizer: Ma
 
 @pytest.mark.parametrize("policy", ["window", "truncate"])
 @pytest.mark.parametrize("mark", ["late ", "x", "ü", "\n", "[SEP]", "💥", "\ud800", "\0"])
-def test_ten_megabytes_are_answered_and_flagged(tokenizer: MakeTokenizer, policy: str, mark: str) -> None:
+def test_10_mb_text_is_truncated_and_flagged(tokenizer: MakeTokenizer, policy: str, mark: str) -> None:
     made = tokenizer(policy=policy)
     (encoding,) = made.encode(mark * (10_000_000 // len(mark)))
     assert encoding.truncated
@@ -219,7 +219,7 @@ BLANKS = st.sampled_from([" ", "  ", "\n", "\t", " \n ", " " * 50])
 @pytest.mark.parametrize("kind", [wordpiece, byte_level_bpe, unigram])
 @example(words=[("a" * 64, " "), ("a" * 64, " "), ("a" * 27, " " * 50), ("b", " ")])  # cut amid blanks
 @given(words=st.lists(st.tuples(WORDS.map(lambda parts: "".join(parts)[:150]), BLANKS), min_size=1, max_size=40))
-def test_bounding_the_characters_leaves_the_kept_tokens_as_they_are(
+def test_character_limit_keeps_tokens_unchanged(
     tokenizer: MakeTokenizer, kind: Callable[[], tokenizers.Tokenizer], words: list[tuple[str, str]]
 ) -> None:
     """For words of up to 150 characters; most of these texts have far more than 16 characters a token."""
@@ -239,7 +239,7 @@ def test_bounding_the_characters_leaves_the_kept_tokens_as_they_are(
     words=st.lists(st.tuples(WORDS.map(lambda parts: "".join(parts)[:150]), BLANKS), min_size=1, max_size=20),
     times=st.integers(1, 200),
 )
-def test_reading_a_beginning_first_leaves_the_kept_tokens_as_they_are(
+def test_prefix_reading_keeps_tokens_unchanged(
     tokenizer: MakeTokenizer, kind: Callable[[], tokenizers.Tokenizer], words: list[tuple[str, str]], times: int
 ) -> None:
     """Whether a beginning has all that is kept, or the rest has to be read, too."""
@@ -255,7 +255,7 @@ def test_reading_a_beginning_first_leaves_the_kept_tokens_as_they_are(
 
 
 @pytest.mark.parametrize(("mark", "most"), [("x", 160), ("é", 160), ("€", 106), ("💥", 80), ("\ud800", 160)])
-def test_a_text_is_bounded_by_its_characters_and_by_its_bytes(tokenizer: MakeTokenizer, mark: str, most: int) -> None:
+def test_text_is_limited_by_characters_and_bytes(tokenizer: MakeTokenizer, mark: str, most: int) -> None:
     """Ten tokens: 160 characters, 320 bytes."""
     made = tokenizer(max_length=12, policy="truncate")
     assert made.reads_all(mark * most)
@@ -264,7 +264,7 @@ def test_a_text_is_bounded_by_its_characters_and_by_its_bytes(tokenizer: MakeTok
     assert encoding.truncated
 
 
-def test_of_a_long_text_no_more_than_a_beginning_is_read(tokenizer: MakeTokenizer) -> None:
+def test_long_text_is_read_partially(tokenizer: MakeTokenizer) -> None:
     made = tokenizer(max_length=400, policy="truncate")
     (short,) = made.encode("a b " * 600)
     (long,) = made.encode("a b " * 600_000)
@@ -273,7 +273,7 @@ def test_of_a_long_text_no_more_than_a_beginning_is_read(tokenizer: MakeTokenize
     assert long.truncated
 
 
-def test_usual_texts_lose_no_token_by_bounding(tokenizer: MakeTokenizer) -> None:
+def test_character_limit_loses_no_token_of_usual_texts(tokenizer: MakeTokenizer) -> None:
     """At under 16 characters a token the windows are as full as they would be without the bound."""
     made = tokenizer(max_windows=2)
     (encoding,) = made.encode("the parcel was late and the courier was not very good " * 200)
@@ -285,19 +285,19 @@ def test_usual_texts_lose_no_token_by_bounding(tokenizer: MakeTokenizer) -> None
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"\xff", b"[1, 2]", b'{"version": "1.0"}'])
-def test_what_is_no_tokenizer_is_refused(tokenizer: MakeTokenizer, content: bytes) -> None:
+def test_invalid_tokenizer_json_is_rejected(tokenizer: MakeTokenizer, content: bytes) -> None:
     with pytest.raises(BundleError, match="not a tokenizer that tokenizers"):
         tokenizer(content or b" ")
 
 
-def test_a_tokenizer_that_fails_on_a_word_says_so(tokenizer: MakeTokenizer) -> None:
+def test_tokenizer_failure_error(tokenizer: MakeTokenizer) -> None:
     content = json.loads(numbers())
     content["model"]["unk_token"] = "absent"
     with pytest.raises(BundleError, match="cannot tokenise"):
         tokenizer(json.dumps(content).encode()).encode("word")
 
 
-def test_padding_and_truncation_of_a_file_are_switched_off(tokenizer: MakeTokenizer) -> None:
+def test_padding_and_truncation_are_disabled(tokenizer: MakeTokenizer) -> None:
     made = tokenizers.Tokenizer.from_str(numbers().decode())
     made.enable_truncation(4)
     made.enable_padding(length=20)
@@ -313,6 +313,6 @@ def test_padding_and_truncation_of_a_file_are_switched_off(tokenizer: MakeTokeni
         ({"max_windows": 0}, "0 windows"),
     ],
 )
-def test_numbers_that_leave_no_room_are_refused(tokenizer: MakeTokenizer, options: Any, sentence: str) -> None:
+def test_invalid_window_sizes_are_rejected(tokenizer: MakeTokenizer, options: Any, sentence: str) -> None:
     with pytest.raises(BundleError, match=sentence):
         tokenizer(**options)

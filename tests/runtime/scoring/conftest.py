@@ -1,4 +1,4 @@
-"""What the tests of scoring share: files, jobs that are scored in this process, and the command in one of its own."""
+"""Fixtures of the scoring tests: files, jobs scored in this process, and the command in a process of its own."""
 
 import importlib.util
 import json
@@ -24,15 +24,16 @@ class ScoreHere(Protocol):
 
 @pytest.fixture
 def score_here(classifier: Classifier) -> ScoreHere:
-    """Scores files in this process, without a worker, into a folder or a file; gives the commits."""
-    from manylabel.scoring import Job, Options, merge, score_shard
-    from manylabel.scoring.inputs import find_sources
-    from manylabel.scoring.planner import plan
+    """Score files in this process, without a worker, into a folder or a file; return the commit records."""
+    from manylabel.scoring import Job, ScoreOptions, merge, score_shard
+    from manylabel.scoring.planner import find_sources, plan_shards
 
     def score(*inputs: Path, output: Path, **options: Any) -> list[Any]:
-        chosen = Options(**{"format": output.suffix[1:] or "parquet", **options})
+        chosen = ScoreOptions(**{"format": output.suffix[1:] or "parquet", **options})
         sources = find_sources([str(each) for each in inputs], format=None, spool="")
-        planned = plan(sources, text_column=chosen.text_column, shard_rows=chosen.shard_rows, seen=lambda rows: None)
+        planned = plan_shards(
+            sources, text_column=chosen.text_column, shard_rows=chosen.shard_rows, progress=lambda rows: None
+        )
         folder = str(output) if not output.suffix else f"{output}.parts"
         bundle = classifier.bundle
         job = Job(folder, bundle.digest, classifier.precision, bundle.labels, chosen, planned)
@@ -51,7 +52,7 @@ class Command(Protocol):
 
 @pytest.fixture
 def command() -> Command:
-    """Runs `manylabel ...` as a user does; gives the summary, or what was said where it fails as expected."""
+    """Run `manylabel ...` as a user does; return the summary, or standard error if it fails as expected."""
 
     def run(*arguments: object, stdin: bytes = b"", code: int = 0, **environment: str) -> dict[str, Any]:
         done = subprocess.run(
@@ -65,9 +66,9 @@ def command() -> Command:
         assert done.returncode == code, done.stderr.decode()
         assert b"Traceback" not in done.stderr, done.stderr.decode()
         if done.stdout:
-            found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-            return found
-        return {"said": done.stderr.decode()}
+            summary: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+            return summary
+        return {"stderr": done.stderr.decode()}
 
     return run
 
@@ -86,5 +87,5 @@ ROWS = [{"id": n, "text": text, "note": f"=note {n}"} for n, text in enumerate(T
 
 @pytest.fixture
 def rows(tmp_path: Path) -> Path:
-    """The texts of the tests with two columns of their own, as JSON lines."""
+    """The tests' texts with two more columns, as JSON lines."""
     return write_jsonl(tmp_path / "rows.jsonl", ROWS)

@@ -16,9 +16,9 @@ from tests.runtime.scoring.conftest import Command, ScoreHere, read_jsonl, write
 
 from manylabel import Bundle, Classifier
 from manylabel.errors import DataError, InputError, JobChanged, WorkerDied
-from manylabel.scoring import Job, Options
-from manylabel.scoring.run import Progress, Request, run
-from manylabel.scoring.worker_supervisor import Loading, Watch
+from manylabel.scoring import Job, ScoreOptions
+from manylabel.scoring.run import Progress, ScoreRequest, run
+from manylabel.scoring.worker_supervisor import WorkerConfig, WorkerSupervisor
 
 ROWS = [{"id": n, "text": f"{TEXTS[n % 60]} {n}"} for n in range(600)]
 
@@ -32,9 +32,9 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
-def request(bundle: Path, *inputs: Path, output: Path, **changed: Any) -> Request:
-    options = Options(**{"shard_rows": 40, "format": "jsonl", **changed.pop("options", {})})
-    return Request(bundle, [str(each) for each in inputs], None, str(output), options, device="cpu", **changed)
+def request(bundle: Path, *inputs: Path, output: Path, **changed: Any) -> ScoreRequest:
+    options = ScoreOptions(**{"shard_rows": 40, "format": "jsonl", **changed.pop("options", {})})
+    return ScoreRequest(bundle, [str(each) for each in inputs], None, str(output), options, device="cpu", **changed)
 
 
 # Killed and started again
@@ -59,9 +59,7 @@ def kill_and_go_on(bundle: Path, given: Path, output: Path, moments: list[float]
 
 @pytest.mark.parametrize("kills", [4, pytest.param(100, marks=pytest.mark.slow)])
 @pytest.mark.timeout(1800)
-def test_a_run_that_is_killed_at_random_moments_ends_with_the_same_bytes(
-    bundle: Path, tmp_path: Path, kills: int
-) -> None:
+def test_killed_job_resumes_to_identical_bytes(bundle: Path, tmp_path: Path, kills: int) -> None:
     dice = random.Random(kills)
     given = write_jsonl(tmp_path / "rows.jsonl", ROWS)
     kill_and_go_on(bundle, given, tmp_path / "whole", [])
@@ -80,7 +78,7 @@ def test_a_run_that_is_killed_at_random_moments_ends_with_the_same_bytes(
     assert [row["id"] for row in rows] == list(range(600))
 
 
-def test_what_is_committed_is_not_scored_again(bundle: Path, tmp_path: Path) -> None:
+def test_committed_shards_are_not_scored_again(bundle: Path, tmp_path: Path) -> None:
     """And what is not, is: a part without its record, and one that was cut short."""
     given, output = write_jsonl(tmp_path / "rows.jsonl", ROWS), tmp_path / "out"
     run(request(bundle, given, output=output))
@@ -97,7 +95,7 @@ def test_what_is_committed_is_not_scored_again(bundle: Path, tmp_path: Path) -> 
     assert (output / "part-000004.jsonl").stat().st_mtime_ns == kept
 
 
-def test_whoever_watches_is_told_of_every_row_once(bundle: Path, tmp_path: Path) -> None:
+def test_progress_counts_every_row_once(bundle: Path, tmp_path: Path) -> None:
     class Told(Progress):
         def __init__(self) -> None:
             self.counted: list[int] = []
@@ -130,19 +128,17 @@ def test_whoever_watches_is_told_of_every_row_once(bundle: Path, tmp_path: Path)
     assert [path.name for path in (tmp_path / "share").glob("part-*")] == ["part-000001.jsonl"]
 
 
-def test_an_output_file_is_there_when_it_is_complete(
-    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_output_file_appears_when_complete(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given, output = write_jsonl(tmp_path / "rows.jsonl", ROWS), tmp_path / "out.jsonl"
-    score = Watch.score
+    score = WorkerSupervisor.score
 
-    def stop(self: Watch, number: int, scored: Any) -> Any:
+    def stop(self: WorkerSupervisor, number: int, scored: Any) -> Any:
         if number == 9:
             raise KeyboardInterrupt
         return score(self, number, scored)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Watch, "score", stop)
+        patched.setattr(WorkerSupervisor, "score", stop)
         with pytest.raises(KeyboardInterrupt):
             run(request(bundle, given, output=output))
     assert not output.exists()
@@ -152,7 +148,7 @@ def test_an_output_file_is_there_when_it_is_complete(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.jsonl", "rows.jsonl"]
 
 
-def test_two_runs_do_not_share_an_output(bundle: Path, tmp_path: Path) -> None:
+def test_two_jobs_cannot_share_an_output(bundle: Path, tmp_path: Path) -> None:
     import fcntl
 
     given, output = write_jsonl(tmp_path / "rows.jsonl", ROWS[:80]), tmp_path / "out"
@@ -167,7 +163,7 @@ def test_two_runs_do_not_share_an_output(bundle: Path, tmp_path: Path) -> None:
 # What has changed
 
 
-def test_a_changed_bundle_input_or_option_is_refused_by_its_name(
+def test_resume_rejects_changed_bundle_input_or_option(
     bundle: Path, own_bundle: Path, resign: Resign, tmp_path: Path
 ) -> None:
     given, output = write_jsonl(tmp_path / "rows.jsonl", ROWS[:100]), tmp_path / "out"
@@ -195,7 +191,7 @@ def test_a_changed_bundle_input_or_option_is_refused_by_its_name(
     assert (done["rows"], done["rows_resumed"]) == (101, 0)
 
 
-def test_an_input_that_was_touched_or_moved_is_the_same(bundle: Path, tmp_path: Path) -> None:
+def test_touched_or_moved_input_is_accepted(bundle: Path, tmp_path: Path) -> None:
     given, output = write_jsonl(tmp_path / "rows.jsonl", ROWS[:100]), tmp_path / "out"
     run(request(bundle, given, output=output))
     os.utime(given, ns=(1, 1))
@@ -207,7 +203,7 @@ def test_an_input_that_was_touched_or_moved_is_the_same(bundle: Path, tmp_path: 
         run(request(bundle, moved, output=output))
 
 
-def test_a_classifier_of_another_bundle_does_not_score_a_jobs_shard(
+def test_shard_rejects_classifier_of_another_bundle(
     bundle: Path, tmp_path: Path, score_here: ScoreHere, fp32: Classifier
 ) -> None:
     from manylabel.scoring import score_shard
@@ -228,7 +224,7 @@ def hostile(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("hostile")
-def test_a_row_that_kills_the_process_twice_is_found_and_left_out(bundle: Path, tmp_path: Path) -> None:
+def test_crashing_row_is_quarantined(bundle: Path, tmp_path: Path) -> None:
     texts = [f"text {n}" for n in range(30)]
     texts[3], texts[27] = "KILL", "RAISE"
     given, output = write_jsonl(tmp_path / "rows.jsonl", [{"text": text} for text in texts]), tmp_path / "out.jsonl"
@@ -244,7 +240,7 @@ def test_a_row_that_kills_the_process_twice_is_found_and_left_out(bundle: Path, 
     assert all(row["n_tokens"] for place, row in enumerate(found) if place not in errors)
 
 
-def test_a_process_that_dies_without_a_rows_fault_says_so(
+def test_worker_death_without_a_bad_row(
     bundle: Path, tmp_path: Path, score_here: ScoreHere, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     score_here(write_jsonl(tmp_path / "rows.jsonl", ROWS[:8]), output=tmp_path / "out")
@@ -257,14 +253,14 @@ def test_a_process_that_dies_without_a_rows_fault_says_so(
         def ask(self, command: Any, scored: Any) -> Any:
             if "rows" not in command:
                 scored(3)
-                raise worker_supervisor.Died("SIGKILL")
+                raise worker_supervisor.WorkerCrash("SIGKILL")
             return {"tried": True}
 
         def end(self) -> None: ...
 
-    monkeypatch.setattr(worker_supervisor, "_Worker", Dying)
+    monkeypatch.setattr(worker_supervisor, "WorkerProcess", Dying)
     counted = []
-    with Watch(job, Loading(str(bundle), "cpu", 1)) as watch, pytest.raises(WorkerDied) as caught:
+    with WorkerSupervisor(job, WorkerConfig(str(bundle), "cpu", 1)) as watch, pytest.raises(WorkerDied) as caught:
         watch.score(0, counted.append)
     assert str(caught.value) == (
         "the process that scores part 0 ended 2 times (SIGKILL), 0 rows were left out, and no other row does it "
@@ -274,7 +270,7 @@ def test_a_process_that_dies_without_a_rows_fault_says_so(
     assert counted == [3, -3, 3, -3]
 
 
-def test_rows_are_left_out_only_so_far(
+def test_quarantine_is_limited(
     bundle: Path, tmp_path: Path, score_here: ScoreHere, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where one row after the other ends the process, it is not the rows."""
@@ -289,33 +285,31 @@ def test_rows_are_left_out_only_so_far(
 
         def ask(self, command: Any, scored: Any) -> Any:
             if set(range(*command.get("rows", (0, 30)))) - set(command["quarantined"]):
-                raise worker_supervisor.Died("SIGSEGV")
+                raise worker_supervisor.WorkerCrash("SIGSEGV")
             return {"tried": True}
 
         def end(self) -> None: ...
 
-    monkeypatch.setattr(worker_supervisor, "_Worker", Dying)
-    with Watch(job, Loading(str(bundle), "cpu", 1)) as watch, pytest.raises(WorkerDied) as caught:
+    monkeypatch.setattr(worker_supervisor, "WorkerProcess", Dying)
+    with WorkerSupervisor(job, WorkerConfig(str(bundle), "cpu", 1)) as watch, pytest.raises(WorkerDied) as caught:
         watch.score(0, lambda rows: None)
     assert "part 0 ended 2 times (SIGSEGV), 20 rows were left out, and no other row" in str(caught.value)
 
 
-def test_a_worker_that_cannot_begin_says_why(own_bundle: Path, tmp_path: Path, command: Command) -> None:
+def test_worker_start_failure_error(own_bundle: Path, tmp_path: Path, command: Command) -> None:
     """After the plan was made, so that only the worker sees it."""
     given = write_jsonl(tmp_path / "rows.jsonl", ROWS[:8])
     graph = own_bundle / "model_int8.onnx"
     graph.write_bytes(graph.read_bytes()[:-1] + b"!")
-    said = command("score", own_bundle, given, "-o", tmp_path / "out", "--device", "cpu", code=3)["said"]
+    said = command("score", own_bundle, given, "-o", tmp_path / "out", "--device", "cpu", code=3)["stderr"]
     assert "was changed after the bundle was made" in said
 
 
-def test_what_fails_in_the_worker_is_an_error_of_the_same_kind_here(
-    bundle: Path, tmp_path: Path, score_here: ScoreHere
-) -> None:
+def test_worker_errors_keep_their_type(bundle: Path, tmp_path: Path, score_here: ScoreHere) -> None:
     given = write_jsonl(tmp_path / "rows.jsonl", ROWS[:8])
     score_here(given, output=tmp_path / "out")
     write_jsonl(given, ROWS[:9])
-    with Watch(Job.load(str(tmp_path / "out")), Loading(str(bundle), "cpu", 1)) as watch:
+    with WorkerSupervisor(Job.load(str(tmp_path / "out")), WorkerConfig(str(bundle), "cpu", 1)) as watch:
         for _ in range(2):  # of which the worker does not die
             with pytest.raises(DataError) as caught:
                 watch.score(0, lambda rows: None)
@@ -324,14 +318,14 @@ def test_what_fails_in_the_worker_is_an_error_of_the_same_kind_here(
             )
 
 
-def test_a_worker_that_dies_while_it_loads_is_started_once_more(
+def test_worker_killed_while_loading_is_restarted(
     bundle: Path, tmp_path: Path, score_here: ScoreHere, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from manylabel.scoring import worker_supervisor
 
     score_here(write_jsonl(tmp_path / "rows.jsonl", ROWS[:8]), output=tmp_path / "out")
     job = Job.load(str(tmp_path / "out"))
-    ask, deaths = worker_supervisor._Worker.ask, [1]
+    ask, deaths = worker_supervisor.WorkerProcess.ask, [1]
 
     def dying(self: Any, command: Any, scored: Any) -> Any:
         if "job" in command and deaths[0]:
@@ -339,18 +333,18 @@ def test_a_worker_that_dies_while_it_loads_is_started_once_more(
             self._process.kill()
         return ask(self, command, scored)
 
-    monkeypatch.setattr(worker_supervisor._Worker, "ask", dying)
-    with Watch(job, Loading(str(bundle), "cpu", 1)) as watch:
+    monkeypatch.setattr(worker_supervisor.WorkerProcess, "ask", dying)
+    with WorkerSupervisor(job, WorkerConfig(str(bundle), "cpu", 1)) as watch:
         assert watch.score(0, lambda rows: None).rows == 8
     deaths[0] = 2
     with (
-        Watch(job, Loading(str(bundle), "cpu", 1)) as watch,
+        WorkerSupervisor(job, WorkerConfig(str(bundle), "cpu", 1)) as watch,
         pytest.raises(WorkerDied, match=r"ended 2 times before it scored anything \(SIGKILL\)"),
     ):
         watch.score(0, lambda rows: None)
 
 
-def test_a_worker_ends_when_who_started_it_is_gone(bundle: Path, tmp_path: Path) -> None:
+def test_worker_ends_with_its_parent(bundle: Path, tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "manylabel.scoring.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
@@ -358,7 +352,7 @@ def test_a_worker_ends_when_who_started_it_is_gone(bundle: Path, tmp_path: Path)
     assert process.returncode == 0
 
 
-def test_an_input_that_vanishes_between_two_shards_ends_the_run(bundle: Path, tmp_path: Path) -> None:
+def test_vanished_input_ends_the_job(bundle: Path, tmp_path: Path) -> None:
     given = write_jsonl(tmp_path / "rows.jsonl", ROWS[:100])
     run(request(bundle, given, output=tmp_path / "out"))
     given.unlink()

@@ -11,7 +11,7 @@ from manylabel.errors import DataError, InputError, JobChanged
 from manylabel.scoring import Job, merge
 
 
-def test_shares_of_several_machines_are_merged(bundle: Path, rows: Path, tmp_path: Path, cli: Cli) -> None:
+def test_merge_parts_of_several_machines(bundle: Path, rows: Path, tmp_path: Path, cli: Cli) -> None:
     """Each with a disk of its own; one of them begins late."""
     whole = cli("score", bundle, rows, "-o", tmp_path / "whole.jsonl", "--shard-rows", 7)
     assert whole.exit_code == 0
@@ -32,7 +32,7 @@ def test_shares_of_several_machines_are_merged(bundle: Path, rows: Path, tmp_pat
     assert "name the output so" in cli("merge", *folders, "-o", tmp_path / "merged.csv").stderr
 
 
-def test_merging_checks_what_it_merges(rows: Path, tmp_path: Path, score_here: ScoreHere) -> None:
+def test_merge_validates_its_parts(rows: Path, tmp_path: Path, score_here: ScoreHere) -> None:
     folder = tmp_path / "out"
     score_here(rows, output=folder, shard_rows=20, format="csv")
     other = tmp_path / "other"
@@ -56,7 +56,7 @@ def test_merging_checks_what_it_merges(rows: Path, tmp_path: Path, score_here: S
         merge([str(tmp_path)], str(tmp_path / "x.csv"))
 
 
-def test_a_job_comes_back_from_its_record(rows: Path, tmp_path: Path, score_here: ScoreHere) -> None:
+def test_job_specification_round_trip(rows: Path, tmp_path: Path, score_here: ScoreHere) -> None:
     score_here(rows, output=tmp_path / "out", shard_rows=20)
     job = Job.load(str(tmp_path / "out"))
     assert Job.from_json(job.output, job.to_json()) == job

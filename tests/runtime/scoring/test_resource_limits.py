@@ -54,7 +54,7 @@ def sentence(shown: str, *parts: str) -> None:
         ("ro", ("InputError: ", "cannot be made: Read-only file system. Choose another output.")),
     ],
 )
-def test_a_disk_that_takes_no_more_is_a_sentence_and_the_run_goes_on(
+def test_full_disk_error_and_resume_of_a_job(
     bundle: Path, tmp_path: Path, shortage: str, said: tuple[str, ...]
 ) -> None:
     """The output's folder is a disk of its own, which is given room after the first run."""
@@ -79,7 +79,7 @@ def limited(limit: Callable[[], object], command: list[str]) -> subprocess.Compl
     )
 
 
-def test_a_limit_on_the_size_of_files_is_a_sentence_and_the_run_goes_on(bundle: Path, tmp_path: Path) -> None:
+def test_file_size_limit_error_and_resume(bundle: Path, tmp_path: Path) -> None:
     given, output = write_jsonl(tmp_path / "rows.jsonl", ROWS), tmp_path / "out.jsonl"
     command = score(bundle, given, output)
     done = limited(lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (6_000, 6_000)), command)
@@ -91,7 +91,7 @@ def test_a_limit_on_the_size_of_files_is_a_sentence_and_the_run_goes_on(bundle: 
     assert [row["id"] for row in read_jsonl(output)] == list(range(600))
 
 
-def test_any_limit_on_memory_is_a_sentence_and_the_run_goes_on(bundle: Path, tmp_path: Path) -> None:
+def test_memory_limit_error_and_resume(bundle: Path, tmp_path: Path) -> None:
     """From what not even numpy fits in to what is almost enough, all for one output."""
     given, output = write_jsonl(tmp_path / "rows.jsonl", ROWS), tmp_path / "out.jsonl"
     command = score(bundle, given, output)
@@ -104,7 +104,9 @@ def test_any_limit_on_memory_is_a_sentence_and_the_run_goes_on(bundle: Path, tmp
         assert done.returncode == 2, done.stderr
         assert "Traceback" not in done.stderr
         short.append(done.stderr.splitlines()[-1])  # a library's own last words may come before
-        sentence(short[-1], f"ulimit -v, now {megabytes} MB", "" if "was loaded" in short[-1] else filesystem.GOES_ON)
+        sentence(
+            short[-1], f"ulimit -v, now {megabytes} MB", "" if "was loaded" in short[-1] else filesystem.RESUME_HINT
+        )
     assert short[0].startswith("OutOfMemory: memory ran out while numpy was loaded, which takes ")
     assert any("while pyarrow was loaded" in said for said in short)
     assert limited(lambda: None, command).returncode == 0
@@ -112,9 +114,7 @@ def test_any_limit_on_memory_is_a_sentence_and_the_run_goes_on(bundle: Path, tmp
     assert output.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
 
 
-def test_memory_that_a_batch_does_not_find_is_no_rows_fault(
-    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_batch_out_of_memory_blames_no_row(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It would be left out, and the run would end without its answer."""
     given, output = write_jsonl(tmp_path / "rows.jsonl", [*ROWS, {"id": 600, "text": "SHORT"}]), tmp_path / "out.jsonl"
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests" / "helpers" / "crash_on_text"))
@@ -127,7 +127,7 @@ def test_memory_that_a_batch_does_not_find_is_no_rows_fault(
     assert (summary["rows_resumed"], summary["errors"]) == (600, 0)
 
 
-def test_a_full_standard_output_is_a_sentence(bundle: Path) -> None:
+def test_full_stdout_error(bundle: Path) -> None:
     with open("/dev/full", "w") as full:
         done = subprocess.run(
             [sys.executable, "-m", "manylabel", "predict", str(bundle), "late"],

@@ -33,7 +33,7 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 # Answers
 
 
-def test_a_row_has_the_librarys_answer_beside_its_own_columns(
+def test_scored_row_matches_the_library(
     rows: Path, tmp_path: Path, score_here: ScoreHere, classifier: Classifier
 ) -> None:
     score_here(rows, output=tmp_path / "out.parquet", shard_rows=7)
@@ -49,7 +49,7 @@ def test_a_row_has_the_librarys_answer_beside_its_own_columns(
 
 
 @pytest.mark.parametrize("shard_rows", [1, 7, 1000])
-def test_every_format_says_the_same(rows: Path, tmp_path: Path, score_here: ScoreHere, shard_rows: int) -> None:
+def test_output_formats_are_equivalent(rows: Path, tmp_path: Path, score_here: ScoreHere, shard_rows: int) -> None:
     for suffix in ("parquet", "jsonl", "csv"):
         score_here(rows, output=tmp_path / f"out.{suffix}", shard_rows=shard_rows)
     expected = pq.read_table(tmp_path / "out.parquet").to_pylist()
@@ -60,7 +60,7 @@ def test_every_format_says_the_same(rows: Path, tmp_path: Path, score_here: Scor
         assert [np.float32(row[f"p_{label}"]) for label in LABELS] == [other[f"p_{label}"] for label in LABELS]
 
 
-def test_probabilities_come_as_a_list_or_not_at_all(rows: Path, tmp_path: Path, score_here: ScoreHere) -> None:
+def test_probabilities_option(rows: Path, tmp_path: Path, score_here: ScoreHere) -> None:
     for name, chosen in (("columns", "columns"), ("lists", "list"), ("bare", "none")):
         score_here(rows, output=tmp_path / f"{name}.parquet", probabilities=chosen)
     columns, lists, bare = (pq.read_table(tmp_path / f"{name}.parquet") for name in ("columns", "lists", "bare"))
@@ -71,7 +71,7 @@ def test_probabilities_come_as_a_list_or_not_at_all(rows: Path, tmp_path: Path, 
     assert bare.column("labels") == columns.column("labels")
 
 
-def test_a_row_with_an_error_has_no_answer(tmp_path: Path, score_here: ScoreHere) -> None:
+def test_row_with_error_has_no_prediction(tmp_path: Path, score_here: ScoreHere) -> None:
     given: list[Any] = [{"text": "late"}, {"text": None}, {"text": "the parcel"}, {"other": 1}]
     for chosen in ("columns", "list"):
         for suffix in ("parquet", "jsonl", "csv"):
@@ -91,7 +91,7 @@ def test_a_row_with_an_error_has_no_answer(tmp_path: Path, score_here: ScoreHere
             assert row["error"] is None
 
 
-def test_a_text_that_is_too_long_is_a_rows_error(own_bundle: Path, resign: Resign, tmp_path: Path, cli: Cli) -> None:
+def test_too_long_text_is_a_row_error(own_bundle: Path, resign: Resign, tmp_path: Path, cli: Cli) -> None:
     """Under the policy `"error"`; its neighbours are answered."""
     resign(own_bundle, lambda manifest: manifest["long_text"].update(policy="error"))
     given = write_jsonl(tmp_path / "rows.jsonl", [{"text": "late"}, {"text": "late " * 40}, {"text": "good"}])
@@ -102,14 +102,16 @@ def test_a_text_that_is_too_long_is_a_rows_error(own_bundle: Path, resign: Resig
     assert found[1]["error"].startswith("TextTooLong: text 1 has 42 tokens, and this model reads 32.")
 
 
-def test_truncation_is_told(tmp_path: Path, score_here: ScoreHere) -> None:
+def test_truncation_is_reported(tmp_path: Path, score_here: ScoreHere) -> None:
     given = write_jsonl(tmp_path / "rows.jsonl", [{"text": "late"}, {"text": "the parcel was late " * 5000}])
     (commit,) = score_here(given, output=tmp_path / "out.jsonl")
     assert commit.truncated == 1
     assert [row["truncated"] for row in read_jsonl(tmp_path / "out.jsonl")] == [False, True]
 
 
-def test_long_and_short_rows_keep_their_answers(tmp_path: Path, score_here: ScoreHere, classifier: Classifier) -> None:
+def test_long_and_short_rows_keep_their_predictions(
+    tmp_path: Path, score_here: ScoreHere, classifier: Classifier
+) -> None:
     """Blocks of rows end by bytes and windows of texts by characters, and not at the same rows."""
     texts = [("the parcel was late " * (90_000 if n % 7 == 0 else 3)) + TEXTS[n % 60] for n in range(60)]
     given = write_jsonl(tmp_path / "rows.jsonl", [{"text": text} for text in texts])
@@ -123,7 +125,7 @@ def test_long_and_short_rows_keep_their_answers(tmp_path: Path, score_here: Scor
 # What stands in the input stays, or is refused
 
 
-def test_json_values_of_any_kind_stay(tmp_path: Path, score_here: ScoreHere) -> None:
+def test_json_values_are_kept(tmp_path: Path, score_here: ScoreHere) -> None:
     given = [
         {"text": "late", "mixed": 1, "object": {"a": [1, None, "x"]}, "big": 2**70, "float": 0.1, "flag": True},
         {"text": "good", "mixed": "1", "object": None, "big": 1, "float": 3, "flag": None},
@@ -133,7 +135,7 @@ def test_json_values_of_any_kind_stay(tmp_path: Path, score_here: ScoreHere) -> 
         assert {name: row[name] for name in expected} == expected
 
 
-def test_parquet_types_stay_in_parquet_and_are_written_in_csv(tmp_path: Path, score_here: ScoreHere) -> None:
+def test_parquet_types_to_parquet_and_csv(tmp_path: Path, score_here: ScoreHere) -> None:
     from datetime import datetime
 
     table = pa.table(
@@ -155,7 +157,7 @@ def test_parquet_types_stay_in_parquet_and_are_written_in_csv(tmp_path: Path, sc
     assert read_jsonl(tmp_path / "out.jsonl")[0]["when"] == "2026-01-02T03:00:00"
 
 
-def test_what_json_has_no_word_for_is_written_otherwise(tmp_path: Path, score_here: ScoreHere) -> None:
+def test_values_without_json_type_are_text(tmp_path: Path, score_here: ScoreHere) -> None:
     """Numbers that are none become null, wherever they stand; bytes base64, times ISO, decimals text."""
     from datetime import date, time
     from decimal import Decimal
@@ -185,7 +187,7 @@ def test_what_json_has_no_word_for_is_written_otherwise(tmp_path: Path, score_he
     ]  # fmt: skip
 
 
-def test_row_groups_of_a_part_end_by_rows_or_bytes(
+def test_row_groups_are_limited_by_rows_and_bytes(
     rows: Path, tmp_path: Path, score_here: ScoreHere, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(block, "BLOCK_ROWS", 10)  # so that a part is written in six pieces
@@ -200,7 +202,7 @@ def test_row_groups_of_a_part_end_by_rows_or_bytes(
         assert pq.read_table(part).column("id").to_pylist() == list(range(60))
 
 
-def test_the_sums_of_a_run_are_those_of_its_rows(tmp_path: Path, score_here: ScoreHere) -> None:
+def test_summary_matches_the_rows(tmp_path: Path, score_here: ScoreHere) -> None:
     texts = ["late", None, "late " * 5000, "a good app", None, "the parcel"]
     given = write_jsonl(tmp_path / "rows.jsonl", [{"text": text} for text in texts])
     commits = score_here(given, output=tmp_path / "out.jsonl", shard_rows=4)
@@ -218,7 +220,7 @@ def test_the_sums_of_a_run_are_those_of_its_rows(tmp_path: Path, score_here: Sco
     ]  # fmt: skip
 
 
-def test_columns_of_the_answers_names_are_refused_or_set_apart(tmp_path: Path, score_here: ScoreHere) -> None:
+def test_column_name_conflict_needs_a_prefix(tmp_path: Path, score_here: ScoreHere) -> None:
     given = write_jsonl(tmp_path / "rows.jsonl", [{"text": "late", "labels": ["price"], "error": "mine"}])
     with pytest.raises(DataError) as caught:
         score_here(given, output=tmp_path / "out.jsonl")
@@ -231,7 +233,7 @@ def test_columns_of_the_answers_names_are_refused_or_set_apart(tmp_path: Path, s
     assert (row["labels"], row["error"], row["predicted_error"]) == (["price"], "mine", None)
 
 
-def test_cells_that_start_a_formula_are_escaped_on_request(tmp_path: Path, score_here: ScoreHere) -> None:
+def test_formula_cells_are_escaped_on_request(tmp_path: Path, score_here: ScoreHere) -> None:
     cells = ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(1)", "\t=1", "\uff1d1", "-2.5", "+49", "fine", "", "a=1"]
     given = write_jsonl(tmp_path / "rows.jsonl", [{"text": "late", "=head": cell} for cell in cells])
     score_here(given, output=tmp_path / "plain.csv")
@@ -241,7 +243,7 @@ def test_cells_that_start_a_formula_are_escaped_on_request(tmp_path: Path, score
     assert safe == [*("'" + cell for cell in cells[:6]), *cells[6:]]
 
 
-def test_a_label_that_holds_the_separator_needs_another(rows: Path, tmp_path: Path, score_here: ScoreHere) -> None:
+def test_label_containing_separator_is_rejected(rows: Path, tmp_path: Path, score_here: ScoreHere) -> None:
     with pytest.raises(InputError) as caught:
         score_here(rows, output=tmp_path / "out.csv", separator=" ")
     assert str(caught.value) == (
@@ -264,7 +266,7 @@ def test_a_label_that_holds_the_separator_needs_another(rows: Path, tmp_path: Pa
         (".zst", lambda content: pa.compress(content, codec="zstd", asbytes=True)),
     ],
 )
-def test_compressed_files_are_read_from_any_shard(
+def test_compressed_files_with_several_shards(
     rows: Path, tmp_path: Path, score_here: ScoreHere, suffix: str, pack: Callable[[bytes], bytes]
 ) -> None:
     packed = tmp_path / f"packed.jsonl{suffix}"
@@ -274,7 +276,7 @@ def test_compressed_files_are_read_from_any_shard(
     assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "plain.jsonl").read_bytes()
 
 
-def test_folders_globs_and_many_files_are_read_in_order(tmp_path: Path, score_here: ScoreHere) -> None:
+def test_folders_and_globs_are_read_in_order(tmp_path: Path, score_here: ScoreHere) -> None:
     folder = tmp_path / "in"
     (folder / "sub").mkdir(parents=True)
     for name, text in (("b.jsonl", "b"), ("a.jsonl", "a"), ("sub/c.jsonl", "c"), (".hidden.jsonl", "no"), ("_log", "")):
@@ -292,7 +294,7 @@ def test_folders_globs_and_many_files_are_read_in_order(tmp_path: Path, score_he
         score_here(tmp_path / "*.tsv", output=tmp_path / "none.jsonl")
 
 
-def test_standard_input_is_read_when_its_format_is_said(bundle: Path, tmp_path: Path, command: Command) -> None:
+def test_stdin_needs_a_format(bundle: Path, tmp_path: Path, command: Command) -> None:
     output = tmp_path / "out"
     done = command(
         "score", bundle, "-", "--format", "csv", "-o", output, "--to", "csv", "--shard-rows", 2,
@@ -301,11 +303,11 @@ def test_standard_input_is_read_when_its_format_is_said(bundle: Path, tmp_path: 
     assert (done["rows"], done["parts"], done["errors"]) == (3, 2, 0)
     assert sorted(path.name for path in output.glob("*.csv")) == ["part-000000.csv", "part-000001.csv"]
     assert not (output / "_manylabel" / "stdin").exists()
-    said = command("score", bundle, "-", "-o", tmp_path / "other", stdin=b"", code=2)["said"]
+    said = command("score", bundle, "-", "-o", tmp_path / "other", stdin=b"", code=2)["stderr"]
     assert "standard input has no suffix. Say what it holds with --format" in said
 
 
-def test_standard_input_is_kept_only_while_it_is_scored(bundle: Path, tmp_path: Path, cli: Cli) -> None:
+def test_stdin_copy_is_removed(bundle: Path, tmp_path: Path, cli: Cli) -> None:
     given = ("score", bundle, "-", "--format", "jsonl", "--to", "jsonl", "-o", tmp_path / "out")
     done = cli(*given, stdin=b'{"text": "late"}\n{"text": "good"}\n')
     assert (done.exit_code, json.loads(done.stdout)["rows"]) == (0, 2)
@@ -313,7 +315,7 @@ def test_standard_input_is_kept_only_while_it_is_scored(bundle: Path, tmp_path: 
     assert not (tmp_path / "out" / "_manylabel" / "stdin").exists()
 
 
-def test_no_rows_make_an_empty_file(tmp_path: Path, score_here: ScoreHere) -> None:
+def test_empty_input_gives_empty_output(tmp_path: Path, score_here: ScoreHere) -> None:
     (tmp_path / "x.csv").write_text("id,text\n")
     for suffix in ("parquet", "csv", "jsonl"):
         assert score_here(tmp_path / "x.csv", output=tmp_path / f"out.{suffix}") == []
@@ -325,9 +327,7 @@ def test_no_rows_make_an_empty_file(tmp_path: Path, score_here: ScoreHere) -> No
 # The command
 
 
-def test_the_command_scores_sums_up_and_tells_of_errors_by_its_exit_code(
-    bundle: Path, tmp_path: Path, command: Command
-) -> None:
+def test_score_command_summary_and_exit_code(bundle: Path, tmp_path: Path, command: Command) -> None:
     given = write_jsonl(tmp_path / "rows.jsonl", [*ROWS, {"text": None}])
     done = command("score", bundle, given, "-o", tmp_path / "out.parquet", "--threshold", "0", code=4)
     assert {name: done[name] for name in ("rows", "errors", "quarantined", "rows_resumed", "precision")} == {
@@ -336,7 +336,7 @@ def test_the_command_scores_sums_up_and_tells_of_errors_by_its_exit_code(
     found = pq.read_table(tmp_path / "out.parquet").to_pylist()
     assert {len(row["labels"]) for row in found[:60]} == {4}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.parquet", "rows.jsonl"]
-    said = command("score", bundle, given, "-o", tmp_path / "out.parquet", code=2)["said"]
+    said = command("score", bundle, given, "-o", tmp_path / "out.parquet", code=2)["stderr"]
     assert "OutputExists" in said
     again = command("score", bundle, given, "-o", tmp_path / "out.parquet", "--force", "--max-errors", 1)
     assert again["errors"] == 1
@@ -373,7 +373,7 @@ def test_wrong_usage_is_a_sentence(
     assert rows.exists()
 
 
-def test_without_pyarrow_the_command_says_what_to_install(bundle: Path, python: Python) -> None:
+def test_missing_pyarrow_error_has_install_command(bundle: Path, python: Python) -> None:
     done = python(
         "import sys\n"
         "import importlib.util as util\n"

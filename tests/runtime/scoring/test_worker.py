@@ -27,11 +27,11 @@ def job(tmp_path: Path, score_here: ScoreHere) -> Job:
 def told(classifier: Classifier, job: Job, **command: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The reply to a command, and what was said before it."""
     said = io.StringIO()
-    reply = worker._obey({"shard": 0, "quarantined": {}, **command}, classifier, job, said)
+    reply = worker.execute({"shard": 0, "quarantined": {}, **command}, classifier, job, said)
     return reply, [json.loads(line) for line in said.getvalue().splitlines()]
 
 
-def test_a_shard_is_scored_and_committed(classifier: Classifier, job: Job) -> None:
+def test_shard_is_scored_and_committed(classifier: Classifier, job: Job) -> None:
     reply, said = told(classifier, job, shard=1)
     assert ({*reply}, said) == ({"commit"}, [{"rows": 3}])
     assert reply["commit"] == json.loads(Path(job.record(1)).read_text())
@@ -39,7 +39,7 @@ def test_a_shard_is_scored_and_committed(classifier: Classifier, job: Job) -> No
 
 
 @pytest.mark.parametrize("block_rows", [2, 4096])
-def test_rows_in_quarantine_are_left_out_in_whichever_block_they_are(
+def test_quarantined_rows_are_left_out(
     classifier: Classifier, job: Job, monkeypatch: pytest.MonkeyPatch, block_rows: int
 ) -> None:
     monkeypatch.setattr(block, "BLOCK_ROWS", block_rows)
@@ -64,14 +64,14 @@ class Noting:
         return self.classifier.predict_batches(given, **more)
 
 
-def test_rows_are_tried_by_themselves_and_nothing_is_kept(classifier: Classifier, job: Job) -> None:
+def test_trial_rows_write_nothing(classifier: Classifier, job: Job) -> None:
     noting: Any = Noting(classifier)
     assert told(noting, job, rows=[1, 4], quarantined={"2": "left out"}) == ({"tried": True}, [])
     assert noting.asked == [TEXTS[1], TEXTS[3]]
     assert not Path(job.part(0)).exists()
 
 
-def test_what_a_row_does_is_told_apart_from_what_the_disk_does(classifier: Classifier, job: Job) -> None:
+def test_row_faults_differ_from_disk_faults(classifier: Classifier, job: Job) -> None:
     unbearable: Any = Noting(classifier, TEXTS[3])
     assert told(unbearable, job) == ({"died": "MemoryError: no room"}, [])
     (given,) = (Path(each.source.uri) for each in job.plan.inputs)

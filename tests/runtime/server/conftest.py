@@ -30,13 +30,13 @@ def running(classifier: Classifier, **settings: Any) -> Iterator[Running]:
     """Run a server in a thread, on a free port, with the model called `tiny`."""
     import uvicorn  # here: the bare environment has no server, and its tests skip themselves
 
-    from manylabel.server.lifecycle import create, uvicorn_config
+    from manylabel.server.lifecycle import build_uvicorn_config, create
     from manylabel.server.settings import Settings
 
     chosen = Settings(**{"name": "tiny", **settings})
     app, service = create(lambda: classifier, chosen, workers=2)
     service.phase = "ready"
-    config = uvicorn_config(app, service)
+    config = build_uvicorn_config(app, service)
     config.port = 0
     server = uvicorn.Server(config)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()))

@@ -15,7 +15,7 @@ from manylabel import Classifier
 httpx = pytest.importorskip("httpx")
 pytest.importorskip("uvicorn")
 
-from manylabel.server.served_model import Model  # noqa: E402  # once it is known to be there
+from manylabel.server.served_model import Model  # once it is known to be there
 
 TEXT = "the parcel was late 😀, and the invoice wasn't good!!"
 LONG = "the parcel was late 😀 and the invoice is bad, " * 20
@@ -26,7 +26,7 @@ def ask(server: Any, **body: Any) -> Any:
 
 
 @pytest.mark.parametrize("text", [TEXT, LONG, "", "...", "😀"])
-def test_it_says_to_the_bit_what_the_library_says(server: Any, classifier: Classifier, text: str) -> None:
+def test_explain_route_equals_the_library(server: Any, classifier: Classifier, text: str) -> None:
     for label in (None, *LABELS[:2]):
         expected = classifier.explain(text, label)
         found = ask(server, input=text, **({} if label is None else {"label": label})).json()
@@ -49,18 +49,18 @@ def test_it_says_to_the_bit_what_the_library_says(server: Any, classifier: Class
         ({}, 422, "input"),
     ],
 )
-def test_what_cannot_be_explained_is_refused(server: Any, body: Any, status: int, said: str) -> None:
+def test_explain_route_errors(server: Any, body: Any, status: int, said: str) -> None:
     refused = ask(server, **body)
     assert refused.status_code == status
     assert said in refused.json()["detail"]
 
 
-def test_its_time_is_that_of_a_text(server: Any) -> None:
+def test_explain_route_has_a_deadline(server: Any) -> None:
     late = httpx.post(f"{server.url}/v1/explain", json={"input": LONG}, headers={"X-Timeout-Ms": "1"})
     assert late.status_code in (429, 504)
 
 
-def test_it_is_no_text_that_drift_or_counters_see(classifier: Classifier) -> None:
+def test_explain_route_is_not_counted_as_texts(classifier: Classifier) -> None:
     with running(classifier) as server:
         assert ask(server, input=TEXT).status_code == 200
         metrics = httpx.get(f"{server.url}/metrics").text
@@ -68,7 +68,7 @@ def test_it_is_no_text_that_drift_or_counters_see(classifier: Classifier) -> Non
     assert 'manylabel_requests_total{route="own.explain",status="200"} 1.0' in metrics
 
 
-def test_single_texts_are_answered_while_explanations_are_computed(classifier: Classifier) -> None:
+def test_explanations_do_not_block_single_texts(classifier: Classifier) -> None:
     """Of a crowd of explanations no more than a part of each is in the queue."""
     with running(classifier, max_queue_tokens=8_000) as server:
         crowd = [threading.Thread(target=ask, args=(server,), kwargs={"input": LONG}) for _ in range(6)]
@@ -84,7 +84,7 @@ def test_single_texts_are_answered_while_explanations_are_computed(classifier: C
     assert set(statuses) == {200}
 
 
-def test_a_model_that_changes_between_its_parts_is_said(own_bundle: Path, resign: Any) -> None:
+def test_reload_during_explanation_error(own_bundle: Path, resign: Any) -> None:
     models = [Model("tiny", Classifier.load(own_bundle, device="cpu", threads=1))]
     resign(own_bundle, lambda manifest: manifest["source"].update(new=1))
     models.append(Model("tiny", Classifier.load(own_bundle, device="cpu", threads=1)))

@@ -95,7 +95,7 @@ def _wait_until_asked(process: Process) -> None:
     raise AssertionError("no request waits")
 
 
-def test_it_answers_what_it_took_and_ends_well(bundle: Path, start: Start) -> None:
+def test_sigterm_drains_and_exits_cleanly(bundle: Path, start: Start) -> None:
     process = start(bundle, *MANY)
     answers: list[Any] = []
     client = threading.Thread(target=lambda: answers.append(_ask(process, 20_000)))
@@ -114,7 +114,7 @@ def test_it_answers_what_it_took_and_ends_well(bundle: Path, start: Start) -> No
     assert TEXT not in "".join(process.log)
 
 
-def test_the_key_is_asked_for_and_never_logged(bundle: Path, start: Start) -> None:
+def test_api_key_is_required_and_never_logged(bundle: Path, start: Start) -> None:
     process = start(bundle, key=KEY)
     refused = httpx.post(f"{process.url}/v1/classify", json={"inputs": TEXT})
     assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
@@ -123,12 +123,12 @@ def test_the_key_is_asked_for_and_never_logged(bundle: Path, start: Start) -> No
     assert KEY not in "".join(process.log)
 
 
-def test_who_listens_to_the_whole_network_without_a_key_is_warned(bundle: Path, start: Start) -> None:
+def test_warns_of_public_host_without_key(bundle: Path, start: Start) -> None:
     start(bundle, "--host", "0.0.0.0").wait_for("0.0.0.0 is not loopback and there is no key")
     assert "not loopback" not in "".join(start(bundle, "--host", "0.0.0.0", key=KEY).log)
 
 
-def test_a_reload_switches_and_a_failed_one_keeps_the_old(bundle: Path, own_bundle: Path, start: Start) -> None:
+def test_failed_reload_keeps_the_old_bundle(bundle: Path, own_bundle: Path, start: Start) -> None:
     process = start(own_bundle, key=KEY)
     headers = {"Authorization": f"Bearer {KEY}"}
     load = f"{process.url}/v2/repository/models/tiny/load"
@@ -145,9 +145,7 @@ def test_a_reload_switches_and_a_failed_one_keeps_the_old(bundle: Path, own_bund
     assert _ask(process).status_code == 200
 
 
-def test_a_bundle_whose_scores_cannot_be_read_does_not_take_the_others_place(
-    own_bundle: Path, start: Start, resign: Resign
-) -> None:
+def test_reload_rejects_unreadable_scores(own_bundle: Path, start: Start, resign: Resign) -> None:
     process = start(own_bundle, key=KEY)
     headers = {"Authorization": f"Bearer {KEY}"}
     before = httpx.get(f"{process.url}/v1/model", headers=headers).json()["version"]
@@ -160,7 +158,7 @@ def test_a_bundle_whose_scores_cannot_be_read_does_not_take_the_others_place(
     assert _ask(process).status_code == 200
 
 
-def test_an_unusable_key_is_refused_at_the_start(bundle: Path) -> None:
+def test_invalid_api_key_is_rejected_at_start(bundle: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "manylabel", "serve", str(bundle), "--port", "0"],
         env={**os.environ, "MANYLABEL_API_KEY": "short"},
@@ -174,7 +172,7 @@ def test_an_unusable_key_is_refused_at_the_start(bundle: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_a_second_signal_ends_at_once(bundle: Path, start: Start) -> None:
+def test_second_signal_exits_immediately(bundle: Path, start: Start) -> None:
     process = start(bundle, *MANY)
     client = threading.Thread(target=_ask_and_lose, args=(process,))
     client.start()
@@ -187,7 +185,7 @@ def test_a_second_signal_ends_at_once(bundle: Path, start: Start) -> None:
     client.join()
 
 
-def test_the_grace_bounds_a_drain(bundle: Path, start: Start) -> None:
+def test_grace_period_limits_the_drain(bundle: Path, start: Start) -> None:
     process = start(bundle, *MANY, "--grace", "0.2")
     answers: list[Any] = []
     client = threading.Thread(target=lambda: answers.append(_ask(process, 20_000)))
@@ -206,9 +204,7 @@ def _ask_and_lose(process: Process) -> None:
 
 
 @pytest.mark.parametrize("how", ["in place", "by a link"])
-def test_another_bundle_is_taken_in_without_a_failed_request(
-    bundle: Path, tmp_path: Path, resign: Any, start: Start, how: str
-) -> None:
+def test_reload_without_failed_requests(bundle: Path, tmp_path: Path, resign: Any, start: Start, how: str) -> None:
     """Both ways of deploying: files replaced, or a link turned to another folder."""
     old, new = (Path(shutil.copytree(bundle, tmp_path / name)) for name in ("old", "new"))
     resign(new, lambda manifest: [each.update(thresholds=[0.25] * 4) for each in manifest["variants"]])
@@ -261,7 +257,7 @@ def _version(folder: Path) -> str:
     return str(json.loads((folder / "bundle.json").read_text())["digest"])[:12]
 
 
-def test_a_bundle_that_answers_wrongly_is_not_taken_in(own_bundle: Path, resign: Any, start: Start) -> None:
+def test_reload_rejects_wrong_probes(own_bundle: Path, resign: Any, start: Start) -> None:
     """Its files are whole and its digests fit: the probes tell."""
     process = start(own_bundle)
     first = _version(own_bundle)
@@ -277,7 +273,7 @@ def test_a_bundle_that_answers_wrongly_is_not_taken_in(own_bundle: Path, resign:
     assert 'manylabel_reloads_total{outcome="failed"} 1.0' in httpx.get(f"{process.url}/metrics").text
 
 
-def test_who_goes_away_is_not_computed_for(bundle: Path, start: Start) -> None:
+def test_disconnected_client_is_not_computed(bundle: Path, start: Start) -> None:
     process = start(bundle, *MANY)
     with connected(process.url) as wire:
         wire.send(post(json.dumps({"inputs": [TEXT] * 20_000}).encode()))
@@ -286,7 +282,7 @@ def test_who_goes_away_is_not_computed_for(bundle: Path, start: Start) -> None:
     assert "manylabel_queue_tokens 0.0" in httpx.get(f"{process.url}/metrics").text
 
 
-def test_what_comes_while_the_process_is_stopped_is_answered_once_it_goes_on(bundle: Path, start: Start) -> None:
+def test_sigstop_then_sigcont_answers_requests(bundle: Path, start: Start) -> None:
     """Longer than headers may take: time in which nobody could read is nobody's fault."""
     process = start(bundle, "--header-timeout", "1")
     with connected(process.url) as kept, connected(process.url) as gone:
@@ -305,9 +301,7 @@ def test_what_comes_while_the_process_is_stopped_is_answered_once_it_goes_on(bun
                 assert [wire.answer().status for wire in (kept, halfway, new)] == [200, 200, 200]
 
 
-def test_who_waits_for_a_killed_server_knows_it_at_once_and_the_next_one_has_its_port(
-    bundle: Path, start: Start
-) -> None:
+def test_sigkill_closes_connections_and_frees_port(bundle: Path, start: Start) -> None:
     process = start(bundle, *MANY)
     client = threading.Thread(target=_ask_and_lose, args=(process,))
     client.start()

@@ -32,14 +32,14 @@ def _refused(url: str, request: bytes) -> tuple[int, dict[str, Any]]:
         return answer.status, json.loads(answer.body)
 
 
-def test_headers_that_do_not_end_are_not_waited_for(url: str) -> None:
+def test_header_timeout(url: str) -> None:
     with connected(url) as wire:
         wire.send(b"POST /v1/classify HTTP/1.1\r\nHost: te")
         assert wire.answer().status == 408
         assert wire.is_closed()
 
 
-def test_a_byte_now_and_then_buys_no_time(url: str) -> None:
+def test_slow_header_bytes_do_not_extend_the_timeout(url: str) -> None:
     with connected(url) as wire:
         wire.send(b"POST /v1/classify HTTP/1.1\r\nX-Slow: ")
         for _ in range(100):
@@ -49,12 +49,12 @@ def test_a_byte_now_and_then_buys_no_time(url: str) -> None:
         assert wire.is_closed()
 
 
-def test_a_connection_that_says_nothing_is_closed_without_a_word(url: str) -> None:
+def test_silent_connection_is_closed(url: str) -> None:
     with connected(url) as wire:
         assert wire.is_closed()
 
 
-def test_a_kept_connection_may_rest_longer_than_its_next_headers_may_take(url: str) -> None:
+def test_keep_alive_is_longer_than_header_timeout(url: str) -> None:
     with connected(url) as wire:
         for _ in range(2):
             wire.send(post(TEXT) + b"\r\n")  # a line's end too much, as old clients send it, begins no request
@@ -67,7 +67,7 @@ def test_a_kept_connection_may_rest_longer_than_its_next_headers_may_take(url: s
 @pytest.mark.parametrize(
     "begun", [post(TEXT + b" " * 99)[:-50], post(chunk(b"{"), "Transfer-Encoding: chunked", length=False)]
 )
-def test_a_body_that_does_not_end_is_not_waited_for(url: str, begun: bytes) -> None:
+def test_body_timeout(url: str, begun: bytes) -> None:
     with connected(url) as wire:
         wire.send(begun)
         answer = wire.answer()
@@ -76,14 +76,14 @@ def test_a_body_that_does_not_end_is_not_waited_for(url: str, begun: bytes) -> N
         assert wire.is_closed()
 
 
-def test_endless_headers_do_not_fill_the_memory(url: str) -> None:
+def test_header_size_is_limited(url: str) -> None:
     with connected(url) as wire:
         wire.send(b"POST /v1/classify HTTP/1.1\r\n" + b"X-Large: " + b"x" * 400_000)
         assert wire.answer().status == 431
         assert wire.is_closed()
 
 
-def test_a_body_that_says_it_is_too_large_is_not_read(url: str) -> None:
+def test_declared_too_large_body_is_not_read(url: str) -> None:
     with connected(url) as wire:
         wire.send(post(b"", f"Content-Length: {LARGEST + 1}", length=False))
         answer = wire.answer()
@@ -91,7 +91,7 @@ def test_a_body_that_says_it_is_too_large_is_not_read(url: str) -> None:
         assert wire.is_closed()
 
 
-def test_a_body_of_unsaid_length_is_counted_as_it_comes(url: str) -> None:
+def test_chunked_body_size_is_limited(url: str) -> None:
     with connected(url) as wire:
         wire.send(post(b"", "Transfer-Encoding: chunked", length=False))
         for _ in range(LARGEST // 100):
@@ -101,7 +101,7 @@ def test_a_body_of_unsaid_length_is_counted_as_it_comes(url: str) -> None:
         assert wire.is_closed()
 
 
-def test_a_body_in_chunks_is_as_good(url: str) -> None:
+def test_chunked_body_is_accepted(url: str) -> None:
     with connected(url) as wire:
         wire.send(post(chunk(TEXT[:5]) + chunk(TEXT[5:]) + b"0\r\n\r\n", "Transfer-Encoding: chunked", length=False))
         assert wire.answer().status == 200
@@ -109,7 +109,7 @@ def test_a_body_in_chunks_is_as_good(url: str) -> None:
         assert wire.answer().status == 200
 
 
-def test_requests_that_come_at_once_are_answered_in_order(url: str) -> None:
+def test_pipelined_requests_are_answered_in_order(url: str) -> None:
     with connected(url) as wire:
         wire.send(post(TEXT) + post(b"[]") + post(b"{") + post(TEXT, path="/predict"))
         assert [wire.answer().status for _ in range(4)] == [200, 422, 400, 200]
@@ -161,7 +161,7 @@ leaves over for another client's request. Here they are nobody's."""
 
 
 @pytest.mark.parametrize("case", SMUGGLED)
-def test_what_could_be_read_in_two_ways_is_refused_and_nothing_after_it_is_read(url: str, case: str) -> None:
+def test_request_smuggling_is_rejected(url: str, case: str) -> None:
     with connected(url) as wire:
         wire.send(SMUGGLED[case] + post(TEXT))
         assert wire.answer().status == 400
@@ -169,20 +169,20 @@ def test_what_could_be_read_in_two_ways_is_refused_and_nothing_after_it_is_read(
 
 
 @pytest.mark.parametrize("extension", [b";a=b", b';a="b;c"', b";a"])
-def test_a_chunks_extension_is_skipped_and_the_next_request_is_where_it_should_be(url: str, extension: bytes) -> None:
+def test_chunk_extension_is_skipped(url: str, extension: bytes) -> None:
     with connected(url) as wire:
         wire.send(post(WHOLE.replace(b"\r\n", extension + b"\r\n", 1), CHUNKED, length=False) + post(TEXT))
         assert [wire.answer().status for _ in range(2)] == [200, 200]
 
 
 @pytest.mark.parametrize("upgrade", ["h2c", "websocket"])
-def test_another_protocol_is_not_taken_up(url: str, upgrade: str) -> None:
+def test_upgrade_is_ignored(url: str, upgrade: str) -> None:
     with connected(url) as wire:
         wire.send(post(TEXT, "Connection: Upgrade", f"Upgrade: {upgrade}"))
         assert wire.answer().status != 101
 
 
-def test_a_length_of_the_first_version_in_chunks_ends_the_connection(url: str) -> None:
+def test_http_1_0_chunked_closes_the_connection(url: str) -> None:
     """HTTP/1.0 has no chunks: a proxy of that age would wait for the end of the connection."""
     with connected(url) as wire:
         wire.send(post(WHOLE, CHUNKED, length=False).replace(b"HTTP/1.1", b"HTTP/1.0") + post(TEXT))
@@ -190,7 +190,7 @@ def test_a_length_of_the_first_version_in_chunks_ends_the_connection(url: str) -
         assert wire.is_closed()
 
 
-def test_many_headers_are_bounded_as_one_is(url: str) -> None:
+def test_total_header_size_is_limited(url: str) -> None:
     with connected(url) as wire:
         wire.send(post(TEXT, *(f"X-{number}: a" for number in range(20_000))))
         assert wire.answer().status == 431
@@ -200,7 +200,7 @@ def test_many_headers_are_bounded_as_one_is(url: str) -> None:
 @pytest.mark.parametrize(
     "request_", [b"\x00\x01\x02\x03\r\n\r\n", b"GET\r\n\r\n", post(TEXT).replace(b"HTTP/1.1", b"HTTP/9.9")]
 )
-def test_what_is_no_http_is_refused(url: str, request_: bytes) -> None:
+def test_invalid_http_is_rejected(url: str, request_: bytes) -> None:
     with connected(url) as wire:
         wire.send(request_)
         assert wire.answer().status == 400
@@ -216,7 +216,7 @@ def test_what_is_no_http_is_refused(url: str, request_: bytes) -> None:
         "Transfer-Encoding: gzip, chunked",
     ],
 )
-def test_other_encodings_and_kinds_are_refused(url: str, header: str) -> None:
+def test_unsupported_encoding_and_content_type(url: str, header: str) -> None:
     status, problem = _refused(
         url, post(WHOLE if "chunked" in header else TEXT, header, length="chunked" not in header)
     )
@@ -234,7 +234,7 @@ def test_other_encodings_and_kinds_are_refused(url: str, header: str) -> None:
         ("/v2/models/tiny/infer", b'{"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": %b}]}'),
     ],
 )
-def test_json_without_a_bottom_is_refused(run: Any, classifier: Classifier, path: str, body: bytes) -> None:
+def test_deeply_nested_json_is_rejected(run: Any, classifier: Classifier, path: str, body: bytes) -> None:
     with run(classifier) as server:
         for deep in (b"[" * 100_000, b"[" * 100_000 + b"]" * 100_000, b'{"a":' * 100_000):
             assert _refused(server.url, post(body % deep, path=path))[0] in (400, 422)
@@ -258,7 +258,7 @@ def test_json_without_a_bottom_is_refused(run: Any, classifier: Classifier, path
         (b'{"inputs": "%b"}' % (b"a" * 101), 413),
     ],
 )
-def test_other_faults_have_their_status(url: str, body: bytes, status: int) -> None:
+def test_error_status_codes(url: str, body: bytes, status: int) -> None:
     found, problem = _refused(url, post(body))
     assert (found, problem["status"]) == (status, status)
 
@@ -272,12 +272,12 @@ def test_other_faults_have_their_status(url: str, body: bytes, status: int) -> N
         ("/v1/classify", {"title", "status", "detail", "request_id", "type"}),
     ],
 )
-def test_every_protocol_has_its_own_words(url: str, path: str, body: set[str]) -> None:
+def test_error_format_of_every_protocol(url: str, path: str, body: set[str]) -> None:
     for request in (post(b"{", path=path), post(TEXT, "Content-Encoding: gzip", path=path)):
         assert set(_refused(url, request)[1]) == body
 
 
-def test_a_pair_is_no_batch(url: str) -> None:
+def test_text_pair_is_not_a_batch(url: str) -> None:
     status, said = _refused(url, post(b'{"inputs": ["a", "b"]}', path="/predict"))
     assert (status, said["error_type"]) == (422, "Validation")
     assert "a pair here" in said["error"]
@@ -286,7 +286,7 @@ def test_a_pair_is_no_batch(url: str) -> None:
         assert [len(json.loads(wire.answer().body)) for _ in range(2)] == [2, 4]
 
 
-def test_bodies_together_are_bounded(run: Any, classifier: Classifier) -> None:
+def test_total_body_size_is_limited(run: Any, classifier: Classifier) -> None:
     with run(classifier, max_held_bytes=2_000, body_timeout=SLOW) as server, connected(server.url) as one:
         one.send(post(b" " * 1_900)[:-1])
         time.sleep(SLOW / 3)
@@ -297,7 +297,7 @@ def test_bodies_together_are_bounded(run: Any, classifier: Classifier) -> None:
             assert wire.answer().status == 200
 
 
-def test_ids_are_echoed_where_they_are_harmless(url: str) -> None:
+def test_request_id_is_echoed_if_valid(url: str) -> None:
     with connected(url) as wire:
         wire.send(post(TEXT, "X-Request-Id: mine-1.2"))
         assert "x-request-id: mine-1.2" in wire.answer().head
@@ -336,7 +336,7 @@ def _another_shape(onnx: Any, graph: Any, token: int) -> None:
 @pytest.mark.parametrize(
     ("damage", "said", "counted"), [(_no_number, "no number", "3.0"), (_another_shape, "gave shape (2, 4)", "0.0")]
 )
-def test_a_graph_that_answers_wrongly_is_an_error_of_that_request_alone(
+def test_bad_graph_output_fails_only_its_request(
     run: Any, own_bundle: Any, resign: Any, damage: Any, said: str, counted: str
 ) -> None:
     onnx = pytest.importorskip("onnx")
@@ -357,7 +357,7 @@ def test_a_graph_that_answers_wrongly_is_an_error_of_that_request_alone(
         assert f"manylabel_non_finite_total {counted}" in server.service.expose_metrics().decode()
 
 
-def test_a_crowded_server_turns_away_unread_and_keeps_the_connection(run: Any, classifier: Classifier) -> None:
+def test_load_shedding_rejects_unread_and_keeps_alive(run: Any, classifier: Classifier) -> None:
     """In the words of each protocol; what is no text is answered as ever."""
     body = b'{"inputs": "' + b"late " * 20_000 + b'"}'
     with run(classifier, max_queue_tokens=1_000) as server, connected(server.url) as wire:
@@ -384,7 +384,7 @@ def test_a_crowded_server_turns_away_unread_and_keeps_the_connection(run: Any, c
         assert wire.is_closed()
 
 
-def test_who_asks_whether_to_go_on_is_told_and_a_head_alone_is_sent(url: str) -> None:
+def test_expect_100_continue_and_head_requests(url: str) -> None:
     with connected(url) as wire:
         wire.send(post(TEXT, "Expect: 100-continue")[: -len(TEXT)])
         assert wire.answer().status == 100

@@ -13,7 +13,7 @@ from manylabel import Classifier
 pytest.importorskip("uvicorn")
 
 
-def test_a_replaced_model_is_gone_without_the_collector(bundle: Path, own_bundle: Path, resign: Resign) -> None:
+def test_replaced_model_is_freed_without_gc(bundle: Path, own_bundle: Path, resign: Resign) -> None:
     from manylabel.server.lifecycle import create
     from manylabel.server.settings import Settings
 

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from manylabel.server.scheduler import Full, Policy, Scheduler, Ticket, Work
+from manylabel.server.scheduler import QueueFull, Scheduler, SchedulingPolicy, TextTask, Ticket
 
 
-def _names(works: list[Work[str]]) -> list[str]:
+def _names(works: list[TextTask[str]]) -> list[str]:
     return [work.ticket.payload for work in works]
 
 
@@ -22,22 +22,22 @@ def _drain(scheduler: Scheduler[str], now: float = 0.0, seconds: float = 0.001) 
 
 @pytest.fixture
 def scheduler() -> Scheduler[str]:
-    return Scheduler(Policy(workers=1, max_queue_tokens=1000))
+    return Scheduler(SchedulingPolicy(workers=1, max_queue_tokens=1000))
 
 
-def test_the_earliest_deadline_goes_first(scheduler: Scheduler[str]) -> None:
+def test_earliest_deadline_first(scheduler: Scheduler[str]) -> None:
     for name, deadline in (("late", 9.0), ("soon", 3.0), ("sooner", 2.0), ("later", 10.0)):
         scheduler.submit(name, [5], deadline=deadline, now=0.0)
     assert _drain(scheduler) == ["sooner", "soon", "late", "later"]
 
 
-def test_equal_deadlines_go_in_the_order_of_arrival(scheduler: Scheduler[str]) -> None:
+def test_equal_deadlines_are_fifo(scheduler: Scheduler[str]) -> None:
     for name in "abcd":
         scheduler.submit(name, [5], deadline=9.0, now=0.0)
     assert _drain(scheduler) == ["a", "b", "c", "d"]
 
 
-def test_a_request_of_many_texts_does_not_starve_single_ones(scheduler: Scheduler[str]) -> None:
+def test_large_request_does_not_starve_single_texts(scheduler: Scheduler[str]) -> None:
     """However early its deadline is: once served, it is ahead of its share until the others had theirs."""
     scheduler.submit("many", [5] * 50, deadline=1.0, now=0.0)
     for name in "abc":
@@ -45,9 +45,9 @@ def test_a_request_of_many_texts_does_not_starve_single_ones(scheduler: Schedule
     assert set(_drain(scheduler)[:7]) == {"many", "a", "b", "c"}
 
 
-def test_single_texts_do_not_keep_a_request_of_many_from_its_deadline() -> None:
+def test_single_texts_do_not_starve_large_request() -> None:
     """They keep coming, as many as are served, with earlier deadlines most of the time."""
-    scheduler: Scheduler[str] = Scheduler(Policy(workers=1, max_queue_tokens=10_000))
+    scheduler: Scheduler[str] = Scheduler(SchedulingPolicy(workers=1, max_queue_tokens=10_000))
     many = scheduler.submit("many", [5] * 20, deadline=3.0, now=0.0)
     for step in range(300):
         now = step * 0.01
@@ -58,7 +58,7 @@ def test_single_texts_do_not_keep_a_request_of_many_from_its_deadline() -> None:
     assert many.outcome == "answered"
 
 
-def test_two_requests_of_many_texts_take_turns(scheduler: Scheduler[str]) -> None:
+def test_large_requests_take_turns(scheduler: Scheduler[str]) -> None:
     scheduler.submit("a", [5] * 10, deadline=1.0, now=0.0)
     scheduler.submit("b", [5] * 10, deadline=9.0, now=0.0)
     order = _drain(scheduler)
@@ -66,14 +66,14 @@ def test_two_requests_of_many_texts_take_turns(scheduler: Scheduler[str]) -> Non
         assert abs(order[:end].count("a") - order[:end].count("b")) <= 2
 
 
-def test_a_request_that_came_too_late_costs_nothing(scheduler: Scheduler[str]) -> None:
+def test_expired_request_costs_nothing(scheduler: Scheduler[str]) -> None:
     late = scheduler.submit("late", [5], deadline=1.0, now=0.0)
     scheduler.submit("in time", [5], deadline=3.0, now=0.0)
     assert _names(scheduler.take(2.0)) == ["in time"]
     assert late.outcome == "expired"
 
 
-def test_a_cancelled_request_costs_nothing(scheduler: Scheduler[str]) -> None:
+def test_cancelled_request_costs_nothing(scheduler: Scheduler[str]) -> None:
     gone = scheduler.submit("gone", [5, 5, 5], deadline=1.0, now=0.0)
     scheduler.submit("here", [5], deadline=3.0, now=0.0)
     assert scheduler.drop(gone, "cancelled")
@@ -83,33 +83,33 @@ def test_a_cancelled_request_costs_nothing(scheduler: Scheduler[str]) -> None:
     assert gone.outcome == "cancelled"
 
 
-def test_two_workers_take_half_the_time() -> None:
-    scheduler: Scheduler[str] = Scheduler(Policy(workers=2, max_queue_tokens=1000), token_seconds=0.01)
+def test_queue_estimate_halves_with_two_workers() -> None:
+    scheduler: Scheduler[str] = Scheduler(SchedulingPolicy(workers=2, max_queue_tokens=1000), token_seconds=0.01)
     assert scheduler.expected_seconds(100) == pytest.approx(0.5)
 
 
-def test_a_full_queue_refuses_and_says_until_when(scheduler: Scheduler[str]) -> None:
+def test_full_queue_rejects_with_retry_after(scheduler: Scheduler[str]) -> None:
     scheduler.token_seconds = 0.001
     scheduler.submit("a", [900], deadline=100.0, now=0.0)
-    with pytest.raises(Full) as refused:
+    with pytest.raises(QueueFull) as refused:
         scheduler.submit("b", [300], deadline=100.0, now=0.0)
     assert refused.value.retry_after == pytest.approx(200 * 0.001)
     scheduler.submit("c", [100], deadline=100.0, now=0.0)
 
 
-def test_a_request_that_would_be_too_late_is_refused_at_once(scheduler: Scheduler[str]) -> None:
+def test_request_that_cannot_meet_deadline_is_rejected(scheduler: Scheduler[str]) -> None:
     scheduler.token_seconds = 0.01
     for _ in range(8):
         scheduler.submit("a", [100], deadline=100.0, now=0.0)  # 8 seconds of work
-    with pytest.raises(Full) as refused:
+    with pytest.raises(QueueFull) as refused:
         scheduler.submit("b", [10], deadline=5.0, now=0.0)
     assert refused.value.retry_after == pytest.approx(8.1 - 0.8 * 5)
-    with pytest.raises(Full):
+    with pytest.raises(QueueFull):
         scheduler.submit("c", [10], deadline=10.1, now=0.0)  # by 0.02 seconds
     scheduler.submit("d", [10], deadline=10.2, now=0.0)
 
 
-def test_requests_are_turned_away_unread_a_little_before_the_queue_is_full(scheduler: Scheduler[str]) -> None:
+def test_load_shedding_before_the_queue_is_full(scheduler: Scheduler[str]) -> None:
     """Beyond 950 of its 1,000 tokens, until those are computed."""
     scheduler.token_seconds = 0.001
     assert scheduler.crowded_for(100.0) == 0
@@ -119,7 +119,7 @@ def test_requests_are_turned_away_unread_a_little_before_the_queue_is_full(sched
     assert scheduler.crowded_for(100.0) == pytest.approx(0.04)
 
 
-def test_requests_are_turned_away_unread_a_little_before_their_time_is_too_short(scheduler: Scheduler[str]) -> None:
+def test_load_shedding_before_deadlines_are_missed(scheduler: Scheduler[str]) -> None:
     scheduler.token_seconds = 0.01
     for _ in range(8):
         scheduler.submit("a", [100], deadline=100.0, now=0.0)  # 8 seconds of work
@@ -128,7 +128,7 @@ def test_requests_are_turned_away_unread_a_little_before_their_time_is_too_short
     scheduler.submit("b", [10], deadline=10.2, now=0.0)  # one that is read fits all the same
 
 
-def test_a_single_text_is_taken_while_a_request_of_many_fills_the_queue(scheduler: Scheduler[str]) -> None:
+def test_single_text_is_accepted_beside_large_request(scheduler: Scheduler[str]) -> None:
     """It will not wait for all of them: its share is enough."""
     scheduler.token_seconds = 0.01
     scheduler.submit("many", [10] * 80, deadline=100.0, now=0.0)
@@ -146,15 +146,19 @@ def test_two_texts_are_many(scheduler: Scheduler[str]) -> None:
     assert scheduler.expected_seconds(10) == pytest.approx(0.2)
 
 
-def test_a_batch_that_is_just_full_waits_for_nothing() -> None:
-    scheduler: Scheduler[str] = Scheduler(Policy(workers=1, max_queue_tokens=1000, batch_tokens=100, batch_wait=0.5))
+def test_full_batch_does_not_wait() -> None:
+    scheduler: Scheduler[str] = Scheduler(
+        SchedulingPolicy(workers=1, max_queue_tokens=1000, batch_tokens=100, batch_wait=0.5)
+    )
     scheduler.submit("a", [60], deadline=9.0, now=0.0)
     scheduler.submit("b", [40], deadline=9.0, now=0.0)
     assert _names(scheduler.take(0.0)) == ["a", "b"]
 
 
-def test_batches_fill_up_to_the_tokens_and_wait_no_longer_than_they_may() -> None:
-    scheduler: Scheduler[str] = Scheduler(Policy(workers=1, max_queue_tokens=1000, batch_tokens=100, batch_wait=0.5))
+def test_batch_wait_is_bounded() -> None:
+    scheduler: Scheduler[str] = Scheduler(
+        SchedulingPolicy(workers=1, max_queue_tokens=1000, batch_tokens=100, batch_wait=0.5)
+    )
     scheduler.submit("a", [40], deadline=9.0, now=0.0)
     assert scheduler.take(0.4) == []
     assert scheduler.ready_at() == 0.5
@@ -166,23 +170,23 @@ def test_batches_fill_up_to_the_tokens_and_wait_no_longer_than_they_may() -> Non
     assert scheduler.ready_at() is None
 
 
-def test_a_worker_takes_no_more_than_its_share_of_what_waits() -> None:
+def test_worker_takes_a_fair_share() -> None:
     """A text in every worker is answered before two in one."""
-    scheduler: Scheduler[str] = Scheduler(Policy(workers=2, max_queue_tokens=1000, batch_tokens=100))
+    scheduler: Scheduler[str] = Scheduler(SchedulingPolicy(workers=2, max_queue_tokens=1000, batch_tokens=100))
     for name in "abcd":
         scheduler.submit(name, [10], deadline=9.0, now=0.0)
     assert [_names(scheduler.take(0.0)) for _ in range(4)] == [["a", "b"], ["c"], ["d"], []]
 
 
-def test_a_text_longer_than_a_batch_goes_alone() -> None:
-    scheduler: Scheduler[str] = Scheduler(Policy(workers=1, max_queue_tokens=1000, batch_tokens=100))
+def test_oversized_text_runs_alone() -> None:
+    scheduler: Scheduler[str] = Scheduler(SchedulingPolicy(workers=1, max_queue_tokens=1000, batch_tokens=100))
     scheduler.submit("a", [400], deadline=9.0, now=0.0)
     scheduler.submit("b", [40], deadline=9.0, now=0.0)
     assert _names(scheduler.take(0.0)) == ["a"]
     assert _names(scheduler.take(0.0)) == ["b"]
 
 
-def test_what_was_dropped_does_not_fill_the_memory(scheduler: Scheduler[str]) -> None:
+def test_dropped_requests_free_memory(scheduler: Scheduler[str]) -> None:
     scheduler.submit("stays", [5], deadline=9.0, now=0.0)
     for _ in range(1000):
         scheduler.drop(scheduler.submit("gone", [5, 5], deadline=10.0, now=0.0), "cancelled")
@@ -192,14 +196,14 @@ def test_what_was_dropped_does_not_fill_the_memory(scheduler: Scheduler[str]) ->
 class Machine(RuleBasedStateMachine):
     """Requests come, are computed by some workers, are cancelled, time passes."""
 
-    policy = Policy(workers=3, max_queue_tokens=200)
+    policy = SchedulingPolicy(workers=3, max_queue_tokens=200)
 
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
         self.scheduler: Scheduler[int] = Scheduler(self.policy, token_seconds=0.01)
         self.tickets: list[Ticket[int]] = []
-        self.running: list[list[Work[int]]] = []
+        self.running: list[list[TextTask[int]]] = []
         self.refused = 0
         self.sent = 0
         self.seen: set[tuple[int, int]] = set()
@@ -213,13 +217,13 @@ class Machine(RuleBasedStateMachine):
         before = self.scheduler.queued_tokens
         try:
             ticket = self.scheduler.submit(self.sent, costs, deadline=self.now + timeout, now=self.now)
-        except Full as refusal:
+        except QueueFull as refusal:
             self.refused += 1
             self.check_refusal(refusal, before)
         else:
             self.tickets.append(ticket)
 
-    def check_refusal(self, refusal: Full, before: int) -> None:
+    def check_refusal(self, refusal: QueueFull, before: int) -> None:
         assert refusal.retry_after >= 0
         assert self.scheduler.queued_tokens == before
 
@@ -240,7 +244,7 @@ class Machine(RuleBasedStateMachine):
             self.seen.add((id(work.ticket), work.row))
         self._check_order(works, alive)
 
-    def _check_order(self, works: list[Work[int]], alive: list[Ticket[int]]) -> None:
+    def _check_order(self, works: list[TextTask[int]], alive: list[Ticket[int]]) -> None:
         """Of two requests that had nothing yet and came at the same virtual time, the earlier deadline goes first."""
         fresh = [each for each in alive if each.taken == 0]
         for work in works:
@@ -304,7 +308,7 @@ class Machine(RuleBasedStateMachine):
 class BatchMachine(Machine):
     """The same with batches."""
 
-    policy = Policy(workers=1, max_queue_tokens=200, batch_tokens=40, batch_wait=0.3)
+    policy = SchedulingPolicy(workers=1, max_queue_tokens=200, batch_tokens=40, batch_wait=0.3)
 
     def teardown(self) -> None:
         self.now += 1.0
@@ -314,7 +318,7 @@ class BatchMachine(Machine):
 class ShareMachine(Machine):
     """The same with several workers that take batches of what is there."""
 
-    policy = Policy(workers=3, max_queue_tokens=200, batch_tokens=40)
+    policy = SchedulingPolicy(workers=3, max_queue_tokens=200, batch_tokens=40)
 
 
 TestMachine = Machine.TestCase

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from manylabel import Classifier, InvalidText
-from manylabel.server.scheduler import Policy
-from manylabel.server.served_model import Computed, Model
-from manylabel.server.worker_pool import STEP_BACK, DeadlineExceeded, Engine, Full
+from manylabel.server.scheduler import SchedulingPolicy
+from manylabel.server.served_model import BatchResult, Model
+from manylabel.server.worker_pool import NICE_INCREMENT, DeadlineExceeded, QueueFull, WorkerPool
 
-POLICY = Policy(workers=2, max_queue_tokens=10_000)
+POLICY = SchedulingPolicy(workers=2, max_queue_tokens=10_000)
 
 
 class Gate(Model):
@@ -25,7 +25,7 @@ class Gate(Model):
         self.open = threading.Event()
         self.asked: list[str] = []
 
-    def compute(self, texts: Sequence[str]) -> Computed:
+    def compute(self, texts: Sequence[str]) -> BatchResult:
         self.asked += texts
         assert self.open.wait(10)
         if "broken" in texts:
@@ -45,9 +45,9 @@ async def _until(condition: object) -> None:
         await asyncio.sleep(0.001)
 
 
-def test_requests_are_answered_as_the_classifier_answers(classifier: Classifier) -> None:
+def test_worker_pool_matches_the_classifier(classifier: Classifier) -> None:
     texts = [f"the parcel was late {'late ' * n}" for n in range(60)]
-    engine = Engine(Model("tiny", classifier), POLICY)
+    engine = WorkerPool(Model("tiny", classifier), POLICY)
 
     async def ask() -> None:
         singles = asyncio.gather(*(engine.answer([text], 10) for text in texts))
@@ -62,9 +62,9 @@ def test_requests_are_answered_as_the_classifier_answers(classifier: Classifier)
     engine.close()
 
 
-def test_batches_give_the_same(classifier: Classifier) -> None:
+def test_worker_pool_batches_match_single_texts(classifier: Classifier) -> None:
     texts = [f"the parcel was late {'late ' * n}" for n in range(60)]
-    engine = Engine(Model("tiny", classifier), Policy(1, 10_000, batch_tokens=200, batch_wait=0.01))
+    engine = WorkerPool(Model("tiny", classifier), SchedulingPolicy(1, 10_000, batch_tokens=200, batch_wait=0.01))
 
     async def ask() -> None:
         singles = await asyncio.gather(*(engine.answer([text], 10) for text in texts))
@@ -75,11 +75,11 @@ def test_batches_give_the_same(classifier: Classifier) -> None:
     engine.close()
 
 
-def test_a_fault_is_that_requests_alone_even_in_a_batch(classifier: Classifier) -> None:
+def test_worker_pool_error_affects_one_request(classifier: Classifier) -> None:
     """Whether it is the text's or ours, and the thread goes on."""
     model = Gate(classifier)
     model.open.set()
-    engine = Engine(model, Policy(1, 10_000, batch_tokens=200, batch_wait=0.02))
+    engine = WorkerPool(model, SchedulingPolicy(1, 10_000, batch_tokens=200, batch_wait=0.02))
 
     async def ask() -> None:
         good, bad = await asyncio.gather(
@@ -97,8 +97,8 @@ def test_a_fault_is_that_requests_alone_even_in_a_batch(classifier: Classifier) 
     engine.close()
 
 
-def test_what_is_cancelled_is_not_computed(gate: Gate) -> None:
-    engine = Engine(gate, POLICY)
+def test_worker_pool_skips_cancelled_requests(gate: Gate) -> None:
+    engine = WorkerPool(gate, POLICY)
 
     async def ask() -> None:
         running = [asyncio.create_task(engine.answer([name], 10)) for name in "ab"]
@@ -117,8 +117,8 @@ def test_what_is_cancelled_is_not_computed(gate: Gate) -> None:
     assert sorted(gate.asked) == ["a", "b"]
 
 
-def test_what_is_too_late_says_so_at_its_time_and_is_not_computed(gate: Gate) -> None:
-    engine = Engine(gate, POLICY)
+def test_worker_pool_times_out_late_requests(gate: Gate) -> None:
+    engine = WorkerPool(gate, POLICY)
 
     async def ask() -> None:
         running = [asyncio.create_task(engine.answer([name], 10)) for name in "ab"]
@@ -133,15 +133,15 @@ def test_what_is_too_late_says_so_at_its_time_and_is_not_computed(gate: Gate) ->
     assert "late" not in gate.asked
 
 
-def test_a_full_queue_refuses_at_once(gate: Gate) -> None:
-    engine = Engine(gate, Policy(workers=2, max_queue_tokens=10))
+def test_worker_pool_full_queue_is_rejected(gate: Gate) -> None:
+    engine = WorkerPool(gate, SchedulingPolicy(workers=2, max_queue_tokens=10))
 
     async def ask() -> None:
         running = [asyncio.create_task(engine.answer([name], 10)) for name in "ab"]
         await _until(lambda: len(gate.asked) == 2)
         waiting = asyncio.create_task(engine.answer(["c" * 20], 10))
         await _until(lambda: engine.queued_tokens)
-        with pytest.raises(Full) as refused:
+        with pytest.raises(QueueFull) as refused:
             await engine.answer(["d" * 20], 10)
         assert refused.value.retry_after > 0
         gate.open.set()
@@ -151,8 +151,8 @@ def test_a_full_queue_refuses_at_once(gate: Gate) -> None:
     engine.close()
 
 
-def test_a_request_keeps_the_model_that_it_came_to(classifier: Classifier, gate: Gate) -> None:
-    engine = Engine(gate, POLICY)
+def test_request_keeps_its_model_during_reload(classifier: Classifier, gate: Gate) -> None:
+    engine = WorkerPool(gate, POLICY)
 
     async def ask() -> None:
         running = [asyncio.create_task(engine.answer([name] * 3, 10)) for name in "ab"]
@@ -166,9 +166,9 @@ def test_a_request_keeps_the_model_that_it_came_to(classifier: Classifier, gate:
     engine.close()
 
 
-def test_threads_end_when_the_engine_closes(classifier: Classifier) -> None:
+def test_worker_threads_end_on_close(classifier: Classifier) -> None:
     before = set(threading.enumerate())
-    engine = Engine(Model("tiny", classifier), POLICY)
+    engine = WorkerPool(Model("tiny", classifier), POLICY)
     started = set(threading.enumerate()) - before
     engine.close()
     for thread in started:
@@ -178,10 +178,10 @@ def test_threads_end_when_the_engine_closes(classifier: Classifier) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread has no priority of its own")
-def test_threads_that_compute_leave_the_cores_to_the_event_loop(classifier: Classifier) -> None:
-    engine = Engine(Model("tiny", classifier), POLICY)
+def test_worker_threads_have_lower_priority(classifier: Classifier) -> None:
+    engine = WorkerPool(Model("tiny", classifier), POLICY)
     asyncio.run(engine.answer(["late"] * 50, 10))  # both have begun
     own = os.getpriority(os.PRIO_PROCESS, 0)
     found = [os.getpriority(os.PRIO_PROCESS, thread.native_id or 0) for thread in engine._threads]
     engine.close()
-    assert found == [min(19, own + STEP_BACK)] * 2
+    assert found == [min(19, own + NICE_INCREMENT)] * 2

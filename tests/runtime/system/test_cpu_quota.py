@@ -26,7 +26,7 @@ def groups(folder: Path, files: Mapping[str, str], membership: str = "0::/\n") -
     return available_cores(folder, folder / "membership")
 
 
-def test_affinity_counts_where_there_is_no_quota(tmp_path: Path) -> None:
+def test_affinity_limits_cores_without_quota(tmp_path: Path) -> None:
     assert available_cores(tmp_path / "absent", tmp_path / "absent") == AFFINITY
 
 
@@ -46,7 +46,7 @@ def test_affinity_counts_where_there_is_no_quota(tmp_path: Path) -> None:
         ("", 8),
     ],
 )
-def test_a_quota_of_version_2_bounds_the_cores(tmp_path: Path, content: str, cores: int) -> None:
+def test_cgroup_v2_quota_limits_cores(tmp_path: Path, content: str, cores: int) -> None:
     assert groups(tmp_path, {"cpu.max": content}) == cores
 
 
@@ -54,15 +54,15 @@ def test_a_quota_of_version_2_bounds_the_cores(tmp_path: Path, content: str, cor
     ("quota", "period", "cores"),
     [("-1\n", "100000\n", 8), ("200000\n", "100000\n", 2), ("50000\n", "100000\n", 1), ("x", "y", 8)],
 )
-def test_a_quota_of_version_1_bounds_the_cores(tmp_path: Path, quota: str, period: str, cores: int) -> None:
+def test_cgroup_v1_quota_limits_cores(tmp_path: Path, quota: str, period: str, cores: int) -> None:
     assert groups(tmp_path, {"cpu/cpu.cfs_quota_us": quota, "cpu/cpu.cfs_period_us": period}) == cores
 
 
-def test_a_quota_of_version_1_without_period_is_none(tmp_path: Path) -> None:
+def test_cgroup_v1_quota_without_period_is_ignored(tmp_path: Path) -> None:
     assert groups(tmp_path, {"cpu/cpu.cfs_quota_us": "100000"}) == AFFINITY
 
 
-def test_the_least_quota_on_the_way_to_a_group_counts(tmp_path: Path) -> None:
+def test_smallest_quota_of_parent_groups_applies(tmp_path: Path) -> None:
     """As under systemd, where a service's quota lies below the root."""
     files = {
         "system.slice/cpu.max": "300000 100000",
@@ -72,7 +72,7 @@ def test_the_least_quota_on_the_way_to_a_group_counts(tmp_path: Path) -> None:
     assert groups(tmp_path, files, "0::/system.slice/answer.service\n") == 3
 
 
-def test_a_group_of_version_1_is_found_by_its_controller(tmp_path: Path) -> None:
+def test_cgroup_v1_group_is_found_by_controller(tmp_path: Path) -> None:
     files = {
         "cpu/docker/cpu.cfs_quota_us": "200000",
         "cpu/docker/cpu.cfs_period_us": "100000",
@@ -82,7 +82,7 @@ def test_a_group_of_version_1_is_found_by_its_controller(tmp_path: Path) -> None
     assert groups(tmp_path, files, "5:memory:/memory\n4:cpu,cpuacct:/docker\nnonsense\n") == 2
 
 
-def test_without_affinity_the_machines_cores_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_core_count_without_affinity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: 5)
     assert groups(tmp_path, {}) == 5

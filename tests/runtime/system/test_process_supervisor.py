@@ -19,7 +19,7 @@ WATCHED = (
 @pytest.mark.parametrize(
     ("name", "end"), [("SIGABRT", "os.abort()"), ("SIGSEGV", "ctypes.string_at(0)"), ("exit code 127", "os._exit(127)")]
 )
-def test_a_library_that_ends_the_process_leaves_a_sentence(python: Python, name: str, end: str) -> None:
+def test_process_ended_by_a_library_error(python: Python, name: str, end: str) -> None:
     done = python(WATCHED.format(end))
     assert (done.returncode, done.stdout) == (2, "")
     said = one_line(done.stderr)
@@ -36,7 +36,7 @@ def test_a_library_that_ends_the_process_leaves_a_sentence(python: Python, name:
         ("print(sys.stdin.read())", 0, "\n"),
     ],
 )
-def test_it_ends_as_it_would_alone(python: Python, command: str, code: int, shown: str) -> None:
+def test_supervised_exit_code_is_unchanged(python: Python, command: str, code: int, shown: str) -> None:
     done = python(WATCHED.format(command))
     assert (done.returncode, done.stdout, done.stderr) == (code, shown, "")
 
@@ -58,7 +58,7 @@ watched(command)
 """
 
 
-def test_memory_that_a_library_lacks_at_its_end_or_in_a_thread_is_not_shown(python: Python) -> None:
+def test_library_memory_errors_at_exit_are_hidden(python: Python) -> None:
     """The command's own sentence is."""
     assert python(AT_THE_END.format(error="MemoryError")).stderr == ""
     assert python(AT_THE_END.format(error="ValueError")).stderr.count("ValueError") == 2
@@ -73,7 +73,7 @@ def started(preparation: str = "None") -> tuple[subprocess.Popen[str], int]:
 
 
 @pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 7), ("SIGHUP", 129)])
-def test_a_signal_is_passed_on(name: str, code: int) -> None:
+def test_signals_are_forwarded(name: str, code: int) -> None:
     """Here the command ends by itself at Ctrl-C; the others have their usual effect, which nohup takes from one."""
     usual = "signal.signal(signal.SIGHUP, signal.SIG_DFL)"
     process, _ = started(f"signal.signal(signal.SIGINT, lambda *_: sys.exit(7)), {usual}")
@@ -83,7 +83,7 @@ def test_a_signal_is_passed_on(name: str, code: int) -> None:
     process.stdout.close()
 
 
-def test_a_command_does_not_outlive_who_watches_it() -> None:
+def test_command_ends_with_its_supervisor() -> None:
     process, child = started()
     process.kill()
     process.wait()
@@ -97,7 +97,7 @@ def test_a_command_does_not_outlive_who_watches_it() -> None:
     raise AssertionError("it lives on")
 
 
-def test_the_command_is_watched_where_memory_is_limited(bundle: Path) -> None:
+def test_command_is_supervised_under_memory_limit(bundle: Path) -> None:
     """And its input and output are as they are."""
     done = subprocess.run(
         [sys.executable, "-m", "manylabel", "predict", str(bundle), "--device", "cpu", "--threads", "1"],
@@ -108,7 +108,7 @@ def test_the_command_is_watched_where_memory_is_limited(bundle: Path) -> None:
     assert done.stdout.startswith('{"text": "late parcel"')
 
 
-def test_where_memory_is_short_from_the_beginning_it_says_so() -> None:
+def test_memory_shortage_at_start_error() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "manylabel", "doctor"],
         capture_output=True, text=True, timeout=60, check=False,

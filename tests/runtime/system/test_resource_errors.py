@@ -19,7 +19,7 @@ def raised(inner: Exception, outer: Exception) -> Exception:
         return exc
 
 
-def test_the_first_to_know_is_quoted_and_not_who_took_it_for_damage() -> None:
+def test_out_of_memory_error_names_original_cause() -> None:
     exc = raised(MemoryError("malloc of size 64 failed"), DataError("rows.jsonl is damaged. Fetch it anew."))
     assert is_lack_of_memory(exc)
     said = str(out_of_memory(exc, "The same command goes on."))
@@ -28,7 +28,7 @@ def test_the_first_to_know_is_quoted_and_not_who_took_it_for_damage() -> None:
     assert "damaged" not in said
 
 
-def test_a_sentence_of_ours_stays_as_it_is() -> None:
+def test_own_error_is_unchanged() -> None:
     exc = raised(OutOfMemory("the graph found none."), BundleError("the graph failed."))
     assert str(out_of_memory(exc, "Go on.")) == "the graph found none. Go on."
     assert str(out_of_memory(MemoryError())).startswith("memory ran out (no more was granted). ")
@@ -42,7 +42,7 @@ def test_a_sentence_of_ours_stays_as_it_is() -> None:
         OSError(12, "Cannot allocate memory"),
     ],
 )
-def test_what_libraries_say_is_understood(exc: Exception) -> None:
+def test_library_memory_messages_are_recognised(exc: Exception) -> None:
     with pytest.raises(OutOfMemory, match=r"memory ran out .* Kept\."), remembering("Kept."):
         raise exc
 
@@ -50,14 +50,14 @@ def test_what_libraries_say_is_understood(exc: Exception) -> None:
 @pytest.mark.parametrize(
     "exc", [DataError("row 3 says 'out of memory'"), ImportError("no module"), OSError(2, "No such file")]
 )
-def test_other_faults_are_let_through(exc: Exception) -> None:
+def test_other_errors_pass_through(exc: Exception) -> None:
     with pytest.raises(type(exc)), remembering("Kept."):
         raise exc
     with pytest.raises(type(exc)), loading("anything", 1):
         raise exc
 
 
-def test_room_is_asked_for_before_a_package_is_loaded_and_not_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_is_reserved_once_before_import(monkeypatch: pytest.MonkeyPatch) -> None:
     most = 1 << 30  # MB: more than any machine addresses
     with (
         pytest.raises(OutOfMemory, match="while heavy was loaded, which takes 1,073,741,824 MB"),

@@ -8,22 +8,22 @@ import pytest
 from tests.runtime.conftest import Python
 
 from manylabel import Bundle, BundleError, Classifier
-from manylabel.system.sealed_file import sealed
+from manylabel.system.sealed_file import sealed_copy
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="needs memfd_create")
 
 
-def test_a_copy_has_the_bytes_and_the_digest_of_the_file(tmp_path: Path) -> None:
+def test_sealed_copy_has_bytes_and_digest(tmp_path: Path) -> None:
     content = os.urandom(3_000_001)  # more than a chunk, and no multiple of one
     (tmp_path / "file").write_bytes(content)
-    with (tmp_path / "file").open("rb") as file, sealed(file.fileno()) as copy:
+    with (tmp_path / "file").open("rb") as file, sealed_copy(file.fileno()) as copy:
         assert Path(copy.path).read_bytes() == content
         assert (copy.bytes, copy.sha256) == (len(content), hashlib.sha256(content).hexdigest())
 
 
-def test_nobody_can_change_a_copy(tmp_path: Path) -> None:
+def test_sealed_copy_cannot_be_changed(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"as it was")
-    with (tmp_path / "file").open("rb") as file, sealed(file.fileno()) as copy:
+    with (tmp_path / "file").open("rb") as file, sealed_copy(file.fileno()) as copy:
         (tmp_path / "file").write_bytes(b"something else")
         with pytest.raises(PermissionError), open(copy.path, "r+b", buffering=0) as writer:
             writer.write(b"b")
@@ -47,7 +47,7 @@ def test_nothing_is_left_open(own_bundle: Path) -> None:
     assert listed() == []
 
 
-def test_where_memory_is_not_granted_the_bytes_are_loaded(bundle: Path, python: Python) -> None:
+def test_bytes_are_loaded_without_memfd(bundle: Path, python: Python) -> None:
     """No file may grow, in memory neither; in a process of its own, whose output is a pipe."""
     done = python(
         "import resource, sys\n"
@@ -63,7 +63,7 @@ def test_where_memory_is_not_granted_the_bytes_are_loaded(bundle: Path, python: 
     assert done.stdout == "(1, 4)\n", done.stderr
 
 
-def test_a_limit_on_files_within_a_graph_is_no_damage(bundle: Path, python: Python) -> None:
+def test_file_size_limit_is_not_reported_as_damage(bundle: Path, python: Python) -> None:
     """The limit counts for such memory, too: of the graph a part would fit."""
     done = python(
         "import resource, sys\n"

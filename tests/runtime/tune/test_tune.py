@@ -11,12 +11,12 @@ import pytest
 from tests.runtime.conftest import Cli, Resign
 
 from manylabel import Bundle, Classifier
-from manylabel.load_options import Plan, Setting, find_plan, plan_of, settle
+from manylabel.load_options import LoadConfig, TunedPlan, find_plan, plan_path, resolve_load_config
 from manylabel.tune.benchmark import Measured, Turn, measure_all
 from manylabel.tune.search_space import beyond_budget, candidates
 from manylabel.tune.selection import _bound, choose
 
-USUAL, HALF, EXACT = Setting("int8", 2, 512), Setting("int8", 2, 256), Setting("fp32", 2, 512)
+USUAL, HALF, EXACT = LoadConfig("int8", 2, 512), LoadConfig("int8", 2, 256), LoadConfig("fp32", 2, 512)
 FAST = (0.001,) * 400
 
 
@@ -29,7 +29,7 @@ def measured(again: list[Turn], **others: list[Turn]) -> Measured:
     return Measured({names[name]: found for name, found in others.items()}, again)
 
 
-def test_a_setting_that_is_faster_than_noise_in_every_round_is_chosen() -> None:
+def test_choose_setting_faster_than_noise_in_every_round() -> None:
     found = measured(turns(100, 102, 98), usual=turns(100, 100, 100), half=turns(120, 121, 119))
     assert choose(found, USUAL).chosen == HALF
 
@@ -42,24 +42,24 @@ def test_a_setting_that_is_faster_than_noise_in_every_round_is_chosen() -> None:
         ((100, 100, 100), (90, 90, 90)),
     ],
 )
-def test_the_usual_setting_stays_where_nothing_is_better_beyond_noise(again: Any, half: Any) -> None:
+def test_keep_default_without_gain_beyond_noise(again: Any, half: Any) -> None:
     choice = choose(measured(turns(*again), usual=turns(100, 100, 100), half=turns(*half)), USUAL)
     assert choice.chosen == USUAL
 
 
-def test_noise_is_what_the_usual_setting_differs_from_itself() -> None:
+def test_noise_is_difference_of_default_to_itself() -> None:
     found = measured(turns(80, 100, 110), usual=turns(100, 100, 100))
     assert choose(found, USUAL).noise == pytest.approx(0.25)
 
 
-def test_what_misses_the_limit_is_not_chosen_however_fast() -> None:
+def test_setting_over_latency_limit_is_not_chosen() -> None:
     slow = FAST[:380] + (0.05,) * 20
     found = measured(turns(100, 100, 100), usual=turns(100, 100, 100), half=turns(200, 200, 200, singles=slow))
     assert choose(found, USUAL).chosen == HALF
     assert choose(found, USUAL, p99=0.02).chosen == USUAL
 
 
-def test_where_the_usual_setting_misses_the_limit_the_fastest_that_keeps_it_is_chosen() -> None:
+def test_choose_fastest_within_latency_limit() -> None:
     slow = (0.05,) * 400
     found = measured(
         turns(100, 100, 100, singles=slow), usual=turns(100, 100, 100, singles=slow), exact=turns(50, 50, 50)
@@ -68,18 +68,18 @@ def test_where_the_usual_setting_misses_the_limit_the_fastest_that_keeps_it_is_c
     assert choose(found, USUAL, p99=0.0001).chosen is None
 
 
-def test_a_precision_beyond_its_budget_is_not_chosen() -> None:
+def test_precision_over_budget_is_not_chosen() -> None:
     found = measured(turns(100, 100, 100), usual=turns(100, 100, 100), exact=turns(50, 50, 50))
     assert choose(found, USUAL, refused={"int8": "too far off"}).chosen == EXACT
 
 
-def test_a_million_texts_cost_what_the_hours_cost() -> None:
+def test_cost_per_million_texts() -> None:
     (figures,) = choose(measured(turns(1000, 1000, 1000), usual=turns(1000, 1000, 1000)), USUAL).figures
     assert figures.cost_per_million(3.6) == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("n", [1, 298, 299, 500, 1000, 5000])
-def test_the_bound_is_the_first_that_the_percentile_is_rarely_above(n: int) -> None:
+def test_p99_upper_confidence_bound(n: int) -> None:
     def rarely(place: int) -> bool:  # `place` observations or more below the percentile
         return sum(comb(n, k) * 0.99**k * 0.01 ** (n - k) for k in range(place, n + 1)) <= 0.05
 
@@ -88,10 +88,10 @@ def test_the_bound_is_the_first_that_the_percentile_is_rarely_above(n: int) -> N
     assert not rarely(place - 1)
 
 
-def test_every_setting_has_a_turn_a_round_on_the_same_texts_and_the_usual_one_two() -> None:
-    seen: list[tuple[Setting, tuple[str, ...]]] = []
+def test_rounds_interleave_settings_and_repeat_default() -> None:
+    seen: list[tuple[LoadConfig, tuple[str, ...]]] = []
 
-    def measure(setting: Setting, alone: Sequence[str], texts: Sequence[str]) -> Turn:
+    def measure(setting: LoadConfig, alone: Sequence[str], texts: Sequence[str]) -> Turn:
         seen.append((setting, tuple(alone)))
         return Turn((0.1,), len(texts))
 
@@ -104,7 +104,7 @@ def test_every_setting_has_a_turn_a_round_on_the_same_texts_and_the_usual_one_tw
     assert len({alone for _, alone in seen}) == 3  # of three texts, two a round
 
 
-def test_a_variant_beyond_the_bundles_budget_is_no_candidate(own_bundle: Path, resign: Resign) -> None:
+def test_variant_over_bundle_budget_is_not_a_candidate(own_bundle: Path, resign: Resign) -> None:
     def edit(manifest: dict[str, Any]) -> None:
         manifest["certificate"]["budget"] = None
         parity = manifest["certificate"]["parity"]["int8"]
@@ -134,11 +134,11 @@ def setting(precision: str, threads: int, batch_tokens: int, *, cuda_graphs: boo
 
 
 def change(folder: Path, **fields: Any) -> None:
-    path = plan_of(folder)
+    path = plan_path(folder)
     path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
 
 
-def test_load_uses_the_plan_and_arguments_come_first(tuned: Path) -> None:
+def test_load_uses_plan_and_arguments_take_precedence(tuned: Path) -> None:
     loaded = Classifier.load(tuned, device="cpu")
     assert (loaded.precision, loaded.threads, loaded.batch_tokens) == ("fp32", 1, 64)
     asked = Classifier.load(tuned, device="cpu", precision="int8")
@@ -147,7 +147,7 @@ def test_load_uses_the_plan_and_arguments_come_first(tuned: Path) -> None:
     assert Classifier.load(tuned, device="cpu", batch_tokens=128).batch_tokens == 128
 
 
-def test_answers_are_the_same_bits_whatever_the_batches(tuned: Path, fp32: Classifier) -> None:
+def test_batch_tokens_do_not_change_bits(tuned: Path, fp32: Classifier) -> None:
     texts = ["the parcel was late", "a b c d", "very good and cheap " * 30] * 20
     assert (Classifier.load(tuned, device="cpu").predict_proba(texts) == fp32.predict_proba(texts)).all()
 
@@ -159,64 +159,67 @@ def host(plan: Path, **fields: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"bundle": "0" * 64}, "of another bundle, 000000000000"),
+        ({"bundle": "0" * 64}, "for another bundle, 000000000000"),
         ({"host": {"cores": 4096}}, "measured on another machine: cores was 4096 and is "),
         ({"host": {"onnxruntime": "0.1"}}, "onnxruntime was 0.1 and is "),
-        ({"device": "cuda"}, "it is for cuda, and this is cpu"),
+        ({"device": "cuda"}, "it is for cuda; the bundle is loaded on cpu"),
         ({"setting": setting("fp16", 1, 64)}, "has no fp16 for cpu"),
-        ({"setting": setting("int8", 10**6, 64)}, "no tuning gives int8, 1000000"),
-        ({"setting": setting("int8", 1, 10**9)}, "no tuning gives"),
+        (
+            {"setting": setting("int8", 10**6, 64)},
+            "int8, 1000000 threads, batches of 64 tokens is not a possible result",
+        ),
+        ({"setting": setting("int8", 1, 10**9)}, "is not a possible result of tuning on"),
         (
             {"setting": setting("int8", 1, 64, cuda_graphs=True)},
-            "no tuning gives int8, 1 thread, batches of 64 tokens, ",
+            "int8, 1 thread, batches of 64 tokens, CUDA graphs is not a possible result of tuning on cpu",
         ),
         (
             {"setting": {}},
-            "it is no plan (it: setting: field batch_tokens, cuda_graphs, precision, threads is missing)",
+            "it is not a plan (it: setting: field batch_tokens, cuda_graphs, precision, threads is missing)",
         ),
     ],
 )
-def test_a_plan_that_does_not_hold_is_not_used_and_that_is_said(
+def test_plan_of_another_machine_is_ignored_with_warning(
     tuned: Path, cli: Cli, caplog: pytest.LogCaptureFixture, fields: Any, said: str
 ) -> None:
     if "host" in fields:
-        fields = {"host": host(plan_of(tuned), **fields["host"])}
+        fields = {"host": host(plan_path(tuned), **fields["host"])}
     change(tuned, **fields)
     with caplog.at_level(logging.WARNING, "manylabel"):
         assert Classifier.load(tuned, device="cpu").precision == "int8"
     (record,) = caplog.records
     assert said in record.getMessage()
-    assert record.getMessage().endswith("Run manylabel tune anew, or remove it.")
+    assert record.getMessage().endswith("Run manylabel tune again, or remove it.")
     if "device" not in fields:
         assert said in cli("inspect", tuned).stdout
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"\xff\xfe", b"[" * 100_000, b"null"])
-def test_whatever_lies_there_the_bundle_loads(own_bundle: Path, content: bytes) -> None:
-    plan_of(own_bundle).write_bytes(content)
+def test_damaged_plan_does_not_prevent_loading(own_bundle: Path, content: bytes) -> None:
+    plan_path(own_bundle).write_bytes(content)
     assert Classifier.load(own_bundle, device="cpu").precision == "int8"
-    assert "it is no plan" in str(find_plan(Bundle.open(own_bundle)))
+    assert "it is not a plan" in str(find_plan(Bundle.open(own_bundle)))
 
 
-def test_without_a_plan_all_is_usual(own_bundle: Path) -> None:
+def test_defaults_without_a_plan(own_bundle: Path) -> None:
     opened = Bundle.open(own_bundle)
     assert find_plan(opened, "cpu").plan is None
-    assert settle(opened, "cpu", threads=3) == Setting("int8", 3, 512)
+    assert resolve_load_config(opened, "cpu", threads=3) == LoadConfig("int8", 3, 512)
 
 
-def test_a_gpu_is_given_larger_batches(own_bundle: Path) -> None:
+def test_gpu_default_batch_is_larger(own_bundle: Path) -> None:
     opened = Bundle.open(own_bundle)
-    assert settle(opened, "cuda", precision="fp32").batch_tokens == 16_384
+    assert resolve_load_config(opened, "cuda", precision="fp32").batch_tokens == 16_384
     assert {each.batch_tokens for each in candidates(opened, "cuda", 2, {})} == {8_192, 16_384, 32_768}
 
 
 def test_inspect_shows_the_plan(tuned: Path, cli: Cli) -> None:
-    assert f"here: plan {plan_of(tuned)} for cpu: fp32, 1 thread, batches of 64 tokens" in cli("inspect", tuned).stdout
+    assert (
+        f"here: plan {plan_path(tuned)} for cpu: fp32, 1 thread, batches of 64 tokens" in cli("inspect", tuned).stdout
+    )
 
 
-def test_tune_as_json_gives_every_figure_and_the_plan_says_what_was_measured(
-    own_bundle: Path, cli: Cli, tmp_path: Path
-) -> None:
+def test_tune_json_output_and_plan(own_bundle: Path, cli: Cli, tmp_path: Path) -> None:
     texts = tmp_path / "texts.jsonl"
     texts.write_text('{"review": "the parcel was late"}\n' * 3)
     options = ["--rounds", 3, "--singles", 2, "--price-per-hour", 0.5, "--p99", "60s", "--json"]
@@ -225,26 +228,26 @@ def test_tune_as_json_gives_every_figure_and_the_plan_says_what_was_measured(
     assert {each["setting"]["precision"] for each in found["settings"]} == {"fp32", "int8"}
     assert all(each["cost_per_million"] > 0 for each in found["settings"])
     plan = find_plan(Bundle.open(own_bundle), "cpu").plan
-    assert isinstance(plan, Plan)
+    assert isinstance(plan, TunedPlan)
     assert vars(plan.setting) == found["chosen"]
     assert plan.measured["texts"] == 3
     assert plan.measured["p99_limit_ms"] == 60_000
 
 
-def test_where_nothing_keeps_the_limit_no_plan_is_written(own_bundle: Path, cli: Cli, tmp_path: Path) -> None:
+def test_no_plan_if_nothing_meets_the_limit(own_bundle: Path, cli: Cli, tmp_path: Path) -> None:
     texts = tmp_path / "texts.csv"
     texts.write_text("text\nthe parcel was late\n")
     done = cli("tune", own_bundle, "--data", texts, "--rounds", 3, "--singles", 2, "--p99", "0.00001ms")
     assert done.exit_code == 1
     assert "No setting keeps 1e-05 ms" in done.stdout
-    assert not plan_of(own_bundle).exists()
+    assert not plan_path(own_bundle).exists()
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [(["--p99", "20"], "expected such as 20ms or 0.5s"), (["--text-column", "nothing"], "has no column 'nothing'")],
 )
-def test_wrong_use_is_a_sentence(bundle: Path, cli: Cli, tmp_path: Path, options: list[str], said: str) -> None:
+def test_tune_usage_errors(bundle: Path, cli: Cli, tmp_path: Path, options: list[str], said: str) -> None:
     texts = tmp_path / "texts.csv"
     texts.write_text("text\nthe parcel was late\n")
     done = cli("tune", bundle, "--data", texts, *options)

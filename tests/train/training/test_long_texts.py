@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from manylabel import Bundle, Classifier
 from manylabel.errors import InputError
-from manylabel.inference.length_batching import score
+from manylabel.inference.length_batching import score_texts
 from manylabel.inference.tokenizer import Policy
 from manylabel_export.pipeline import export
 from manylabel_train.data.dataset import Dataset
@@ -56,7 +56,7 @@ def test_window_logits_match_the_runtime_maximum(counts: list[int], random) -> N
     def run(ids: NDArray[np.int64]) -> NDArray[np.float32]:
         return torch.sigmoid(logits[ids[:, 0]]).numpy()
 
-    answered = score([list(rows) for rows in windows], run, n_labels=3)
+    answered = score_texts([list(rows) for rows in windows], run, n_labels=3)
     np.testing.assert_allclose(
         torch.sigmoid(max_over_windows(logits, owners, len(counts))).numpy(), answered, rtol=1e-6
     )

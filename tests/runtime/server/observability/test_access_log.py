@@ -58,13 +58,13 @@ def answers_and_ends_well(process: subprocess.Popen[str], url: str) -> None:
 
 
 @pytest.mark.parametrize("log", ["json", "plain"])
-def test_a_full_disk_under_the_log(bundle: Path, log: str) -> None:
+def test_access_log_on_a_full_disk(bundle: Path, log: str) -> None:
     with open("/dev/full", "w") as full, serving(bundle, full, "--log", log) as (process, url):
         wait_until_it_listens(process, url)
         answers_and_ends_well(process, url)
 
 
-def test_a_log_whose_reader_has_gone(bundle: Path) -> None:
+def test_access_log_with_broken_pipe(bundle: Path) -> None:
     with serving(bundle, subprocess.PIPE) as (process, url):
         wait_until_it_listens(process, url)
         assert process.stderr
@@ -72,7 +72,7 @@ def test_a_log_whose_reader_has_gone(bundle: Path) -> None:
         answers_and_ends_well(process, url)
 
 
-def test_a_log_that_grows_beyond_its_limit_begins_again_where_there_is_room(bundle: Path, tmp_path: Path) -> None:
+def test_access_log_resumes_after_file_size_limit(bundle: Path, tmp_path: Path) -> None:
     """A file that is emptied, as by who rotates it."""
     path = tmp_path / "log"
     with path.open("a") as file, serving(bundle, file) as (process, url):

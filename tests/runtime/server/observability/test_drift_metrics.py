@@ -23,7 +23,7 @@ def gauges(url: str) -> dict[str, float]:
     }
 
 
-def test_answers_are_held_against_the_validation_texts(classifier: Classifier) -> None:
+def test_drift_metrics_compare_with_validation(classifier: Classifier) -> None:
     with running(classifier) as server:
         assert gauges(server.url) == {"manylabel_drift_texts": 0}
         httpx.post(f"{server.url}/v1/classify", json={"inputs": list(TEXTS)}).raise_for_status()
@@ -41,7 +41,7 @@ def test_answers_are_held_against_the_validation_texts(classifier: Classifier) -
     assert any(loud[f'manylabel_drift_detected{{label="{label}"}}'] for label in LABELS)
 
 
-def test_a_bundle_without_scores_is_served_without_gauges(own_bundle: Path, resign) -> None:  # type: ignore[no-untyped-def]  # a fixture
+def test_bundle_without_scores_has_no_drift_metrics(own_bundle: Path, resign) -> None:  # type: ignore[no-untyped-def]  # a fixture
     (own_bundle / "scores.json").unlink()
     manifest = json.loads((own_bundle / "bundle.json").read_text())
     del manifest["files"]["scores.json"]

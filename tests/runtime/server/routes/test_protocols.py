@@ -36,7 +36,7 @@ def infer(server: Any, *inputs: dict[str, Any], tail: bytes | None = None, **ask
     return httpx.post(server.url + INFER, content=body + (tail or b""), headers=headers)
 
 
-def test_tensors_of_json_go_both_ways(server: Any, classifier: Classifier) -> None:
+def test_json_tensors_round_trip(server: Any, classifier: Classifier) -> None:
     outputs = [{"name": name} for name in ("probabilities", "decisions", "labels")]
     for data, shape in ((TEXTS, [2]), ([[each] for each in TEXTS], [2, 1])):
         found = infer(server, tensor(data=data, shape=shape), outputs=outputs, id="mine").json()
@@ -48,7 +48,7 @@ def test_tensors_of_json_go_both_ways(server: Any, classifier: Classifier) -> No
         assert values["labels"] == list(classifier.classes_)
 
 
-def test_tensors_of_bytes_go_both_ways(server: Any, classifier: Classifier) -> None:
+def test_binary_tensors_round_trip(server: Any, classifier: Classifier) -> None:
     tail = elements([each.encode() for each in TEXTS])
     sized = tensor(data=None, parameters={"binary_data_size": len(tail)})
     for asked in (
@@ -81,7 +81,7 @@ def test_tensors_of_bytes_go_both_ways(server: Any, classifier: Classifier) -> N
         ([tensor(data=None)], "a binary_data_size of None for 0 bytes"),
     ],
 )
-def test_a_tensor_that_is_not_as_it_says_is_refused(server: Any, given: list[dict[str, Any]], said: str) -> None:
+def test_inconsistent_tensor_is_rejected(server: Any, given: list[dict[str, Any]], said: str) -> None:
     response = infer(server, *given)
     assert response.status_code == 422
     assert said in response.text.replace("\\", "")
@@ -95,26 +95,26 @@ def test_a_tensor_that_is_not_as_it_says_is_refused(server: Any, given: list[dic
         (elements([b"late", b"\xff"]), "element 1 of `text` is not UTF-8"),
     ],
 )
-def test_bytes_that_are_no_texts_are_refused(server: Any, tail: bytes, said: str) -> None:
+def test_non_utf8_tensor_is_rejected(server: Any, tail: bytes, said: str) -> None:
     response = infer(server, tensor(data=None, parameters={"binary_data_size": len(tail)}), tail=tail)
     assert response.status_code == 422
     assert said in response.text
 
 
 @pytest.mark.parametrize("length", ["-1", "1e3", "99999", "²"])
-def test_a_header_that_is_longer_than_the_body_is_refused(server: Any, length: str) -> None:
+def test_tensor_header_longer_than_body_is_rejected(server: Any, length: str) -> None:
     response = httpx.post(server.url + INFER, content=b"{}", headers={HEADER: length.encode()})
     assert response.status_code == 400
     assert "the body has 2 bytes" in response.text
 
 
-def test_an_output_that_there_is_not_is_refused(server: Any) -> None:
+def test_unknown_output_is_rejected(server: Any) -> None:
     response = infer(server, tensor(), outputs=[{"name": "logits"}])
     assert response.status_code == 422
     assert "there are probabilities, labels and decisions" in response.text
 
 
-def test_the_model_tells_its_tensors_and_only_under_its_name(server: Any, classifier: Classifier) -> None:
+def test_model_metadata_lists_tensors(server: Any, classifier: Classifier) -> None:
     model = httpx.get(f"{server.url}/v2/models/tiny").json()
     n_labels = len(classifier.classes_)
     assert [each["shape"] for each in model["outputs"]] == [[-1, n_labels], [n_labels], [-1, n_labels]]
@@ -126,13 +126,13 @@ def test_the_model_tells_its_tensors_and_only_under_its_name(server: Any, classi
         assert httpx.get(server.url + path).status_code == 404
 
 
-def test_a_reload_asks_for_a_key_even_where_nothing_else_does(server: Any) -> None:
+def test_reload_always_requires_a_key(server: Any) -> None:
     response = httpx.post(f"{server.url}/v2/repository/models/tiny/load")
     assert response.status_code == 401
     assert "a reload needs a server that was started with a key" in response.text
 
 
-def test_a_key_is_asked_for_and_compared(run: Any, classifier: Classifier) -> None:
+def test_api_key_is_required_and_compared(run: Any, classifier: Classifier) -> None:
     key = "0123456789abcdef"
     with run(classifier, api_key=key) as closed:
         ask = {"url": f"{closed.url}/v1/classify", "json": {"inputs": "late"}}
@@ -144,7 +144,7 @@ def test_a_key_is_asked_for_and_compared(run: Any, classifier: Classifier) -> No
         assert httpx.get(f"{closed.url}/info").status_code == 401
 
 
-def test_huggingface_gets_lists_of_labels_the_most_probable_first(server: Any, classifier: Classifier) -> None:
+def test_huggingface_response_is_sorted(server: Any, classifier: Classifier) -> None:
     one = dict(zip(classifier.classes_, classifier.predict_proba(TEXTS[0])[0].tolist(), strict=True))
     for path, inputs in (("/", TEXTS[0]), ("/models/tiny", TEXTS)):
         found = httpx.post(server.url + path, json={"inputs": inputs}).json()
@@ -158,7 +158,7 @@ def test_huggingface_gets_lists_of_labels_the_most_probable_first(server: Any, c
     assert [len(row) for row in top] == [1, 1]
 
 
-def test_huggingface_asking_for_a_softmax_is_refused(server: Any) -> None:
+def test_huggingface_softmax_is_rejected(server: Any) -> None:
     asked = {"inputs": TEXTS, "parameters": {"function_to_apply": "softmax"}}
     response = httpx.post(server.url + "/", json=asked)
     assert response.status_code == 422
@@ -175,31 +175,31 @@ def test_huggingface_asking_for_a_softmax_is_refused(server: Any) -> None:
         ({"inputs": "late", "truncation_direction": "Left"}, "`truncation_direction` left is not offered"),
     ],
 )
-def test_what_tei_would_do_and_we_do_not_is_refused(server: Any, asked: dict[str, Any], said: str) -> None:
+def test_unsupported_tei_options_are_rejected(server: Any, asked: dict[str, Any], said: str) -> None:
     response = httpx.post(f"{server.url}/predict", json=asked)
     assert response.status_code == 422
     assert said in response.text
 
 
-def test_tei_gives_a_row_for_a_text_and_rows_for_a_batch(server: Any) -> None:
+def test_tei_response_for_text_and_batch(server: Any) -> None:
     (alone,) = httpx.post(f"{server.url}/predict", json={"inputs": [[TEXTS[0]]]}).json()
     for inputs in (TEXTS[0], [TEXTS[0]]):
         assert httpx.post(f"{server.url}/predict", json={"inputs": inputs}).json() == alone
     assert len(httpx.post(f"{server.url}/predict", json={"inputs": [[each] for each in TEXTS]}).json()) == 2
 
 
-def test_a_key_comes_from_a_file_or_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from manylabel.server.http.auth import read_key
+def test_api_key_from_file_or_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from manylabel.server.http.auth import read_api_key
 
     file = tmp_path / "key"
     file.write_text("0123456789abcdef\n")
     monkeypatch.delenv("MANYLABEL_API_KEY", raising=False)
-    assert read_key(None) == ""
+    assert read_api_key(None) == ""
     monkeypatch.setenv("MANYLABEL_API_KEY", "fedcba9876543210")
-    assert (read_key(None), read_key(file)) == ("fedcba9876543210", "0123456789abcdef")
+    assert (read_api_key(None), read_api_key(file)) == ("fedcba9876543210", "0123456789abcdef")
     for wrong in ("short", "has a blank 0123456789", "0123456789abcdeé"):
         file.write_text(wrong)
         with pytest.raises(InputError, match=f"key holds no key: .* found {len(wrong)} characters"):
-            read_key(file)
+            read_api_key(file)
     with pytest.raises(InputError, match=r"the key's file .*none cannot be read"):
-        read_key(tmp_path / "none")
+        read_api_key(tmp_path / "none")

@@ -20,7 +20,7 @@ def _classify(server: Any, **body: Any) -> list[dict[str, Any]]:
     return found
 
 
-def test_a_window_is_the_passage_that_was_read(server: Any, classifier: Classifier) -> None:
+def test_window_offsets_match_the_text(server: Any, classifier: Classifier) -> None:
     """The passage alone has the window's probabilities, and together they cover the text."""
     (found,) = _classify(server, inputs=LONG, windows=True)
     windows = found["windows"]
@@ -36,7 +36,7 @@ def test_a_window_is_the_passage_that_was_read(server: Any, classifier: Classifi
         assert probability == max(window["probabilities"][label] for window in windows)
 
 
-def test_windows_come_for_every_text_and_only_where_asked_for(server: Any) -> None:
+def test_windows_are_returned_on_request(server: Any) -> None:
     texts = ["good", "", "late 😀", LONG]
     assert all("windows" not in each for each in _classify(server, inputs=texts))
     spans = [
@@ -47,7 +47,7 @@ def test_windows_come_for_every_text_and_only_where_asked_for(server: Any) -> No
     assert [len(each) > 1 for each in spans] == [False, False, False, True]
 
 
-def test_the_pages_are_strict_in_what_they_load(server: Any) -> None:
+def test_pages_have_a_strict_csp(server: Any) -> None:
     for path in ("/", "/docs", "/page/page.css", "/page/page.js"):
         response = httpx.get(server.url + path)
         assert response.status_code == 200, path
@@ -59,7 +59,7 @@ def test_the_pages_are_strict_in_what_they_load(server: Any) -> None:
     assert httpx.get(f"{server.url}/page/assets.py").status_code == 404
 
 
-def test_the_facts_are_those_of_the_server(server: Any, classifier: Classifier) -> None:
+def test_page_facts_match_the_server(server: Any, classifier: Classifier) -> None:
     found = httpx.get(f"{server.url}/info").json()
     assert found["tokenization_workers"] == 2
     assert found["max_concurrent_requests"] == server.service.settings.max_queue_tokens // 2 + 2
@@ -67,7 +67,7 @@ def test_the_facts_are_those_of_the_server(server: Any, classifier: Classifier) 
     assert found["max_input_length"] == classifier.bundle.manifest.max_length
 
 
-def test_an_answer_says_where_its_time_went(server: Any) -> None:
+def test_response_has_server_timing(server: Any) -> None:
     response = httpx.post(f"{server.url}/v1/classify", json={"inputs": "late"})
     parts = dict(part.split(";dur=") for part in response.headers["server-timing"].split(", "))
     assert list(parts) == ["queue", "tokenize", "inference", "total"]
@@ -75,7 +75,7 @@ def test_an_answer_says_where_its_time_went(server: Any) -> None:
     assert 0 < sum(spent[:3]) <= spent[3]
 
 
-def test_other_origins_are_let_in_by_name_only(server: Any, run: Any, classifier: Classifier) -> None:
+def test_cors_allows_named_origins_only(server: Any, run: Any, classifier: Classifier) -> None:
     friend, stranger = {"Origin": "https://friend.example"}, {"Origin": "https://stranger.example"}
     allowed = "access-control-allow-origin"
     assert allowed not in httpx.get(f"{server.url}/health", headers=friend).headers

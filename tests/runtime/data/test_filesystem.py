@@ -19,36 +19,34 @@ from manylabel.errors import DataError, InputError
         ("s3://bucket/key?region=eu", "s3://bucket/key/x?region=eu"),
     ],
 )
-def test_a_file_of_a_folder_stands_before_a_uris_query(folder: str, expected: str) -> None:
+def test_uri_query_stays_behind_the_file_name(folder: str, expected: str) -> None:
     assert filesystem.join(folder, "x") == expected
 
 
-def test_what_is_not_there_has_no_status_and_no_bytes(tmp_path: Path) -> None:
+def test_missing_file_has_no_status_or_bytes(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"four")
     found = filesystem.status(str(tmp_path / "file"))
-    assert found == filesystem.Status(4, (tmp_path / "file").stat().st_mtime_ns)
+    assert found == filesystem.FileStatus(4, (tmp_path / "file").stat().st_mtime_ns)
     for name in ("none", "file/below"):
         assert filesystem.status(str(tmp_path / name)) is None
         assert filesystem.read_bytes(str(tmp_path / name)) is None
     with pytest.raises(DataError) as caught:
         filesystem.open_input(str(tmp_path / "none"))
-    assert str(caught.value) == f"{tmp_path / 'none'} cannot be read: No such file or directory"
+    assert str(caught.value) == f"{tmp_path / 'none'} cannot be read: No such file or directory."
 
 
-def test_what_names_no_file_says_what_was_meant(tmp_path: Path) -> None:
+def test_invalid_path_error(tmp_path: Path) -> None:
     (tmp_path / "reviews.csv").touch()
     for name, said in (
         ("review.csv", f" Did you mean '{tmp_path / 'reviews.csv'}'?"),
-        ("*.tsv", " Check the path; a glob in quotes is expanded here."),
+        ("*.tsv", " Check the path, and put a glob in quotes."),
     ):
         with pytest.raises(DataError) as caught:
             filesystem.expand(str(tmp_path / name))
-        assert str(caught.value) == f"{tmp_path / name} names no file.{said}"
+        assert str(caught.value) == f"{tmp_path / name}: no file found.{said}"
 
 
-def test_a_glob_may_be_relative_and_a_files_name_may_look_like_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_relative_globs_and_literal_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("b.csv", "a.csv", "[1].csv", ".c.csv", "_d.csv"):
         Path(name).touch()
@@ -57,7 +55,7 @@ def test_a_glob_may_be_relative_and_a_files_name_may_look_like_one(
     assert filesystem.expand(".c.csv") == [".c.csv"]  # by its name it is meant
 
 
-def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_file_write_is_atomic(tmp_path: Path) -> None:
     target = tmp_path / "file"
     filesystem.write_bytes(str(target), b"old")
     with pytest.raises(AttributeError), filesystem.new_file(str(target)) as path:
@@ -70,7 +68,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     assert target.read_bytes() == b"new"
 
 
-def test_what_is_there_is_removed_and_what_is_not_does_no_harm(tmp_path: Path) -> None:
+def test_remove_existing_and_missing_files(tmp_path: Path) -> None:
     (tmp_path / "folder" / "below").mkdir(parents=True)
     for name in ("folder/below/x", "file"):
         (tmp_path / name).touch()
@@ -79,24 +77,26 @@ def test_what_is_there_is_removed_and_what_is_not_does_no_harm(tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
 
 
-def test_only_what_was_half_written_is_cleared_away(tmp_path: Path) -> None:
+def test_cleanup_removes_partial_files_only(tmp_path: Path) -> None:
     for name in (".part.1.tmp", ".hidden", "mine.tmp"):
         (tmp_path / name).touch()
     filesystem.remove_temporaries(str(tmp_path))
     assert sorted(each.name for each in tmp_path.iterdir()) == [".hidden", "mine.tmp"]
 
 
-def test_a_folder_is_made_with_those_above_it(tmp_path: Path) -> None:
+def test_create_folder_with_parents(tmp_path: Path) -> None:
     for _ in range(2):
         filesystem.make_folder(str(tmp_path / "a" / "b"))
     assert (tmp_path / "a" / "b").is_dir()
     (tmp_path / "file").touch()
     with pytest.raises(InputError) as caught:
         filesystem.make_folder(str(tmp_path / "file" / "below"))
-    assert str(caught.value) == f"{tmp_path / 'file' / 'below'} cannot be made: Not a directory. Choose another output."
+    assert (
+        str(caught.value) == f"{tmp_path / 'file' / 'below'} cannot be created: Not a directory. Choose another output."
+    )
 
 
-def test_a_store_named_by_a_uri_holds_the_same(tmp_path: Path) -> None:
+def test_local_and_uri_paths_are_equivalent(tmp_path: Path) -> None:
     """Here the disk by its URI, which goes the way of the object stores."""
     store = f"file://{tmp_path}"
     for name in ("b1/x.csv", "b1/y.csv", "a2/x.csv", "b1/.hidden", "b1/_log", "_logs/x.csv"):
@@ -114,7 +114,7 @@ def test_a_store_named_by_a_uri_holds_the_same(tmp_path: Path) -> None:
         assert filesystem.expand(f"{store}/{named}") == [f"{store}/{name}" for name in expected]
     with pytest.raises(DataError) as caught:
         filesystem.expand(f"{store}/none")
-    assert str(caught.value) == (f"{store}/none names no file. Check the path; a glob in quotes is expanded here.")
+    assert str(caught.value) == (f"{store}/none: no file found. Check the path, and put a glob in quotes.")
     filesystem.remove(f"{store}/b1/y.csv")
     filesystem.remove(f"{store}/a2")
     filesystem.remove(f"{store}/none")

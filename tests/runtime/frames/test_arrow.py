@@ -16,7 +16,7 @@ from manylabel.errors import DataError, InputError, UnknownLabel
 FRAME = pa.table({"id": range(9000), "text": [None if n % 70 == 9 else f"{TEXTS[n % 60]} {n}" for n in range(9000)]})
 
 
-def test_a_frame_gets_the_command_lines_answers(classifier: Classifier, tmp_path: Path, score_here: ScoreHere) -> None:
+def test_frame_matches_the_command_line(classifier: Classifier, tmp_path: Path, score_here: ScoreHere) -> None:
     """Bit for bit, over several blocks and windows."""
     pq.write_table(FRAME, tmp_path / "rows.parquet")
     score_here(tmp_path / "rows.parquet", output=tmp_path / "out.parquet")
@@ -27,9 +27,7 @@ def test_a_frame_gets_the_command_lines_answers(classifier: Classifier, tmp_path
     assert set(found["error"].drop_null().to_pylist()) == {"no text: 'text' is null."}
 
 
-def test_names_probabilities_and_thresholds_are_chosen_as_on_the_command_line(
-    classifier: Classifier, tmp_path: Path, score_here: ScoreHere
-) -> None:
+def test_frame_options_match_the_command_line(classifier: Classifier, tmp_path: Path, score_here: ScoreHere) -> None:
     frame = FRAME.slice(0, 100).rename_columns(["error", "words"])
     pq.write_table(frame, tmp_path / "rows.parquet")
     form: dict[str, Any] = {"probabilities": "list", "prefix": "x_"}
@@ -52,7 +50,7 @@ class Speaks:
 
 
 @pytest.mark.parametrize("how", ["__arrow_c_stream__", "__arrow_c_array__", "__dataframe__"])
-def test_whatever_speaks_arrow_is_a_frame(classifier: Classifier, how: str) -> None:
+def test_any_arrow_object_is_a_frame(classifier: Classifier, how: str) -> None:
     whole = FRAME.slice(0, 50)
     owner = whole.to_batches()[0] if how == "__arrow_c_array__" else whole
     found = classifier.predict_frame(type("Other", (Speaks,), {})(owner, how))
@@ -60,7 +58,7 @@ def test_whatever_speaks_arrow_is_a_frame(classifier: Classifier, how: str) -> N
 
 
 @pytest.mark.parametrize("kind", [pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())])
-def test_texts_may_be_strings_of_any_kind(classifier: Classifier, kind: Any) -> None:
+def test_frame_texts_of_any_string_type(classifier: Classifier, kind: Any) -> None:
     texts = FRAME["text"].slice(0, 50).combine_chunks()
     given = texts.dictionary_encode() if pa.types.is_dictionary(kind) else texts.cast(kind)
     found = classifier.predict_frame(pa.table({"text": given}))
@@ -68,23 +66,23 @@ def test_texts_may_be_strings_of_any_kind(classifier: Classifier, kind: Any) -> 
     assert found["labels"].to_pylist() == classifier.predict_frame(FRAME.slice(0, 50))["labels"].to_pylist()
 
 
-def test_a_frame_without_rows_or_without_texts_has_the_same_columns(classifier: Classifier) -> None:
+def test_empty_frame_has_the_same_columns(classifier: Classifier) -> None:
     columns = classifier.predict_frame(FRAME.slice(0, 5)).column_names
     assert classifier.predict_frame(FRAME.slice(0, 0)).column_names == columns
     found = classifier.predict_frame(pa.table({"id": [1, 2], "text": pa.nulls(2)}))
     assert (found.column_names, found["error"].null_count) == (columns, 0)
 
 
-def test_what_cannot_be_answered_is_told(classifier: Classifier) -> None:
+def test_frame_errors(classifier: Classifier) -> None:
     for frame, sentence in (
         (
             ["late"],
-            r"^a list is no frame that speaks Arrow\. Pass one of pandas, polars, DuckDB or pyarrow; collect a lazy "
+            r"^a list is not a frame that supports Arrow\. Pass one of pandas, polars, DuckDB or pyarrow; collect a lazy "
             r"one first\.$",
         ),
         (FRAME.rename_columns(["id", "words"]), "no column 'text'; it has 'id', 'words'"),
         (pa.table({"text": [1]}), r"'text' is int64, not string\. Name another, or convert it\.$"),
-        (FRAME.rename_columns(["n_tokens", "text"]), "columns named 'n_tokens'"),
+        (FRAME.rename_columns(["n_tokens", "text"]), "already has columns named 'n_tokens'"),
     ):
         with pytest.raises(DataError, match=sentence):
             classifier.predict_frame(frame)
@@ -94,7 +92,7 @@ def test_what_cannot_be_answered_is_told(classifier: Classifier) -> None:
         classifier.predict_frame(FRAME, thresholds=2.0)
 
 
-def test_frames_need_pyarrow_and_say_so(bundle: Path, python: Python) -> None:
+def test_frames_need_pyarrow(bundle: Path, python: Python) -> None:
     done = python(
         "import sys\n"
         "from importlib import util\n"

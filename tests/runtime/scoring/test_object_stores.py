@@ -45,7 +45,7 @@ def keys(uri: str) -> list[str]:
     return sorted(each.path.removeprefix(path + "/") for each in found if each.is_file)
 
 
-def test_a_bucket_is_scored_into_a_bucket_and_gone_on_with(bundle: Path, bucket: str, command: Command) -> None:
+def test_score_bucket_to_bucket_and_resume(bundle: Path, bucket: str, command: Command) -> None:
     for name in ("a", "b"):
         put(f"{bucket}/in/{name}.jsonl", b"".join(b'{"text": "late %d"}\n' % n for n in range(10)))
     put(f"{bucket}/in/_SUCCESS", b"")
@@ -60,14 +60,14 @@ def test_a_bucket_is_scored_into_a_bucket_and_gone_on_with(bundle: Path, bucket:
     filesystem.remove(f"{bucket}/out/_manylabel/part-000002.json")
     assert command(*arguments)["rows_resumed"] == 18
     assert filesystem.read_bytes(f"{bucket}/out/part-000002.jsonl") == before
-    assert "--shard-rows was 4 and is 5" in command(*arguments[:-1], 5, code=2)["said"]
+    assert "--shard-rows was 4 and is 5" in command(*arguments[:-1], 5, code=2)["stderr"]
     merged = command("merge", f"{bucket}/out", "-o", f"{bucket}/merged.jsonl")
     assert merged["rows"] == 20
     whole = (filesystem.read_bytes(f"{bucket}/merged.jsonl") or b"").splitlines()
     assert [json.loads(line)["text"] for line in whole] == [f"late {n}" for n in range(10)] * 2
 
 
-def test_a_glob_of_packed_objects_becomes_one_object(bundle: Path, bucket: str, command: Command) -> None:
+def test_glob_of_compressed_objects_to_one_object(bundle: Path, bucket: str, command: Command) -> None:
     import gzip
 
     put(f"{bucket}/packed/x1.csv.gz", gzip.compress(b"text\nlate\ngood\n"))
@@ -78,25 +78,25 @@ def test_a_glob_of_packed_objects_becomes_one_object(bundle: Path, bucket: str, 
     assert not [key for key in keys(bucket) if ".parts" in key]
 
 
-def test_an_object_is_read_from_an_offset(bucket: str) -> None:
+def test_object_is_read_from_an_offset(bucket: str) -> None:
     uri = put(f"{bucket}/offset.csv", b"text\n" + b"row\n" * 1000)
     with filesystem.open_input(uri) as file:
         file.seek(4001)
         assert file.readline() == b"row\n"
 
 
-def test_what_is_not_in_the_store_is_a_sentence(bundle: Path, bucket: str, tmp_path: Path, command: Command) -> None:
+def test_missing_object_error(bundle: Path, bucket: str, tmp_path: Path, command: Command) -> None:
     for named in (f"{bucket}/none.csv", f"{bucket}/none", f"{bucket}/none/*.csv"):
         with pytest.raises((DataError, InputError)):
             filesystem.expand(named)
     assert filesystem.status(f"{bucket}/none.csv") is None
-    said = command("score", bundle, "s3://no-such-bucket/x.csv", "-o", tmp_path / "out", code=2)["said"]
+    said = command("score", bundle, "s3://no-such-bucket/x.csv", "-o", tmp_path / "out", code=2)["stderr"]
     assert "s3://no-such-bucket/x.csv" in said
     with pytest.raises(InputError, match=r"nosuchscheme://x cannot be reached"):
         filesystem.status("nosuchscheme://x")
 
 
-def test_file_systems_that_pyarrow_lacks_come_from_fsspec(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_filesystems_come_from_fsspec(monkeypatch: pytest.MonkeyPatch) -> None:
     """As `hf://` does; here one that is in memory."""
     pytest.importorskip("fsspec")
     uri = put("memory://folder/x.csv", b"text\nlate\n")
@@ -107,7 +107,7 @@ def test_file_systems_that_pyarrow_lacks_come_from_fsspec(monkeypatch: pytest.Mo
         filesystem.status("memory://folder/x.csv")
 
 
-def test_each_scheme_finds_its_file_system() -> None:
+def test_uri_scheme_selects_filesystem() -> None:
     """Without asking it anything: there is no network."""
     pytest.importorskip("huggingface_hub")
     system, path = filesystem._resolve("gs://bucket/folder/x.csv")

@@ -8,11 +8,11 @@ from types import SimpleNamespace
 import numpy as np
 import onnxruntime
 import pytest
+from manylabel.inference.vnni_check import COLUMNS, DEPTH, PRODUCT, ROWS, saturates
 from numpy.typing import NDArray
 
 from manylabel import Bundle, Classifier
 from manylabel.inference import ort_session as session_module
-from manylabel.inference.vnni_check import COLUMNS, DEPTH, PRODUCT, ROWS, saturates
 
 TEXTS = ["parcel late", "the app is broken and slow", "gut", "very very very good " * 6]
 
@@ -30,15 +30,15 @@ class OldProcessor:
     SessionOptions = onnxruntime.SessionOptions
 
     @staticmethod
-    def InferenceSession(*_: object, **__: object) -> SimpleNamespace:  # noqa: N802  # onnxruntime's name
+    def InferenceSession(*_: object, **__: object) -> SimpleNamespace:  # onnxruntime's name
         return SimpleNamespace(run=lambda names, feeds: [before_vnni(feeds["a"], feeds["b"])])
 
 
-def test_a_processor_that_saturates_is_noticed() -> None:
+def test_saturating_cpu_is_detected() -> None:
     assert saturates(OldProcessor)
 
 
-def test_the_question_is_a_product_of_bytes() -> None:
+def test_saturation_check_is_an_int8_product() -> None:
     session = onnxruntime.InferenceSession(PRODUCT, providers=["CPUExecutionProvider"])
     generator = np.random.default_rng(0)
     a = generator.integers(0, 128, (ROWS, DEPTH), np.uint8)  # 127 * 127 * 2 still fits in 16 bits
@@ -47,13 +47,13 @@ def test_the_question_is_a_product_of_bytes() -> None:
 
 
 @pytest.mark.parametrize("bytes_", [(255, 127), (255, -128), (200, 100)])
-def test_the_emulation_saturates_where_16_bits_end(bytes_: tuple[int, int]) -> None:
+def test_emulation_saturates_at_16_bits(bytes_: tuple[int, int]) -> None:
     a, b = np.full((1, 2), bytes_[0], np.uint8), np.full((2, 1), bytes_[1], np.int8)
     exact = 2 * bytes_[0] * bytes_[1]
     assert before_vnni(a, b)[0, 0] == np.clip(exact, -(2**15), 2**15 - 1) != exact
 
 
-def test_the_exact_way_gives_the_same_bits(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exact_mode_is_bit_identical(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sums of integers are exact in any order: unsigned weights, as taken there, change nothing."""
     expected = Classifier.load(bundle, device="cpu", precision="int8").predict_proba(TEXTS)
     monkeypatch.setattr(session_module, "saturates", lambda ort: True)
@@ -64,7 +64,7 @@ def test_the_exact_way_gives_the_same_bits(bundle: Path, monkeypatch: pytest.Mon
     np.testing.assert_array_equal(found.view(np.int32), alone.view(np.int32))
 
 
-def test_the_exact_way_takes_unsigned_weights(bundle: Path, tmp_path: Path) -> None:
+def test_exact_mode_uses_unsigned_weights(bundle: Path, tmp_path: Path) -> None:
     """What `session.x64quantprecision` promises holds for our graphs: no signed weight is left in a product."""
     written = tmp_path / "as_loaded.onnx"
     options = onnxruntime.SessionOptions()

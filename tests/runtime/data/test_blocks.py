@@ -1,4 +1,4 @@
-"""Rows come out of files as they went in; what is no row is an error of its own, with its line."""
+"""Blocks of rows: every row comes back as it was written, and a bad row is an error of its own, with its line."""
 
 import csv
 import io
@@ -13,14 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manylabel.data import output_schema as columns
 from manylabel.data.readers import block as blocks
-from manylabel.data.readers import csv as csv_rows
-from manylabel.data.readers import line_reader as lines
-from manylabel.data.readers import parquet as parquet_rows
+from manylabel.data.readers import table
+from manylabel.data.readers.open_table import Source
+from manylabel.data.readers.type_inference import cast_columns
 from manylabel.errors import DataError
-from manylabel.scoring.inputs import Source, find_sources
-from manylabel.scoring.planner import Plan, plan, read_shard
+from manylabel.scoring.planner import ShardPlan, find_sources, plan_shards, read_shard
 
 CELLS = st.text(
     alphabet=st.one_of(st.sampled_from('",\n\r\t ab=\0é💥\ufeff'), st.characters(exclude_categories=["Cs"])),
@@ -36,12 +34,14 @@ JSON_VALUES = st.recursive(
 )  # fmt: skip
 
 
-def planned(*paths: Path, shard_rows: int = 3, text_column: str = "text") -> Plan:
+def planned(*paths: Path, shard_rows: int = 3, text_column: str = "text") -> ShardPlan:
     sources = find_sources([str(path) for path in paths], format=None, spool="")
-    return plan(sources, text_column=text_column, shard_rows=shard_rows, seen=lambda rows: None)
+    return plan_shards(sources, text_column=text_column, shard_rows=shard_rows, progress=lambda rows: None)
 
 
-def read(found: Plan, text_column: str = "text") -> tuple[list[dict[str, Any]], list[str | None], list[str | None]]:
+def read(
+    found: ShardPlan, text_column: str = "text"
+) -> tuple[list[dict[str, Any]], list[str | None], list[str | None]]:
     """The columns, the texts and the errors of all rows, shard by shard."""
     rows: list[dict[str, Any]] = []
     texts: list[str | None] = []
@@ -58,7 +58,7 @@ def read(found: Plan, text_column: str = "text") -> tuple[list[dict[str, Any]], 
     return rows, texts, errors
 
 
-def blocks_of(found: Plan) -> list[blocks.Block]:
+def blocks_of(found: ShardPlan) -> list[blocks.Block]:
     return [block for shard in found.shards for block in read_shard(found.inputs[shard.file], shard, "text")]
 
 
@@ -80,7 +80,7 @@ def write_csv(path: Path, rows: Sequence[Sequence[str]], *, end: str = "\r\n", t
     mark=st.booleans(),
     shard_rows=st.integers(1, 5),
 )
-def test_every_cell_of_a_csv_comes_back(
+def test_csv_cells_round_trip(
     tmp_path_factory: pytest.TempPathFactory, rows: Any, end: str, tab: bool, mark: bool, shard_rows: int
 ) -> None:
     path = tmp_path_factory.mktemp("csv") / ("x.tsv" if tab else "x.csv")
@@ -99,7 +99,7 @@ def test_every_cell_of_a_csv_comes_back(
     ),
     shard_rows=st.integers(1, 5),
 )
-def test_every_value_of_a_json_line_comes_back(
+def test_jsonl_values_round_trip(
     tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]], shard_rows: int
 ) -> None:
     path = tmp_path_factory.mktemp("jsonl") / "x.jsonl"
@@ -116,7 +116,7 @@ def test_every_value_of_a_json_line_comes_back(
 
 
 @given(rows=st.integers(0, 40), group=st.integers(1, 15), shard_rows=st.integers(1, 20))
-def test_every_row_of_a_parquet_file_comes_back(
+def test_parquet_rows_round_trip(
     tmp_path_factory: pytest.TempPathFactory, rows: int, group: int, shard_rows: int
 ) -> None:
     path = tmp_path_factory.mktemp("parquet") / "x.parquet"
@@ -154,9 +154,7 @@ def test_every_row_of_a_parquet_file_comes_back(
         ([{"a": 1}, None], "JSON"),
     ],
 )
-def test_a_columns_type_is_the_one_that_holds_all_its_values_exactly(
-    tmp_path: Path, values: list[Any], kind: str
-) -> None:
+def test_column_type_holds_all_values_exactly(tmp_path: Path, values: list[Any], kind: str) -> None:
     path = tmp_path / "x.jsonl"
     path.write_text("".join(json.dumps({"text": "late", "n": value}) + "\n" for value in values))
     made = planned(path)
@@ -166,21 +164,21 @@ def test_a_columns_type_is_the_one_that_holds_all_its_values_exactly(
     assert [json.loads(value) if field.metadata and value else value for value in found] == values
 
 
-def test_columns_that_a_file_lacks_are_empty_there(tmp_path: Path) -> None:
+def test_missing_columns_are_null(tmp_path: Path) -> None:
     for name, row in (("a", {"n": None}), ("b", {"n": 1}), ("c", {"n": 0.5}), ("d", {"m": True}), ("e", {"n": None})):
         (tmp_path / f"{name}.jsonl").write_text(json.dumps({"text": name, **row}) + "\n")
     made = planned(*(tmp_path / f"{name}.jsonl" for name in "abcde"))
     assert [(field.name, str(field.type)) for field in made.schema] == [
         ("text", "string"), ("n", "double"), ("m", "bool")
     ]  # fmt: skip
-    found = [columns.conform(block.columns, made.schema) for block in blocks_of(made)]
+    found = [cast_columns(block.columns, made.schema) for block in blocks_of(made)]
     assert [[column.to_pylist() for column in each] for each in found] == [
         [["a"], [None], [None]], [["b"], [1.0], [None]], [["c"], [0.5], [None]], [["d"], [None], [True]],
         [["e"], [None], [None]],
     ]  # fmt: skip
 
 
-def test_a_byte_order_mark_is_one_at_the_beginning_of_a_file_alone(tmp_path: Path) -> None:
+def test_bom_only_at_the_start_of_a_file(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     path.write_bytes("\ufefftext,n\n\ufefflate,1\ngood,2\n".encode())
     for shard_rows in (1, 9):
@@ -189,7 +187,7 @@ def test_a_byte_order_mark_is_one_at_the_beginning_of_a_file_alone(tmp_path: Pat
         assert [*rows[0]] == ["text", "n"]
 
 
-def test_a_column_of_values_of_all_kinds_is_none_of_strings(tmp_path: Path) -> None:
+def test_mixed_column_is_json(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"text": "a", "n": 1}\n{"text": "a", "n": "1"}\n')
     (tmp_path / "b.jsonl").write_text('{"text": "b", "n": "1"}\n')
     with pytest.raises(DataError, match=r"the column 'n' is JSON in .*a\.jsonl and string in .*b\.jsonl\."):
@@ -200,7 +198,7 @@ def test_a_column_of_values_of_all_kinds_is_none_of_strings(tmp_path: Path) -> N
 # Rows that are none
 
 
-def test_a_bad_row_of_a_csv_names_its_line_and_spares_its_neighbours(tmp_path: Path) -> None:
+def test_bad_csv_row_is_one_error_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     path.write_bytes(
         b'id,text\n1,fine\n2,"two\nlines"\n3\n4,a,b\n\n5,caf\xe9\n6,"a "quote" within"\n7,a\rb\n8,"tail","\n9,last\n'
@@ -213,14 +211,21 @@ def test_a_bad_row_of_a_csv_names_its_line_and_spares_its_neighbours(tmp_path: P
         for error, line, why in zip(
             said,
             (5, 6, 8, 9, 10, 11),
-            ("1 cells where", "3 cells", "not UTF-8", "not valid CSV", "new-line", "unexpected end"),
+            (
+                "found 1 fields where the header has 2",
+                "found 3 fields",
+                "not UTF-8",
+                "not valid CSV",
+                "new-line",
+                "unexpected end",
+            ),
             strict=True,
         ):
             assert f"x.csv, line {line}: " in error
             assert why in error
 
 
-def test_a_block_ends_by_rows_or_bytes_and_none_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_are_limited_by_rows_and_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [f"text {n}" for n in range(10)]
     write_csv(tmp_path / "x.csv", [("text",), *[(text,) for text in texts]])
     (tmp_path / "x.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
@@ -239,20 +244,18 @@ def test_a_block_ends_by_rows_or_bytes_and_none_is_lost(tmp_path: Path, monkeypa
                 assert [text for block in found for text in block.texts] == texts
 
 
-def test_batches_of_a_parquet_file_are_halved_until_they_are_small(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_large_parquet_batches_are_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [str(n) * 100 for n in range(10)]
     pq.write_table(pa.table({"text": texts}), tmp_path / "x.parquet")
-    monkeypatch.setattr(parquet_rows, "BLOCK_BYTES", 320)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 320)
     found = blocks_of(planned(tmp_path / "x.parquet", shard_rows=100))
     assert [len(block) for block in found] == [2, 3, 2, 3]  # of 100 bytes, and 4 for each end
     assert [text for block in found for text in block.texts] == texts
 
 
-def test_a_quote_that_is_never_closed_costs_one_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unclosed_quote_costs_one_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor does it hold the rest of the file in memory."""
-    monkeypatch.setattr(lines, "ROW_BYTES", 200)
+    monkeypatch.setattr(table, "ROW_BYTES", 200)
     path = tmp_path / "x.csv"
     path.write_text('id,text\n0,"open\n' + "".join(f"{n},row {n}\n" for n in range(1, 100)))
     rows, texts, errors = read(planned(path))
@@ -262,10 +265,8 @@ def test_a_quote_that_is_never_closed_costs_one_row(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])
-def test_a_giant_row_is_an_error_and_the_next_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
-) -> None:
-    monkeypatch.setattr(lines, "ROW_BYTES", 1000)
+def test_giant_row_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
+    monkeypatch.setattr(table, "ROW_BYTES", 1000)
     path = tmp_path / f"x.{suffix}"
     big, small = ("x" * 5000, "late") if suffix == "csv" else ('{"text": "' + "x" * 5000 + '"}', '{"text": "late"}')
     path.write_text(("text\n" if suffix == "csv" else "") + "\n".join([small, big, small, small, big]) + "\n")
@@ -275,13 +276,13 @@ def test_a_giant_row_is_an_error_and_the_next_is_read(
         assert [bool(error) for error in errors] == [False, True, False, False, True]
 
 
-def test_long_texts_are_rows_like_others(tmp_path: Path) -> None:
+def test_long_texts_are_read(tmp_path: Path) -> None:
     long = "word " * 400_000
     path = write_csv(tmp_path / "x.csv", [("text",), (long,), ("late",)])
     _, texts, errors = read(planned(path, shard_rows=10))
     assert texts == [long, "late"]
     assert not any(errors)
-    assert len(long) < blocks.ROW_BYTES
+    assert len(long) < table.ROW_BYTES
 
 
 @pytest.mark.parametrize(
@@ -292,12 +293,12 @@ def test_long_texts_are_rows_like_others(tmp_path: Path) -> None:
         ('{"other": 1}', "the field 'text' is missing"),
         ('{"text": null}', "'text' is null"),
         ('{"text": 3}', "'text' is int, not a string"),
-        ('{"text": "a", "n": NaN}', "NaN is no number"),
-        ('{"text": "a", "n": 1e999}', "1e999 is no number"),
+        ('{"text": "a", "n": NaN}', "NaN is not a number"),
+        ('{"text": "a", "n": 1e999}', "1e999 is not a number"),
         ("[" * 100_000, "not valid JSON"),
     ],
 )
-def test_a_bad_json_line_is_one_error(tmp_path: Path, line: str, why: str) -> None:
+def test_invalid_json_line_is_one_error(tmp_path: Path, line: str, why: str) -> None:
     path = tmp_path / "x.jsonl"
     path.write_text('{"text": "fine"}\n\n' + line + '\n{"text": "late"}')
     _, texts, errors = read(planned(path))
@@ -306,7 +307,7 @@ def test_a_bad_json_line_is_one_error(tmp_path: Path, line: str, why: str) -> No
     assert errors[0] is errors[2] is None
 
 
-def test_bytes_that_are_no_utf8_in_json_lines(tmp_path: Path) -> None:
+def test_invalid_utf8_in_jsonl(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     path.write_bytes(b'{"text": "caf\xe9"}\n{"text": "\\ud800 late"}\n')
     rows, texts, errors = read(planned(path))
@@ -315,7 +316,7 @@ def test_bytes_that_are_no_utf8_in_json_lines(tmp_path: Path) -> None:
     assert rows[1]["text"] == "\ufffd late"
 
 
-def test_a_null_in_parquet_names_its_row(tmp_path: Path) -> None:
+def test_parquet_null_error_has_its_row(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
     pq.write_table(pa.table({"text": ["a", None, "b"]}), path)
     _, texts, errors = read(planned(path, shard_rows=2))
@@ -341,25 +342,25 @@ def test_a_null_in_parquet_names_its_row(tmp_path: Path) -> None:
         (
             "x.docx",
             b"",
-            r"x.docx has none of the suffixes .csv, .tsv, .jsonl, .parquet, .ndjson, .pq, perhaps followed by .gz, "
-            r".bz2, .xz, .zst. Say what it holds with --format\.$",
+            r"x.docx has none of the suffixes .csv, .tsv, .jsonl, .parquet, .ndjson, .pq, optionally followed by .gz, "
+            r".bz2, .xz, .zst. Convert it to one of these formats\. Or name its format with --format\.$",
         ),
         ("x.parquet.gz", b"", "Parquet compresses within"),
     ],
 )
-def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, name: str, content: bytes, sentence: str) -> None:
+def test_unreadable_file_is_rejected(tmp_path: Path, name: str, content: bytes, sentence: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=sentence):
         planned(tmp_path / name)
 
 
-def test_a_parquet_column_of_numbers_is_no_text(tmp_path: Path) -> None:
+def test_numeric_parquet_text_column_is_rejected(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": [1, 2]}), tmp_path / "x.parquet")
     with pytest.raises(DataError, match="the column 'text' is int64, not string"):
         planned(tmp_path / "x.parquet")
 
 
-def test_a_truncated_gzip_file_is_refused_before_anything_is_scored(tmp_path: Path) -> None:
+def test_truncated_gzip_is_rejected_before_scoring(tmp_path: Path) -> None:
     import gzip
 
     path = tmp_path / "x.csv.gz"
@@ -368,7 +369,7 @@ def test_a_truncated_gzip_file_is_refused_before_anything_is_scored(tmp_path: Pa
         planned(path)
 
 
-def test_files_of_different_columns_share_a_schema_or_are_refused(tmp_path: Path) -> None:
+def test_schemas_are_unified_or_rejected(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"text": "a", "n": 1}\n')
     (tmp_path / "b.jsonl").write_text('{"m": true, "text": "b", "n": 0.5}\n')
     made = planned(tmp_path / "a.jsonl", tmp_path / "b.jsonl")
@@ -384,7 +385,7 @@ def test_files_of_different_columns_share_a_schema_or_are_refused(tmp_path: Path
     )
 
 
-def test_a_file_that_changes_meanwhile_is_noticed(tmp_path: Path) -> None:
+def test_file_change_during_job_is_detected(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "x.csv", [("text",), ("a",), ("b",)])
     made = planned(path)
     write_csv(path, [("text",), ("a",), ("b",), ("c",)])
@@ -392,12 +393,12 @@ def test_a_file_that_changes_meanwhile_is_noticed(tmp_path: Path) -> None:
         read(made)
 
 
-def test_reading_begins_at_the_shard(tmp_path: Path) -> None:
+def test_reading_starts_at_the_shard_offset(tmp_path: Path) -> None:
     """Not at the beginning of the file: what stands before it may be anything."""
     path = write_csv(tmp_path / "x.csv", [("text",), *[(f"row {n}",) for n in range(10)]])
     made = planned(path, shard_rows=4)
     start = made.shards[2].start
     path.write_bytes(b"\xff" * start.offset + path.read_bytes()[start.offset :])
-    (block,) = csv_rows.read(Source(str(path), "csv"), made.inputs[0].schema, "text", start)
+    (block,) = blocks.read_blocks(Source(str(path), "csv"), made.inputs[0].schema, "text", start)
     assert block.texts == ["row 8", "row 9"]
     assert start.line == 10
