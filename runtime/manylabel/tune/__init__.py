@@ -1,8 +1,11 @@
-"""Which setting answers best on this machine, by measurement.
+"""`manylabel tune`: find the fastest way to load a bundle on one machine, by measurement.
 
-    candidates   precisions within their budgets, threads, batches      -> settings
-    measuring    every setting a turn a round, the usual one two        -> times
-    choosing     the fastest that keeps the limit, beyond the noise     -> one setting, which becomes the plan
+In the order in which to read it:
 
-`choosing` knows nothing of clocks: times in, a choice out.
+- `benchmark`: the configurations to try, and their measurement in interleaved rounds;
+- `selection`: chooses the fastest configuration that keeps the latency limit, unless the difference is noise;
+- `plan`: writes it beside the bundle, where `manylabel.load_options` finds it;
+- `cli`: the command.
+
+`selection` does not measure anything: timings in, a configuration out.
 """

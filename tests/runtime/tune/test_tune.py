@@ -12,26 +12,25 @@ from tests.runtime.conftest import Cli, Resign
 
 from manylabel import Bundle, Classifier
 from manylabel.load_options import LoadConfig, TunedPlan, find_plan, plan_path, resolve_load_config
-from manylabel.tune.benchmark import Measured, Turn, measure_all
-from manylabel.tune.search_space import beyond_budget, candidates
-from manylabel.tune.selection import _bound, choose
+from manylabel.tune.benchmark import Measurements, Timing, find_over_budget, list_candidates, measure_configs
+from manylabel.tune.selection import p99_bound_index, select_config
 
 USUAL, HALF, EXACT = LoadConfig("int8", 2, 512), LoadConfig("int8", 2, 256), LoadConfig("fp32", 2, 512)
 FAST = (0.001,) * 400
 
 
-def turns(*rates: float, singles: tuple[float, ...] = FAST) -> list[Turn]:
-    return [Turn(singles, rate) for rate in rates]
+def turns(*rates: float, singles: tuple[float, ...] = FAST) -> list[Timing]:
+    return [Timing(singles, rate) for rate in rates]
 
 
-def measured(again: list[Turn], **others: list[Turn]) -> Measured:
+def measured(repeats: list[Timing], **others: list[Timing]) -> Measurements:
     names = {"usual": USUAL, "half": HALF, "exact": EXACT}
-    return Measured({names[name]: found for name, found in others.items()}, again)
+    return Measurements({names[name]: timings for name, timings in others.items()}, repeats)
 
 
 def test_choose_setting_faster_than_noise_in_every_round() -> None:
     found = measured(turns(100, 102, 98), usual=turns(100, 100, 100), half=turns(120, 121, 119))
-    assert choose(found, USUAL).chosen == HALF
+    assert select_config(found, USUAL).chosen == HALF
 
 
 @pytest.mark.parametrize(
@@ -43,20 +42,20 @@ def test_choose_setting_faster_than_noise_in_every_round() -> None:
     ],
 )
 def test_keep_default_without_gain_beyond_noise(again: Any, half: Any) -> None:
-    choice = choose(measured(turns(*again), usual=turns(100, 100, 100), half=turns(*half)), USUAL)
+    choice = select_config(measured(turns(*again), usual=turns(100, 100, 100), half=turns(*half)), USUAL)
     assert choice.chosen == USUAL
 
 
 def test_noise_is_difference_of_default_to_itself() -> None:
     found = measured(turns(80, 100, 110), usual=turns(100, 100, 100))
-    assert choose(found, USUAL).noise == pytest.approx(0.25)
+    assert select_config(found, USUAL).noise == pytest.approx(0.25)
 
 
 def test_setting_over_latency_limit_is_not_chosen() -> None:
     slow = FAST[:380] + (0.05,) * 20
     found = measured(turns(100, 100, 100), usual=turns(100, 100, 100), half=turns(200, 200, 200, singles=slow))
-    assert choose(found, USUAL).chosen == HALF
-    assert choose(found, USUAL, p99=0.02).chosen == USUAL
+    assert select_config(found, USUAL).chosen == HALF
+    assert select_config(found, USUAL, p99=0.02).chosen == USUAL
 
 
 def test_choose_fastest_within_latency_limit() -> None:
@@ -64,18 +63,18 @@ def test_choose_fastest_within_latency_limit() -> None:
     found = measured(
         turns(100, 100, 100, singles=slow), usual=turns(100, 100, 100, singles=slow), exact=turns(50, 50, 50)
     )
-    assert choose(found, USUAL, p99=0.02).chosen == EXACT
-    assert choose(found, USUAL, p99=0.0001).chosen is None
+    assert select_config(found, USUAL, p99=0.02).chosen == EXACT
+    assert select_config(found, USUAL, p99=0.0001).chosen is None
 
 
 def test_precision_over_budget_is_not_chosen() -> None:
     found = measured(turns(100, 100, 100), usual=turns(100, 100, 100), exact=turns(50, 50, 50))
-    assert choose(found, USUAL, refused={"int8": "too far off"}).chosen == EXACT
+    assert select_config(found, USUAL, refused={"int8": "too far off"}).chosen == EXACT
 
 
 def test_cost_per_million_texts() -> None:
-    (figures,) = choose(measured(turns(1000, 1000, 1000), usual=turns(1000, 1000, 1000)), USUAL).figures
-    assert figures.cost_per_million(3.6) == pytest.approx(1.0)
+    (metrics,) = select_config(measured(turns(1000, 1000, 1000), usual=turns(1000, 1000, 1000)), USUAL).metrics
+    assert metrics.cost_per_million(3.6) == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("n", [1, 298, 299, 500, 1000, 5000])
@@ -83,7 +82,7 @@ def test_p99_upper_confidence_bound(n: int) -> None:
     def rarely(place: int) -> bool:  # `place` observations or more below the percentile
         return sum(comb(n, k) * 0.99**k * 0.01 ** (n - k) for k in range(place, n + 1)) <= 0.05
 
-    place = _bound(n) + 1
+    place = p99_bound_index(n) + 1
     assert rarely(place) or n < 299
     assert not rarely(place - 1)
 
@@ -91,12 +90,12 @@ def test_p99_upper_confidence_bound(n: int) -> None:
 def test_rounds_interleave_settings_and_repeat_default() -> None:
     seen: list[tuple[LoadConfig, tuple[str, ...]]] = []
 
-    def measure(setting: LoadConfig, alone: Sequence[str], texts: Sequence[str]) -> Turn:
-        seen.append((setting, tuple(alone)))
-        return Turn((0.1,), len(texts))
+    def measure(config: LoadConfig, alone: Sequence[str], texts: Sequence[str]) -> Timing:
+        seen.append((config, tuple(alone)))
+        return Timing((0.1,), len(texts))
 
-    found = measure_all([USUAL, HALF], USUAL, ["a", "b", "c"], measure, rounds=4, singles=2)
-    assert [len(each) for each in (found.times[USUAL], found.times[HALF], found.again)] == [4, 4, 4]
+    found = measure_configs([USUAL, HALF], USUAL, ["a", "b", "c"], measure, rounds=4, singles=2)
+    assert [len(each) for each in (found.timings[USUAL], found.timings[HALF], found.repeats)] == [4, 4, 4]
     for number in range(4):
         turn = seen[3 * number : 3 * number + 3]
         assert sorted(setting.batch_tokens for setting, _ in turn) == [256, 512, 512]
@@ -111,10 +110,10 @@ def test_variant_over_bundle_budget_is_not_a_candidate(own_bundle: Path, resign:
         parity["texts_flipped"] = parity["texts_labelled"] = 50
 
     opened = Bundle.open(resign(own_bundle, edit))
-    refused = beyond_budget(opened)
+    refused = find_over_budget(opened)
     assert "100.00%" in refused["int8"]
-    assert {each.precision for each in candidates(opened, "cpu", 2, refused)} == {"fp32"}
-    assert {each.threads for each in candidates(opened, "cpu", 4, {})} == {2, 4}
+    assert {each.precision for each in list_candidates(opened, "cpu", 2, refused)} == {"fp32"}
+    assert {each.threads for each in list_candidates(opened, "cpu", 4, {})} == {2, 4}
 
 
 @pytest.fixture
@@ -210,12 +209,13 @@ def test_defaults_without_a_plan(own_bundle: Path) -> None:
 def test_gpu_default_batch_is_larger(own_bundle: Path) -> None:
     opened = Bundle.open(own_bundle)
     assert resolve_load_config(opened, "cuda", precision="fp32").batch_tokens == 16_384
-    assert {each.batch_tokens for each in candidates(opened, "cuda", 2, {})} == {8_192, 16_384, 32_768}
+    assert {each.batch_tokens for each in list_candidates(opened, "cuda", 2, {})} == {8_192, 16_384, 32_768}
 
 
 def test_inspect_shows_the_plan(tuned: Path, cli: Cli) -> None:
     assert (
-        f"here: plan {plan_path(tuned)} for cpu: fp32, 1 thread, batches of 64 tokens" in cli("inspect", tuned).stdout
+        f"on this machine: plan {plan_path(tuned)} for cpu: fp32, 1 thread, batches of 64 tokens"
+        in cli("inspect", tuned).stdout
     )
 
 
@@ -239,13 +239,16 @@ def test_no_plan_if_nothing_meets_the_limit(own_bundle: Path, cli: Cli, tmp_path
     texts.write_text("text\nthe parcel was late\n")
     done = cli("tune", own_bundle, "--data", texts, "--rounds", 3, "--singles", 2, "--p99", "0.00001ms")
     assert done.exit_code == 1
-    assert "No setting keeps 1e-05 ms" in done.stdout
+    assert "No configuration keeps 1e-05 ms" in done.stdout
     assert not plan_path(own_bundle).exists()
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [(["--p99", "20"], "expected such as 20ms or 0.5s"), (["--text-column", "nothing"], "has no column 'nothing'")],
+    [
+        (["--p99", "20"], "expected a value such as 20ms or 0.5s"),
+        (["--text-column", "nothing"], "has no column 'nothing'"),
+    ],
 )
 def test_tune_usage_errors(bundle: Path, cli: Cli, tmp_path: Path, options: list[str], said: str) -> None:
     texts = tmp_path / "texts.csv"
