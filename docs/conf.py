@@ -32,7 +32,7 @@ python_use_unqualified_type_names = True
 # What our docstrings name of other people's libraries is not looked up: their indices lie on the network.
 nitpicky = True
 nitpick_ignore_regex = [("py:.*", r"(?!manylabel).*")]
-nitpick_ignore = [("py:class", "manylabel.scoring.planner.Plan")]  # what a job keeps to itself
+nitpick_ignore = [("py:class", "manylabel.scoring.planner.ShardPlan")]  # what a job keeps to itself
 
 html_theme = "furo"
 html_title = f"manylabel {release}"

@@ -1,9 +1,9 @@
-"""The classifier: a bundle, its tokenizer and a session, composed. The only module that knows them all."""
+"""`Classifier`: a bundle, its tokenizer and a session, composed. The only module that knows them all."""
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -11,76 +11,74 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manylabel.bundle.bundle import TOKENIZER, Bundle, Variant
-from manylabel.bundle.signing import open_signed
 from manylabel.bundle.variants import Precision, probe_failure
 from manylabel.errors import BundleError, InputError, InvalidText
 from manylabel.explain.occlusion import Explanation, OcclusionInput, build_explanation, plan_occlusion
-from manylabel.frames.protocols import Frame
-from manylabel.inference.cuda_graphs import LONGEST
-from manylabel.inference.latency_session import MOST_THREADS, Alone, Run
-from manylabel.inference.length_batching import Ids, Map, Scores, score
-from manylabel.inference.ort_session import Device, Session, resolve_device
-from manylabel.inference.pipeline import Hands, stream
+from manylabel.hub import open_bundle
+from manylabel.inference.cuda_graphs import MAX_GRAPH_TOKENS
+from manylabel.inference.latency_session import MAX_THREADS, LatencySession
+from manylabel.inference.length_batching import MapBatches, Probabilities, RunBatch, TokenIds, score_texts
+from manylabel.inference.ort_loader import Device, resolve_device
+from manylabel.inference.ort_session import Session
+from manylabel.inference.pipeline import InlineFallbackExecutor, Pipeline
 from manylabel.inference.predictions import Prediction, PredictionBatch
-from manylabel.inference.thresholding import Thresholds, column_of, decide, ranked, resolve_thresholds
-from manylabel.inference.tokenizer import Encoding, Outcome, Tokenizer, as_texts
-from manylabel.load_options import Setting, settle
+from manylabel.inference.thresholding import Thresholds, column_of, decide, rank_labels, resolve_thresholds
+from manylabel.inference.tokenizer import Encoding, Tokenizer, as_texts
+from manylabel.load_options import LoadArguments, LoadConfig, resolve_load_config
 
 if TYPE_CHECKING:
     import pyarrow
 
+    from manylabel.frames.arrow import Frame
+
 logger = logging.getLogger("manylabel")
 
 
-@dataclass(frozen=True)
-class Options:
-    """How a classifier was asked to be loaded, so that it can be loaded again."""
-
-    device: Device
-    precision: Precision
-    threads: int | None
-    batch_tokens: int | None
-    cuda_graphs: bool | None = None
-    verify_key: Path | None = None
-    digest: str | None = None
-
-
 class Classifier:
-    """A multi-label text classifier from a bundle. May be used from several threads at once.
+    """A multi-label text classifier, loaded from a bundle with `Classifier.load`. Thread-safe.
 
-    A text's answer does not depend on the texts beside it. Pickling carries the bundle's path and loads it again. The
-    threads end with the last reference to the classifier.
+    Predictions are batch-invariant: they do not depend on the other texts. A pickled classifier contains the bundle's
+    path or Hub commit and loads it again. Its threads end with the last reference to it.
 
     Example:
-        >>> classifier = Classifier.load("build/demo/bundle")  # doctest: +SKIP
-        >>> classifier.predict("The courier was rude and the parcel was late.")  # doctest: +SKIP
-        [['delivery', 'customer service']]
+        >>> from manylabel import Classifier
+        >>> classifier = Classifier.load("bundle")
+        >>> classifier.predict("The courier was rude and the parcel was late.")
+        [['delivery']]
     """
 
-    def __init__(self, bundle: Bundle, setting: Setting, options: Options) -> None:
-        variant, threads = bundle.variants[setting.precision], setting.threads
-        device = resolve_device(options.device)
+    def __init__(self, bundle: Bundle, config: LoadConfig, arguments: LoadArguments) -> None:
+        variant, threads = bundle.variants[config.precision], config.threads
+        device = resolve_device(arguments.device)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="manylabel")
-        tokenizer = Hands(self._pool).submit(_tokenizer, bundle)  # beside the session: 15 ms of a start
-        recorded = min(LONGEST, bundle.manifest.max_length) if setting.cuda_graphs else 0
-        self._session = _open(bundle, variant, device, recorded=recorded)
+        tokenizer = InlineFallbackExecutor(self._pool).submit(_load_tokenizer, bundle)  # saves 15 ms of a start
+        graph_tokens = min(MAX_GRAPH_TOKENS, bundle.manifest.max_length) if config.cuda_graphs else 0
+        self._session = _open_session(bundle, variant, device, cuda_graph_tokens=graph_tokens)
         self._tokenizer = tokenizer.result()
         if self._session.num_labels != len(bundle.labels):
             raise BundleError(
-                f"{variant.file} gives {self._session.num_labels} columns, and the manifest names {len(bundle.labels)} "
-                "labels. The bundle's parts do not belong together; fetch it anew."
+                f"{variant.file} returns {self._session.num_labels} columns; the manifest has {len(bundle.labels)} "
+                "labels. The bundle's parts do not belong together; download it again."
             )
-        self._run_alone: Run = self._session.run
+        run_single: RunBatch = self._session.run
         if device == "cpu" and threads > 1:
-            wide = min(threads, MOST_THREADS)
-            self._run_alone = Alone(
-                self._session.run, lambda: _open(bundle, variant, device, threads=wide).run, self._pool
+            shared = min(threads, MAX_THREADS)
+            run_single = LatencySession(
+                self._session.run, lambda: _open_session(bundle, variant, device, threads=shared).run, self._pool
             ).run
-        self._options = options
-        self._setting = setting
+        self._pipeline = Pipeline(
+            self._tokenizer.try_encode,
+            self._session.run,
+            run_single,
+            len(bundle.labels),
+            self._pool,
+            config.batch_tokens,
+        )
+        self._arguments = arguments
+        self._config = config
         self.bundle = bundle
         self.variant = variant
-        logger.info("%s on %s: %s", bundle.origin, device, setting)
+        logger.info("%s on %s: %s", bundle.origin, device, config)
 
     @classmethod
     def load(
@@ -97,43 +95,56 @@ class Classifier:
     ) -> "Classifier":
         """Load a bundle.
 
-        The files that are needed are hashed as they are read; `Bundle.verify` hashes all. Where `manylabel tune` left a
-        plan beside the bundle for this machine, `PATH.plan.json`, it stands for what is not given here.
+        The files that are loaded are verified against the manifest; `Bundle.verify` verifies all. If `manylabel tune`
+        has written a plan for this machine beside the bundle, `PATH.plan.json`, it replaces the defaults.
 
         Args:
-            path: The bundle's folder, or `hf://USER/MODEL@REVISION` (the extra `hub`).
-            device: `"cpu"`, `"cuda"`, or `"auto"`: CUDA where it is offered and there is a GPU, else the CPU.
-            precision: A variant of the bundle; `"auto"` takes the fastest that is meant for the device.
-            threads: Cores to use on the CPU; `None` takes all that this process may use.
-            batch_tokens: Tokens of texts that run together at most; `None` takes 512 on the CPU, 16,384 on
-                CUDA.
-            cuda_graphs: Whether CUDA answers single texts of up to 64 tokens from recordings, which are made and tried
-                now; `None` leaves it to the plan, and is no without one. Not tried on a GPU yet: see docs/gpu.md.
-            verify_key: A public key, in PEM; only a bundle with a signature by it beside it, `PATH.sig`, is loaded.
-            digest: The bundle that is meant, as `manylabel inspect` gives it; another is refused.
+            path: The bundle's folder, or `hf://USER/MODEL@REVISION` (requires the extra `hub`).
+            device: `"cpu"`, `"cuda"`, or `"auto"`: CUDA if it is supported and there is a GPU, else the CPU. There is
+                no fallback from `"cuda"` to the CPU.
+            precision: A variant of the bundle; `"auto"` is the fastest that is made for the device.
+            threads: The number of threads on the CPU; `None` for all cores that this process may use.
+            batch_tokens: Tokens in a batch at most; `None` for 512 on the CPU, 16,384 on CUDA.
+            cuda_graphs: Whether to capture CUDA graphs for single texts of up to 64 tokens; they are captured and
+                checked now. `None` for the plan's choice, or False without one. Not yet tried on a GPU: see
+                docs/gpu.md.
+            verify_key: Load only a bundle that is signed with this public key, a PEM file; the signature lies beside
+                the bundle, `PATH.sig`.
+            digest: Load only the bundle with this digest, as shown by `manylabel inspect`.
 
         Raises:
-            SignatureInvalid: It is not signed by the key.
-            BundleError: The bundle is damaged, or another than was meant.
-            HubError: The hub has it not, gives it not, or cannot be reached.
-            DeviceUnavailable: The device was asked for and cannot run.
-            InputError: There is no bundle, or no such variant in it.
-            MissingDependency: onnxruntime is absent, or both of its builds are installed.
+            SignatureInvalid: The bundle is not signed with the key.
+            BundleError: The bundle is damaged, or has another digest.
+            HubError: The bundle is not found on the Hub, access is denied, or the Hub cannot be reached.
+            DeviceUnavailable: The device cannot be used.
+            InputError: There is no bundle, or it has no such variant.
+            MissingDependency: onnxruntime is not installed, or installed in both of its builds.
+
+        Example:
+            >>> from manylabel import Classifier
+            >>> classifier = Classifier.load("bundle", device="cpu", precision="fp32", threads=1)
+            >>> classifier.device, classifier.precision
+            ('cpu', 'fp32')
         """
         if threads is not None and threads < 1:
-            raise InputError(f"threads is {threads}; it has to be 1 or more, or None for all cores.")
+            raise InputError(f"threads is {threads}; expected 1 or more, or None for all cores.")
         if batch_tokens is not None and batch_tokens < 1:
-            raise InputError(f"batch_tokens is {batch_tokens}; it has to be 1 or more, or None for the usual.")
-        bundle = open_signed(path, verify_key, digest=digest)
-        on = resolve_device(device)
-        setting = settle(
-            bundle, on, precision=precision, threads=threads, batch_tokens=batch_tokens, cuda_graphs=cuda_graphs
+            raise InputError(f"batch_tokens is {batch_tokens}; expected 1 or more, or None for the default.")
+        bundle = open_bundle(path, verify_key=verify_key, digest=digest)
+        config = resolve_load_config(
+            bundle,
+            resolve_device(device),
+            precision=precision,
+            threads=threads,
+            batch_tokens=batch_tokens,
+            cuda_graphs=cuda_graphs,
         )
-        key = None if verify_key is None else Path(verify_key).absolute()  # for who loads it again elsewhere
-        return cls(bundle, setting, Options(device, precision, threads, batch_tokens, cuda_graphs, key, digest))
+        # absolute, because worker processes load it from another directory
+        key = None if verify_key is None else Path(verify_key).absolute()
+        return cls(bundle, config, LoadArguments(device, precision, threads, batch_tokens, cuda_graphs, key, digest))
 
     def __reduce__(self) -> tuple[object, tuple[object, ...]]:
-        return _reload, (self.bundle.origin, replace(self._options, digest=self.bundle.digest))
+        return _reload, (self.bundle.origin, replace(self._arguments, digest=self.bundle.digest))
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -147,31 +158,31 @@ class Classifier:
 
     @property
     def thresholds_(self) -> NDArray[np.float32]:
-        """This variant's thresholds in column order, shape `(n_labels,)`."""
+        """The variant's thresholds in column order, shape `(n_labels,)`."""
         return np.array(self.variant.thresholds, dtype=np.float32)
 
     @property
     def device(self) -> str:
-        """What runs: `"cpu"` or `"cuda"`."""
+        """The device that is used: `"cpu"` or `"cuda"`."""
         return self._session.device
 
     @property
     def precision(self) -> str:
-        """Which variant runs: `"fp32"`, `"int8"` or `"fp16"`."""
+        """The variant that is used: `"fp32"`, `"int8"` or `"fp16"`."""
         return self.variant.precision
 
     @property
     def threads(self) -> int:
-        """How many of its own threads compute."""
-        return self._setting.threads
+        """The number of the classifier's own threads."""
+        return self._config.threads
 
     @property
     def batch_tokens(self) -> int:
-        """Tokens that run together at most; a longer window goes alone."""
-        return self._setting.batch_tokens
+        """Tokens in a batch at most; a longer window is a batch of its own."""
+        return self._config.batch_tokens
 
     def predict_proba(self, texts: str | Iterable[str]) -> NDArray[np.float32]:
-        """Probability of every label for every text.
+        """Return the probability of every label for every text.
 
         Labels are independent: a row need not sum to 1.
 
@@ -185,188 +196,239 @@ class Classifier:
             InvalidText: A text is not a string.
             TextTooLong: A text exceeds `max_length` tokens under the policy `"error"`.
             ForkedProcess: The classifier was loaded before a fork.
+
+        Example:
+            >>> from manylabel import Classifier
+            >>> Classifier.load("bundle").predict_proba(["late again", "very good"]).shape
+            (2, 4)
         """
-        rows = [answers.probabilities for answers in self._checked(as_texts(texts))]
+        rows = [batch.probabilities for batch in self._predict_or_raise(as_texts(texts))]
         return np.concatenate(rows) if rows else np.empty((0, len(self.bundle.labels)), dtype=np.float32)
 
     def predict(self, texts: str | Iterable[str], *, thresholds: Thresholds | None = None) -> list[list[str]]:
-        """The labels that apply to every text, in column order; often several, perhaps none.
+        """Return the labels that apply to every text, in column order; often several, perhaps none.
 
         Args:
             texts: One text or several. One text gives one list.
-            thresholds: In place of the bundle's own: one for all, one a label, or some by name.
+            thresholds: Used instead of the bundle's: one for all labels, one per label, or some by label.
 
         Raises:
             InvalidText: A text is not a string.
             TextTooLong: A text exceeds `max_length` tokens under the policy `"error"`.
-            UnknownLabel: A threshold is given for a label that is not there.
+            UnknownLabel: A threshold is given for a label that does not exist.
             InputError: A threshold is not between 0 and 1.
             ForkedProcess: The classifier was loaded before a fork.
+
+        Example:
+            >>> from manylabel import Classifier
+            >>> Classifier.load("bundle").predict("The parcel was late.", thresholds={"delivery": 1.0})
+            [[]]
         """
-        limits = resolve_thresholds(thresholds, self.bundle.labels, self.variant.thresholds)
-        decided = decide(self.predict_proba(texts), limits)
-        return [[self.bundle.labels[column] for column in np.flatnonzero(row)] for row in decided]
+        resolved = resolve_thresholds(thresholds, self.bundle.labels, self.variant.thresholds)
+        decisions = decide(self.predict_proba(texts), resolved)
+        return [[self.bundle.labels[column] for column in np.flatnonzero(row)] for row in decisions]
 
     def classify(
         self, texts: str | Iterable[str], *, top_k: int | None = None, thresholds: Thresholds | None = None
     ) -> list[Prediction]:
-        """Labels, scores and what became of the text, for every text.
+        """Return labels, scores and token counts for every text.
 
         Args:
             texts: One text or several. One text gives one prediction.
-            top_k: Scores to keep a text, the greatest first; `None` keeps all.
-            thresholds: In place of the bundle's own: one for all, one a label, or some by name.
+            top_k: The number of scores to keep per text, the largest first; `None` keeps all.
+            thresholds: Used instead of the bundle's: one for all labels, one per label, or some by label.
 
         Raises:
             InvalidText: A text is not a string.
             TextTooLong: A text exceeds `max_length` tokens under the policy `"error"`.
-            UnknownLabel: A threshold is given for a label that is not there.
-            InputError: A threshold is not between 0 and 1, or `top_k` is below 1.
+            UnknownLabel: A threshold is given for a label that does not exist.
+            InputError: A threshold is not between 0 and 1, or `top_k` is less than 1.
             ForkedProcess: The classifier was loaded before a fork.
+
+        Example:
+            >>> from manylabel import Classifier
+            >>> (prediction,) = Classifier.load("bundle").classify("The parcel was late.", top_k=2)
+            >>> prediction.labels, list(prediction.scores)[0]
+            (['delivery'], 'delivery')
         """
         return list(self.stream(as_texts(texts), top_k=top_k, thresholds=thresholds))
 
     def stream(
         self, texts: Iterable[str], *, top_k: int | None = None, thresholds: Thresholds | None = None
     ) -> Iterator[Prediction]:
-        """As `classify`, for texts without end: predictions as they come, in order, in bounded memory.
+        """Yield predictions for an iterable of any length, in order, in bounded memory.
 
-        Texts are read on the calling thread, up to three windows of 4,096 before the prediction that is handed out;
-        they are tokenised and run on the classifier's threads meanwhile. Closing the iterator ends the work.
+        Texts are read on the calling thread, up to three chunks of 4,096 ahead of the prediction that is yielded; they
+        are tokenized and run on the classifier's threads. Closing the iterator cancels the remaining work.
 
         Args:
-            texts: Texts from anywhere, such as a generator.
-            top_k: Scores to keep a text, the greatest first; `None` keeps all.
-            thresholds: In place of the bundle's own: one for all, one a label, or some by name.
+            texts: The texts, for example from a generator.
+            top_k: The number of scores to keep per text, the largest first; `None` keeps all.
+            thresholds: Used instead of the bundle's: one for all labels, one per label, or some by label.
 
         Raises:
-            InvalidText: A text is not a string; the predictions before its window have been given.
+            InvalidText: A text is not a string; the predictions before its chunk have been yielded.
             TextTooLong: A text exceeds `max_length` tokens under the policy `"error"`.
-            UnknownLabel: A threshold is given for a label that is not there.
-            InputError: A threshold is not between 0 and 1, or `top_k` is below 1.
+            UnknownLabel: A threshold is given for a label that does not exist.
+            InputError: A threshold is not between 0 and 1, or `top_k` is less than 1.
             ForkedProcess: The classifier was loaded before a fork.
+
+        Example:
+            >>> from manylabel import Classifier
+            >>> lines = (f"parcel {number} was late" for number in range(10_000))
+            >>> sum("delivery" in prediction.labels for prediction in Classifier.load("bundle").stream(lines))
+            10000
         """
         if isinstance(texts, str):
-            raise InvalidText("texts are one string; a stream takes several. Pass a list, or ask classify.")
+            raise InvalidText("texts is one string; stream takes several. Pass a list, or call classify.")
         if top_k is not None and top_k < 1:
-            raise InputError(f"top_k is {top_k}; it has to be 1 or more, or None for all labels.")
-        limits = resolve_thresholds(thresholds, self.bundle.labels, self.variant.thresholds)
+            raise InputError(f"top_k is {top_k}; expected 1 or more, or None for all labels.")
+        resolved = resolve_thresholds(thresholds, self.bundle.labels, self.variant.thresholds)
         return (
-            Prediction(*ranked(row, limits, self.bundle.labels, top_k), n_tokens, truncated)
-            for answers in self._checked(texts)
+            Prediction(*rank_labels(row, resolved, self.bundle.labels, top_k), n_tokens, truncated)
+            for batch in self._predict_or_raise(texts)
             for row, n_tokens, truncated in zip(
-                answers.probabilities, answers.n_tokens.tolist(), answers.truncated.tolist(), strict=True
+                batch.probabilities, batch.n_tokens.tolist(), batch.truncated.tolist(), strict=True
             )
         )
 
     def predict_batches(self, texts: Iterable[object], *, first_row: int = 0) -> Iterator[PredictionBatch]:
-        """The stream under all other ways to ask: arrays, a window of texts at a time, errors beside the answers.
+        """Yield predictions as arrays, a chunk of texts at a time, with an error in place of a text that has one.
 
-        A text that cannot be answered has its error in `PredictionBatch.errors`; its neighbours are answered all the same.
+        All other methods that predict are based on this one. A text that cannot be scored has its error in
+        `PredictionBatch.errors`; the other texts are scored.
 
         Args:
-            texts: What should be texts, from anywhere.
-            first_row: The number by which an error calls the first text.
+            texts: An iterable of any length.
+            first_row: The number of the first text in error messages.
 
         Raises:
             ForkedProcess: The classifier was loaded before a fork.
             BundleError: The graph fails.
+
+        Example:
+            >>> from manylabel import Classifier
+            >>> (batch,) = Classifier.load("bundle").predict_batches(["late again", None])
+            >>> batch.probabilities.shape, list(batch.errors)
+            ((2, 4), [1])
         """
-        self._session.check_process()  # before the pool: its threads did not survive a fork, and would never answer
-        return stream(
-            texts,
-            first_row=first_row,
-            tokenise=self._tokenise,
-            run=self._session.run,
-            run_alone=self._run_alone,
-            n_labels=len(self.bundle.labels),
-            max_tokens=self._setting.batch_tokens,
-            threads=self._pool,
-        )
+        self._session.check_process()  # before the pool: its threads did not survive a fork, and would never finish
+        return self._pipeline.predict(texts, first_row=first_row)
 
     def predict_frame(
         self,
-        frame: Frame,
+        frame: "Frame",
         column: str = "text",
         *,
         thresholds: Thresholds | None = None,
         probabilities: Literal["columns", "list", "none"] = "columns",
         prefix: str = "",
     ) -> "pyarrow.Table":
-        """Answers beside a frame's own columns: those that `manylabel score` adds to a file.
+        """Return a frame's columns with predictions beside them: the columns that `manylabel score` adds to a file.
 
         Args:
-            frame: Of pandas, polars, DuckDB, pyarrow, or any other library whose frames speak Arrow.
-            column: Where the texts are.
-            thresholds: In place of the bundle's own: one for all, one a label, or some by name.
-            probabilities: One column a label, one list, or none.
-            prefix: Before the names of the answer's columns.
+            frame: From pandas, polars, DuckDB, pyarrow, or another library that supports Arrow.
+            column: The column of texts.
+            thresholds: Used instead of the bundle's: one for all labels, one per label, or some by label.
+            probabilities: One column per label, one list, or none.
+            prefix: Stands before the names of the added columns.
 
         Returns:
-            A `pyarrow.Table` with the frame's rows in order: `labels`, a probability a label as `p_LABEL`, `n_tokens`,
-            `truncated`, and `error` for a text that is null or cannot be scored. `table.to_pandas()` has the index of
-            the pandas frame, `polars.from_arrow(table)` shares its memory, DuckDB reads it by its name.
+            A `pyarrow.Table` with the frame's rows in order: `labels`, the probability of each label as `p_LABEL`,
+            `n_tokens`, `truncated`, and `error` for a text that is null or cannot be scored. `table.to_pandas()` has
+            the index of the pandas frame, `polars.from_arrow(table)` shares its memory, DuckDB reads it by its name.
 
         Raises:
             DataError: The frame cannot be read, or has no such column of strings.
             MissingDependency: pyarrow is not installed.
-            UnknownLabel: A threshold is given for a label that is not there.
+            UnknownLabel: A threshold is given for a label that does not exist.
             InputError: A threshold is not between 0 and 1.
-        """
-        from manylabel.frames.arrow import Form, answered_frame
 
-        return answered_frame(self, frame, Form(column, probabilities, prefix, thresholds))
+        Example:
+            >>> import pyarrow
+            >>> from manylabel import Classifier
+            >>> frame = pyarrow.table({"id": [7], "text": ["The parcel was late."]})
+            >>> Classifier.load("bundle").predict_frame(frame, probabilities="none").column_names
+            ['id', 'text', 'labels', 'n_tokens', 'truncated', 'error']
+        """
+        from manylabel.frames.arrow import FrameOptions, predict_frame  # pyarrow is optional
+
+        return predict_frame(self, frame, FrameOptions(column, probabilities, prefix, thresholds))
 
     def encode(self, texts: str | Iterable[str]) -> list[Encoding]:
-        """Texts as the model reads them, tokenised on the calling thread; `score_windows` takes what comes out.
+        """Tokenize texts on the calling thread; `score_windows` scores the windows.
 
         Raises:
             InvalidText: A text is not a string.
             TextTooLong: A text exceeds `max_length` tokens under the policy `"error"`.
+
+        Example:
+            >>> from manylabel import Classifier
+            >>> (encoding,) = Classifier.load("bundle").encode("late")
+            >>> encoding.n_tokens
+            3
         """
         return self._tokenizer.encode(texts)
 
-    def score_windows(self, windows: Sequence[Ids]) -> Scores:
-        """Probabilities of windows of token ids, on the calling thread: for those who have threads of their own.
+    def score_windows(self, windows: Sequence[TokenIds]) -> Probabilities:
+        """Return the probabilities of windows of token ids, on the calling thread: for callers with their own threads.
 
         Args:
-            windows: Of any texts, each of shape `(n,)`.
+            windows: From any texts, each of shape `(n,)`.
 
         Returns:
-            Shape `(len(windows), n_labels)`. A text's probabilities are the greatest of its windows'.
+            Shape `(len(windows), n_labels)`. A text's probabilities are the maximum over its windows.
 
         Raises:
             ForkedProcess: The classifier was loaded before a fork.
             BundleError: The graph fails.
+
+        Example:
+            >>> from manylabel import Classifier
+            >>> classifier = Classifier.load("bundle")
+            >>> (encoding,) = classifier.encode("late")
+            >>> classifier.score_windows(encoding.windows).shape
+            (1, 4)
         """
-        return self._score(windows)
+        return self._score_windows(windows)
 
     def window_spans(self, text: str) -> list[tuple[int, int]]:
-        """Which part of a text each of its windows reads: start and end in characters, the end exclusive.
+        """Return which part of a text each of its windows covers: start and end in characters, the end exclusive.
 
         Raises:
-            InvalidText: It is not a string, or too long under the policy `"error"`.
+            InvalidText: The text is not a string, or too long under the policy `"error"`.
+
+        Example:
+            >>> from manylabel import Classifier
+            >>> Classifier.load("bundle").window_spans("late again")
+            [(0, 10)]
         """
         return self._tokenizer.spans(text)
 
     def explain(self, text: str, label: str | None = None) -> Explanation:
-        """Which words a label's score of a text hangs on, and which passage of a long text carried it.
+        """Return how much each word of a text contributes to a label's score, by occlusion.
 
-        The text is scored once more without the tokens of each of its words; of one that is read in several windows,
-        without those of the window with the greatest score, in that window alone.
+        The text is scored again without the tokens of each of its words. For a text of several windows, the words of
+        the window with the highest score are explained, within that window.
 
         Args:
             text: One text.
-            label: Which label; None for the most probable.
+            label: The label to explain; `None` for the most probable one.
 
         Raises:
-            UnknownLabel: There is no such label.
-            InvalidText: It is not a string, or too long under the policy `"error"`.
+            UnknownLabel: The bundle does not have this label.
+            InvalidText: The text is not a string, or too long under the policy `"error"`.
             ForkedProcess: The classifier was loaded before a fork.
+
+        Example:
+            >>> from manylabel import Classifier
+            >>> explanation = Classifier.load("bundle").explain("The parcel was late.", "delivery")
+            >>> [word.text for word in explanation.words]
+            ['The', 'parcel', 'was', 'late', '.']
         """
         request = self.prepare_explanation(text, label)
-        plan = plan_occlusion(request, self._score(request.windows, self._pool.map))
-        return build_explanation(plan, self._score(plan.windows, self._pool.map))
+        plan = plan_occlusion(request, self._score_windows(request.windows, self._pool.map))
+        return build_explanation(plan, self._score_windows(plan.windows, self._pool.map))
 
     def prepare_explanation(self, text: str, label: str | None = None) -> OcclusionInput:
         """Tokenize a text to be explained, for callers that score its windows themselves.
@@ -380,7 +442,12 @@ class Classifier:
 
         Raises:
             UnknownLabel: The bundle does not have this label.
-            InvalidText: The text is not a string, or it is too long under the policy `"error"`.
+            InvalidText: The text is not a string, or too long under the policy `"error"`.
+
+        Example:
+            >>> from manylabel import Classifier
+            >>> len(Classifier.load("bundle").prepare_explanation("The parcel was late.").windows)
+            1
         """
         (encoding,) = self.encode([text])
         return OcclusionInput(
@@ -395,39 +462,39 @@ class Classifier:
         )
 
     def check_probes(self) -> None:
-        """Answer the bundle's probes on this machine and hold the answers against PyTorch's.
+        """Score the bundle's probes on this machine and compare the probabilities with PyTorch's.
 
         Raises:
-            BundleError: An answer is too far off.
+            BundleError: A probability differs by more than the tolerance.
+
+        Example:
+            >>> from manylabel import Classifier
+            >>> Classifier.load("bundle").check_probes()
         """
         probes = self.bundle.manifest.probes
-        found = self.predict_proba([probe.text for probe in probes])
-        if said := probe_failure(probes, self.bundle.labels, found, self.precision):
+        probabilities = self.predict_proba([probe.text for probe in probes])
+        if failure := probe_failure(probes, self.bundle.labels, probabilities, self.precision):
             raise BundleError(
-                f"{self.variant.file} {said}. The bundle's parts do not belong together, or this machine computes "
-                "wrongly."
+                f"{self.variant.file} {failure}. The bundle's parts do not belong together, or this machine computes "
+                "incorrectly. Download the bundle again, or try another machine."
             )
 
-    def _checked(self, texts: Iterable[object]) -> Iterator[PredictionBatch]:
-        for answers in self.predict_batches(texts):
-            answers.raise_first_error()
-            yield answers
+    def _predict_or_raise(self, texts: Iterable[object]) -> Iterator[PredictionBatch]:
+        for batch in self.predict_batches(texts):
+            batch.raise_first_error()
+            yield batch
 
-    def _score(self, windows: Sequence[Ids], map: Map = map) -> Scores:
-        """Probabilities of windows, shape `(len(windows), n_labels)`."""
-        return score(
+    def _score_windows(self, windows: Sequence[TokenIds], map: MapBatches = map) -> Probabilities:
+        return score_texts(
             [[window] for window in windows],
             self._session.run,
             n_labels=len(self.bundle.labels),
-            max_tokens=self._setting.batch_tokens,
+            max_tokens=self._config.batch_tokens,
             map=map,
         )
 
-    def _tokenise(self, texts: Sequence[object], first_row: int) -> list[Outcome]:
-        return self._tokenizer.try_encode(texts, first_row=first_row)
 
-
-def _tokenizer(bundle: Bundle) -> Tokenizer:
+def _load_tokenizer(bundle: Bundle) -> Tokenizer:
     manifest = bundle.manifest
     return Tokenizer(
         bundle.read(TOKENIZER),
@@ -438,8 +505,8 @@ def _tokenizer(bundle: Bundle) -> Tokenizer:
     )
 
 
-def _open(
-    bundle: Bundle, variant: Variant, device: Literal["cpu", "cuda"], *, threads: int = 1, recorded: int = 0
+def _open_session(
+    bundle: Bundle, variant: Variant, device: Literal["cpu", "cuda"], *, threads: int = 1, cuda_graph_tokens: int = 0
 ) -> Session:
     with bundle.loadable(variant.file) as model:
         return Session(
@@ -448,9 +515,9 @@ def _open(
             optimized=variant.precision != "fp32",
             weights={name: bundle.read(name) for name in bundle.weights_of(variant)},
             threads=threads,
-            recorded=recorded,
+            cuda_graph_tokens=cuda_graph_tokens,
         )
 
 
-def _reload(origin: str, options: Options) -> Classifier:
-    return Classifier.load(origin, **vars(options))
+def _reload(origin: str, arguments: LoadArguments) -> Classifier:
+    return Classifier.load(origin, **vars(arguments))

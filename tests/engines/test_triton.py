@@ -214,7 +214,7 @@ def test_bad_text_fails_only_its_own_request(write: Write, start: Any) -> None:
 def test_unsupported_bundle_error(bundle: Path, tmp_path: Path) -> None:
     for options, sentence in (
         ((), "in windows, and a Triton ensemble"),
-        (("--long-text", "error", "--name", "a/b"), "'a/b' is no name for a Triton model"),
+        (("--long-text", "error", "--name", "a/b"), "'a/b' cannot name a Triton model"),
     ):
         done = CliRunner().invoke(main, ["triton", str(bundle), "-o", str(tmp_path / "models"), *options])
         assert done.exit_code == 2

@@ -29,14 +29,13 @@ import pyarrow.parquet as pq
 from experiments.common.result_io import data_path
 from experiments.scoring_throughput.run import library_rate
 from manylabel import Classifier
-from manylabel.data.output_schema import answer_fields, answered_table
-from manylabel.inference.pipeline import PIECE_TEXTS
-from manylabel.scoring.inputs import find_sources
-from manylabel.scoring.planner import Plan, plan, read_shard
-from manylabel.scoring.shard import answered
+from manylabel.frames.prediction_columns import append_predictions, predict_blocks, prediction_fields
+from manylabel.inference.pipeline import TOKENIZER_BATCH_TEXTS
+from manylabel.scoring.job import ScoreOptions
+from manylabel.scoring.planner import ShardPlan, find_sources, plan_shards, read_shard
 from manylabel.scoring.writers import open_part
 from manylabel.system.cpu_quota import available_cores
-from manylabel_bench.machine import describe
+from manylabel_bench.hardware import describe_hardware
 
 SUFFIXES = (".csv", ".csv.gz", ".csv.bz2", ".csv.zst", ".parquet")
 
@@ -53,7 +52,7 @@ def main(bundle: Path, data: Path, text_column: str, texts: int, output: Path | 
         result = {
             "command": shlex.join(["python", "-m", "experiments.scoring_scaling.run", *sys.argv[1:]]),
             "data": data_path(data),
-            "machine": describe(),
+            "machine": describe_hardware(),
             "texts_per_second": cores(bundle, data, text_column, texts),
             "one_core": steps(bundle, data, text_column, texts, Path(scratch)),
         }
@@ -83,8 +82,8 @@ def steps(bundle: Path, data: Path, text_column: str, texts: int, scratch: Path)
     encodings: list[Any] = []
 
     def tokenise() -> None:
-        for start in range(0, len(whole), PIECE_TEXTS):
-            encodings.extend(classifier.encode(whole[start : start + PIECE_TEXTS]))
+        for start in range(0, len(whole), TOKENIZER_BATCH_TEXTS):
+            encodings.extend(classifier.encode(whole[start : start + TOKENIZER_BATCH_TEXTS]))
 
     found = {
         **{f"plan {suffix}": rate(texts, partial(planned, file)) for suffix, file in files.items()},
@@ -119,39 +118,39 @@ def written(data: Path, text_column: str, texts: int, scratch: Path) -> dict[str
     return files
 
 
-def planned(file: Path) -> Plan:
+def planned(file: Path) -> ShardPlan:
     """The pass that finds columns, digest and shards."""
     sources = find_sources([str(file)], format=None, spool="")
-    return plan(sources, text_column="text", shard_rows=50_000, seen=lambda rows: None)
+    return plan_shards(sources, text_column="text", shard_rows=50_000, progress=lambda rows: None)
 
 
-def blocks(planned: Plan) -> Any:
+def blocks(planned: ShardPlan) -> Any:
     """All rows."""
     return (block for shard in planned.shards for block in read_shard(planned.inputs[shard.file], shard, "text"))
 
 
-def drain(planned: Plan) -> None:
+def drain(planned: ShardPlan) -> None:
     """Read all rows, keep none."""
     for _ in blocks(planned):
         pass
 
 
-def writing(classifier: Classifier, planned: Plan, scratch: Path, texts: int) -> dict[str, float]:
+def writing(classifier: Classifier, planned: ShardPlan, scratch: Path, texts: int) -> dict[str, float]:
     """What it takes to write answers that are there."""
     labels = classifier.bundle.labels
-    schema = pa.schema([*planned.schema, *answer_fields(labels, "columns", "")])
-    ready = list(answered(classifier, blocks(planned), first_row=0))
+    schema = pa.schema([*planned.schema, *prediction_fields(labels, "columns", "")])
+    ready = list(predict_blocks(classifier, blocks(planned), first_row=0))
 
     def write(format: Any) -> None:
         with (
             open(scratch / "part", "wb") as file,
-            open_part(file, schema, format=format, separator="|", for_spreadsheet=False) as part,
+            open_part(file, schema, ScoreOptions(format=format)) as part,
         ):
-            for block, answers in ready:
+            for block, predictions in ready:
                 part.write(
-                    answered_table(
+                    append_predictions(
                         block,
-                        answers,
+                        predictions,
                         schema=schema,
                         labels=labels,
                         thresholds=classifier.thresholds_,

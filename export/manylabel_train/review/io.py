@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from manylabel.data.cell_validation import escape_formula
 from manylabel.errors import CheckpointError, InputError, OutputExists
 from manylabel.system.atomic_write import atomic_text_file, atomic_write_text
 from manylabel.system.unicode import valid_unicode
@@ -18,7 +19,6 @@ REVIEW_FILE = "review.json"
 """In a run: what was suggested last."""
 
 COLUMNS = ("text", "given", "suggested", "confidence", "add", "remove", "split", "row")
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 def write_table(suggestions: Sequence[Suggestion], path: Path, *, separator: str = "|", raw: bool = False) -> None:
@@ -38,7 +38,7 @@ def write_table(suggestions: Sequence[Suggestion], path: Path, *, separator: str
         writer.writerow(COLUMNS)
         for one in suggestions:
             named = [separator.join(names) for names in (one.given, one.suggested, one.add, one.remove)]
-            text, given, suggested, add, remove = (cell if raw else _inert(cell) for cell in (one.text, *named))
+            text, given, suggested, add, remove = (cell if raw else escape_formula(cell) for cell in (one.text, *named))
             writer.writerow([text, given, suggested, f"{one.confidence:.4f}", add, remove, one.split, one.row])
 
 
@@ -98,7 +98,3 @@ def _read(row: Mapping[str, Any]) -> Suggestion:
         add={str(label): float(value) for label, value in row["add"].items()},
         remove={str(label): float(value) for label, value in row["remove"].items()},
     )
-
-
-def _inert(cell: str) -> str:
-    return f"'{cell}" if cell.startswith(FORMULA_STARTS) else cell

@@ -8,13 +8,13 @@ from pathlib import Path
 import click
 import numpy as np
 
-from manylabel.bundle.bundle import Bundle
 from manylabel.bundle.certificate import Budget, Certificate
 from manylabel.certify.certify import certify as certify_bundle
 from manylabel.cli.rendering import describe_certificate, write_utf8
-from manylabel.data.labeled_data import USUAL, Columns, Labelled, read_labelled
+from manylabel.data.labeled_data import DEFAULT_COLUMNS, Columns, LabelledTexts, read_labelled_texts
 from manylabel.errors import BudgetExceeded, InputError
-from manylabel.inference.ort_session import Device
+from manylabel.hub import open_bundle
+from manylabel.inference.ort_loader import Device
 from manylabel.inference.thresholding import column_of
 
 EVERYTHING = "all"
@@ -23,10 +23,14 @@ EVERYTHING = "all"
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("data", type=click.Path(path_type=Path))
-@click.option("--text-column", default=USUAL.text, show_default=True)
-@click.option("--labels-column", help=f"Holds a separated string or a list.  [default: {USUAL.labels}, if it is there]")
+@click.option("--text-column", default=DEFAULT_COLUMNS.text, show_default=True)
+@click.option(
+    "--labels-column", help=f"Holds a separated string or a list.  [default: {DEFAULT_COLUMNS.labels}, if it is there]"
+)
 @click.option("--label-columns", metavar="A,B,...", help="One 0/1 column a label, in place of a labels column.")
-@click.option("--separator", default=USUAL.separator, show_default=True, help="Stands between labels in a string.")
+@click.option(
+    "--separator", default=DEFAULT_COLUMNS.separator, show_default=True, help="Stands between labels in a string."
+)
 @click.option(
     "--split",
     type=click.Choice(["train", "validation", "test", EVERYTHING]),
@@ -60,14 +64,14 @@ def certify(
     Labels are not needed; where there are some, F1 is compared, too. Exit codes: 0, 2 for wrong usage or input, 3 for a
     damaged bundle or a variant beyond --max-f1-drop or --max-flips.
     """
-    opened = Bundle.open(bundle)
+    opened = open_bundle(bundle)
     columns = Columns(
         text=text_column,
-        labels=labels_column or USUAL.labels,
+        labels=labels_column or DEFAULT_COLUMNS.labels,
         indicators=_names(label_columns, opened.labels),
         separator=separator,
     )
-    rows = read_labelled(data, columns, labels=opened.labels, bare=labels_column is None)
+    rows = read_labelled_texts(data, columns, labels=opened.labels, allow_unlabelled=labels_column is None)
     which, said = _chosen(rows, split)
     texts, targets = [rows.texts[row] for row in which], rows.targets[which]
     labelled = not np.isnan(targets).all()
@@ -100,7 +104,7 @@ def _names(given: str | None, labels: Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def _chosen(rows: Labelled, split: str | None) -> tuple[list[int], str]:
+def _chosen(rows: LabelledTexts, split: str | None) -> tuple[list[int], str]:
     """The rows to compare on, and what to call them."""
     wanted = split or ("test" if "test" in rows.split else EVERYTHING)
     chosen = [row for row, name in enumerate(rows.split) if wanted in (EVERYTHING, name)]

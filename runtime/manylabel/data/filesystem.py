@@ -1,22 +1,19 @@
-"""Where files lie: a disk, or an object store by its URI. A file that is written appears whole or not at all.
+"""Files by path or URI: a local disk or an object store, both through `pyarrow.fs` (the extra `files`).
 
-On a disk: a temporary file beside its place, written through, renamed, and the folder written through. In an object
-store: an upload, which is seen once it is complete.
+Writes are atomic. On a local disk a temporary file is written, synced and renamed; in an object store an upload becomes
+visible when it is complete. A local file is opened for reading with `open`, so that CSV and JSON lines can be read
+without pyarrow.
 """
 
 import fnmatch
 import io
 import os
-import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
-
-import pyarrow as pa
-from pyarrow import fs
+from typing import IO, Any, TypeVar
 
 from manylabel.errors import DataError, InputError, MissingDependency
 from manylabel.system.atomic_write import atomic_file, remove_temporary_files
@@ -24,79 +21,89 @@ from manylabel.system.did_you_mean import near_path
 
 COPY_BYTES = 1 << 20
 GLOB_MARKS = "*?["
-GOES_ON = "What is committed is kept; the same command goes on."
+HIDDEN = (".", "_")
+RESUME_HINT = "Committed parts are kept; run the same command again to resume."
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Status:
-    """What tells that a file is still the one it was, without reading it."""
+class FileStatus:
+    """Size and modification time: whether a file is unchanged, without reading it."""
 
     bytes: int
     mtime_ns: int
 
 
 def is_remote(uri: str) -> bool:
-    """Whether a path names an object store, such as `s3://bucket/key`."""
+    """Return whether a path names an object store, such as `s3://bucket/key`.
+
+    Example:
+        >>> is_remote("s3://bucket/reviews.csv"), is_remote("data/reviews.csv")
+        (True, False)
+    """
     return "://" in uri
 
 
 def join(folder: str, name: str) -> str:
-    """The place of a file in a folder, before a URI's query (`?endpoint_override=...`)."""
+    """Return the URI of a file in a folder; a URI's query (`?endpoint_override=...`) stays at the end.
+
+    Example:
+        >>> join("s3://bucket/out?region=eu", "part-000000.csv")
+        's3://bucket/out/part-000000.csv?region=eu'
+    """
     base, mark, query = folder.partition("?") if is_remote(folder) else (folder, "", "")
     return f"{base.rstrip('/')}/{name}{mark}{query}" if base != "/" else f"/{name}"
 
 
 def open_input(uri: str) -> IO[bytes]:
-    """A file's bytes, seekable.
+    """Open a file for reading, seekable.
 
     Raises:
-        DataError: It is not there or cannot be read.
+        DataError: It does not exist or cannot be read.
     """
     try:
         if not is_remote(uri):
             return open(uri, "rb")
         system, path = _resolve(uri)
         return io.BufferedReader(system.open_input_file(path), COPY_BYTES)
-    except (OSError, pa.ArrowException) as exc:
-        raise DataError(f"{uri} cannot be read: {_reason(exc)}") from exc
+    except (OSError, ValueError) as exc:
+        hint = "" if is_remote(uri) else near_path(uri)
+        raise DataError(f"{uri} cannot be read: {_reason(exc)}.{hint}") from exc
 
 
-def status(uri: str) -> Status | None:
-    """Size and time of a file; None where there is none."""
-    if not is_remote(uri):
-        try:
-            found = os.stat(uri)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        return Status(found.st_size, found.st_mtime_ns)
+def status(uri: str) -> FileStatus | None:
+    """Return a file's size and time; None where it does not exist."""
     system, path = _resolve(uri)
-    (info,) = _guarded(uri, lambda: system.get_file_info([path]))
-    return None if info.type == fs.FileType.NotFound else Status(info.size or 0, info.mtime_ns or 0)
+    info = _info(uri, system, path)
+    return FileStatus(info.size or 0, info.mtime_ns or 0) if info.is_file or _is_folder(info) else None
 
 
 def expand(uri: str) -> list[str]:
-    """The files that a path, a folder (with those below) or a glob names, in order of their names. Hidden ones are not.
+    """Return the files of a path, a folder (with those below it) or a glob, sorted by name. Hidden files are left out.
+
+    In a glob, `*` and `?` stay within one folder, and `**` stands for any folders. A file whose name starts with `.` or
+    `_`, or that lies in such a folder, is hidden.
 
     Raises:
         DataError: There are none.
     """
-    if is_remote(uri):
-        found = _expand_remote(uri)
-    elif os.path.isdir(uri):
-        found = _below(Path(uri), Path(uri).rglob("*"))
-    elif any(mark in uri for mark in GLOB_MARKS) and not os.path.exists(uri):
-        anchor = Path(Path(uri).anchor)
-        found = _below(anchor, anchor.glob(str(Path(uri).relative_to(anchor))))
-    else:
-        found = [uri] if os.path.exists(uri) else []
+    system, path = _resolve(uri)
+    info = _info(uri, system, path)
+    if info.is_file:
+        return [uri]
+    found = _call(uri, lambda: list(_files(system, path, is_folder=_is_folder(info))))
     if not found:
         near = "" if is_remote(uri) else near_path(uri)
-        raise DataError(f"{uri} names no file.{near or ' Check the path; a glob in quotes is expanded here.'}")
-    return sorted(found)
+        raise DataError(f"{uri}: no file found.{near or ' Check the path, and put a glob in quotes.'}")
+    if not is_remote(uri):
+        return sorted(found)
+    scheme, _, query = uri.partition("://")[0], *uri.partition("?")[1:]
+    return sorted(f"{scheme}://{each}" + (f"?{query}" if query else "") for each in found)
 
 
 def read_bytes(uri: str) -> bytes | None:
-    """A small file as a whole; None where there is none."""
+    """Return the content of a small file; None where it does not exist."""
     if status(uri) is None:
         return None
     with open_input(uri) as file:
@@ -105,95 +112,118 @@ def read_bytes(uri: str) -> bytes | None:
 
 @contextmanager
 def new_file(uri: str) -> Iterator[Path]:
-    """A temporary file to fill, which becomes `uri` when the block ends without an error.
+    """Yield a temporary file to fill, which becomes `uri` when the block ends without an error.
 
     Raises:
         CannotWrite: The disk is full or cannot be written to.
     """
-    if is_remote(uri):
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "new"
-            yield path
-            _upload(path, uri)
+    system, path = _resolve(uri)
+    if _is_local(system):
+        with atomic_file(Path(path), what="the output", advice=RESUME_HINT) as temporary:
+            yield temporary
         return
-    with atomic_file(Path(uri), what="the output", advice=GOES_ON) as path:
-        yield path
+    with tempfile.TemporaryDirectory() as folder:
+        temporary = Path(folder) / "new"
+        yield temporary
+        _upload(temporary, uri, system, path)
 
 
 def write_bytes(uri: str, content: bytes) -> None:
-    """Write a small file, whole or not at all."""
+    """Write a small file atomically."""
     with new_file(uri) as path:
         path.write_bytes(content)
 
 
 def make_folder(uri: str) -> None:
-    """Make a folder with those above it. An object store needs none.
+    """Create a folder and its parents. An object store needs none.
 
     Raises:
-        InputError: It cannot be made.
+        InputError: It cannot be created.
     """
-    if is_remote(uri):
+    system, path = _resolve(uri)
+    if not _is_local(system):
         return
     try:
-        os.makedirs(uri, exist_ok=True)
+        system.create_dir(path, recursive=True)
     except OSError as exc:
-        raise InputError(f"{uri} cannot be made: {exc.strerror}. Choose another output.") from exc
+        raise InputError(f"{uri} cannot be created: {_reason(exc)}. Choose another output.") from exc
 
 
 def remove(uri: str) -> None:
-    """Remove a file, or a folder with all in it; nothing happens where there is none."""
-    if not is_remote(uri):
-        shutil.rmtree(uri, ignore_errors=True) if os.path.isdir(uri) else Path(uri).unlink(missing_ok=True)
-        return
+    """Remove a file, or a folder with its content, if it exists."""
     system, path = _resolve(uri)
-    (info,) = _guarded(uri, lambda: system.get_file_info([path]))
-    if info.type == fs.FileType.Directory:
-        system.delete_dir(path)
-    elif info.type == fs.FileType.File:
-        system.delete_file(path)
+    info = _info(uri, system, path)
+    if info.is_file:
+        _call(uri, lambda: system.delete_file(path))
+    elif _is_folder(info):
+        _call(uri, lambda: system.delete_dir(path))
 
 
 def remove_temporaries(folder: str) -> None:
-    """Remove what a killed run has left half-written."""
+    """Remove the temporary files that a killed run has left in a local folder."""
     if not is_remote(folder):
         remove_temporary_files(Path(folder))
 
 
-def _below(root: Path, paths: Iterator[Path]) -> list[str]:
-    return [
-        str(path)
-        for path in paths
-        if path.is_file() and not any(part.startswith((".", "_")) for part in path.relative_to(root).parts)
-    ]
+def needs_files_extra(purpose: str) -> MissingDependency:
+    """Return the error for a task that needs pyarrow.
+
+    Example:
+        >>> print(needs_files_extra("read reviews.parquet"))
+        manylabel[files] is required to read reviews.parquet. pip install "manylabel[files,cpu]"
+    """
+    return MissingDependency(f'manylabel[files] is required to {purpose}. pip install "manylabel[files,cpu]"')
 
 
-def _expand_remote(uri: str) -> list[str]:
-    system, path = _resolve(uri)
-    scheme, query = uri.split("://")[0], uri.partition("?")[2]
-    if any(mark in path for mark in GLOB_MARKS):
-        fixed = path[: min(path.index(mark) for mark in GLOB_MARKS if mark in path)].rpartition("/")[0]
-        infos = _guarded(uri, lambda: system.get_file_info(fs.FileSelector(fixed, recursive=True)))
-        found = [info.path for info in infos if info.is_file and fnmatch.fnmatchcase(info.path, path)]
-    else:
-        (info,) = _guarded(uri, lambda: system.get_file_info([path]))
-        if info.type == fs.FileType.File:
-            return [uri]
-        selector = fs.FileSelector(path, recursive=True, allow_not_found=True)
-        infos = _guarded(uri, lambda: system.get_file_info(selector))
-        found = [info.path for info in infos if info.is_file]
-    hidden = (".", "_")
-    shown = [each for each in found if not each.rpartition("/")[2].startswith(hidden) and "/_" not in each]
-    return [f"{scheme}://{each}" + (f"?{query}" if query else "") for each in shown]
+def _files(system: Any, path: str, *, is_folder: bool) -> Iterator[str]:
+    """Yield the visible files below a folder or of a glob."""
+    if is_folder:
+        yield from _below(system, path.rstrip("/") or "/", ["**", "*"])
+        return
+    parts = path.split("/")
+    fixed = next((at for at, part in enumerate(parts) if any(mark in part for mark in GLOB_MARKS)), None)
+    if fixed is not None:
+        yield from _below(system, "/".join(parts[:fixed]) or ("/" if path.startswith("/") else "."), parts[fixed:])
+
+
+def _below(system: Any, folder: str, pattern: list[str]) -> Iterator[str]:
+    """Yield the visible files below a folder whose relative path matches a pattern, one part a folder."""
+    from pyarrow import fs
+
+    part, *rest = pattern
+    if part == "**" and not rest:
+        part, rest = "*", ["**"]
+    if part == "**":
+        yield from _below(system, folder, rest)
+    for info in system.get_file_info(fs.FileSelector(folder, allow_not_found=True)):
+        name = info.base_name
+        if name.startswith(HIDDEN):
+            continue
+        if part == "**":
+            # a link to a folder may form a cycle
+            if _is_folder(info) and not (_is_local(system) and os.path.islink(info.path)):
+                yield from _below(system, info.path, pattern)
+        elif fnmatch.fnmatchcase(name, part):
+            if rest and _is_folder(info):
+                yield from _below(system, info.path, rest)
+            elif not rest and info.is_file:
+                yield info.path.removeprefix("./")
 
 
 def _resolve(uri: str) -> tuple[Any, str]:
-    """The file system of a URI, pyarrow's own or fsspec's, and the path there."""
+    """Return the file system of a path or URI, pyarrow's own or fsspec's, and the path there."""
+    try:
+        from pyarrow import fs
+    except ImportError as exc:
+        raise needs_files_extra(f"reach {uri}") from exc
+    if not is_remote(uri):
+        return fs.LocalFileSystem(), uri
     try:
         system, path = fs.FileSystem.from_uri(uri)
         return system, path
-    except pa.ArrowInvalid:
-        pass  # none of pyarrow's own
-    except (OSError, ImportError, ValueError) as exc:
+    except ValueError:
+        pass  # not one of pyarrow's own
+    except (OSError, ImportError) as exc:
         raise InputError(f"{uri} cannot be reached: {_reason(exc)}") from exc
     try:
         import fsspec
@@ -201,31 +231,43 @@ def _resolve(uri: str) -> tuple[Any, str]:
         system, path = fsspec.core.url_to_fs(uri)
     except ImportError as exc:
         raise MissingDependency(
-            f"{uri} needs a package that is not installed: {exc}. pip install fsspec and the one it names."
+            f"{uri} needs a package that is not installed: {exc}. pip install fsspec and the package that it names."
         ) from exc
     except ValueError as exc:
         raise InputError(f"{uri} cannot be reached: {exc}") from exc
     return fs.PyFileSystem(fs.FSSpecHandler(system)), path
 
 
-def _upload(path: Path, uri: str) -> None:
-    system, target = _resolve(uri)
-
+def _upload(file: Path, uri: str, system: Any, path: str) -> None:
     def copy() -> None:
-        with open(path, "rb") as source, system.open_output_stream(target, compression=None) as sink:
+        with open(file, "rb") as source, system.open_output_stream(path, compression=None) as sink:
             while content := source.read(COPY_BYTES):
                 sink.write(content)
 
-    _guarded(uri, copy)
+    _call(uri, copy)
 
 
-def _guarded(uri: str, call: Any) -> Any:
+def _info(uri: str, system: Any, path: str) -> Any:
+    (info,) = _call(uri, lambda: system.get_file_info([path]))
+    return info
+
+
+def _is_folder(info: Any) -> bool:
+    return bool(info.type.name == "Directory")
+
+
+def _is_local(system: Any) -> bool:
+    return bool(system.type_name == "local")
+
+
+def _call(uri: str, call: Callable[[], Result]) -> Result:
     try:
         return call()
-    except (OSError, pa.ArrowException) as exc:
+    except (OSError, ValueError, NotImplementedError) as exc:
         raise InputError(f"{uri} cannot be reached: {_reason(exc)}") from exc
 
 
 def _reason(exc: BaseException) -> str:
-    strerror = getattr(exc, "strerror", None)
-    return str(strerror or exc).strip().split("\n")[0]
+    """Return the system's reason, which pyarrow surrounds with its own words, or else the first line."""
+    number = getattr(exc, "errno", None)
+    return os.strerror(number) if isinstance(number, int) else str(exc).strip().split("\n")[0].rstrip(".")

@@ -1,4 +1,9 @@
-"""The same scorer on an engine that is there already: thin adapters, each process of which loads the model once.
+"""Engines that are installed already: thin adapters, in which each process loads the model once.
 
-`ray` and `spark` answer data sets of these engines; `triton` writes what NVIDIA's server serves.
+In reading order:
+
+    model_spec   which bundle a process loads, and how: the value that engines ship to their workers
+    ray          prediction columns for a Ray dataset, and files scored by shards on a pool of actors
+    spark        prediction columns for a Spark DataFrame
+    triton/      a bundle as a model repository for NVIDIA's Triton Inference Server
 """

@@ -1,8 +1,15 @@
-"""Ray: answers beside the columns of a dataset, and whole files by shards that commit; both on a pool of actors.
+"""Ray: prediction columns for a dataset, and whole files scored by shards that commit; both on a pool of actors.
 
-Each actor loads the model once. Ray starts an actor that has died again, but gives up a batch or a shard after so many
-`retries`. Ray's own default would let a text that ends the process do so for ever.
+Every actor loads the model once. Ray restarts an actor that dies, but gives up a batch or a shard after `retries`
+attempts; Ray's own default would retry a text that crashes the process forever.
 """
+
+from importlib.util import find_spec
+
+from manylabel.errors import MissingDependency
+
+if find_spec("ray") is None:
+    raise MissingDependency('manylabel[ray] is required to score on Ray. pip install "manylabel[ray,cpu]"')
 
 import json
 import warnings
@@ -10,31 +17,25 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
-
-from manylabel.bundle.variants import Precision
-from manylabel.data.output_schema import Probabilities
-from manylabel.engines.model_spec import Recipe
-from manylabel.errors import MissingDependency
-from manylabel.frames.arrow import Form, answered_frame, answered_schema
-from manylabel.inference.pipeline import WINDOW_TEXTS
-from manylabel.inference.thresholding import Thresholds
-from manylabel.scoring.job import Job
-from manylabel.scoring.run import Progress, Request, run
-from manylabel.scoring.shard import Commit, read_commit
-from manylabel.scoring.worker_supervisor import Loading, Watch
-
-if find_spec("ray") is None:
-    raise MissingDependency('manylabel[ray] is required to score on Ray. pip install "manylabel[ray,cpu]"')
-
 import ray.data
 
-BATCH_ROWS = 4 * WINDOW_TEXTS
-"""Rows that an actor is handed at a time: some windows, so that one is tokenised while another runs."""
+from manylabel.bundle.variants import Precision
+from manylabel.engines.model_spec import ModelSpec
+from manylabel.frames.arrow import FrameOptions, frame_schema, predict_frame
+from manylabel.frames.prediction_columns import Probabilities
+from manylabel.inference.pipeline import CHUNK_TEXTS
+from manylabel.inference.thresholding import Thresholds
+from manylabel.scoring.job import Job
+from manylabel.scoring.run import Progress, ScoreRequest, run
+from manylabel.scoring.shard import CommitRecord, read_commit
+from manylabel.scoring.worker_supervisor import WorkerConfig, WorkerSupervisor
+
+BATCH_ROWS = 4 * CHUNK_TEXTS
+"""Rows of a batch for an actor: several chunks, so that one is tokenized while another runs."""
 
 RETRIES = 3
 
@@ -53,36 +54,41 @@ def score(
     threads: int = 1,
     retries: int = RETRIES,
 ) -> "ray.data.Dataset":
-    """A dataset's columns and the answers behind them; lazy.
+    """Return a dataset's columns and the prediction columns behind them; lazy.
 
     Args:
         dataset: The rows.
-        bundle: Its folder, the same path on every node.
-        text_column: Where the texts are.
+        bundle: The bundle's folder, the same path on every node.
+        text_column: The column of texts.
         probabilities: One column a label, one list, or none.
-        prefix: Before the names of the answer's columns.
+        prefix: Stands before the names of the added columns.
         thresholds: In place of the bundle's own: one for all, one a label, or some by name.
-        device: What runs; an actor on `"cuda"` asks for a GPU of its own.
-        precision: A variant of the bundle; `"auto"` takes the fastest that is meant for the device.
-        actors: How many; None lets Ray choose by what is free.
+        device: The device; an actor on `"cuda"` reserves a GPU.
+        precision: A variant of the bundle; `"auto"` takes the fastest for the device.
+        actors: The number of actors; None lets Ray choose by the free resources.
         threads: Cores of an actor.
-        retries: How often a batch whose actor has died is tried again.
+        retries: How often a batch is retried after its actor has died.
 
     Raises:
-        InputError: There is no bundle, or no such variant in it.
+        InputError: There is no bundle, or it has no such variant.
         BundleError: The bundle is damaged.
-        DataError: There is no such column of strings, or one has a name of the answer's.
-        UnknownLabel: A threshold is given for a label that is not there.
+        DataError: There is no such column of strings, or a column has the name of a prediction column.
+        UnknownLabel: A threshold names a label that does not exist.
+
+    Example:
+        >>> reviews = ray.data.read_parquet("s3://bucket/reviews")  # doctest: +SKIP
+        >>> score(reviews, "bundle", actors=8).write_parquet("s3://bucket/scored")  # doctest: +SKIP
     """
-    recipe = Recipe.of(bundle, device=device, precision=precision, threads=threads)
-    form = recipe.checked(Form(text_column, probabilities, prefix, thresholds))
+    spec = ModelSpec.from_bundle(bundle, device=device, precision=precision, threads=threads)
+    options = FrameOptions(text_column, probabilities, prefix, thresholds)
+    spec.check_thresholds(options)
     known = dataset.schema(fetch_if_missing=False)
-    if known is not None and isinstance(known.base_schema, pa.Schema):  # else the first batch tells
-        answered_schema(known.base_schema, recipe.labels, form)
-    with _allowed():
+    if known is not None and isinstance(known.base_schema, pa.Schema):  # otherwise the first batch is checked
+        frame_schema(known.base_schema, spec.labels, options)
+    with _ignore_deprecation():
         return dataset.map_batches(
-            _Answers,
-            fn_constructor_args=[recipe, form],
+            _BatchScorer,
+            fn_constructor_args=[spec, options],
             batch_format="pyarrow",
             batch_size=BATCH_ROWS,
             **_pool(actors, device, threads, retries),
@@ -90,62 +96,68 @@ def score(
 
 
 def score_files(
-    request: Request,
+    request: ScoreRequest,
     *,
     progress: Progress | None = None,
     actors: int | None = None,
     retries: int = RETRIES,
 ) -> dict[str, Any]:
-    """As `manylabel score`: files in, files out, each row once whatever dies; called once more, it goes on.
+    """Score files into files as `manylabel score` does: each row once, whatever dies. The same call resumes.
 
-    The dataset is the list of shards. An actor scores a shard in a process that it watches, writes the part and commits
-    it. A shard that is scored twice, since its actor died on the way, is seen once; a row that ends the process is
-    found and left out.
+    The dataset is the list of shards. An actor scores a shard in a supervised worker process, writes the part and
+    commits it. A shard that is scored twice, because its actor died on the way, counts once; a row that crashes the
+    process is quarantined.
 
     Args:
-        request: What is scored. Inputs, output and bundle are where every node finds them; `threads` are an actor's.
-        progress: Told how the run comes on.
-        actors: How many; None lets Ray choose by what is free.
-        retries: How often a shard whose actor has died is tried again.
+        request: Inputs, output and bundle are paths or URIs that every node can reach; `threads` are an actor's.
+        progress: Receives the progress of the run.
+        actors: The number of actors; None lets Ray choose by the free resources.
+        retries: How often a shard is retried after its actor has died.
 
     Returns:
-        The run's summary.
+        The run's summary, as `manylabel score` prints it.
 
     Raises:
-        JobChanged: The output holds a run that was begun otherwise; the message says what changed.
-        OutputExists: The output is there, and `force` was not given.
+        JobChanged: The output holds a run with another bundle, input or option; the message names it.
+        OutputExists: The output exists, and `force` is False.
         DataError: An input cannot be read.
+
+    Example:
+        >>> from manylabel.scoring import ScoreOptions
+        >>> request = ScoreRequest("bundle", ["s3://bucket/in"], None, "s3://bucket/out", ScoreOptions())
+        >>> score_files(request, actors=8)["errors"]  # doctest: +SKIP
+        0
     """
-    return run(request, progress, partial(_commits, actors=actors, retries=retries))
+    return run(request, progress, partial(_score_shards, actors=actors, retries=retries))
 
 
-def _commits(
+def _score_shards(
     job: Job,
-    request: Request,
+    request: ScoreRequest,
     shards: Sequence[int],
-    scored: Callable[[int], object],
+    progress: Callable[[int], object],
     *,
     actors: int | None,
     retries: int,
-) -> Iterator[Commit]:
-    """Score shards on the pool; commits as they come."""
+) -> Iterator[CommitRecord]:
+    """Score shards on the pool; yield commit records as they arrive."""
     device: Literal["cpu", "cuda"] = "cuda" if request.device == "cuda" else "cpu"
     threads = request.threads or 1
-    listed = ray.data.from_items([{"shard": number} for number in shards], override_num_blocks=len(shards))
-    with _allowed():
-        committed = listed.map(
-            _Shards,
-            fn_constructor_args=[job.output, job.to_json(), Loading(str(request.bundle), device, threads)],
+    numbers = ray.data.from_items([{"shard": number} for number in shards], override_num_blocks=len(shards))
+    with _ignore_deprecation():
+        committed = numbers.map(
+            _ShardScorer,
+            fn_constructor_args=[job.output, job.to_json(), WorkerConfig(str(request.bundle), device, threads)],
             **_pool(actors, device, threads, retries),
         )
     for row in committed.iter_rows():
-        commit = Commit(**json.loads(row["commit"]))
-        scored(commit.rows)
+        commit = CommitRecord(**json.loads(row["commit"]))
+        progress(commit.rows)
         yield commit
 
 
 def _pool(actors: int | None, device: str, threads: int, retries: int) -> dict[str, Any]:
-    """A pool of actors. Restarts are not counted: a machine that fails now and then must not use a long run's up."""
+    """Return the options of an actor pool. Restarts are unlimited, so that rare failures do not end a long run."""
     return {
         "compute": ray.data.ActorPoolStrategy(size=actors),
         "num_cpus": threads,
@@ -156,32 +168,32 @@ def _pool(actors: int | None, device: str, threads: int, retries: int) -> dict[s
 
 
 @contextmanager
-def _allowed() -> Iterator[None]:
-    """Ray warns of `max_restarts` and `max_task_retries`, which go with 2.64; nothing else bounds its retries yet."""
+def _ignore_deprecation() -> Iterator[None]:
+    """Ignore Ray's warning about `max_restarts` and `max_task_retries`; before 2.64 nothing else bounds its retries."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
         yield
 
 
-class _Answers:
-    """An actor that answers batches."""
+class _BatchScorer:
+    """An actor that adds prediction columns to batches."""
 
-    def __init__(self, recipe: Recipe, form: Form) -> None:
-        self._classifier = recipe.classifier()
-        self._form = form
+    def __init__(self, spec: ModelSpec, options: FrameOptions) -> None:
+        self._classifier = spec.load_classifier()
+        self._options = options
 
     def __call__(self, table: Any) -> Any:
-        return answered_frame(self._classifier, table, self._form)
+        return predict_frame(self._classifier, table, self._options)
 
 
-class _Shards:
+class _ShardScorer:
     """An actor that scores shards and commits them."""
 
-    def __init__(self, output: str, job: dict[str, Any], loading: Loading) -> None:
+    def __init__(self, output: str, job: dict[str, Any], config: WorkerConfig) -> None:
         self._job = Job.from_json(output, job)
-        self._watch = Watch(self._job, loading)
+        self._supervisor = WorkerSupervisor(self._job, config)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         number = int(row["shard"])
-        commit = read_commit(self._job, number) or self._watch.score(number, lambda rows: None)
+        commit = read_commit(self._job, number) or self._supervisor.score(number, lambda rows: None)
         return {"shard": number, "commit": json.dumps(asdict(commit))}

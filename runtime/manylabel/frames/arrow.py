@@ -1,35 +1,60 @@
-"""Arrow tables in, Arrow tables out: what a frame or an engine hands in is answered as the rows of a file are."""
+"""Frames and record batches: the predictions of `manylabel score` beside a table's own columns.
+
+A frame is an object of any library that supports Arrow's PyCapsule interface or the dataframe interchange protocol.
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 from pyarrow.interchange import from_dataframe
 
-from manylabel.classifier import Classifier
-from manylabel.data.output_schema import (
-    Probabilities,
-    answer_fields,
-    answered_table,
-    check_apart,
-    check_text_column,
-    is_text,
-)
-from manylabel.data.readers.block import BLOCK_ROWS, Block
+from manylabel.data.readers.block import BLOCK_ROWS, Block, check_text_column
 from manylabel.errors import DataError
+from manylabel.frames.prediction_columns import (
+    Probabilities,
+    append_predictions,
+    check_no_clash,
+    predict_blocks,
+    prediction_fields,
+)
+from manylabel.inference.predictions import Predictor
 from manylabel.inference.thresholding import Thresholds, resolve_thresholds
-from manylabel.scoring.shard import answered
+
+
+class ArrowStream(Protocol):
+    """Supports Arrow's PyCapsule interface for tables: pandas, polars, DuckDB, pyarrow."""
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """Return a capsule with a stream of record batches."""
+
+
+class ArrowArray(Protocol):
+    """Supports Arrow's PyCapsule interface for a single record batch."""
+
+    def __arrow_c_array__(self, requested_schema: object | None = None) -> object:
+        """Return capsules with a schema and an array."""
+
+
+class Interchange(Protocol):
+    """Supports the dataframe interchange protocol."""
+
+    def __dataframe__(self, nan_as_null: bool = False, allow_copy: bool = True) -> object:
+        """Return the frame as the protocol defines it."""
+
+
+Frame = ArrowStream | ArrowArray | Interchange
 
 
 @dataclass(frozen=True)
-class Form:
-    """What is read and what is given.
+class FrameOptions:
+    """Which column is scored, and which columns are added.
 
     Attributes:
-        text_column: Where the texts are.
+        text_column: The column of texts.
         probabilities: One column a label, one list, or none.
-        prefix: Before the names of the answer's columns.
+        prefix: Stands before the names of the added columns.
         thresholds: In place of the bundle's own: one for all, one a label, or some by name.
     """
 
@@ -39,11 +64,72 @@ class Form:
     thresholds: Thresholds | None = None
 
 
-def read_frame(frame: Any) -> Any:
-    """A frame of any library as an Arrow table, by Arrow's PyCapsule interface or the dataframe interchange protocol.
+def predict_frame(predictor: Predictor, frame: Frame, options: FrameOptions = FrameOptions()) -> Any:
+    """Return a frame's columns and the prediction columns behind them.
+
+    Args:
+        predictor: A classifier.
+        frame: From pandas, polars, DuckDB, pyarrow, or another library that supports Arrow.
+        options: Which column is scored, and which columns are added.
+
+    Returns:
+        A `pyarrow.Table` with the frame's rows in order.
 
     Raises:
-        DataError: It speaks neither, or holds what Arrow has no type for.
+        DataError: The frame cannot be read, or has no such column of texts.
+        UnknownLabel: A threshold names a label that does not exist.
+        InputError: A threshold is not between 0 and 1.
+        BundleError: The graph fails.
+
+    Example:
+        >>> from manylabel import Classifier
+        >>> frame = pa.table({"text": ["The parcel arrived broken."], "id": [7]})
+        >>> predict_frame(Classifier.load("bundle"), frame, FrameOptions(probabilities="none")).column_names
+        ['text', 'id', 'labels', 'n_tokens', 'truncated', 'error']
+    """
+    table = read_frame(frame)
+    schema = frame_schema(table.schema, predictor.labels, options)
+    return pa.Table.from_batches(list(predict_record_batches(predictor, table.to_batches(), options)), schema=schema)
+
+
+def predict_record_batches(predictor: Predictor, batches: Iterable[Any], options: FrameOptions) -> Iterator[Any]:
+    """Yield record batches with their prediction columns, in order, some thousand rows at a time, in bounded memory.
+
+    A text that is null or cannot be scored gets an `error`; the other rows get their predictions.
+
+    Args:
+        predictor: A classifier.
+        batches: Arrow record batches of one schema.
+        options: Which column is scored, and which columns are added.
+
+    Raises:
+        DataError: There is no such column of texts, or a column has the name of a prediction column.
+        UnknownLabel: A threshold names a label that does not exist.
+        InputError: A threshold is not between 0 and 1.
+        BundleError: The graph fails.
+    """
+    labels = predictor.labels
+    thresholds = resolve_thresholds(options.thresholds, labels, predictor.thresholds_.tolist())
+    for block, predictions in predict_blocks(predictor, _blocks(batches, options.text_column), first_row=0):
+        yield from append_predictions(
+            block,
+            predictions,
+            schema=frame_schema(block.columns.schema, labels, options),
+            labels=labels,
+            thresholds=thresholds,
+            probabilities=options.probabilities,
+        ).to_batches()
+
+
+def read_frame(frame: Frame) -> Any:
+    """Return a frame of any library as an Arrow table.
+
+    Raises:
+        DataError: It supports neither Arrow nor the interchange protocol, or holds values that Arrow has no type for.
+
+    Example:
+        >>> read_frame(pa.record_batch({"text": ["late again"]})).num_rows
+        1
     """
     try:
         if hasattr(frame, "__arrow_c_stream__") or hasattr(frame, "__arrow_c_array__"):
@@ -53,68 +139,37 @@ def read_frame(frame: Any) -> Any:
     except pa.ArrowException as exc:
         raise DataError(f"the frame cannot be read as an Arrow table: {str(exc).splitlines()[0]}") from exc
     raise DataError(
-        f"a {type(frame).__name__} is no frame that speaks Arrow. Pass one of pandas, polars, DuckDB or pyarrow; "
+        f"a {type(frame).__name__} is not a frame that supports Arrow. Pass one of pandas, polars, DuckDB or pyarrow; "
         "collect a lazy one first."
     )
 
 
-def answered_frame(classifier: Classifier, frame: Any, form: Form) -> Any:
-    """A frame's columns and the answers behind them, as one Arrow table.
+def frame_schema(schema: Any, labels: Sequence[str], options: FrameOptions) -> Any:
+    """Return the Arrow schema of a table with the prediction columns behind its own.
+
+    Args:
+        schema: The table's Arrow schema.
+        labels: The labels in column order.
+        options: Which column is scored, and which columns are added.
 
     Raises:
-        DataError: The frame cannot be read, or has no such column of texts.
-        UnknownLabel: A threshold is given for a label that is not there.
-        InputError: A threshold is not between 0 and 1.
-        BundleError: The graph fails.
+        DataError: There is no such column of texts, or a column has the name of a prediction column.
+
+    Example:
+        >>> schema = pa.schema([("text", pa.string())])
+        >>> frame_schema(schema, ["delivery"], FrameOptions(prefix="x_")).names
+        ['text', 'x_labels', 'x_p_delivery', 'x_n_tokens', 'x_truncated', 'x_error']
     """
-    table = read_frame(frame)
-    schema = answered_schema(table.schema, classifier.bundle.labels, form)
-    return pa.Table.from_batches(answered_batches(classifier, table.to_batches(), form), schema=schema)
-
-
-def answered_schema(schema: Any, labels: Sequence[str], form: Form) -> Any:
-    """The columns of a table and, behind them, the answer's.
-
-    Raises:
-        DataError: There is no such column of texts, or a column has the name of one of the answer's.
-    """
-    check_text_column("the frame", schema.names, form.text_column)
-    kind = schema.field(form.text_column).type
-    if not is_text(kind):
-        raise DataError(f"the column {form.text_column!r} is {kind}, not string. Name another, or convert it.")
-    answer = answer_fields(labels, form.probabilities, form.prefix)
-    check_apart(schema, answer)
-    return pa.schema([*schema, *answer], metadata=schema.metadata)  # in which pandas notes its index
-
-
-def answered_batches(classifier: Classifier, batches: Iterable[Any], form: Form) -> Iterator[Any]:
-    """Record batches of one schema and the answers to them, in order, some thousand rows at a time, in bounded memory.
-
-    A text that is null or cannot be scored has its `error`; its neighbours are answered all the same.
-
-    Raises:
-        DataError: There is no such column of texts, or a column has the name of one of the answer's.
-        UnknownLabel: A threshold is given for a label that is not there.
-        InputError: A threshold is not between 0 and 1.
-        BundleError: The graph fails.
-    """
-    labels = classifier.bundle.labels
-    thresholds = resolve_thresholds(form.thresholds, labels, classifier.variant.thresholds)
-    for block, answers in answered(classifier, _blocks(batches, form.text_column), first_row=0):
-        yield from answered_table(
-            block,
-            answers,
-            schema=answered_schema(block.columns.schema, labels, form),
-            labels=labels,
-            thresholds=thresholds,
-            probabilities=form.probabilities,
-        ).to_batches()
+    check_text_column("the frame", schema, options.text_column)
+    fields = prediction_fields(labels, options.probabilities, options.prefix)
+    check_no_clash(schema.names, fields)
+    return pa.schema([*schema, *fields], metadata=schema.metadata)  # in which pandas keeps its index
 
 
 def _blocks(batches: Iterable[Any], text_column: str) -> Iterator[Block]:
     for batch in batches:
         for start in range(0, len(batch), BLOCK_ROWS):
-            part = batch.slice(start, BLOCK_ROWS)
-            texts = part.column(text_column).to_pylist()
+            columns = batch.slice(start, BLOCK_ROWS)
+            texts = columns.column(text_column).to_pylist()
             null = f"no text: {text_column!r} is null."
-            yield Block(part, texts, {place: null for place, text in enumerate(texts) if text is None})
+            yield Block(columns, texts, {index: null for index, text in enumerate(texts) if text is None})

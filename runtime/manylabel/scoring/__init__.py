@@ -1,34 +1,27 @@
-"""Files in, files out: score what does not fit in memory, lose no row, and go on after any interruption.
+"""Score files of any size into files: no row is lost, and an interrupted run resumes. Needs pyarrow.
 
-The way of the data, a module a step:
+In reading order, as the data flows:
 
-    inputs      arguments, folders, globs, standard input        -> files with a format
-    rows        csv_rows, json_rows, parquet_rows                -> blocks of rows, each with a text or an error
-    planning    one pass over the files                          -> shards: so many rows of a file, from an offset
-    job         what is to be done, written down                 -> _manylabel/job.json, held against a later run
-    shard       a shard, a classifier                            -> a part and its commit record; runs in any process
-    watching    a child process that is watched                  -> retried, and a row that kills it is quarantined
-    merging     parts and commit records                         -> one file
+    planner             arguments, folders, globs, standard input  -> files, cut into shards in one pass
+    job                 the job specification                      -> _manylabel/job.json, compared with a later run's
+    shard               one shard and a classifier                 -> a part and its commit record, in any process
+    writers             rows and their predictions                 -> Parquet, CSV or JSON lines
+    worker              the process that scores: JSON lines on standard input, JSON lines on standard output
+    worker_supervisor   restarts that process, retries its shard, and quarantines a row that crashes it
+    merge               parts and commit records                   -> one file
+    run                 a whole run: plan or resume, score, merge
+    cli                 `manylabel score` and `manylabel merge`
 
-    tables      frames, and the batches of an engine             -> the same columns, with the answers
-
-`columns` knows which columns there are, `parts` writes them, `storage` is where files lie: a disk or an object store.
+Below: `data.readers` reads the files, `data.filesystem` finds and writes them on disks and in object stores, and
+`frames.prediction_columns` defines the columns that predictions add.
 """
 
-from importlib.util import find_spec
-
-from manylabel.errors import MissingDependency
+from manylabel.frames import PYARROW_MB
 from manylabel.system.resource_errors import loading
 
-if find_spec("pyarrow") is None:
-    raise MissingDependency('manylabel[files] is required to score files or frames. pip install "manylabel[files,cpu]"')
-
-ROOM = 256
-"""MB that pyarrow takes when it is loaded: 223 with 26.0 at most."""
-
-with loading("pyarrow", ROOM):
-    from manylabel.scoring.job import Job, Options
+with loading("pyarrow", PYARROW_MB):
+    from manylabel.scoring.job import Job, ScoreOptions
     from manylabel.scoring.merge import merge
-    from manylabel.scoring.shard import Commit, score_shard
+    from manylabel.scoring.shard import CommitRecord, score_shard
 
-__all__ = ["Commit", "Job", "Options", "merge", "score_shard"]
+__all__ = ["CommitRecord", "Job", "ScoreOptions", "merge", "score_shard"]

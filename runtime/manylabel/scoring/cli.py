@@ -17,7 +17,7 @@ from manylabel.data import filesystem
 from manylabel.data.readers.open_table import FORMATS
 from manylabel.errors import InputError
 from manylabel.hub import open_bundle
-from manylabel.inference.ort_session import resolve_device
+from manylabel.inference.ort_loader import resolve_device
 from manylabel.inference.thresholding import resolve_thresholds
 from manylabel.scoring.job import OutputFormat, ScoreOptions
 from manylabel.scoring.merge import merge as merge_parts

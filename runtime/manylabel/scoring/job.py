@@ -1,7 +1,7 @@
-"""What is to be done, written down, so that it can be gone on with, on this machine or another.
+"""The job specification: bundle, inputs, options and shards, stored so that a run can be resumed on any machine.
 
-The record lies beside the parts, under `_manylabel`, whose name keeps it out of sight of those who read the folder as
-a data set. Whoever comes with another bundle, input or option is told which, and refused.
+It lies beside the parts, under `_manylabel`; the underscore hides it from programs that read the folder as a data set.
+A run with another bundle, input or option is refused, and the error names what differs.
 """
 
 import base64
@@ -10,36 +10,40 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 
 from manylabel.data import filesystem
-from manylabel.data.output_schema import Probabilities, answer_fields, check_apart
-from manylabel.data.readers.block import Position
+from manylabel.data.readers.open_table import Source
+from manylabel.data.readers.table import Position
 from manylabel.errors import BundleError, InputError, JobChanged
-from manylabel.scoring.inputs import Source
-from manylabel.scoring.planner import Input, Plan, Shard
-from manylabel.scoring.writers import OutputFormat
+from manylabel.frames.prediction_columns import Probabilities, check_no_clash, prediction_fields
+from manylabel.scoring.planner import InputFile, Shard, ShardPlan
 
+OutputFormat = Literal["parquet", "csv", "jsonl"]
 FORMAT_VERSION = 1
 RECORDS = "_manylabel"
 JOB = "job.json"
 
 
 @dataclass(frozen=True)
-class Options:
-    """How the rows are to be scored and written.
+class ScoreOptions:
+    """How the rows are scored and written.
 
     Attributes:
-        text_column: Where the texts are.
-        format: Of the parts.
+        text_column: The column of texts.
+        format: The format of the parts.
         probabilities: One column a label, one list, or none.
-        prefix: Before the names of the answer's columns.
-        separator: Between labels in a CSV cell.
+        prefix: Stands before the names of the prediction columns.
+        separator: Stands between labels in a CSV cell.
         for_spreadsheet: Escape cells that start a formula.
         shard_rows: Rows of a shard.
         thresholds: In column order, in place of the bundle's own.
+
+    Example:
+        >>> ScoreOptions(format="jsonl", thresholds=(0.5, 0.3)).shard_rows
+        50000
     """
 
     text_column: str = "text"
@@ -54,96 +58,101 @@ class Options:
 
 @dataclass(frozen=True)
 class Job:
-    """A bundle, inputs, options and an output.
+    """A job specification.
 
     Attributes:
         output: The folder of the parts.
         bundle: The digest of the bundle.
-        precision: Of its variants, the one that answers.
+        precision: The variant that scores.
         labels: The bundle's labels in column order.
-        options: How.
-        plan: What.
+        options: How the rows are scored and written.
+        plan: The inputs and their shards.
+
+    Example:
+        >>> job = Job.load("scored")  # doctest: +SKIP
+        >>> job.part_name(3)  # doctest: +SKIP
+        'part-000003.parquet'
     """
 
     output: str
     bundle: str
     precision: str
     labels: tuple[str, ...]
-    options: Options
-    plan: Plan
+    options: ScoreOptions
+    plan: ShardPlan
 
     @cached_property
     def schema(self) -> pa.Schema:
-        """The columns of the inputs, and behind them the answer's.
+        """The columns of the inputs, and the prediction columns behind them.
 
         Raises:
-            DataError: An input has a column of the answer's name.
-            InputError: A label holds the separator.
+            DataError: An input has a column with the name of a prediction column.
+            InputError: A label contains the separator.
         """
-        answer = answer_fields(self.labels, self.options.probabilities, self.options.prefix)
-        check_apart(self.plan.schema, answer)
-        torn = [label for label in self.labels if self.options.separator in label]
-        if self.options.format == "csv" and torn:
+        fields = prediction_fields(self.labels, self.options.probabilities, self.options.prefix)
+        check_no_clash(self.plan.schema.names, fields)
+        ambiguous = [label for label in self.labels if self.options.separator in label]
+        if self.options.format == "csv" and ambiguous:
             raise InputError(
-                f"the label {torn[0]!r} holds {self.options.separator!r}, which separates labels in a CSV cell. "
-                "Choose another --separator."
+                f"the label {ambiguous[0]!r} contains {self.options.separator!r}, which separates labels in a CSV "
+                "cell. Choose another --separator."
             )
-        return pa.schema([*self.plan.schema, *answer])
+        return pa.schema([*self.plan.schema, *fields])
 
     @cached_property
     def digest(self) -> str:
-        """Names the job: what is done, not where the inputs and the output lie."""
-        named = {key: value for key, value in self.to_json().items() if key != "inputs"}
-        named["inputs"] = [each.sha256 for each in self.plan.inputs]
-        return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()
+        """Identifies the job: bundle, options and the inputs' content, not where inputs and output lie."""
+        content = {key: value for key, value in self.to_json().items() if key != "inputs"}
+        content["inputs"] = [each.sha256 for each in self.plan.inputs]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def part(self, number: int) -> str:
-        """Where a shard's rows go."""
+        """Return the path or URI of a shard's part."""
         return filesystem.join(self.output, self.part_name(number))
 
     def part_name(self, number: int) -> str:
-        """A part's name; names sort as the rows do."""
+        """Return a part's file name; names sort in the order of the rows."""
         return f"part-{number:06d}.{self.options.format}"
 
     def record(self, number: int) -> str:
-        """Where a shard's commit record goes."""
+        """Return the path or URI of a shard's commit record."""
         return filesystem.join(self.output, f"{RECORDS}/part-{number:06d}.json")
 
     def save(self) -> None:
-        """Write the record, or hold what is to be done against the one that is there.
+        """Write the specification, or compare it with the one that the output already has.
 
         Raises:
-            JobChanged: Something else was begun here.
+            JobChanged: The output holds a run with another bundle, input or option.
         """
         filesystem.make_folder(self.output)
         filesystem.make_folder(filesystem.join(self.output, RECORDS))
-        place = filesystem.join(self.output, f"{RECORDS}/{JOB}")
-        before = filesystem.read_bytes(place)
-        if before is None:
-            filesystem.write_bytes(place, (json.dumps(self.to_json(), indent=1) + "\n").encode())
+        path = filesystem.join(self.output, f"{RECORDS}/{JOB}")
+        stored = filesystem.read_bytes(path)
+        if stored is None:
+            filesystem.write_bytes(path, (json.dumps(self.to_json(), indent=1) + "\n").encode())
             return
-        changes = list(_changes(_parse(before, place), self.to_json()))
+        changes = list(_changes(_parse(stored, path), self.to_json()))
         if changes:
             raise JobChanged(
-                f"{self.output} holds a run that was begun otherwise: {'; '.join(changes)}. "
-                "Go on with what it was begun with, or choose another output."
+                f"{self.output} holds a run that was started differently: {'; '.join(changes)}. "
+                "Resume it with the same bundle, inputs and options, or choose another output."
             )
 
     @classmethod
     def load(cls, output: str) -> "Job":
-        """The job that was begun in a folder.
+        """Read the job specification of an output folder.
 
         Raises:
-            InputError: There is none.
+            InputError: It has none.
         """
-        place = filesystem.join(output, f"{RECORDS}/{JOB}")
-        content = filesystem.read_bytes(place)
+        path = filesystem.join(output, f"{RECORDS}/{JOB}")
+        content = filesystem.read_bytes(path)
         if content is None:
-            raise InputError(f"{output} holds no run: {place} is missing. Make one with manylabel score.")
-        return cls.from_json(output, _parse(content, place))
+            raise InputError(f"{output} holds no run: {path} is missing. Start one with manylabel score.")
+        return cls.from_json(output, _parse(content, path))
 
     def to_json(self) -> dict[str, Any]:
-        """All but the output's own place."""
+        """Return the specification as JSON values, without the output's location."""
         return {
             "format_version": FORMAT_VERSION,
             "bundle": self.bundle,
@@ -169,14 +178,14 @@ class Job:
 
     @classmethod
     def from_json(cls, output: str, content: dict[str, Any]) -> "Job":
-        """The reverse of `to_json`."""
+        """Build a specification from what `to_json` returned."""
         options = content["options"]
         if options["thresholds"] is not None:
             options = {**options, "thresholds": tuple(options["thresholds"])}
         inputs = [
-            Input(
+            InputFile(
                 Source(each["uri"], each["format"], each["compression"]),
-                filesystem.Status(each["bytes"], each["mtime_ns"]),
+                filesystem.FileStatus(each["bytes"], each["mtime_ns"]),
                 each["sha256"],
                 each["rows"],
                 _schema_from_text(each["schema"]),
@@ -184,12 +193,14 @@ class Job:
             for each in content["inputs"]
         ]
         shards = [Shard(file, first, rows, Position(*start)) for file, first, rows, *start in content["shards"]]
-        plan = Plan(inputs, shards, _schema_from_text(content["schema"]))
-        return cls(output, content["bundle"], content["precision"], tuple(content["labels"]), Options(**options), plan)
+        plan = ShardPlan(inputs, shards, _schema_from_text(content["schema"]))
+        return cls(
+            output, content["bundle"], content["precision"], tuple(content["labels"]), ScoreOptions(**options), plan
+        )
 
 
 def _changes(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
-    """What differs, in words, the first fault of each kind."""
+    """Yield a phrase for everything that differs."""
     if before["bundle"] != now["bundle"]:
         yield f"the bundle was {before['bundle'][:12]} and is {now['bundle'][:12]}"
     if before["precision"] != now["precision"]:
@@ -198,21 +209,24 @@ def _changes(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
         if now["options"].get(name) != value:
             yield f"--{name.replace('_', '-')} was {value} and is {now['options'].get(name)}"
     if len(before["inputs"]) != len(now["inputs"]):
-        yield f"there were {len(before['inputs'])} input files and are {len(now['inputs'])}"
+        yield f"there were {len(before['inputs'])} input files and now there are {len(now['inputs'])}"
         return
     for old, new in zip(before["inputs"], now["inputs"], strict=True):
         if (old["sha256"], old["format"]) != (new["sha256"], new["format"]):
-            yield f"the input {new['uri']} is not the {old['uri']} of then ({old['rows']:,} rows, now {new['rows']:,})"
+            yield (
+                f"the input {new['uri']} differs from {old['uri']} as it was then ({old['rows']:,} rows, now "
+                f"{new['rows']:,})"
+            )
 
 
-def _parse(content: bytes, place: str) -> dict[str, Any]:
+def _parse(content: bytes, path: str) -> dict[str, Any]:
     try:
         parsed: dict[str, Any] = json.loads(content)
         version = parsed["format_version"]
     except (ValueError, KeyError, TypeError) as exc:
-        raise InputError(f"{place} is damaged. Start anew with another output.") from exc
+        raise InputError(f"{path} is damaged. Start again with another output.") from exc
     if version != FORMAT_VERSION:
-        raise BundleError(f"{place} is of version {version}, and this manylabel reads {FORMAT_VERSION}.")
+        raise BundleError(f"{path} has format version {version}; this version of manylabel reads {FORMAT_VERSION}.")
     return parsed
 
 

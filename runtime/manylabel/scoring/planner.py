@@ -1,38 +1,40 @@
-"""One pass over the inputs: what columns they have, and where every shard begins.
+"""Find the input files, and cut them into shards in one pass over them.
 
-The cut depends on the inputs and on the rows a shard has, nothing else, so any machine makes the same one.
+The cut depends on the inputs and the rows of a shard alone, so that every machine makes the same one.
 """
 
+import shutil
+import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from types import ModuleType
 
 import pyarrow as pa
 
 from manylabel.data import filesystem
-from manylabel.data.output_schema import unify
-from manylabel.data.readers import csv, jsonl, parquet
-from manylabel.data.readers.block import Block, Position, Scan
-from manylabel.errors import DataError
-from manylabel.scoring.inputs import Source
+from manylabel.data.readers.block import Block, read_blocks, scan
+from manylabel.data.readers.open_table import FORMATS, Format, Source
+from manylabel.data.readers.table import Position
+from manylabel.data.readers.type_inference import unify
+from manylabel.errors import DataError, InputError
 
-READERS: dict[str, ModuleType] = {"csv": csv, "tsv": csv, "jsonl": jsonl, "parquet": parquet}
+STANDARD_INPUT = "-"
 
 
 @dataclass(frozen=True)
-class Input:
-    """A file as it was when the work was planned.
+class InputFile:
+    """A file as it was when the shards were planned.
 
     Attributes:
-        source: Where it lies and what it holds.
-        status: Its size and time.
+        source: Its URI, format and compression.
+        status: Its size and modification time.
         sha256: Its digest; of a Parquet file, its footer's.
-        rows: How many it has.
+        rows: The number of its rows.
         schema: An Arrow schema of its columns.
     """
 
     source: Source
-    status: filesystem.Status
+    status: filesystem.FileStatus
     sha256: str
     rows: int
     schema: pa.Schema
@@ -40,13 +42,13 @@ class Input:
 
 @dataclass(frozen=True)
 class Shard:
-    """Neighbouring rows of one file.
+    """Consecutive rows of one file, which are committed together.
 
     Attributes:
-        file: The file's place among the inputs.
+        file: The file's index among the inputs.
         first: The number of the first row among the rows of all inputs: its id.
-        rows: How many there are.
-        start: Where the first begins in the file.
+        rows: The number of rows.
+        start: Where the first row starts in the file.
     """
 
     file: int
@@ -56,10 +58,10 @@ class Shard:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """The inputs, their common schema and the shards, in order."""
+class ShardPlan:
+    """The inputs, their common schema, and the shards in order."""
 
-    inputs: list[Input]
+    inputs: list[InputFile]
     shards: list[Shard]
     schema: pa.Schema
 
@@ -69,55 +71,91 @@ class Plan:
         return sum(each.rows for each in self.inputs)
 
 
-def plan(sources: Sequence[Source], *, text_column: str, shard_rows: int, seen: Callable[[int], object]) -> Plan:
-    """Read the inputs once.
+def find_sources(arguments: Sequence[str], *, format: Format | None, spool: str) -> list[Source]:
+    """Return the files that the arguments name, in the order of the arguments, those of a folder or glob by name.
+
+    Args:
+        arguments: Files, folders, globs, URIs, or `-` for standard input.
+        format: The format of all files; None for that of their suffixes.
+        spool: Where standard input is stored: a shard is read from an offset, and perhaps more than once.
+
+    Raises:
+        DataError: An argument names no file, or a file's suffix is unknown.
+    """
+    return [
+        source
+        for argument in arguments
+        for source in (
+            [_spool_standard_input(spool, format)]
+            if argument == STANDARD_INPUT
+            else [
+                Source.from_uri(uri, format, hint="Or name its format with --format.")
+                for uri in filesystem.expand(argument)
+            ]
+        )
+    ]
+
+
+def plan_shards(
+    sources: Sequence[Source], *, text_column: str, shard_rows: int, progress: Callable[[int], object]
+) -> ShardPlan:
+    """Read the inputs once, and cut them into shards.
 
     Args:
         sources: The files.
         text_column: The column of texts.
-        shard_rows: Rows of a shard; a file's last one may have fewer.
-        seen: Told how many rows each file has, as it is read.
+        shard_rows: Rows of a shard; the last one of a file may have fewer.
+        progress: Called with the number of rows of each file once it is read.
 
     Raises:
-        DataError: A file cannot be read, or the files' columns do not go together.
+        DataError: A file cannot be read, or the files have a column of types without a common type.
     """
-    inputs: list[Input] = []
+    inputs: list[InputFile] = []
     shards: list[Shard] = []
     first = 0
     for file, source in enumerate(sources):
         status = _status(source)
-        scan: Scan = READERS[source.format].scan(source, text_column, shard_rows)
-        inputs.append(Input(source, status, scan.sha256, scan.rows, scan.schema))
-        for start in scan.starts:
-            rows = min(shard_rows, scan.rows - start.row)
+        result = scan(source, text_column, shard_rows)
+        inputs.append(InputFile(source, status, result.sha256, result.rows, result.schema))
+        for start in result.starts:
+            rows = min(shard_rows, result.rows - start.row)
             if rows:
                 shards.append(Shard(file, first + start.row, rows, start))
-        first += scan.rows
-        seen(scan.rows)
-    return Plan(inputs, shards, unify({each.source.uri: each.schema for each in inputs}))
+        first += result.rows
+        progress(result.rows)
+    return ShardPlan(inputs, shards, unify({each.source.uri: each.schema for each in inputs}))
 
 
-def read_shard(read: Input, shard: Shard, text_column: str) -> Iterator[Block]:
-    """The blocks of a shard, the same ones every time.
+def read_shard(file: InputFile, shard: Shard, text_column: str) -> Iterator[Block]:
+    """Yield the blocks of a shard, the same ones every time.
 
     Raises:
-        DataError: The file is not the one that was planned with.
+        DataError: The file has changed since the shards were planned.
     """
-    if _status(read.source) != read.status:
-        raise DataError(f"{read.source.uri} was changed while it was being scored. Start anew with another output.")
+    if _status(file.source) != file.status:
+        raise DataError(f"{file.source.uri} was changed while it was being scored. Start again with another output.")
     left = shard.rows
-    blocks = READERS[read.source.format].read(read.source, read.schema, text_column, shard.start)
-    for block in blocks:
-        yield block if len(block) <= left else block.head(left)
-        left -= min(left, len(block))
-        if not left:
-            blocks.close()
-            return
-    raise DataError(f"{read.source.uri} has {left:,} rows fewer than when it was planned with. Fetch it anew.")
+    with closing(read_blocks(file.source, file.schema, text_column, shard.start)) as blocks:
+        for block in blocks:
+            yield block if len(block) <= left else block.head(left)
+            left -= min(left, len(block))
+            if not left:
+                return
+    raise DataError(f"{file.source.uri} has {left:,} rows fewer than when the shards were planned. Get a new copy.")
 
 
-def _status(source: Source) -> filesystem.Status:
+def _status(source: Source) -> filesystem.FileStatus:
     status = filesystem.status(source.uri)
     if status is None:
-        raise DataError(f"{source.uri} is not there any more.")
+        raise DataError(f"{source.uri} does not exist any more.")
     return status
+
+
+def _spool_standard_input(spool: str, format: Format | None) -> Source:
+    if format is None:
+        raise InputError(f"standard input has no suffix. Name its format with --format {'|'.join(FORMATS)}.")
+    if sys.stdin is None:
+        raise InputError("standard input is closed. Name files, or pipe rows in.")
+    with filesystem.new_file(spool) as path, open(path, "wb") as file:
+        shutil.copyfileobj(sys.stdin.buffer, file, filesystem.COPY_BYTES)
+    return Source(spool, format)

@@ -1,4 +1,4 @@
-"""A run from its inputs to its output: planned or gone on with, shard after shard, merged where one file is wanted."""
+"""A run from its inputs to its output: plan it or resume it, score its shards, and merge the parts into one file."""
 
 import fcntl
 import os
@@ -10,47 +10,54 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from manylabel.bundle.signing import open_signed
 from manylabel.bundle.variants import Precision, choose_variant
 from manylabel.data import filesystem
+from manylabel.data.readers.open_table import Format, Source
 from manylabel.errors import InputError, OutputExists
-from manylabel.inference.ort_session import Device, resolve_device
-from manylabel.scoring.inputs import SPOOL, STANDARD_INPUT, Format, Source, find_sources
-from manylabel.scoring.job import JOB, RECORDS, Job, Options
+from manylabel.hub import open_bundle
+from manylabel.inference.ort_loader import Device, resolve_device
+from manylabel.scoring.job import JOB, RECORDS, Job, OutputFormat, ScoreOptions
 from manylabel.scoring.merge import merge, summary
-from manylabel.scoring.planner import Plan, plan
-from manylabel.scoring.shard import Commit, read_commit
-from manylabel.scoring.worker_supervisor import Loading, Watch
-from manylabel.scoring.writers import OutputFormat
+from manylabel.scoring.planner import STANDARD_INPUT, ShardPlan, find_sources, plan_shards
+from manylabel.scoring.shard import CommitRecord, read_commit
+from manylabel.scoring.worker_supervisor import WorkerConfig, WorkerSupervisor
 from manylabel.system.resource_errors import remembering, writing
+
+SPOOL = "stdin"
+"""Standard input, stored: the name of the file."""
 
 OUTPUT_SUFFIXES: dict[str, OutputFormat] = {".parquet": "parquet", ".csv": "csv", ".jsonl": "jsonl"}
 
 
 @dataclass(frozen=True)
-class Request:
-    """What was asked for.
+class ScoreRequest:
+    """Everything that a run needs to know.
 
     Attributes:
         bundle: The bundle's folder.
-        inputs: Files, folders, globs, URIs, or `-`.
-        input_format: Of all inputs; None where their suffixes say it.
+        inputs: Files, folders, globs, URIs, or `-` for standard input.
+        input_format: The format of all inputs; None for that of their suffixes.
         output: A file, by its suffix, or a folder.
-        options: How the rows are scored and written; an output file's suffix overrules the format.
-        device: Where.
-        precision: By which variant.
+        options: How the rows are scored and written; an output file's suffix overrides the format.
+        device: `"cpu"`, `"cuda"` or `"auto"`.
+        precision: The variant that scores.
         threads: Cores to use; None for all.
-        verify_key: A public key by which the bundle has to be signed; None to trust the folder.
-        digest: The bundle that is meant; None for whichever lies there.
-        share: Which shards are for this machine: `(1, 3)` are the first, the fourth, and so on.
-        force: Whether an output that is there is replaced.
+        verify_key: A public key; the bundle must be signed by it. None trusts the folder.
+        digest: The digest of the expected bundle; None accepts any.
+        share: Which shards this machine scores: `(1, 3)` are the first, the fourth, and so on.
+        force: Replace an output that exists.
+
+    Example:
+        >>> request = ScoreRequest(Path("bundle"), ["reviews.csv"], None, "scored.csv", ScoreOptions())
+        >>> request.share
+        (1, 1)
     """
 
     bundle: Path
     inputs: Sequence[str]
     input_format: Format | None
     output: str
-    options: Options
+    options: ScoreOptions
     device: Device = "auto"
     precision: Precision = "auto"
     threads: int | None = None
@@ -61,47 +68,65 @@ class Request:
 
 
 class Progress:
-    """Told how the run comes on; this one keeps silent."""
+    """Receives the progress of a run; this base class ignores it.
+
+    Example:
+        >>> class PrintProgress(Progress):
+        ...     def started(self, rows: int, done: int) -> None:
+        ...         print(f"{rows - done} rows to score")
+        >>> PrintProgress().started(rows=600, done=360)
+        240 rows to score
+    """
 
     def planned(self, rows: int) -> None:
-        """So many more rows were counted."""
+        """Receive the number of rows of one more input file."""
 
     def started(self, rows: int, done: int) -> None:
-        """So many rows are to be scored by this machine, of which some are done already."""
+        """Receive the number of rows that this machine scores, and how many of them are done already."""
 
     def scored(self, rows: int) -> None:
-        """So many more rows were scored."""
+        """Receive the number of further rows that were scored."""
 
 
-Scoring = Callable[[Job, Request, Sequence[int], Callable[[int], object]], Iterable[Commit]]
-"""Scores shards of a job and commits them, in any order; tells the number of rows as they come."""
+ShardScorer = Callable[[Job, ScoreRequest, Sequence[int], Callable[[int], object]], Iterable[CommitRecord]]
+"""Scores shards of a job and commits them, in any order; calls the last argument with the number of scored rows."""
 
 
-def watched(job: Job, request: Request, shards: Sequence[int], scored: Callable[[int], object]) -> Iterator[Commit]:
-    """Score shards one after the other, in a worker that is watched."""
-    with Watch(job, Loading(str(request.bundle), request.device, request.threads)) as watch:
-        yield from (watch.score(number, scored) for number in shards)
+def score_in_worker(
+    job: Job, request: ScoreRequest, shards: Sequence[int], progress: Callable[[int], object]
+) -> Iterator[CommitRecord]:
+    """Score shards one after the other in a supervised worker process."""
+    config = WorkerConfig(str(request.bundle), request.device, request.threads)
+    with WorkerSupervisor(job, config) as supervisor:
+        yield from (supervisor.score(number, progress) for number in shards)
 
 
-@remembering(filesystem.GOES_ON)
-def run(request: Request, progress: Progress | None = None, scoring: Scoring = watched) -> dict[str, Any]:
-    """Score files into files. Called once more after any interruption, it goes on where it was.
+@remembering(filesystem.RESUME_HINT)
+def run(
+    request: ScoreRequest, progress: Progress | None = None, score_shards: ShardScorer = score_in_worker
+) -> dict[str, Any]:
+    """Score files into files. The same call resumes a run that was interrupted.
 
     Args:
-        request: What was asked for.
-        progress: Told how the run comes on.
-        scoring: Who scores: a process beside this one, or an engine.
+        request: Inputs, output, bundle and options.
+        progress: Receives the progress of the run.
+        score_shards: Scores the shards: in a worker process, or on an engine.
 
     Returns:
-        The run's summary.
+        The run's summary, as `manylabel score` prints it.
 
     Raises:
-        JobChanged: The output holds a run that was begun otherwise; the message says what changed.
-        OutputExists: The output is there, and `force` was not given.
+        JobChanged: The output holds a run with another bundle, input or option; the message names it.
+        OutputExists: The output exists, and `force` is False.
         DataError: An input cannot be read.
-        CannotWrite: The disk is full or cannot be written to. The same call goes on.
-        OutOfMemory: Memory ran out. The same call goes on.
-        WorkerDied: The process that scores ends again and again.
+        CannotWrite: The disk is full or cannot be written to. The same call resumes.
+        OutOfMemory: Memory ran out. The same call resumes.
+        WorkerDied: The process that scores crashes again and again.
+
+    Example:
+        >>> request = ScoreRequest(Path("bundle"), ["reviews.csv"], None, "scored.csv", ScoreOptions())
+        >>> run(request)["rows"]  # doctest: +SKIP
+        12000
     """
     started, progress = time.monotonic(), progress or Progress()
     target = _Target.of(request)
@@ -111,14 +136,14 @@ def run(request: Request, progress: Progress | None = None, scoring: Scoring = w
         _lock(stack, target.folder, request.share)
         if request.force:
             target.clear()
-        if request.share[1] == 1:  # else other shares may be writing
+        if request.share[1] == 1:  # else other machines may be writing
             for folder in (target.folder, filesystem.join(target.folder, RECORDS)):
                 filesystem.remove_temporaries(folder)
         sources = find_sources(request.inputs, format=request.input_format, spool=spool)
         job = _job(request, target, sources, progress)
         job.save()
         mine = range(request.share[0] - 1, len(job.plan.shards), request.share[1])
-        commits, resumed = _score(job, request, mine, progress, scoring)
+        commits, resumed = _score(job, request, mine, progress, score_shards)
         if target.file is not None:
             merge([target.folder], target.file)
             filesystem.remove(target.folder)
@@ -138,31 +163,31 @@ def run(request: Request, progress: Progress | None = None, scoring: Scoring = w
 
 
 def _score(
-    job: Job, request: Request, mine: Sequence[int], progress: Progress, scoring: Scoring
-) -> tuple[list[Commit], int]:
-    """The commits of all my shards, and how many rows of them were done before."""
+    job: Job, request: ScoreRequest, mine: Sequence[int], progress: Progress, score_shards: ShardScorer
+) -> tuple[list[CommitRecord], int]:
+    """Return the commit records of this machine's shards, and how many of their rows were done before."""
     done = {number: commit for number in mine if (commit := read_commit(job, number)) is not None}
     resumed = sum(commit.rows for commit in done.values())
     progress.started(sum(job.plan.shards[number].rows for number in mine), resumed)
     left = [number for number in mine if number not in done]
-    return [*done.values(), *(scoring(job, request, left, progress.scored) if left else ())], resumed
+    return [*done.values(), *(score_shards(job, request, left, progress.scored) if left else ())], resumed
 
 
-def _job(request: Request, target: "_Target", sources: Sequence[Source], progress: Progress) -> Job:
-    # the worker holds what it loads to the digest
-    bundle = open_signed(request.bundle, request.verify_key, digest=request.digest)
+def _job(request: ScoreRequest, target: "_Target", sources: Sequence[Source], progress: Progress) -> Job:
+    # the worker compares the digest with that of the bundle it loads
+    bundle = open_bundle(request.bundle, verify_key=request.verify_key, digest=request.digest)
     variant = choose_variant(bundle, resolve_device(request.device), request.precision)
     options = replace(request.options, format=target.format)
-    planned = _known_plan(target.folder, sources, options) or plan(
-        sources, text_column=options.text_column, shard_rows=options.shard_rows, seen=progress.planned
+    planned = _stored_plan(target.folder, sources, options) or plan_shards(
+        sources, text_column=options.text_column, shard_rows=options.shard_rows, progress=progress.planned
     )
     job = Job(target.folder, bundle.digest, variant.precision, bundle.labels, options, planned)
-    job.schema  # noqa: B018  # names that clash are refused before any work
+    job.schema  # refuses names that clash before any work
     return job
 
 
-def _known_plan(folder: str, sources: Sequence[Source], options: Options) -> Plan | None:
-    """The plan of the run that is gone on with, where sizes and times say that the inputs are the same."""
+def _stored_plan(folder: str, sources: Sequence[Source], options: ScoreOptions) -> ShardPlan | None:
+    """Return the plan of the run that is resumed, if the inputs still have the same sizes and times."""
     if filesystem.status(filesystem.join(folder, f"{RECORDS}/{JOB}")) is None:
         return None
     job = Job.load(folder)
@@ -175,12 +200,12 @@ def _known_plan(folder: str, sources: Sequence[Source], options: Options) -> Pla
 
 @dataclass(frozen=True)
 class _Target:
-    """Where the parts go and, if one is wanted, the one file.
+    """Where the output goes.
 
     Attributes:
-        folder: Of the parts.
-        file: The file they become; None where the folder is the output.
-        format: Of both.
+        folder: The folder of the parts.
+        file: The file into which they are merged; None where the folder is the output.
+        format: The format of both.
     """
 
     folder: str
@@ -188,7 +213,7 @@ class _Target:
     format: OutputFormat
 
     @classmethod
-    def of(cls, request: Request) -> "_Target":
+    def of(cls, request: ScoreRequest) -> "_Target":
         path, mark, query = request.output.partition("?") if filesystem.is_remote(request.output) else (
             request.output, "", ""
         )  # fmt: skip
@@ -197,28 +222,31 @@ class _Target:
             return cls(request.output, None, request.options.format)
         if request.share != (1, 1):
             raise InputError(
-                f"{request.output} is one file, and --shard writes a share of it. Give --output a folder, "
+                f"{request.output} is a single file, and --shard scores only a share of it. Give --output a folder, "
                 f"then: manylabel merge FOLDER --output {request.output}"
             )
         head, slash, name = path.rpartition("/")
         return cls(f"{head}{slash}.{name}.parts{mark}{query}", request.output, format)
 
     def check(self, *, force: bool) -> None:
-        """Refuse an output that would be overwritten."""
+        """Refuse an output that holds something else."""
         if self.file is not None:
             if filesystem.status(self.file) is not None and not force:
-                raise OutputExists(f"{self.file} is there already. Choose another output, or replace it with --force.")
+                raise OutputExists(f"{self.file} already exists. Choose another output, or replace it with --force.")
             parent = Path(self.file).absolute().parent
             if not filesystem.is_remote(self.file) and not parent.is_dir():
                 raise InputError(f"the folder {parent} does not exist. Create it, or choose another output.")
         elif not filesystem.is_remote(self.folder) and os.path.lexists(self.folder):
             if not os.path.isdir(self.folder):
-                raise OutputExists(f"{self.folder} is a file without one of the suffixes {', '.join(OUTPUT_SUFFIXES)}.")
+                raise OutputExists(
+                    f"{self.folder} is a file without one of the suffixes {', '.join(OUTPUT_SUFFIXES)}. "
+                    "Choose another output."
+                )
             if os.listdir(self.folder) and not os.path.isdir(os.path.join(self.folder, RECORDS)):
                 raise OutputExists(f"{self.folder} holds other files. Choose an empty or a new folder.")
 
     def clear(self) -> None:
-        """Remove a run that was begun here, and nothing else."""
+        """Remove an earlier run, and nothing else."""
         if filesystem.status(filesystem.join(self.folder, f"{RECORDS}/{JOB}")) is not None:
             job = Job.load(self.folder)
             filesystem.remove(filesystem.join(self.folder, f"{RECORDS}/{JOB}"))
@@ -227,7 +255,7 @@ class _Target:
                 filesystem.remove(job.part(number))
 
     def spool(self, stack: ExitStack) -> str:
-        """Where standard input is kept: with the records, or on this machine where they are elsewhere."""
+        """Return where standard input is stored: beside the commit records, or locally where these are remote."""
         if filesystem.is_remote(self.folder):
             return f"{stack.enter_context(tempfile.TemporaryDirectory())}/{SPOOL}"
         filesystem.make_folder(filesystem.join(self.folder, RECORDS))
@@ -235,14 +263,14 @@ class _Target:
 
 
 def _lock(stack: ExitStack, folder: str, share: tuple[int, int]) -> None:
-    """Keep a second run out of the same share of a folder on this disk."""
+    """Refuse a second run on the same share of a local folder."""
     if filesystem.is_remote(folder):
         return
     path = filesystem.join(folder, f"{RECORDS}/lock-{share[0]}-{share[1]}")
-    with writing(Path(folder), "the output", filesystem.GOES_ON):
+    with writing(Path(folder), "the output", filesystem.RESUME_HINT):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     stack.callback(os.close, descriptor)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as exc:
-        raise InputError(f"another run is at work in {folder}. Wait for it, or choose another output.") from exc
+        raise InputError(f"another run is using {folder}. Wait until it ends, or choose another output.") from exc

@@ -1,13 +1,12 @@
-"""Score one shard and commit it: a plain function of a classifier, a job and a number, for any process anywhere.
+"""Score one shard and commit it: a plain function of a classifier, a job and a number, callable in any process.
 
-The part is written first and the commit record last, each whole or not at all; a shard without a record is not done.
-Two processes that score the same shard write the same bytes, so neither harms the other.
+The part is written first and its commit record last, both atomically; a shard without a record counts as not done. Two
+processes that score the same shard write the same bytes, so neither harms the other.
 """
 
 import hashlib
 import json
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,32 +15,31 @@ import numpy as np
 
 from manylabel.classifier import Classifier
 from manylabel.data import filesystem
-from manylabel.data.output_schema import answered_table
 from manylabel.data.readers.block import Block
 from manylabel.errors import JobChanged
-from manylabel.inference.predictions import PredictionBatch
+from manylabel.frames.prediction_columns import append_predictions, predict_blocks
 from manylabel.scoring.job import Job
 from manylabel.scoring.planner import read_shard
 from manylabel.scoring.writers import open_part
 
 
 @dataclass(frozen=True)
-class Commit:
-    """What a shard came to: the record that makes it count.
+class CommitRecord:
+    """The record that makes a shard count as done.
 
     Attributes:
-        part: The file's name.
-        rows: How many it holds.
-        first: The id of the first; the last is `first + rows - 1`.
-        errors: Rows without an answer.
-        truncated: Rows of which some was not read.
+        part: The part's file name.
+        rows: The number of its rows.
+        first: The id of the first row; that of the last is `first + rows - 1`.
+        errors: Rows without a prediction.
+        truncated: Rows whose text was not read to its end.
         tokens: Tokens of all rows.
-        bytes: The file's size.
-        sha256: The file's digest.
-        job: Digest of the job: its bundle, inputs and options.
+        bytes: The part's size.
+        sha256: The part's digest.
+        job: Digest of the job: bundle, inputs and options.
         bundle: Digest of the bundle.
         options: How the rows were scored and written.
-        quarantined: Rows, by their place in the shard, that were left out because they ended the process.
+        quarantined: Rows, by their index in the shard, that were left out because they crashed the process.
     """
 
     part: str
@@ -64,135 +62,122 @@ def score_shard(
     number: int,
     *,
     quarantined: Mapping[int, str] = {},
-    scored: Callable[[int], object] = lambda rows: None,
-) -> Commit:
+    progress: Callable[[int], object] = lambda rows: None,
+) -> CommitRecord:
     """Score a shard, write its part, and commit it.
 
     Args:
         classifier: Of the job's bundle and precision.
-        job: What is done.
-        number: Which of its shards.
-        quarantined: Rows that are not to be touched, by their place in the shard, and the error that they get.
-        scored: Told the number of rows, as they come.
+        job: The job specification.
+        number: The shard's index in the job.
+        quarantined: Errors of rows that are left out, by their index in the shard.
+        progress: Called with a number of rows, as they are scored.
 
     Raises:
-        JobChanged: The classifier is not the job's.
-        DataError: The input is not what was planned with.
+        JobChanged: The classifier is of another bundle or precision.
+        DataError: The input has changed.
         BundleError: The graph fails.
         CannotWrite: The disk is full or cannot be written to.
+
+    Example:
+        >>> from manylabel import Classifier
+        >>> score_shard(Classifier.load("bundle"), Job.load("scored"), 0).rows  # doctest: +SKIP
+        50000
     """
     check_classifier(classifier, job)
     shard = job.plan.shards[number]
-    thresholds = job.options.thresholds or classifier.variant.thresholds
+    thresholds = np.array(job.options.thresholds or classifier.variant.thresholds, dtype=np.float32)
     rows = errors = truncated = tokens = 0
     with filesystem.new_file(job.part(number)) as path:
-        with (
-            open(path, "wb") as file,
-            open_part(
-                file,
-                job.schema,
-                format=job.options.format,
-                separator=job.options.separator,
-                for_spreadsheet=job.options.for_spreadsheet,
-            ) as part,
-        ):
-            for block, answers in answered(classifier, _blocks(job, number, quarantined), first_row=shard.first):
+        with open(path, "wb") as file, open_part(file, job.schema, job.options) as part:
+            blocks = _blocks(job, number, quarantined)
+            for block, predictions in predict_blocks(classifier, blocks, first_row=shard.first):
                 part.write(
-                    answered_table(
+                    append_predictions(
                         block,
-                        answers,
+                        predictions,
                         schema=job.schema,
                         labels=job.labels,
-                        thresholds=np.array(thresholds, dtype=np.float32),
+                        thresholds=thresholds,
                         probabilities=job.options.probabilities,
                     )
                 )
                 rows += len(block)
-                errors += len({*block.errors, *answers.errors})
-                truncated += int(answers.truncated.sum())
-                tokens += int(answers.n_tokens.sum())
-                scored(len(block))
+                errors += len({*block.errors, *predictions.errors})
+                truncated += int(predictions.truncated.sum())
+                tokens += int(predictions.n_tokens.sum())
+                progress(len(block))
         size, sha256 = path.stat().st_size, file_digest(path)
-    commit = Commit(
-        job.part_name(number), rows, shard.first, errors, truncated, tokens, size, sha256,
-        job.digest, job.bundle, asdict(job.options), sorted(quarantined),
-    )  # fmt: skip
+    commit = CommitRecord(
+        part=job.part_name(number),
+        rows=rows,
+        first=shard.first,
+        errors=errors,
+        truncated=truncated,
+        tokens=tokens,
+        bytes=size,
+        sha256=sha256,
+        job=job.digest,
+        bundle=job.bundle,
+        options=asdict(job.options),
+        quarantined=sorted(quarantined),
+    )
     filesystem.write_bytes(job.record(number), (json.dumps(asdict(commit), indent=1) + "\n").encode())
     return commit
 
 
 def try_rows(classifier: Classifier, job: Job, number: int, rows: range, *, quarantined: Mapping[int, str]) -> None:
-    """Score some rows of a shard and keep nothing: does the process survive it?"""
+    """Score some rows of a shard and keep nothing, to see whether the process survives them."""
     outside = dict.fromkeys(range(job.plan.shards[number].rows), "not tried")
     for row in rows:
         del outside[row]
-    for _ in answered(classifier, _blocks(job, number, {**outside, **quarantined}), first_row=0):
+    for _ in predict_blocks(classifier, _blocks(job, number, {**outside, **quarantined}), first_row=0):
         pass
 
 
-def read_commit(job: Job, number: int) -> Commit | None:
-    """The record of a shard that is done; None for one that is not.
+def read_commit(job: Job, number: int) -> CommitRecord | None:
+    """Return the commit record of a shard; None where the shard is not done.
 
     Raises:
-        JobChanged: It is of another job.
+        JobChanged: The record is of another job.
     """
     content = filesystem.read_bytes(job.record(number))
     if content is None:
         return None
-    commit = Commit(**json.loads(content))
+    commit = CommitRecord(**json.loads(content))
     if commit.job != job.digest:
-        raise JobChanged(f"{job.record(number)} is of another run than {job.output}. Choose another output.")
+        raise JobChanged(f"{job.record(number)} belongs to another run than {job.output}. Choose another output.")
     status = filesystem.status(job.part(number))
     return commit if status is not None and status.bytes == commit.bytes else None
 
 
 def check_classifier(classifier: Classifier, job: Job) -> None:
-    """Refuse a classifier that would answer otherwise than the job says.
+    """Refuse a classifier of another bundle or precision than the job's.
 
     Raises:
-        JobChanged: It is of another bundle or precision.
+        JobChanged: It is one.
     """
     if (classifier.bundle.digest, classifier.precision) != (job.bundle, job.precision):
         raise JobChanged(
-            f"the run in {job.output} was begun with the bundle {job.bundle[:12]} in {job.precision}; "
+            f"the run in {job.output} was started with the bundle {job.bundle[:12]} in {job.precision}; "
             f"{classifier.bundle.path} is {classifier.bundle.digest[:12]} in {classifier.precision}."
         )
 
 
-def answered(
-    classifier: Classifier, blocks: Iterable[Block], *, first_row: int
-) -> Iterator[tuple[Block, PredictionBatch]]:
-    """Blocks and the answers to them, while the classifier reads ahead."""
-    waiting: deque[Block] = deque()
-
-    def texts() -> Iterator[str | None]:
-        for block in blocks:
-            waiting.append(block)
-            yield from block.texts
-
-    ready = PredictionBatch.empty(len(classifier.bundle.labels))
-    for answers in classifier.predict_batches(texts(), first_row=first_row):
-        ready = ready.followed_by(answers)
-        while waiting and len(ready) >= len(waiting[0]):
-            block = waiting.popleft()
-            head, ready = ready.split(len(block))
-            yield block, head
-
-
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file."""
+    """Return the SHA-256 of a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _blocks(job: Job, number: int, quarantined: Mapping[int, str]) -> Iterator[Block]:
-    """A shard's blocks; rows in quarantine have lost their texts."""
+    """Yield a shard's blocks, with an error in place of the text of every quarantined row."""
     shard = job.plan.shards[number]
     first = 0
     for block in read_shard(job.plan.inputs[shard.file], shard, job.options.text_column):
-        kept = {row - first: quarantined[row] for row in quarantined if first <= row < first + len(block)}
+        left_out = {row - first: quarantined[row] for row in quarantined if first <= row < first + len(block)}
         first += len(block)
-        if kept:
-            texts = [None if place in kept else text for place, text in enumerate(block.texts)]
-            block = replace(block, texts=texts, errors={**block.errors, **kept})
+        if left_out:
+            texts = [None if index in left_out else text for index, text in enumerate(block.texts)]
+            block = replace(block, texts=texts, errors={**block.errors, **left_out})
         yield block

@@ -1,7 +1,7 @@
-"""The process that scores: told by lines of JSON on standard input, telling by lines on standard output.
+"""The process that scores: reads JSON lines on standard input, writes JSON lines on standard output.
 
-It is a process of its own because a text is hostile input: what it might crash is the tokeniser, the graph or the
-memory's end, and none of these raises an exception. It ends when its input does, so it never outlives who started it.
+It is a process of its own because a text is untrusted input: it may crash the tokenizer or the graph, or exhaust the
+memory, and none of these raises an exception. It ends when its standard input does, so it never outlives its parent.
 """
 
 import json
@@ -22,54 +22,70 @@ Message = dict[str, Any]
 
 
 def main() -> None:
-    """Load the classifier that the first line names, then do what each line says."""
-    told = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # whatever a library prints is no message
+    """Load the classifier that the first line names, then execute the command of every further line."""
+    output = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # whatever a library prints is not a message
     try:
-        lines = _lines_of(sys.stdin)
-        spec = json.loads(lines.get())
-        job = Job.from_json(spec["output"], spec["job"])
+        lines = _read_lines(sys.stdin)
+        specification = json.loads(lines.get())
+        job = Job.from_json(specification["output"], specification["job"])
         classifier = Classifier.load(
-            spec["bundle"],
-            device=spec["device"],
+            specification["bundle"],
+            device=specification["device"],
             precision=job.precision,  # type: ignore[arg-type]  # a variant's name
-            threads=spec["threads"],
+            threads=specification["threads"],
         )
         classifier.predict_proba(["", "."])  # what fails on every text fails here, and blames no row
     except Exception as exc:
         if not isinstance(exc, ManylabelError | OSError) and not is_lack_of_memory(exc):
             raise
-        _say(told, _failure(exc))
+        _send(output, _failure(exc))
         return
-    _say(told, {"ready": True})
+    _send(output, {"ready": True})
     while True:
-        _say(told, _obey(json.loads(lines.get()), classifier, job, told))
+        _send(output, execute(json.loads(lines.get()), classifier, job, output))
 
 
-def _obey(command: Message, classifier: Classifier, job: Job, told: IO[str]) -> Message:
+def execute(command: Message, classifier: Classifier, job: Job, output: IO[str]) -> Message:
+    """Execute a command and return the reply; progress is written to `output` meanwhile.
+
+    Args:
+        command: `shard`, the shard's number; `quarantined`, errors of rows that are left out, by row; and, to try rows
+            without keeping anything, `rows`, the first row and the row behind the last.
+        classifier: Of the job's bundle and precision.
+        job: The job specification.
+        output: Receives a line `{"rows": N}` whenever N more rows are scored.
+
+    Returns:
+        `commit`, the commit record; `tried` after a trial; `failed` and `message` for an error that no row has caused;
+        or `died` for one that a row may have caused, as if the process had crashed.
+    """
     quarantined = {int(row): error for row, error in command["quarantined"].items()}
     try:
         if "rows" in command:
             try_rows(classifier, job, command["shard"], range(*command["rows"]), quarantined=quarantined)
             return {"tried": True}
         commit = score_shard(
-            classifier, job, command["shard"], quarantined=quarantined, scored=lambda rows: _say(told, {"rows": rows})
+            classifier,
+            job,
+            command["shard"],
+            quarantined=quarantined,
+            progress=lambda rows: _send(output, {"rows": rows}),
         )
-    # The input has changed, the disk is full, a batch finds no memory: no row's fault.
     except (InputError, CannotWrite, OutOfMemory, OSError) as exc:
-        return _failure(exc)
-    except Exception as exc:  # a row's fault, perhaps; as if the process had died of it
+        return _failure(exc)  # a changed input, a full disk, a batch that finds no memory: not a row's fault
+    except Exception as exc:
         return {"died": f"{type(exc).__name__}: {exc}"}
     return {"commit": asdict(commit)}
 
 
 def _failure(exc: Exception) -> Message:
-    told = out_of_memory(exc) if is_lack_of_memory(exc) else exc  # whatever took it for damage
-    return {"failed": type(told).__name__, "message": str(told)}
+    error = out_of_memory(exc) if is_lack_of_memory(exc) else exc  # it may have been taken for damage on its way
+    return {"failed": type(error).__name__, "message": str(error)}
 
 
-def _lines_of(file: IO[str]) -> "queue.SimpleQueue[str]":
-    """Lines as they come; where they end, so does the process, whatever it is at."""
+def _read_lines(file: IO[str]) -> "queue.SimpleQueue[str]":
+    """Return a queue of the lines as they arrive; the process exits at the end of the file, whatever it is doing."""
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()
 
     def read() -> None:
@@ -81,9 +97,9 @@ def _lines_of(file: IO[str]) -> "queue.SimpleQueue[str]":
     return lines
 
 
-def _say(told: IO[str], message: Message) -> None:
-    told.write(json.dumps(message) + "\n")
-    told.flush()
+def _send(output: IO[str], message: Message) -> None:
+    output.write(json.dumps(message) + "\n")
+    output.flush()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The watched worker: a shard that ends its process is tried again; the row that does it is found and left out."""
+"""The worker supervisor: restarts a worker that crashes, retries its shard, and quarantines a row that crashes it."""
 
 import json
 import signal
@@ -6,197 +6,219 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from manylabel import errors
 from manylabel.data import filesystem
 from manylabel.errors import InputError, ManylabelError, WorkerDied
 from manylabel.scoring.job import Job
-from manylabel.scoring.shard import Commit
+from manylabel.scoring.shard import CommitRecord
 from manylabel.system.resource_errors import more_memory
 
-DEATHS = 2
-"""So many ends of the process make a shard suspect; one may be the machine's."""
+MAX_CRASHES = 2
+"""After so many crashes a row of the shard is suspected; a single one may be the machine's fault."""
 
-QUARANTINE = 20
-"""Rows of a shard that are left out at most; beyond, it is not the rows."""
+MAX_QUARANTINED = 20
+"""Rows of a shard that are left out at most; with more, the rows are not the cause."""
 
 
 @dataclass(frozen=True)
-class Loading:
-    """What a worker loads."""
+class WorkerConfig:
+    """What a worker loads.
+
+    Attributes:
+        bundle: The bundle's path.
+        device: `"cpu"`, `"cuda"` or `"auto"`.
+        threads: Cores to use; None for all.
+    """
 
     bundle: str
     device: str
     threads: int | None
 
 
-class Died(Exception):
-    """The worker has ended, or a text has brought it near to its end."""
+class WorkerCrash(Exception):
+    """The worker process has ended, or a row has raised an error that nobody expected."""
 
 
-class Watch(AbstractContextManager["Watch"]):
-    """Scores a job's shards in a worker, which is started when it is needed and started again when it has died.
+class WorkerSupervisor(AbstractContextManager["WorkerSupervisor"]):
+    """Scores a job's shards in a worker process, which is started on demand and restarted after a crash.
 
     Args:
-        job: What is done.
-        loading: What the worker loads.
+        job: The job specification.
+        config: What the worker loads.
+
+    Example:
+        >>> config = WorkerConfig("bundle", device="cpu", threads=1)
+        >>> with WorkerSupervisor(Job.load("scored"), config) as supervisor:  # doctest: +SKIP
+        ...     supervisor.score(0, progress=print).rows
     """
 
-    def __init__(self, job: Job, loading: Loading) -> None:
+    def __init__(self, job: Job, config: WorkerConfig) -> None:
         self._job = job
-        self._loading = loading
-        self._workers: list[_Worker] = []
+        self._config = config
+        self._worker: WorkerProcess | None = None
 
-    def score(self, number: int, scored: Callable[[int], object]) -> Commit:
+    def score(self, number: int, progress: Callable[[int], object]) -> CommitRecord:
         """Score a shard and commit it, whatever its rows do.
 
         Args:
-            number: The shard.
-            scored: Told the number of rows as they come; less than 0 where they are to be scored again.
+            number: The shard's index in the job.
+            progress: Called with a number of rows, as they are scored; below 0 where rows will be scored again.
 
         Raises:
-            WorkerDied: The process ends again and again, and no row is to blame.
-            ManylabelError: The input has changed, the output cannot be written, or the like.
+            WorkerDied: The process crashes again and again, and no row causes it.
+            ManylabelError: For example, the input has changed, or the output cannot be written.
         """
         quarantined: dict[int, str] = {}
-        deaths = 0
+        crashes = 0
         while True:
             done = 0
 
             def count(rows: int) -> None:
                 nonlocal done
                 done += rows
-                scored(rows)
+                progress(rows)
 
             try:
-                reply = self._ask({"shard": number, "quarantined": quarantined}, count)
-                return Commit(**reply["commit"])
-            except Died as exc:
-                scored(-done)
-                deaths += 1
-                if deaths == DEATHS:
-                    row, deaths = self._culprit(number, quarantined, exc), 0
+                reply = self._request({"shard": number, "quarantined": quarantined}, count)
+                return CommitRecord(**reply["commit"])
+            except WorkerCrash as exc:
+                progress(-done)
+                crashes += 1
+                if crashes == MAX_CRASHES:
+                    row, crashes = self._find_crashing_row(number, quarantined, exc), 0
                     quarantined[row] = f"this row ended the process that scored it ({exc}) and was left out."
 
-    def _culprit(self, number: int, quarantined: Mapping[int, str], reason: Died) -> int:
-        """Halve the shard until one row is left that ends the process by itself."""
+    def _find_crashing_row(self, number: int, quarantined: Mapping[int, str], reason: WorkerCrash) -> int:
+        """Bisect the shard until one row is left that crashes the worker on its own."""
         low, high = 0, self._job.plan.shards[number].rows
-        while high - low > 1 and len(quarantined) < QUARANTINE:
+        while high - low > 1 and len(quarantined) < MAX_QUARANTINED:
             middle = (low + high) // 2
-            if self._dies(number, low, middle, quarantined):
+            if self._crashes(number, low, middle, quarantined):
                 high = middle
-            elif self._dies(number, middle, high, quarantined):
+            elif self._crashes(number, middle, high, quarantined):
                 low = middle
             else:
                 break
-        if high - low > 1 or len(quarantined) >= QUARANTINE:
+        if high - low > 1 or len(quarantined) >= MAX_QUARANTINED:
             raise WorkerDied(
-                f"the process that scores part {number} ended {DEATHS} times ({reason}), {len(quarantined)} rows were "
-                "left out, and no other row does it alone. Most likely memory is short. "
-                f"{more_memory()} {filesystem.GOES_ON}"
+                f"the process that scores part {number} ended {MAX_CRASHES} times ({reason}), {len(quarantined)} rows "
+                "were left out, and no other row ends it on its own. Most likely there is too little memory. "
+                f"{more_memory()} {filesystem.RESUME_HINT}"
             )
         return low
 
-    def _dies(self, number: int, low: int, high: int, quarantined: Mapping[int, str]) -> bool:
+    def _crashes(self, number: int, low: int, high: int, quarantined: Mapping[int, str]) -> bool:
         try:
-            self._ask({"shard": number, "quarantined": quarantined, "rows": [low, high]}, lambda rows: None)
-        except Died:
+            self._request({"shard": number, "quarantined": quarantined, "rows": [low, high]}, lambda rows: None)
+        except WorkerCrash:
             return True
         return False
 
-    def _ask(self, command: Mapping[str, Any], scored: Callable[[int], object]) -> dict[str, Any]:
-        if not self._workers:
-            self._workers.append(self._started())
+    def _request(self, command: Mapping[str, Any], progress: Callable[[int], object]) -> dict[str, Any]:
+        if self._worker is None:
+            self._worker = self._start_worker()
         try:
-            return self._workers[0].ask(command, scored)
-        except Died:
-            self._workers.pop().end()
+            return self._worker.request(command, progress)
+        except WorkerCrash:
+            self._stop_worker()
             raise
 
-    def _started(self) -> "_Worker":
-        reason = Died()
-        for _ in range(DEATHS):
+    def _start_worker(self) -> "WorkerProcess":
+        reason = WorkerCrash()
+        for _ in range(MAX_CRASHES):
             try:
-                return _Worker(self._job, self._loading)
-            except Died as exc:
+                return WorkerProcess(self._job, self._config)
+            except WorkerCrash as exc:
                 reason = exc
         raise WorkerDied(
-            f"the process that scores ended {DEATHS} times before it scored anything ({reason}). Most likely memory is "
-            f"too short for the model. {more_memory()} {filesystem.GOES_ON}"
+            f"the process that scores ended {MAX_CRASHES} times before it scored anything ({reason}). Most likely "
+            f"there is too little memory for the model. {more_memory()} {filesystem.RESUME_HINT}"
         ) from reason
 
+    def _stop_worker(self) -> None:
+        if self._worker is not None:
+            self._worker.stop()
+            self._worker = None
+
     def __exit__(self, *_: object) -> None:
-        for worker in self._workers:
-            worker.end()
+        self._stop_worker()
 
 
-class _Worker:
-    """One process of `manylabel.scoring.worker`, ready."""
+class WorkerProcess:
+    """A process of `manylabel.scoring.worker` that has loaded its classifier.
 
-    def __init__(self, job: Job, loading: Loading) -> None:
+    Args:
+        job: The job specification.
+        config: What the worker loads.
+
+    Raises:
+        WorkerCrash: The process ends while it loads.
+        ManylabelError: The bundle cannot be loaded.
+    """
+
+    def __init__(self, job: Job, config: WorkerConfig) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "manylabel.scoring.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             encoding="utf-8",
-            start_new_session=True,  # an interrupt at the terminal is for us; it ends with our end of the pipe
+            start_new_session=True,  # Ctrl-C at the terminal reaches this process; the worker ends with its pipe
         )
-        spec = {
-            "bundle": loading.bundle,
-            "device": loading.device,
-            "threads": loading.threads,
-            "output": job.output,
-            "job": job.to_json(),
-        }
         try:
-            self.ask(spec, lambda rows: None)
+            self.request({**asdict(config), "output": job.output, "job": job.to_json()}, lambda rows: None)
         except BaseException:
-            self.end()
+            self.stop()
             raise
 
-    def ask(self, command: Mapping[str, Any], scored: Callable[[int], object]) -> dict[str, Any]:
-        """Send a command and wait for the reply to it."""
+    def request(self, command: Mapping[str, Any], progress: Callable[[int], object]) -> dict[str, Any]:
+        """Send a command and return the reply.
+
+        Raises:
+            WorkerCrash: The process has ended, or a row may have caused an error.
+            ManylabelError: The error that the worker reports, of the same type.
+        """
         if self._process.stdin is None or self._process.stdout is None:
-            raise Died("no pipes")
+            raise WorkerCrash("no pipes")
         try:
             self._process.stdin.write(json.dumps(command) + "\n")
             self._process.stdin.flush()
         except OSError as exc:
-            raise Died(self._last_word()) from exc
+            raise WorkerCrash(self._exit_reason()) from exc
         for line in self._process.stdout:
             reply: dict[str, Any] = json.loads(line)
             if "rows" in reply:
-                scored(reply["rows"])
+                progress(reply["rows"])
             elif "died" in reply:
-                raise Died(reply["died"])
+                raise WorkerCrash(reply["died"])
             elif "failed" in reply:
                 raise _error(reply["failed"], reply["message"])
             else:
                 return reply
-        raise Died(self._last_word())
+        raise WorkerCrash(self._exit_reason())
 
-    def _last_word(self) -> str:
+    def _exit_reason(self) -> str:
         code = self._process.wait()
         return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
-    def end(self) -> None:
-        """End the process and close its pipes."""
+    def stop(self) -> None:
+        """Kill the process and close its pipes."""
         self._process.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 try:
                     pipe.close()
-                except OSError:  # what was not yet written to a process that has died
+                except OSError:  # unwritten bytes for a process that has died
                     continue
 
 
-def _error(kind: str, message: str) -> ManylabelError:
-    """The worker's error once more, of its own kind."""
-    found = getattr(errors, kind, None)
-    if isinstance(found, type) and issubclass(found, ManylabelError):
-        return found(message)
-    return InputError(f"{kind}: {message}")
+def _error(name: str, message: str) -> ManylabelError:
+    """Return the worker's error, of the same type."""
+    error_type = getattr(errors, name, None)
+    if isinstance(error_type, type) and issubclass(error_type, ManylabelError):
+        return error_type(message)
+    return InputError(f"{name}: {message}")

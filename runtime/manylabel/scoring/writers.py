@@ -1,32 +1,28 @@
-"""Rows of the answer into a file: Parquet, CSV or JSON lines. Equal rows give equal bytes."""
+"""Write scored rows to a part: Parquet, CSV or JSON lines. Equal rows give equal bytes."""
 
 import base64
 import json
 from abc import abstractmethod
-from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from datetime import date, datetime, time
-from typing import IO, Any, Literal
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from manylabel.data.output_schema import is_json
+from manylabel.data.cell_validation import escape_formula
+from manylabel.data.readers.type_inference import is_json
+from manylabel.scoring.job import ScoreOptions
 
-OutputFormat = Literal["parquet", "csv", "jsonl"]
 GROUP_BYTES = 32_000_000
 GROUP_ROWS = 100_000
-"""A row group of a Parquet part ends with whichever comes first."""
-
-FORMULA = "^([=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20])"
-NUMBER = r"^[-+]?[0-9]+([.,][0-9]+)?([eE][-+]?[0-9]+)?$"
-"""What a spreadsheet takes for a formula (OWASP, CSV Injection), and what of that is a number and stays."""
+"""A row group of a Parquet part ends at whichever limit comes first."""
 
 
-class Part(AbstractContextManager["Part"]):
-    """A file that is being written."""
+class PartWriter(AbstractContextManager["PartWriter"]):
+    """Writes a part in some format to an open file."""
 
     @abstractmethod
     def write(self, table: Any) -> None:
@@ -36,11 +32,11 @@ class Part(AbstractContextManager["Part"]):
         self.close()
 
     def close(self) -> None:  # only Parquet has more to write
-        """Write what ends the file; the file itself is closed by who opened it."""
+        """Write the end of the format. The caller closes the file."""
 
 
-class ParquetPart(Part):
-    """Parquet, zstd."""
+class ParquetPartWriter(PartWriter):
+    """Writes Parquet with zstd."""
 
     def __init__(self, file: IO[bytes], schema: Any) -> None:
         self._writer = pq.ParquetWriter(file, schema, compression="zstd")
@@ -49,7 +45,7 @@ class ParquetPart(Part):
         self._bytes = self._rows = 0
 
     def write(self, table: Any) -> None:
-        """Keep rows until a group is full."""
+        """Collect rows until a row group is full."""
         self._tables.append(table)
         self._bytes += table.nbytes
         self._rows += table.num_rows
@@ -62,14 +58,14 @@ class ParquetPart(Part):
         self._bytes = self._rows = 0
 
     def close(self) -> None:
-        """Write the last group and the footer."""
+        """Write the last row group and the footer."""
         if self._tables:
             self._flush()
         self._writer.close()
 
 
-class CsvPart(Part):
-    """CSV: strings in quotes, so that an empty one differs from none; lists joined, other values as JSON."""
+class CsvPartWriter(PartWriter):
+    """Writes CSV: strings are quoted, so that an empty one differs from null; lists are joined, other values JSON."""
 
     def __init__(self, file: IO[bytes], schema: Any, *, separator: str, for_spreadsheet: bool) -> None:
         self._separator = separator
@@ -79,22 +75,23 @@ class CsvPart(Part):
 
     def write(self, table: Any) -> None:
         """Add rows."""
-        flat = pa.Table.from_arrays([self._flat(column) for column in table.columns], names=table.schema.names)
+        flat = pa.Table.from_arrays([self._flatten(column) for column in table.columns], names=table.schema.names)
         pyarrow.csv.write_csv(flat, self._file, pyarrow.csv.WriteOptions(include_header=False))
 
-    def _flat(self, column: Any) -> Any:
+    def _flatten(self, column: Any) -> Any:
         if pa.types.is_list(column.type) and pa.types.is_string(column.type.value_type):
             column = pc.binary_join(column, self._separator)
         elif pa.types.is_nested(column.type) or pa.types.is_binary(column.type):
             values = (None if value is None else json_text(value) for value in column.to_pylist())
             column = pa.chunked_array([pa.array(values, type=pa.string())])
         if self._for_spreadsheet and (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
-            column = escape_formulas(column)
+            cells = (None if cell is None else escape_formula(cell) for cell in column.to_pylist())
+            column = pa.chunked_array([pa.array(cells, type=pa.string())])
         return column
 
 
-class JsonlPart(Part):
-    """JSON lines; columns that hold JSON texts are values again."""
+class JsonlPartWriter(PartWriter):
+    """Writes JSON lines; columns of JSON texts become values again."""
 
     def __init__(self, file: IO[bytes], schema: Any) -> None:
         self._file = file
@@ -113,37 +110,46 @@ class JsonlPart(Part):
             self._file.write(line.encode() + b"\n")
 
 
-def open_part(file: IO[bytes], schema: Any, *, format: OutputFormat, separator: str, for_spreadsheet: bool) -> Part:
-    """A part in a format, written to a file that is open."""
-    if format == "parquet":
-        return ParquetPart(file, schema)
-    if format == "csv":
-        return CsvPart(file, schema, separator=separator, for_spreadsheet=for_spreadsheet)
-    return JsonlPart(file, schema)
+def open_part(file: IO[bytes], schema: Any, options: ScoreOptions) -> PartWriter:
+    """Return a writer of the format that the options name.
+
+    Args:
+        file: An open file.
+        schema: The Arrow schema of the rows.
+        options: Format, separator, and whether formulas are escaped.
+    """
+    if options.format == "parquet":
+        return ParquetPartWriter(file, schema)
+    if options.format == "csv":
+        return CsvPartWriter(file, schema, separator=options.separator, for_spreadsheet=options.for_spreadsheet)
+    return JsonlPartWriter(file, schema)
 
 
 def csv_header(schema: Any, *, for_spreadsheet: bool) -> bytes:
-    """The line that names the columns."""
-    names = pa.array(schema.names, type=pa.string())
-    shown: Sequence[str] = (escape_formulas(names) if for_spreadsheet else names).to_pylist()
-    return (",".join('"' + name.replace('"', '""') + '"' for name in shown) + "\n").encode()
+    r"""Return the line that names the columns.
 
-
-def escape_formulas(column: Any) -> Any:
-    """Texts of which a spreadsheet computes none: an apostrophe before what would start a formula."""
-    escaped = pc.replace_substring_regex(column, FORMULA, r"'\1")
-    return pc.if_else(pc.match_substring_regex(column, NUMBER), column, escaped)
+    Example:
+        >>> csv_header(pa.schema([("text", pa.string()), ("=x", pa.int64())]), for_spreadsheet=True)
+        b'"text","\'=x"\n'
+    """
+    names = [escape_formula(name) if for_spreadsheet else name for name in schema.names]
+    return (",".join('"' + name.replace('"', '""') + '"' for name in names) + "\n").encode()
 
 
 def json_text(value: Any) -> str:
-    """JSON as text, in UTF-8; what JSON does not know as text."""
+    r"""Return a value as JSON text; bytes are base64, times ISO 8601, NaN null, other types their text.
+
+    Example:
+        >>> json_text({"when": date(2026, 1, 2), "score": float("nan"), "raw": b"\x00\xff"})
+        '{"when": "2026-01-02", "score": null, "raw": "AP8="}'
+    """
     try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False, default=_plain)
-    except ValueError:  # a NaN of a Parquet column
-        return json.dumps(_without_nan(value), ensure_ascii=False, allow_nan=False, default=_plain)
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, default=_to_json)
+    except ValueError:  # a NaN in a Parquet column
+        return json.dumps(_without_nan(value), ensure_ascii=False, allow_nan=False, default=_to_json)
 
 
-def _plain(value: Any) -> Any:
+def _to_json(value: Any) -> Any:
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
     return value.isoformat() if isinstance(value, datetime | date | time) else str(value)

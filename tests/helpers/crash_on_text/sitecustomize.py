@@ -16,7 +16,7 @@ except ImportError:
 else:
     try_encode = Tokenizer.try_encode
 
-    def hostile(self: Tokenizer, texts: Any, *, first_row: int = 0) -> Any:
+    def hostile(self: Tokenizer, texts: Any, first_row: int = 0) -> Any:
         said = " ".join(text for text in texts if isinstance(text, str))
         if "KILL" in said or ("ONCE" in said and _first()):
             os.kill(os.getpid(), signal.SIGKILL)
@@ -24,7 +24,7 @@ else:
             raise MemoryError("as if")
         if "SHORT" in said and _first():
             raise OutOfMemory("as if")
-        return try_encode(self, texts, first_row=first_row)
+        return try_encode(self, texts, first_row)
 
     Tokenizer.try_encode = hostile  # type: ignore[method-assign]
 

@@ -333,7 +333,7 @@ def test_parquet_null_error_has_its_row(tmp_path: Path) -> None:
         ("x.csv", b"", "is empty; its first line should name the columns"),
         ("x.csv", b"a,b\n1,2\n", "x.csv has no column 'text'; it has 'a', 'b'"),
         ("x.csv", b"b,text,text,a,b\n", r"x.csv has more than one column named 'b', 'text'\. Rename or remove one\.$"),
-        ("x.csv", b"caf\xe9,text\n", "line 1: not UTF-8. The header cannot be read"),
+        ("x.csv", b"caf\xe9,text\n", "line 1: not UTF-8. Save the file as UTF-8. The header cannot be read"),
         ("x.jsonl", b'{"a": 1}\n', "x.jsonl has no column 'text'; it has 'a'"),
         ("x.parquet", b"no", "not a Parquet file that can be read"),
         ("x.csv.gz", b"no gzip", "is damaged"),

@@ -155,7 +155,7 @@ def test_two_jobs_cannot_share_an_output(bundle: Path, tmp_path: Path) -> None:
     run(request(bundle, given, output=output))
     with open(output / "_manylabel" / "lock-1-1") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(InputError, match="another run is at work"):
+        with pytest.raises(InputError, match="another run is using"):
             run(request(bundle, given, output=output))
     run(request(bundle, given, output=output))
 
@@ -174,10 +174,10 @@ def test_resume_rejects_changed_bundle_input_or_option(
     for changed, sentence in (
         (request(other, given, output=output), r"the bundle was \w+ and is \w+"),
         (request(bundle, given, output=output, precision="fp32"), "the precision was int8 and is fp32"),
-        (request(bundle, given, more, output=output), "there were 1 input files and are 2"),
+        (request(bundle, given, more, output=output), "there were 1 input files and now there are 2"),
         (
             request(bundle, more, output=output),
-            r"the input .*more.jsonl is not the .*rows.jsonl of then \(100 rows, now",
+            r"the input .*more.jsonl differs from .*rows.jsonl as it was then \(100 rows, now",
         ),
         (request(bundle, given, output=output, options={"prefix": "p"}), "--prefix was  and is p"),
         (request(bundle, given, output=output, options={"shard_rows": 50}), "--shard-rows was 40 and is 50"),
@@ -250,22 +250,22 @@ def test_worker_death_without_a_bad_row(
     class Dying:
         def __init__(self, *_: Any) -> None: ...
 
-        def ask(self, command: Any, scored: Any) -> Any:
+        def request(self, command: Any, scored: Any) -> Any:
             if "rows" not in command:
                 scored(3)
                 raise worker_supervisor.WorkerCrash("SIGKILL")
             return {"tried": True}
 
-        def end(self) -> None: ...
+        def stop(self) -> None: ...
 
     monkeypatch.setattr(worker_supervisor, "WorkerProcess", Dying)
     counted = []
     with WorkerSupervisor(job, WorkerConfig(str(bundle), "cpu", 1)) as watch, pytest.raises(WorkerDied) as caught:
         watch.score(0, counted.append)
     assert str(caught.value) == (
-        "the process that scores part 0 ended 2 times (SIGKILL), 0 rows were left out, and no other row does it "
-        "alone. Most likely memory is short. Free some, raise the limit (ulimit -v, or the container's), or use fewer "
-        "threads. What is committed is kept; the same command goes on."
+        "the process that scores part 0 ended 2 times (SIGKILL), 0 rows were left out, and no other row ends it on its "
+        "own. Most likely there is too little memory. Free some, raise the limit (ulimit -v, or the container's), or use fewer "
+        "threads. Committed parts are kept; run the same command again to resume."
     )
     assert counted == [3, -3, 3, -3]
 
@@ -283,12 +283,12 @@ def test_quarantine_is_limited(
 
         def __init__(self, *_: Any) -> None: ...
 
-        def ask(self, command: Any, scored: Any) -> Any:
+        def request(self, command: Any, scored: Any) -> Any:
             if set(range(*command.get("rows", (0, 30)))) - set(command["quarantined"]):
                 raise worker_supervisor.WorkerCrash("SIGSEGV")
             return {"tried": True}
 
-        def end(self) -> None: ...
+        def stop(self) -> None: ...
 
     monkeypatch.setattr(worker_supervisor, "WorkerProcess", Dying)
     with WorkerSupervisor(job, WorkerConfig(str(bundle), "cpu", 1)) as watch, pytest.raises(WorkerDied) as caught:
@@ -314,7 +314,7 @@ def test_worker_errors_keep_their_type(bundle: Path, tmp_path: Path, score_here:
             with pytest.raises(DataError) as caught:
                 watch.score(0, lambda rows: None)
             assert str(caught.value) == (
-                f"{given} was changed while it was being scored. Start anew with another output."
+                f"{given} was changed while it was being scored. Start again with another output."
             )
 
 
@@ -325,15 +325,15 @@ def test_worker_killed_while_loading_is_restarted(
 
     score_here(write_jsonl(tmp_path / "rows.jsonl", ROWS[:8]), output=tmp_path / "out")
     job = Job.load(str(tmp_path / "out"))
-    ask, deaths = worker_supervisor.WorkerProcess.ask, [1]
+    request, deaths = worker_supervisor.WorkerProcess.request, [1]
 
     def dying(self: Any, command: Any, scored: Any) -> Any:
         if "job" in command and deaths[0]:
             deaths[0] -= 1
             self._process.kill()
-        return ask(self, command, scored)
+        return request(self, command, scored)
 
-    monkeypatch.setattr(worker_supervisor.WorkerProcess, "ask", dying)
+    monkeypatch.setattr(worker_supervisor.WorkerProcess, "request", dying)
     with WorkerSupervisor(job, WorkerConfig(str(bundle), "cpu", 1)) as watch:
         assert watch.score(0, lambda rows: None).rows == 8
     deaths[0] = 2
@@ -356,5 +356,5 @@ def test_vanished_input_ends_the_job(bundle: Path, tmp_path: Path) -> None:
     given = write_jsonl(tmp_path / "rows.jsonl", ROWS[:100])
     run(request(bundle, given, output=tmp_path / "out"))
     given.unlink()
-    with pytest.raises(DataError, match="names no file"):
+    with pytest.raises(DataError, match="no file found"):
         run(request(bundle, given, output=tmp_path / "out"))

@@ -28,8 +28,8 @@ def test_merge_parts_of_several_machines(bundle: Path, rows: Path, tmp_path: Pat
     done = cli("merge", *folders, "-o", merged)
     assert json.loads(done.stdout)["rows"] == 60
     assert merged.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
-    assert "is there already" in cli("merge", *folders, "-o", merged).stderr
-    assert "name the output so" in cli("merge", *folders, "-o", tmp_path / "merged.csv").stderr
+    assert "already exists" in cli("merge", *folders, "-o", merged).stderr
+    assert "give the output that suffix" in cli("merge", *folders, "-o", tmp_path / "merged.csv").stderr
 
 
 def test_merge_validates_its_parts(rows: Path, tmp_path: Path, score_here: ScoreHere) -> None:
@@ -37,7 +37,7 @@ def test_merge_validates_its_parts(rows: Path, tmp_path: Path, score_here: Score
     score_here(rows, output=folder, shard_rows=20, format="csv")
     other = tmp_path / "other"
     score_here(rows, output=other, shard_rows=30, format="csv")
-    with pytest.raises(JobChanged, match="are of different runs"):
+    with pytest.raises(JobChanged, match="belong to different runs"):
         merge([str(folder), str(other)], str(tmp_path / "x.csv"))
     part = folder / "part-000001.csv"
     good = part.read_bytes()
@@ -50,7 +50,7 @@ def test_merge_validates_its_parts(rows: Path, tmp_path: Path, score_here: Score
     part.write_bytes(good)
     record = folder / "_manylabel" / "part-000001.json"
     record.write_text(record.read_text().replace('"rows": 20', '"rows": 19'))
-    with pytest.raises(DataError, match="holds 19 rows from 20, where 20 from 20 were planned"):
+    with pytest.raises(DataError, match="holds 19 rows from 20; expected 20 rows from 20"):
         merge([str(folder)], str(tmp_path / "x.csv"))
     with pytest.raises(InputError, match="holds no run"):
         merge([str(tmp_path)], str(tmp_path / "x.csv"))

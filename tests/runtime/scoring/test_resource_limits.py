@@ -48,10 +48,10 @@ def sentence(shown: str, *parts: str) -> None:
                 "CannotWrite: ",
                 "has no room for the output (No space left on device; 0 MB are free",
                 "Make room there",
-                "the same command goes on.",
+                "run the same command again to resume.",
             ),
         ),
-        ("ro", ("InputError: ", "cannot be made: Read-only file system. Choose another output.")),
+        ("ro", ("InputError: ", "cannot be created: Read-only file system. Choose another output.")),
     ],
 )
 def test_full_disk_error_and_resume_of_a_job(
@@ -84,7 +84,7 @@ def test_file_size_limit_error_and_resume(bundle: Path, tmp_path: Path) -> None:
     command = score(bundle, given, output)
     done = limited(lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (6_000, 6_000)), command)
     assert done.returncode == 2
-    sentence(done.stderr, "CannotWrite: ", "(File too large; ", "ulimit -f", "the same command goes on.")
+    sentence(done.stderr, "CannotWrite: ", "(File too large; ", "ulimit -f", "run the same command again to resume.")
     assert not output.exists()
     done = limited(lambda: None, command)
     assert done.returncode == 0, done.stderr
@@ -121,7 +121,7 @@ def test_batch_out_of_memory_blames_no_row(bundle: Path, tmp_path: Path, monkeyp
     monkeypatch.setenv("MANYLABEL_TEST_ONCE", str(tmp_path / "once"))
     done = limited(lambda: None, score(bundle, given, output))
     assert done.returncode == 2, done.stderr
-    sentence(done.stderr, "OutOfMemory: as if", "What is committed is kept; the same command goes on.")
+    sentence(done.stderr, "OutOfMemory: as if", "Committed parts are kept; run the same command again to resume.")
     done = limited(lambda: None, score(bundle, given, output))
     summary = json.loads(done.stdout)
     assert (summary["rows_resumed"], summary["errors"]) == (600, 0)

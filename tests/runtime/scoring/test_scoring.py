@@ -99,7 +99,7 @@ def test_too_long_text_is_a_row_error(own_bundle: Path, resign: Resign, tmp_path
     assert result.exit_code == 4
     found = read_jsonl(tmp_path / "out.jsonl")
     assert [row["error"] for row in found][::2] == [None, None]
-    assert found[1]["error"].startswith("TextTooLong: text 1 has 42 tokens, and this model reads 32.")
+    assert found[1]["error"].startswith("TextTooLong: text 1 has 42 tokens; this model reads 32.")
 
 
 def test_truncation_is_reported(tmp_path: Path, score_here: ScoreHere) -> None:
@@ -225,8 +225,8 @@ def test_column_name_conflict_needs_a_prefix(tmp_path: Path, score_here: ScoreHe
     with pytest.raises(DataError) as caught:
         score_here(given, output=tmp_path / "out.jsonl")
     assert str(caught.value) == (
-        "the input has columns named 'error', 'labels', as the answer has. "
-        "Set the answer's apart with --prefix, such as --prefix predicted_."
+        "the input already has columns named 'error', 'labels', like those of the predictions. "
+        "Choose other names for the predictions with --prefix, such as --prefix predicted_."
     )
     score_here(given, output=tmp_path / "apart.jsonl", prefix="predicted_")
     (row,) = read_jsonl(tmp_path / "apart.jsonl")
@@ -247,7 +247,7 @@ def test_label_containing_separator_is_rejected(rows: Path, tmp_path: Path, scor
     with pytest.raises(InputError) as caught:
         score_here(rows, output=tmp_path / "out.csv", separator=" ")
     assert str(caught.value) == (
-        "the label 'user experience' holds ' ', which separates labels in a CSV cell. Choose another --separator."
+        "the label 'user experience' contains ' ', which separates labels in a CSV cell. Choose another --separator."
     )
     score_here(rows, output=tmp_path / "out.jsonl", separator=" ")  # where lists are lists
 
@@ -290,7 +290,7 @@ def test_folders_and_globs_are_read_in_order(tmp_path: Path, score_here: ScoreHe
         output = tmp_path / f"out-{expected}.jsonl"
         score_here(*inputs, output=output)
         assert "".join(row["text"] for row in read_jsonl(output)) == expected
-    with pytest.raises(DataError, match=r"names no file"):
+    with pytest.raises(DataError, match="no file found"):
         score_here(tmp_path / "*.tsv", output=tmp_path / "none.jsonl")
 
 
@@ -304,7 +304,7 @@ def test_stdin_needs_a_format(bundle: Path, tmp_path: Path, command: Command) ->
     assert sorted(path.name for path in output.glob("*.csv")) == ["part-000000.csv", "part-000001.csv"]
     assert not (output / "_manylabel" / "stdin").exists()
     said = command("score", bundle, "-", "-o", tmp_path / "other", stdin=b"", code=2)["stderr"]
-    assert "standard input has no suffix. Say what it holds with --format" in said
+    assert "standard input has no suffix. Name its format with --format" in said
 
 
 def test_stdin_copy_is_removed(bundle: Path, tmp_path: Path, cli: Cli) -> None:
@@ -346,14 +346,17 @@ def test_score_command_summary_and_exit_code(bundle: Path, tmp_path: Path, comma
     ("arguments", "sentence"),
     [
         (["rows.jsonl", "-o", "no/such/out.csv"], "the folder .* does not exist"),
-        (["rows.jsonl", "-o", "rows.jsonl"], "rows.jsonl is there already"),
-        (["none.jsonl", "-o", "out"], "none.jsonl names no file"),
+        (["rows.jsonl", "-o", "rows.jsonl"], "rows.jsonl already exists"),
+        (["none.jsonl", "-o", "out"], "none.jsonl: no file found"),
         (["rows.jsonl", "-o", "out", "--text-column", "body"], "has no column 'body'"),
         (
             ["rows.jsonl", "-o", "out", "--for-spreadsheet"],
             r": --for-spreadsheet escapes the cells of a CSV. Name a .csv output, or give --to csv.$",
         ),
-        (["rows.jsonl", "-o", "out", "--shard", "0/2"], "--shard '0/2' is not I/N with I from 1 to N, such as 3/8."),
+        (
+            ["rows.jsonl", "-o", "out", "--shard", "0/2"],
+            "--shard '0/2' is not I/N with I from 1 to N, for example 3/8.",
+        ),
         (["rows.jsonl", "-o", "out", "--shard", "3/2"], "--shard '3/2' is not I/N"),
         (["rows.jsonl", "-o", "out.csv", "--shard", "1/2"], "manylabel merge FOLDER --output"),
         (["rows.jsonl", "-o", "out", "--threshold", "prise=1"], "no label 'prise'"),

@@ -76,4 +76,4 @@ def test_row_faults_differ_from_disk_faults(classifier: Classifier, job: Job) ->
     assert told(unbearable, job) == ({"died": "MemoryError: no room"}, [])
     (given,) = (Path(each.source.uri) for each in job.plan.inputs)
     given.unlink()
-    assert told(classifier, job)[0] == {"failed": "DataError", "message": f"{given} is not there any more."}
+    assert told(classifier, job)[0] == {"failed": "DataError", "message": f"{given} does not exist any more."}

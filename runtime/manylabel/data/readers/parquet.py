@@ -1,108 +1,125 @@
-"""Parquet: the columns with their types, read from the row group that holds the first row that is wanted."""
+"""Parquet: rows for those who want rows, and Arrow batches from any row on. Needs pyarrow (the extra `files`)."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from itertools import accumulate
-from typing import Any
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from manylabel.data import filesystem
+from manylabel.data.readers.table import NUMBERS_ROWS, Row, Table, check_unique
+from manylabel.errors import DataError
+
+if find_spec("pyarrow") is None:
+    raise filesystem.needs_files_extra("read Parquet files")
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-
-from manylabel.data import filesystem
-from manylabel.data.output_schema import check_names, check_text_column, is_text
-from manylabel.data.readers.block import BLOCK_BYTES, BLOCK_ROWS, Block, Position, Scan
-from manylabel.errors import DataError
-from manylabel.scoring.inputs import Source
 
 FOOTER_END = 8
 """A Parquet file ends with the footer's length in 4 bytes and `PAR1`."""
 
 
-def scan(source: Source, text_column: str, shard_rows: int) -> Scan:
-    """Read a file's footer: its columns, its rows.
+class ParquetTable(Table):
+    """A Parquet file.
+
+    Args:
+        file: A `pyarrow.parquet.ParquetFile`.
+        name: The file's name.
 
     Raises:
-        DataError: It is no Parquet file, or has no such column of strings.
+        DataError: Two columns have the same name.
     """
-    with _open(source) as file:
-        schema, rows = file.schema_arrow, file.metadata.num_rows
-    check_names(source.name, schema.names)
-    check_text_column(source.name, schema.names, text_column)
-    kind = schema.field(text_column).type
-    if not is_text(kind):
-        raise DataError(
-            f"{source.name}: the column {text_column!r} is {kind}, not string. Name another, or convert it."
+
+    columns: Sequence[str]
+
+    def __init__(self, file: Any, name: str) -> None:
+        self._file = file
+        self.name = name
+        self.columns = file.schema_arrow.names
+        check_unique(name, self.columns)
+
+    def __iter__(self) -> Iterator[Row]:
+        """Yield the rows in order."""
+        number = 0
+        for batch in self._file.iter_batches():
+            for values in batch.to_pylist():
+                number += 1
+                yield Row(f"{self.name}, row {number}", values)
+
+    @property
+    def num_rows(self) -> int:
+        """The rows of the file, by its footer."""
+        return int(self._file.metadata.num_rows)
+
+    @property
+    def schema(self) -> Any:
+        """The Arrow schema, without dictionaries, whose indices differ from part to part, and without metadata."""
+        return pa.schema(
+            [
+                pa.field(field.name, field.type.value_type if pa.types.is_dictionary(field.type) else field.type)
+                for field in self._file.schema_arrow
+            ]
         )
-    starts = [Position(row, row + 1, 0) for row in range(0, max(rows, 1), shard_rows)]
-    return Scan(_plain(schema), rows, starts, _footer_digest(source))
 
+    def batches(self, batch_rows: int, *, first_row: int = 0, columns: Sequence[str] | None = None) -> Iterator[Any]:
+        """Yield Arrow record batches, read from the row group that holds `first_row`.
 
-def read(source: Source, schema: pa.Schema, text_column: str, start: Position) -> Iterator[Block]:
-    """Blocks of rows from a position on."""
-    with _open(source) as file:
-        groups = [file.metadata.row_group(group).num_rows for group in range(file.metadata.num_row_groups)]
+        Args:
+            batch_rows: Rows of a batch at most.
+            first_row: The first row that is wanted, from 0.
+            columns: Those to read; None for all.
+        """
+        groups = [self._file.metadata.row_group(group).num_rows for group in range(self._file.metadata.num_row_groups)]
         ends = list(accumulate(groups))
-        first = next((group for group, end in enumerate(ends) if end > start.row), len(ends))
-        skip = start.row - (ends[first] - groups[first] if first < len(ends) else start.row)
-        row = start.row
-        for batch in file.iter_batches(batch_size=BLOCK_ROWS, row_groups=range(first, len(groups))):
+        first = next((group for group, end in enumerate(ends) if end > first_row), len(ends))
+        skip = first_row - (ends[first] - groups[first] if first < len(ends) else first_row)
+        wanted = range(first, len(groups))
+        for batch in self._file.iter_batches(batch_size=batch_rows, row_groups=wanted, columns=columns):
             skipped, skip = min(skip, len(batch)), max(0, skip - len(batch))
-            for part in _small(batch.slice(skipped)):
-                yield _block(source, part, schema, text_column, row)
-                row += len(part)
+            if skipped < len(batch):
+                yield batch.slice(skipped)
 
-
-def _block(source: Source, batch: Any, schema: Any, text_column: str, row: int) -> Block:
-    columns = pa.RecordBatch.from_arrays(
-        [column.cast(field.type) for column, field in zip(batch.columns, schema, strict=True)], schema=schema
-    )
-    texts = columns.column(text_column).to_pylist()
-    errors = {
-        place: f"{source.name}, row {row + place + 1}: no text: {text_column!r} is null."
-        for place, text in enumerate(texts)
-        if text is None
-    }
-    return Block(columns, texts, errors)
-
-
-def _small(batch: Any) -> Iterator[Any]:
-    """A batch of long rows in halves, until they are small."""
-    if len(batch) == 0:
-        return
-    if len(batch) == 1 or batch.get_total_buffer_size() <= BLOCK_BYTES or batch.nbytes <= BLOCK_BYTES:
-        yield batch
-        return
-    middle = len(batch) // 2
-    yield from _small(batch.slice(0, middle))
-    yield from _small(batch.slice(middle))
-
-
-def _plain(schema: Any) -> Any:
-    """The schema without dictionaries, whose indices would differ from part to part, and without pandas' notes."""
-    return pa.schema(
-        [
-            pa.field(field.name, field.type.value_type if pa.types.is_dictionary(field.type) else field.type)
-            for field in schema
-        ]
-    )
+    def numbers(self, columns: Sequence[str], *, hint: str = "") -> Iterator[NDArray[np.float32]]:
+        """Yield columns of numbers as `Table.numbers` does, without a Python object for each."""
+        self._check_columns(self.columns, columns, hint)
+        for batch in self.batches(NUMBERS_ROWS, columns=columns):
+            try:
+                arrays = [batch.column(name).cast(pa.float32()).to_numpy(zero_copy_only=False) for name in columns]
+            except pa.ArrowException as exc:
+                raise DataError(f"{self.name}: expected columns of numbers. {str(exc).splitlines()[0]}") from exc
+            yield np.stack(arrays, axis=1).astype(np.float32)
 
 
 @contextmanager
-def _open(source: Source) -> Iterator[Any]:
+def open_parquet(raw: IO[bytes], uri: str, name: str) -> Iterator[ParquetTable]:
+    """Open a Parquet file.
+
+    Args:
+        raw: The file's bytes, seekable.
+        uri: Path or URI, for messages.
+        name: The file's name, for locations.
+
+    Raises:
+        DataError: It is not a Parquet file, or is damaged.
+    """
     try:
-        with filesystem.open_input(source.uri) as raw, pq.ParquetFile(raw) as file:
-            yield file
+        with pq.ParquetFile(raw) as file:
+            yield ParquetTable(file, name)
     except pa.ArrowException as exc:
-        raise DataError(f"{source.uri} is not a Parquet file that can be read: {str(exc).splitlines()[0]}") from exc
+        raise DataError(f"{uri} is not a Parquet file that can be read: {str(exc).splitlines()[0]}") from exc
     except OSError as exc:
-        raise DataError(f"{source.uri} cannot be read: {str(exc).splitlines()[0]}") from exc
+        raise DataError(f"{uri} cannot be read: {str(exc).splitlines()[0]}") from exc
 
 
-def _footer_digest(source: Source) -> str:
-    with filesystem.open_input(source.uri) as file:
-        size = file.seek(0, 2)
-        file.seek(size - FOOTER_END)
-        length = int.from_bytes(file.read(4), "little")
-        file.seek(size - FOOTER_END - length)
-        return hashlib.sha256(str(size).encode() + file.read()).hexdigest()
+def footer_digest(file: IO[bytes]) -> str:
+    """Return the SHA-256 of a Parquet file's size and footer, which places every byte of the file."""
+    size = file.seek(0, 2)
+    file.seek(size - FOOTER_END)
+    length = int.from_bytes(file.read(4), "little")
+    file.seek(size - FOOTER_END - length)
+    return hashlib.sha256(str(size).encode() + file.read()).hexdigest()

@@ -1,9 +1,14 @@
-"""NVIDIA Triton: a bundle as a model repository, which its own server serves.
+"""NVIDIA Triton: a bundle as a model repository, which Triton's own server serves.
 
-Three models: `NAME` is an ensemble, which sends texts through `NAME_tokenizer`, a Python backend, and the token ids
-through `NAME_graph`, the bundle's fp32 graph on Triton's ONNX Runtime. `repository` writes them, `configs` says what
-their config.pbtxt holds, `model` is the Python backend's file, `tokenising` what it calls.
+The repository has three models: `NAME` is an ensemble that sends texts through `NAME_tokenizer`, a Python backend, and
+the token ids through `NAME_graph`, the bundle's fp32 graph on Triton's ONNX Runtime backend. In reading order:
 
-Why fp32: Triton's dynamic batcher and a request of several texts put texts of unlike lengths into one tensor. They are
-padded, so the graph has to have a mask; the int8 and fp16 graphs are made for batches of one length and have none.
+    model_repository    writes the three models with their config.pbtxt
+    tokenizer_backend   texts to padded tensors: what the Python backend calls
+    model               the Python backend's file, copied into the repository and imported by Triton alone
+    cli                 `manylabel triton`
+
+Why fp32: Triton's dynamic batcher, and a request with several texts, put texts of different lengths into one tensor.
+They are padded, so the graph needs an attention mask; the int8 and fp16 graphs are made for batches of one length and
+have none.
 """

@@ -7,45 +7,48 @@ from typing import Literal
 
 import click
 
-from manylabel.bundle.bundle import Bundle
-from manylabel.engines.triton.config_pbtxt import Serving
-from manylabel.engines.triton.repository import write_repository
+from manylabel.engines.triton.model_repository import ServingConfig, write_repository
 from manylabel.errors import InputError
-from manylabel.hub.hub_ref import name_of
+from manylabel.hub import open_bundle
+from manylabel.hub.client import bundle_name
 
 NAME = re.compile(r"[A-Za-z0-9_.-]+")
 
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--output", "-o", type=click.Path(path_type=Path), required=True, help="The repository: a new folder.")
-@click.option("--name", help="Of the model that clients ask for.  [default: the bundle's folder]")
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@click.option(
+    "--output", "-o", type=click.Path(path_type=Path), required=True, help="The model repository, a new folder."
+)
+@click.option("--name", help="The model name that clients use.  [default: the bundle's folder]")
+@click.option(
+    "--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="The graph's device."
+)
 @click.option(
     "--long-text",
     type=click.Choice(["error", "truncate"]),
-    help="For texts that the model does not read at once; windows cannot be had.  [default: the bundle's]",
+    help="For texts that exceed the model's length; Triton cannot score windows.  [default: the bundle's policy]",
 )
 @click.option(
     "--pad-to",
     type=click.IntRange(min=1),
     default=16,
     show_default=True,
-    help="Round lengths up to a multiple, so that requests of like length share a batch; 1 pads no text that is alone.",
+    help="Round lengths up to a multiple, so that requests of similar length share a batch; 1 pads no single text.",
 )
-@click.option("--max-batch-size", type=click.IntRange(min=1), default=Serving.max_batch_size, show_default=True)
+@click.option("--max-batch-size", type=click.IntRange(min=1), default=ServingConfig.max_batch_size, show_default=True)
 @click.option(
     "--max-queue-size",
     type=click.IntRange(min=1),
-    default=Serving.max_queue_size,
+    default=ServingConfig.max_queue_size,
     show_default=True,
-    help="Requests that may wait; more are refused.",
+    help="Requests that may wait; Triton rejects more.",
 )
 @click.option(
     "--queue-delay",
     "queue_delay_us",
     type=click.IntRange(min=0),
-    default=Serving.queue_delay_us,
+    default=ServingConfig.queue_delay_us,
     show_default=True,
     help="Microseconds that a request waits for others to share its batch.",
 )
@@ -53,12 +56,12 @@ NAME = re.compile(r"[A-Za-z0-9_.-]+")
     "--timeout",
     "timeout_us",
     type=click.IntRange(min=0),
-    default=Serving.timeout_us,
+    default=ServingConfig.timeout_us,
     show_default=True,
-    help="Microseconds after which a request that still waits is refused; 0 for never.",
+    help="Microseconds after which a waiting request is rejected; 0 for never.",
 )
-@click.option("--force", is_flag=True, help="Replace an output that is there.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.option("--force", is_flag=True, help="Replace an output that exists.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def triton(
     bundle: Path,
     output: Path,
@@ -74,14 +77,17 @@ def triton(
     as_json: bool,
 ) -> None:
     """Write BUNDLE as a model repository for NVIDIA's Triton Inference Server."""
-    opened = Bundle.open(bundle)
-    chosen = name or name_of(bundle)
-    if not NAME.fullmatch(chosen):
-        raise InputError(f"{chosen!r} is no name for a Triton model: letters, digits, '.', '_' and '-'. Give --name.")
-    serving = Serving(chosen, device, max_batch_size, max_queue_size, queue_delay_us, timeout_us)
+    opened = open_bundle(bundle)
+    model_name = name or bundle_name(bundle)
+    if not NAME.fullmatch(model_name):
+        raise InputError(
+            f"{model_name!r} cannot name a Triton model: use letters, digits, '.', '_' and '-'. Give --name."
+        )
+    serving = ServingConfig(model_name, device, max_batch_size, max_queue_size, queue_delay_us, timeout_us)
     write_repository(opened, output, serving, long_text=long_text, pad_to=pad_to, force=force)
     if as_json:
-        models = [chosen, f"{chosen}_tokenizer", f"{chosen}_graph"]
+        models = [model_name, f"{model_name}_tokenizer", f"{model_name}_graph"]
         click.echo(json.dumps({"repository": str(output), "models": models, "digest": opened.digest}))
         return
-    click.echo(f"{output}: {chosen}, {chosen}_tokenizer and {chosen}_graph. tritonserver --model-repository {output}")
+    click.echo(f"{output}: {model_name}, {model_name}_tokenizer and {model_name}_graph")
+    click.echo(f"serve it: tritonserver --model-repository {output}")

@@ -1,4 +1,4 @@
-"""Texts to the padded tensors that the graph takes; what the Python backend calls, knowing nothing of Triton."""
+"""Texts to the padded tensors of the graph: what the Python backend calls. Knows nothing of Triton."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -14,16 +14,22 @@ from manylabel.inference.tokenizer import LongText, Tokenizer
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What is written down for the backend.
+class TokenizerSettings:
+    """The settings that the backend reads from its configuration.
 
     Attributes:
-        inputs: The graph's, in any order.
-        max_length: Tokens the graph reads at once.
-        prefix: Ids before a text.
-        suffix: Ids behind it.
-        long_text: What happens to longer texts: `"error"` or `"truncate"`. An ensemble gives a row a text: no windows.
-        pad_to: Lengths are rounded up to a multiple of it, so that requests of like length share a batch.
+        inputs: The names of the graph's inputs, in any order.
+        max_length: Tokens that the graph reads at most.
+        prefix: Token ids before a text.
+        suffix: Token ids behind a text.
+        long_text: What happens to longer texts: `"error"` or `"truncate"`. An ensemble returns one row a text, so there
+            are no windows.
+        pad_to: Lengths are rounded up to a multiple of it, so that requests of similar length share a batch.
+
+    Example:
+        >>> settings = TokenizerSettings(("input_ids",), 512, (101,), (102,), "error", 16)
+        >>> TokenizerSettings.from_text(settings.to_text()) == settings
+        True
     """
 
     inputs: tuple[str, ...]
@@ -34,34 +40,36 @@ class Settings:
     pad_to: int
 
     @classmethod
-    def of(cls, manifest: Manifest, inputs: Sequence[str], *, long_text: str, pad_to: int) -> "Settings":
-        """A bundle's."""
-        around = manifest.special_tokens
-        return cls(tuple(inputs), manifest.max_length, around.prefix, around.suffix, long_text, pad_to)
+    def from_manifest(
+        cls, manifest: Manifest, inputs: Sequence[str], *, long_text: str, pad_to: int
+    ) -> "TokenizerSettings":
+        """Return the settings for a bundle."""
+        special = manifest.special_tokens
+        return cls(tuple(inputs), manifest.max_length, special.prefix, special.suffix, long_text, pad_to)
 
     def to_text(self) -> str:
-        """As a parameter of a configuration, which is a string."""
+        """Return the settings as the string parameter of a configuration."""
         return json.dumps(asdict(self))
 
     @classmethod
-    def from_text(cls, text: str) -> "Settings":
-        """The reverse of `to_text`."""
-        given: dict[str, Any] = json.loads(text)
-        return cls(**{**given, **{name: tuple(given[name]) for name in ("inputs", "prefix", "suffix")}})
+    def from_text(cls, text: str) -> "TokenizerSettings":
+        """Return the settings that `to_text` wrote."""
+        fields: dict[str, Any] = json.loads(text)
+        return cls(**{**fields, **{name: tuple(fields[name]) for name in ("inputs", "prefix", "suffix")}})
 
 
-class Tokenising:
-    """A tokenizer and how its ids are padded.
+class PaddingTokenizer:
+    """A tokenizer that pads its ids to the tensors of the graph.
 
     Args:
-        serialized: `tokenizer.json`.
-        settings: Of the bundle.
+        serialized: The content of `tokenizer.json`.
+        settings: The bundle's settings.
 
     Raises:
-        BundleError: It is no tokenizer.
+        BundleError: It is not a tokenizer.
     """
 
-    def __init__(self, serialized: bytes, settings: Settings) -> None:
+    def __init__(self, serialized: bytes, settings: TokenizerSettings) -> None:
         policy = LongText("truncate" if settings.long_text == "truncate" else "error", overlap=0)
         self._settings = settings
         self._tokenizer = Tokenizer(
@@ -73,19 +81,19 @@ class Tokenising:
         )
 
     def tensors(self, texts: Sequence[bytes]) -> Mapping[str, NDArray[Any]]:
-        """The tensors of a request.
+        """Return the tensors of a request.
 
         Args:
-            texts: UTF-8.
+            texts: The texts in UTF-8.
 
         Returns:
-            The graph's inputs, shape `(len(texts), length)`, padded with 0, which the mask hides; and `n_tokens` and
+            The graph's inputs, shape `(len(texts), length)`, padded where the attention mask is 0; and `n_tokens` and
             `truncated`, shape `(len(texts), 1)`.
 
         Raises:
-            InvalidText: A text is no UTF-8, or too long under the policy `"error"`.
+            InvalidText: A text is not UTF-8, or too long under the policy `"error"`.
         """
-        encodings = self._tokenizer.encode([_decoded(text, row) for row, text in enumerate(texts)])
+        encodings = self._tokenizer.encode([_decode(text, row) for row, text in enumerate(texts)])
         ids = [encoding.windows[0] for encoding in encodings]
         step = self._settings.pad_to
         length = min(-(-max(map(len, ids), default=0) // step) * step, self._settings.max_length)
@@ -102,8 +110,8 @@ class Tokenising:
         }
 
 
-def _decoded(text: bytes, row: int) -> str:
+def _decode(text: bytes, row: int) -> str:
     try:
         return text.decode("utf-8")
     except UnicodeDecodeError as exc:
-        raise InvalidText(f"text {row} is no UTF-8: {exc.reason} at byte {exc.start}.") from exc
+        raise InvalidText(f"text {row} is not UTF-8: {exc.reason} at byte {exc.start}.") from exc
