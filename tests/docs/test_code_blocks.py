@@ -28,7 +28,7 @@ from manylabel.cli.main import main
 
 NOT_RUN = {
     "README.md": ["builds environments; CI calls the same targets", "needs a bucket"],
-    "docs/benchmarks.md": ["takes minutes, and everyone whom it measures"],
+    "docs/benchmarks.md": ["takes minutes, and needs every contender"],
     "docs/command-line.md": ["needs bash, zsh and fish; a test runs the scripts in them"],
     "docs/deploying.md": ["needs a Docker engine", "needs a cluster", "needs a cluster", "needs systemd"],
     "docs/engines.md": [
