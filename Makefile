@@ -324,7 +324,7 @@ results-engine: .venv/ready build/goemotions/bundle.json ## what else the engine
 	    --unlabelled $(DATA)/steam_review_aspect/data.csv --output benchmarks/experiments/ort_settings
 
 readme: .venv/ready ## draw the README's tables, and how far we reach, from the committed results
-	$(WORKBENCH) -m manylabel_bench.results.readme README.md
+	$(WORKBENCH) -m experiments.common.readme_tables README.md
 	$(WORKBENCH) -m experiments.targets.run benchmarks/results
 
 results-calibration: .venv/ready ## calibration, floors and guarantees, of the runs that the two above leave

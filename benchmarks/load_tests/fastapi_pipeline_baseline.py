@@ -1,6 +1,6 @@
-"""`transformers.pipeline` behind FastAPI, as its users write it.
+"""Baseline server: `transformers.pipeline` behind FastAPI, as its users write it.
 
-Run in the rivals' environment: `rival.py CHECKPOINT PORT`.
+Runs in the baselines' environment: `fastapi_pipeline_baseline.py CHECKPOINT PORT`.
 """
 
 import sys
@@ -14,17 +14,17 @@ app = FastAPI()
 classifier = pipeline("text-classification", model=sys.argv[1], device="cpu", top_k=None, function_to_apply="sigmoid")
 
 
-class Asked(BaseModel):
-    """One text."""
+class ClassifyRequest(BaseModel):
+    """A request with one text."""
 
     text: str
 
 
 @app.post("/classify")
-def classify(asked: Asked) -> list[dict[str, str | float]]:
-    """Every label with its probability. FastAPI runs it on a thread of its pool."""
-    found: list[list[dict[str, str | float]]] = classifier([asked.text], truncation=True)
-    return found[0]
+def classify(request: ClassifyRequest) -> list[dict[str, str | float]]:
+    """Return every label with its probability. FastAPI runs this function on a thread of its pool."""
+    predictions: list[list[dict[str, str | float]]] = classifier([request.text], truncation=True)
+    return predictions[0]
 
 
 if __name__ == "__main__":

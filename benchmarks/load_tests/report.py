@@ -1,19 +1,19 @@
-"""The result as JSON for machines and as Markdown for people."""
+"""The report of the load tests: `result.json`, and `README.md` drawn from it."""
 
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from load_tests.slo import judged
+from load_tests.slo import check_slos
 
 
-def add(measured: dict[str, Any], folder: Path) -> None:
-    """Write `result.json` and `README.md`: parts that were measured now, beside others that are there."""
+def update_report(measured: dict[str, Any], folder: Path) -> None:
+    """Write `result.json` and `README.md`; parts that were not measured now keep their results."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "result.json"
     result = {**(json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}), **measured}
-    result["promises"] = judged(result)
+    result["promises"] = check_slos(result)
     (folder / "result.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     (folder / "README.md").write_text("\n".join([*_lines(result), ""]), encoding="utf-8")
 
@@ -21,19 +21,19 @@ def add(measured: dict[str, Any], folder: Path) -> None:
 def _lines(result: dict[str, Any]) -> Iterator[str]:
     yield from ("# The server", "")
     yield (
-        "Server and load generator share the machine's cores. Requests hold one text of the test split each. "
-        "Open loop: the n-th request is due at n / rate, and its latency counts from then."
+        "Server and load generator share the machine's cores. Each request holds one text of the test split. "
+        "Open loop: the n-th request is due at n / rate, and its latency counts from that moment."
     )
-    yield from ("", "## What was promised", "")
-    for each in judged(result):
+    yield from ("", "## Service level objectives", "")
+    for each in check_slos(result):
         yield f"- [{'x' if each['held'] else ' '}] {each['promise']}: {each['found']}"
-    for name, lines in (("speed", _speed), ("load", _load)):
+    for name, lines in (("speed", _speed_lines), ("load", _load_lines)):
         if name in result:
             yield from lines(result[name])
-            yield from ("", f"`{result[name]['command']}` on {_machine(result[name]['machine'])}")
+            yield from ("", f"`{result[name]['command']}` on {_describe_machine(result[name]['machine'])}")
 
 
-def _machine(machine: dict[str, Any]) -> str:
+def _describe_machine(machine: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     return (
         f"{machine['cpu']} ({', '.join(machine['flags'])}), {machine['cores']} cores, "
@@ -41,14 +41,14 @@ def _machine(machine: dict[str, Any]) -> str:
     )
 
 
-def _speed(speed: dict[str, Any]) -> Iterator[str]:
+def _speed_lines(speed: dict[str, Any]) -> Iterator[str]:
     one = speed["one_text"]
     yield from ("", "## Speed", "")
     yield (
-        f"One text over a kept connection: median {one['loopback_ms']:.2f} ms, in the process "
+        f"One text over a keep-alive connection: median {one['loopback_ms']:.2f} ms, in the process "
         f"{one['in_process_ms']:.2f} ms: {one['added_ms']:+.2f} ms ({one['texts']:,} texts each, in turns)."
     )
-    yield from ("", "The greatest rate at which the 99th percentile stays under 100 ms:", "")
+    yield from ("", "The highest rate at which the 99th percentile stays under 100 ms:", "")
     rates = speed["rates"]
     base = min(rates.values(), key=lambda each: each["requests_per_second"])["requests_per_second"]
     rows = []
@@ -69,15 +69,16 @@ def _speed(speed: dict[str, Any]) -> Iterator[str]:
     yield from _table(("", "requests/s", "", "p50 ms", "p99 ms", "micro-F1", "macro-F1"), rows)
 
 
-def _load(load: dict[str, Any]) -> Iterator[str]:
+def _load_lines(load: dict[str, Any]) -> Iterator[str]:
     yield from ("", "## Load", "")
     yield (
-        f"Capacity, 32 requests always under way: {load['capacity_per_second']:,.0f} requests/s at first, "
-        f"{_around(load['overload'])} around the surge to twice of it, {_around(load['spike'])} around the spike of "
-        f"ten times the steady load. Every request has a deadline of {load['deadline_ms']:,.0f} ms. Both are run "
-        f"{len(load['spike']['rounds'])} times: rates and times are medians, counts are sums. Before and after a surge "
-        "runs half of capacity; it is normal again at the first of three seconds in a row in which everything is "
-        "answered and the p99 is at most the greatest of a second before the surge."
+        f"Capacity, with 32 requests always in flight: {load['capacity_per_second']:,.0f} requests/s at first, "
+        f"{_around(load['overload'])} before and after the surge to twice capacity, {_around(load['spike'])} before "
+        "and after the spike of ten times the steady load. Every request has a deadline of "
+        f"{load['deadline_ms']:,.0f} ms. Both surges are run {len(load['spike']['rounds'])} times: rates and times are "
+        "medians, counts are sums. Before and after a surge the load is half of capacity; it is normal again at the "
+        "first of three consecutive seconds in which every request is answered and the p99 is at most the highest of "
+        "a second before the surge."
     )
     rows = []
     for name in ("steady", "overload", "spike"):
@@ -97,25 +98,25 @@ def _load(load: dict[str, Any]) -> Iterator[str]:
                 f"{phase['memory_mb']:,.0f}" if "memory_mb" in phase else "",
             )
         )
-    head = ("", "sent/s", "answered/s", "refused", "lost", "p50 ms", "p99 ms", "429 in, p99 ms", "live, max ms")
+    head = ("", "sent/s", "answered/s", "refused", "lost", "p50 ms", "p99 ms", "429 in, p99 ms", "liveness, max ms")
     yield from ("", *_table((*head, "normal after s", "MB"), rows))
     for name, of in (("overload", "At twice capacity"), ("spike", "In the spike")):
         if cores := load[name]["cores"]:
             yield from (
                 "",
-                f"{of}, the server keeps {cores['server']:.2f} cores busy, the generator {cores['generator']:.2f}.",
+                f"{of}, the server keeps {cores['server']:.2f} cores busy and the generator {cores['generator']:.2f}.",
             )
     slow, memory = load["slow_sockets"], load["memory_mb"]
     control = f"{min(slow['control']):+.0%} to {max(slow['control']):+.0%}"
     rise = (
-        f"{slow['rise']:+.0%}, the median of {len(slow['p99_ms']['with'])} slices, each beside its neighbours without. "
-        f"Control: of two neighbours without such sockets, the later one's p99 differs by {control}. "
-        f"{slow['lost']} lost"
+        f"{slow['rise']:+.0%}, the median of {len(slow['p99_ms']['with'])} slices, each compared with its neighbours "
+        f"without. Control: between two neighbours without such sockets, the p99 differs by {control}. "
+        f"{slow['lost']} requests lost"
     )
     memory_mb = ", ".join(f"{memory[name]:,.0f} MB {name}" for name in ("before", "after", "peak"))
     yield from (
         "",
-        f"{slow['sockets']} sockets that send a byte a second change the p99 at half of capacity by {rise}.",
+        f"{slow['sockets']} sockets that send one byte per second change the p99 at half of capacity by {rise}.",
     )
     yield from ("", f"Memory: {memory_mb}.")
 

@@ -1,80 +1,71 @@
-"""What was promised of the server, and what was found of it."""
+"""The service level objectives of the server, and whether a result meets them."""
 
 from collections.abc import Iterator
 from typing import Any, TypedDict
 
-PIPELINE = "FastAPI + transformers.pipeline"
-INFINITY = "infinity-emb"
-OURS = "manylabel serve"
+from load_tests.baselines import FASTAPI_PIPELINE, INFINITY
+from manylabel_bench.load.servers import MANYLABEL_SERVER
 
 
-class Promise(TypedDict):
-    """A promise, the figure that it is judged by, and whether it was kept."""
+class SloResult(TypedDict):
+    """An objective, the measured figure, and whether it meets the objective. The keys are those of `result.json`."""
 
     promise: str
     found: str
     held: bool
 
 
-def judged(result: dict[str, Any]) -> list[Promise]:
-    """The promises about what was measured."""
+def check_slos(result: dict[str, Any]) -> list[SloResult]:
+    """Return the objectives for the parts that were measured."""
     return [
-        *(_of_speed(result["speed"]) if "speed" in result else ()),
-        *(_of_load(result["load"]) if "load" in result else ()),
+        *(_speed_slos(result["speed"]) if "speed" in result else ()),
+        *(_load_slos(result["load"]) if "load" in result else ()),
     ]
 
 
-def _of_speed(speed: dict[str, Any]) -> Iterator[Promise]:
+def _speed_slos(speed: dict[str, Any]) -> Iterator[SloResult]:
     added = speed["one_text"]["added_ms"]
-    yield _promise(
-        "one text over HTTP: median at most 1 ms above the one in the process", f"{added:+.2f} ms", added <= 1
-    )
-    rates = {name: each["requests_per_second"] for name, each in speed["rates"].items()}
-    for rival, least in ((PIPELINE, 3.0), (INFINITY, 1.0)):
-        if rates.get(rival):
-            ratio = rates[OURS] / rates[rival]
-            yield _promise(
-                f"requests/s with p99 under 100 ms: at least {least:g}x those of {rival}",
-                f"{ratio:.1f}x",
-                ratio >= least,
-            )
+    yield _slo("one text over HTTP: median at most 1 ms above that in the process", f"{added:+.2f} ms", added <= 1)
+    rates = {name: measured["requests_per_second"] for name, measured in speed["rates"].items()}
+    for baseline, minimum in ((FASTAPI_PIPELINE, 3.0), (INFINITY, 1.0)):
+        if rates.get(baseline):
+            ratio = rates[MANYLABEL_SERVER] / rates[baseline]
+            objective = f"requests/s with p99 under 100 ms: at least {minimum:g}x those of {baseline}"
+            yield _slo(objective, f"{ratio:.1f}x", ratio >= minimum)
 
 
-def _of_load(load: dict[str, Any]) -> Iterator[Promise]:
+def _load_slos(load: dict[str, Any]) -> Iterator[SloResult]:
     steady, overload, spike, slow = (load[name] for name in ("steady", "overload", "spike", "slow_sockets"))
-    gone = steady["refused"] + steady["lost"]
-    yield _promise("0.7 of capacity: nothing refused or lost", f"{gone} of {steady['sent']:,}", gone == 0)
+    failed = steady["refused"] + steady["lost"]
+    yield _slo("0.7 of capacity: nothing refused or lost", f"{failed} of {steady['sent']:,}", failed == 0)
     share = overload["share"]
-    yield _promise("twice capacity: throughput at least 0.9 of it", f"{share:.2f}", share >= 0.9)
+    yield _slo("twice capacity: throughput at least 0.9 of capacity", f"{share:.2f}", share >= 0.9)
     p99, limit = overload["latency_ms"]["p99"], load["deadline_ms"] + load["one_text_ms"]
-    yield _promise(
-        f"twice capacity: p99 of the answered within the deadline and one text, {limit:,.0f} ms",
-        f"{p99:,.0f} ms",
-        p99 <= limit,
-    )
-    away = overload["turned_away_ms"].get("p99", 0.0)
-    yield _promise("twice capacity: turned away (429) in under 50 ms, p99", f"{away:.1f} ms", away < 50)
-    yield from _of_surge("twice capacity", overload)
-    yield from _of_surge("tenfold", spike)
-    dead, slowest = spike["live_unanswered"], spike["live_ms"]["max"]
-    yield _promise(
-        "tenfold: says within 1 s that it lives",
-        f"{slowest:,.0f} ms at most, {dead} unanswered",
-        dead == 0 and slowest < 1000,
+    objective = f"twice capacity: p99 of answered requests within the deadline plus one text, {limit:,.0f} ms"
+    yield _slo(objective, f"{p99:,.0f} ms", p99 <= limit)
+    rejection = overload["turned_away_ms"].get("p99", 0.0)
+    yield _slo("twice capacity: rejected (429) in under 50 ms, p99", f"{rejection:.1f} ms", rejection < 50)
+    yield from _surge_slos("twice capacity", overload)
+    yield from _surge_slos("tenfold spike", spike)
+    unanswered, slowest = spike["live_unanswered"], spike["live_ms"]["max"]
+    yield _slo(
+        "tenfold spike: the liveness probe answers within 1 s",
+        f"{slowest:,.0f} ms at most, {unanswered} unanswered",
+        unanswered == 0 and slowest < 1000,
     )
     rise = slow["rise"]
-    yield _promise(f"{slow['sockets']} slow sockets: p99 rises by less than 20 %", f"{rise:+.0%}", rise < 0.2)
+    yield _slo(f"{slow['sockets']} slow sockets: p99 rises by less than 20 %", f"{rise:+.0%}", rise < 0.2)
 
 
-def _of_surge(name: str, surge: dict[str, Any]) -> Iterator[Promise]:
-    yield _promise(f"{name}: nothing lost", str(surge["lost_in_all"]), surge["lost_in_all"] == 0)
-    back = surge["normal_after_seconds"]
-    yield _promise(
+def _surge_slos(name: str, surge: dict[str, Any]) -> Iterator[SloResult]:
+    yield _slo(f"{name}: nothing lost", str(surge["lost_in_all"]), surge["lost_in_all"] == 0)
+    recovered = surge["normal_after_seconds"]
+    yield _slo(
         f"{name}: back to normal within 10 s",
-        "not in the time measured" if back is None else f"after {back:.0f} s",
-        back is not None and back <= 10,
+        "not in the time measured" if recovered is None else f"after {recovered:.0f} s",
+        recovered is not None and recovered <= 10,
     )
 
 
-def _promise(promise: str, found: str, held: bool) -> Promise:
-    return {"promise": promise, "found": found, "held": held}
+def _slo(objective: str, figure: str, met: bool) -> SloResult:
+    return {"promise": objective, "found": figure, "held": met}

@@ -1,15 +1,15 @@
-"""Clients that dawdle: `python -m load_tests.slowloris PORT NUMBER`, each socket a byte a second.
+"""Slow clients (a Slowloris attack): `python -m load_tests.slowloris PORT NUMBER`, each sends one byte per second.
 
-Half of them never end their headers, half of them never end their body; one that is hung up on comes back. A line on
-standard output says that all are connected.
+Half of them never end their headers, the other half never end their body; a client that is disconnected reconnects. A
+line on standard output reports that all are connected.
 """
 
 import asyncio
 import sys
 
 HOST = "127.0.0.1"
-SPREAD = 5.0
-"""Seconds over which they come, as strangers do: else a server's deadline meets all of them at one moment."""
+CONNECT_SECONDS = 5.0
+"""Seconds over which the clients connect; otherwise a timeout of the server would hit all of them at one moment."""
 
 HEADERS = b"POST /v1/classify HTTP/1.1\r\nHost: localhost\r\nX-Slow: "
 BODY = (
@@ -18,10 +18,10 @@ BODY = (
 
 
 async def main(port: int, number: int) -> None:
-    """Dawdle until killed."""
+    """Keep `number` slow clients connected until the process is killed."""
     connected = asyncio.Semaphore(0)
     tasks = [
-        asyncio.create_task(_dawdle(port, BODY if at % 2 else HEADERS, SPREAD * at / number, connected))
+        asyncio.create_task(_send_slowly(port, BODY if at % 2 else HEADERS, CONNECT_SECONDS * at / number, connected))
         for at in range(number)
     ]
     for _ in tasks:
@@ -30,12 +30,12 @@ async def main(port: int, number: int) -> None:
     await asyncio.gather(*tasks)
 
 
-async def _dawdle(port: int, beginning: bytes, wait: float, connected: asyncio.Semaphore) -> None:
-    await asyncio.sleep(wait)
+async def _send_slowly(port: int, head: bytes, delay: float, connected: asyncio.Semaphore) -> None:
+    await asyncio.sleep(delay)
     while True:
         try:
             _, writer = await asyncio.open_connection(HOST, port)
-            writer.write(beginning)
+            writer.write(head)
             connected.release()
             while not writer.is_closing():
                 await asyncio.sleep(1)

@@ -1,4 +1,4 @@
-"""How much does HTTP add to one text, and how many requests a second does each server answer with p99 under 100 ms?"""
+"""Throughput: the time that HTTP adds to one text, and the highest rate at which each server keeps p99 below 100 ms."""
 
 import asyncio
 import socket
@@ -10,32 +10,43 @@ from typing import Any
 import numpy as np
 
 from manylabel import Bundle
-from manylabel_bench.load.open_loop import at_rate, saturated, summary
+from manylabel_bench.load.open_loop import measure_saturation, send_at_rate, summarize_outcomes
 from manylabel_bench.load.servers import HOST, Server
-from manylabel_bench.runner.process import Turn
+from manylabel_bench.runner.process import ContenderProcess
 from manylabel_train.data.dataset import Dataset
 from manylabel_train.evaluation.metrics import multilabel_metrics
 
-LIMIT_MS = 100.0
-STEPS = 6
-"""Halvings of the interval in which the greatest rate lies: the last one is 1.6 % of the saturated rate wide."""
+P99_LIMIT_MS = 100.0
+BISECTION_STEPS = 6
+"""After these the interval that holds the highest rate is 1.6 % of the saturated rate wide."""
 
 
-def one_text(server: Server, in_process: Turn, file: Path, texts: Sequence[str], rounds: int) -> dict[str, Any]:
-    """Medians of single texts, the first in a file, over a kept connection and in the process, in turns."""
-    over: list[float] = []
-    within: list[float] = []
+def compare_single_texts(
+    server: Server, in_process: ContenderProcess, file: Path, texts: Sequence[str], rounds: int
+) -> dict[str, Any]:
+    """Return the median latency of single texts over a keep-alive connection and in the process, in turns.
+
+    Args:
+        server: The running server.
+        in_process: The same model without HTTP.
+        file: A file that begins with the texts.
+        texts: The texts to score.
+        rounds: Number of turns, after one to warm up.
+    """
+    http: list[float] = []
+    direct: list[float] = []
     for number in range(rounds + 1):
-        measured = sequential(server, texts), in_process.ask("single", file, 0, len(texts))["seconds"]
+        over_http = time_requests(server, texts)
+        in_memory = in_process.request("single", file, 0, len(texts))["seconds"]
         if number:  # the first round warms up
-            over += measured[0]
-            within += measured[1]
-    medians = {"loopback_ms": float(np.median(over)) * 1000, "in_process_ms": float(np.median(within)) * 1000}
+            http += over_http
+            direct += in_memory
+    medians = {"loopback_ms": float(np.median(http)) * 1000, "in_process_ms": float(np.median(direct)) * 1000}
     return {**medians, "added_ms": medians["loopback_ms"] - medians["in_process_ms"], "texts": len(texts) * rounds}
 
 
-def sequential(server: Server, texts: Sequence[str]) -> list[float]:
-    """Seconds of each request, one after the other, over one connection."""
+def time_requests(server: Server, texts: Sequence[str]) -> list[float]:
+    """Return the seconds of each request, sent one after the other over one connection."""
     seconds = []
     with socket.create_connection((HOST, server.port)) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -58,48 +69,51 @@ def _read_answer(connection: socket.socket) -> None:
                 return
 
 
-class Search:
-    """The greatest rate at which a server's 99th percentile stays under the limit, by halving."""
+class RateSearch:
+    """A bisection for the highest rate at which a server's p99 latency stays below the limit."""
 
     def __init__(self, server: Server, texts: Sequence[str], seconds: float) -> None:
-        self.name = server.kind.name
-        self._target = server.target(texts)
+        self.name = server.spec.name
+        self._stream = server.request_stream(texts)
         self._seconds = seconds
-        self.saturated = asyncio.run(saturated(self._target, 16, seconds))
+        self.saturated = asyncio.run(measure_saturation(self._stream, 16, seconds))
         self._low, self._high = 0.0, self.saturated
         self.best: dict[str, Any] = {}
 
     def step(self) -> None:
-        """Try the middle."""
+        """Try the middle of the remaining interval."""
         rate = (self._low + self._high) / 2
-        found = summary(asyncio.run(at_rate(self._target, [(rate, self._seconds)])), self._seconds)
-        if found["answered"] == found["sent"] and found["latency_ms"]["p99"] < LIMIT_MS:
-            self._low, self.best = rate, {"rate": rate, **found}
+        outcomes = asyncio.run(send_at_rate(self._stream, [(rate, self._seconds)]))
+        summary = summarize_outcomes(outcomes, self._seconds)
+        if summary["answered"] == summary["sent"] and summary["latency_ms"]["p99"] < P99_LIMIT_MS:
+            self._low, self.best = rate, {"rate": rate, **summary}
         else:
             self._high = rate
 
 
-def greatest_rates(servers: Sequence[Server], texts: Sequence[str], *, seconds: float, rounds: int) -> dict[str, Any]:
-    """For each server its greatest rates, found step by step in turns: what disturbs the machine disturbs all."""
-    found: dict[str, list[dict[str, Any]]] = {server.kind.name: [] for server in servers}
+def find_highest_rates(
+    servers: Sequence[Server], texts: Sequence[str], *, seconds: float, rounds: int
+) -> dict[str, Any]:
+    """Find the highest rates of each server, step by step in turns, so that noise of the machine affects all alike."""
+    by_server: dict[str, list[dict[str, Any]]] = {server.spec.name: [] for server in servers}
     for _ in range(rounds):
-        searches = [Search(server, texts, seconds) for server in servers]
-        for _ in range(STEPS):
+        searches = [RateSearch(server, texts, seconds) for server in servers]
+        for _ in range(BISECTION_STEPS):
             for search in searches:
                 search.step()
         for search in searches:
-            found[search.name].append({"saturated_per_second": search.saturated, **search.best})
+            by_server[search.name].append({"saturated_per_second": search.saturated, **search.best})
     return {
         name: {
-            "requests_per_second": float(np.median([each.get("rate", 0.0) for each in all_rounds])),
+            "requests_per_second": float(np.median([one_round.get("rate", 0.0) for one_round in all_rounds])),
             "rounds": all_rounds,
         }
-        for name, all_rounds in found.items()
+        for name, all_rounds in by_server.items()
     }
 
 
-def accuracy(server: Server, bundle: Bundle, data: Dataset, precision: str) -> dict[str, Any]:
-    """F1 of the server's own answers, by the thresholds of the precision that it computes in."""
-    scores = server.scores(data.texts, bundle.labels)
+def measure_accuracy(server: Server, bundle: Bundle, data: Dataset, precision: str) -> dict[str, Any]:
+    """Return F1 of the server's answers, with the thresholds of the precision that it computes in."""
+    scores = server.predict_proba(data.texts, bundle.labels)
     thresholds = np.array(bundle.variants[precision].thresholds, dtype=np.float32)
     return multilabel_metrics(scores, data.targets, thresholds)

@@ -1,1 +1,6 @@
-"""How fast, and how right, on this machine: a bundle beside the PyTorch checkpoint that it came from."""
+"""`manylabel bench`: how fast and how accurate a bundle is on this machine, beside what a user would run instead.
+
+In reading order: `cli` is the command; `compare` runs the scenarios and computes accuracy; `contenders` holds who is
+measured and `scenarios` what; `runner` starts the contenders' processes; `load` generates HTTP load; `results` turns
+samples into figures, tables and pages; `hardware` describes the machine.
+"""

@@ -1,4 +1,4 @@
-"""`manylabel bench`."""
+"""The command `manylabel bench`."""
 
 import json
 import shlex
@@ -14,11 +14,11 @@ from typing import Any
 import click
 
 from manylabel.errors import DataError
-from manylabel_bench.scenarios import ALONE, TURNS
+from manylabel_bench.scenarios import LOADED, STANDALONE
 from manylabel_train.cli.command_setup import require_export_extra
 from manylabel_train.cli.data_options import data_options, read_data
 
-DEFAULT = ("bulk", "single", "size")
+DEFAULT_SCENARIOS = ("bulk", "single", "size")
 file_path = click.Path(exists=True, path_type=Path)
 
 
@@ -29,80 +29,88 @@ file_path = click.Path(exists=True, path_type=Path)
     "files",
     type=click.Path(path_type=Path),
     multiple=True,
-    help="Labelled texts; of a file with splits, the test split. Several make a mix.",
+    help="Labelled texts; the test split, if the file has splits. Repeat to mix several files.",
 )
 @click.option(
     "--unlabelled",
     type=click.Path(path_type=Path),
     multiple=True,
-    help="Texts for their length alone, mixed in: labels of other names are left aside, and F1 does not see them.",
+    help="Texts mixed in for their lengths only: their labels are ignored, and F1 leaves them out.",
 )
-@click.option("--checkpoint", type=file_path, help="The PyTorch checkpoint: for all rivals but plain onnxruntime.")
+@click.option(
+    "--checkpoint", type=file_path, help="The PyTorch checkpoint, which all other contenders except onnxruntime need."
+)
 @data_options
 @click.option(
     "--scenario",
     "scenarios",
-    type=click.Choice([*TURNS, *ALONE]),
+    type=click.Choice([*LOADED, *STANDALONE]),
     multiple=True,
-    default=DEFAULT,
-    help=f"What is measured; may be repeated.  [default: {', '.join(DEFAULT)}]",
+    default=DEFAULT_SCENARIOS,
+    help=f"What to measure; may be repeated.  [default: {', '.join(DEFAULT_SCENARIOS)}]",
 )
 @click.option(
     "--contender",
     "names",
     metavar="NAME",
     multiple=True,
-    help="Who is measured, such as 'manylabel int8', pipeline or 'openvino int8'; may be repeated.  "
+    help="Whom to measure, such as 'manylabel int8', pipeline or 'openvino int8'; may be repeated.  "
     "[default: all that can run here]",
 )
-@click.option("--threads", type=click.IntRange(min=1), help="For every contender.  [default: all that are granted]")
-@click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True)
+@click.option(
+    "--threads", type=click.IntRange(min=1), help="Threads for each contender.  [default: all available cores]"
+)
+@click.option(
+    "--rounds", type=click.IntRange(min=1), default=3, show_default=True, help="How often each contender has its turn."
+)
 @click.option(
     "--seconds",
     type=click.FloatRange(min=0.1),
     default=10.0,
     show_default=True,
-    help="Of a contender's turn at most, where texts come one at a time.",
+    help="Upper bound of a contender's turn in scenarios that score texts one at a time.",
 )
 @click.option(
     "--limit",
     type=click.IntRange(min=0),
     default=2000,
     show_default=True,
-    help="Take this many texts of a file at most, drawn at random; 0 takes all.",
+    help="Maximum number of texts from each file, drawn at random; 0 takes all.",
 )
-@click.option("--scratch", type=click.Path(path_type=Path), help="Keep rivals' models here, for the next time.")
 @click.option(
-    "--output", "-o", type=click.Path(path_type=Path), help="A folder for result.json, README.md and pictures."
+    "--scratch",
+    type=click.Path(path_type=Path),
+    help="Keep the models that other contenders prepare here, for the next run.",
 )
-@click.option("--add", is_flag=True, help="Add to the result in --output: more rounds, contenders or scenarios.")
-@click.option("--title", default="", help="Heads README.md.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.option("--output", "-o", type=click.Path(path_type=Path), help="A folder for result.json, README.md and plots.")
+@click.option("--add", is_flag=True, help="Add rounds, contenders or scenarios to the result in --output.")
+@click.option("--title", default="", help="The title of README.md.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
 @require_export_extra
 def bench(**options: Any) -> None:
-    """Measure BUNDLE's speed, memory and accuracy on this machine, beside what would be taken instead.
+    """Measure the speed, memory and accuracy of BUNDLE on this machine, beside other ways to run the model.
 
-    Everyone has a process of its own and the same threads, and they take turns. Who is not installed is skipped and
-    named: pip install "manylabel[bench,rivals]" brings OpenVINO, NNCF and sentence-transformers.
+    Each contender has a process of its own and the same number of threads, and they take turns. Contenders that are not
+    installed are skipped and listed: pip install "manylabel[bench,rivals]" installs OpenVINO, NNCF and
+    sentence-transformers.
     """
     from manylabel import Bundle
     from manylabel.system.cpu_quota import available_cores
-    from manylabel_bench import compare, roofline
-    from manylabel_bench.machine import describe
+    from manylabel_bench import compare, hardware
     from manylabel_bench.results import document, report
 
     if options["add"] and options["output"] is None:
-        raise click.UsageError("--add needs the --output that holds the result to add to.")
+        raise click.UsageError("--add needs --output, the folder with the result to add to.")
     if not options["files"] and not options["unlabelled"]:
-        raise click.UsageError("there are no texts to measure on. Name a file with --data, or with --unlabelled.")
+        raise click.UsageError("there are no texts to measure. Name a file with --data or --unlabelled.")
     bundle = Bundle.open(options["bundle"])
-    workload, sample = _texts(bundle, options)
+    workload, sample = _load_texts(bundle, options)
     threads = options["threads"] or available_cores()
-    machine = describe()
+    machine = hardware.describe_hardware()
     head = {
         "machine": machine,
-        "peak": roofline.measure(threads),
-        "operations_per_token": roofline.operations_per_token(bundle.path / "config.json"),
+        "peak": hardware.measure_peak(threads),
+        "operations_per_token": hardware.operations_per_token(bundle.path / "config.json"),
         "threads": threads,
         "texts": len(workload.data),
         "bundle": {
@@ -111,29 +119,31 @@ def bench(**options: Any) -> None:
             "parity": {name: asdict(parity) for name, parity in bundle.manifest.certificate.parity.items()},
         },
         "workload": workload.describe(),
-        "same_alone_and_in_company": compare.alone_and_in_company(bundle, workload.data.texts[: compare.COMPANY]),
+        "same_alone_and_in_company": compare.check_batch_invariance(
+            bundle, workload.data.texts[: compare.INVARIANCE_TEXTS]
+        ),
     }
-    before = document.read(options["output"]) if options["add"] else None
+    before = document.read_document(options["output"]) if options["add"] else None
     if before:
-        document.check_same(before, head)
-    plan = compare.Plan(options["scenarios"], options["names"], threads, options["rounds"], options["seconds"])
-    with _scratch(options["scratch"]) as scratch:
-        found = compare.compare(bundle, workload, options["checkpoint"], sample, scratch, plan)
+        document.check_comparable(before, head)
+    config = compare.BenchConfig(options["scenarios"], options["names"], threads, options["rounds"], options["seconds"])
+    with _scratch_folder(options["scratch"]) as scratch:
+        measured = compare.compare_contenders(bundle, workload, options["checkpoint"], sample, scratch, config)
     piece = {
         "command": shlex.join(["manylabel", *sys.argv[1:]]),
         "when": datetime.now(UTC).isoformat(timespec="minutes"),
         "load_1min": machine["load_1min"],
         "mhz": machine["mhz"],
     }
-    measured = document.document(head, piece, found)
-    measured = document.added(before, measured) if before else measured
-    click.echo(json.dumps(measured) if options["as_json"] else report.plain(measured))
+    result = document.build_document(head, piece, measured)
+    result = document.merge_documents(before, result) if before else result
+    click.echo(json.dumps(result) if options["as_json"] else report.render_text(result))
     if options["output"]:
-        report.write(measured, options["output"], title=options["title"] or options["output"].name)
+        report.write_report(result, options["output"], title=options["title"] or options["output"].name)
 
 
-def _texts(bundle: Any, options: dict[str, Any]) -> Any:
-    """The workload, and texts like those that are not in it."""
+def _load_texts(bundle: Any, options: dict[str, Any]) -> Any:
+    """Return the workload, and similar texts that are not part of it."""
     import numpy as np
 
     from manylabel_bench.runner import workload
@@ -141,26 +151,26 @@ def _texts(bundle: Any, options: dict[str, Any]) -> Any:
 
     parts, others = [], []
     paths = (*options["files"], *options["unlabelled"])
-    plain = len({path.name for path in paths}) == len(paths)
+    unique_names = len({path.name for path in paths}) == len(paths)
     for path in paths:
         labelled = path in options["files"]
         data = read_data(path, options if labelled else {**options, "label_names": None})
         measured = data.part("test") if "test" in data.split else data
         if len(measured) == 0:
-            raise DataError(f"{path.name} holds no texts to measure on.")
+            raise DataError(f"{path.name} contains no texts to measure.")
         if labelled:
             measured = measured.reorder(bundle.labels)
         else:
             unknown = np.full((len(measured), len(bundle.labels)), np.nan, dtype=np.float32)
             measured = Dataset(measured.texts, unknown, bundle.labels)
-        parts.append((path.name if plain else f"{path.parent.name}/{path.name}", measured))
+        parts.append((path.name if unique_names else f"{path.parent.name}/{path.name}", measured))
         others.append(data.part("validation").texts if "validation" in data.split else measured.texts)
-    mixed = workload.gather(bundle, parts, options["limit"])
-    return mixed, workload.sample(others, list(mixed.sources.values()))
+    mixed = workload.build_workload(bundle, parts, options["limit"])
+    return mixed, workload.sample_texts(others, list(mixed.sources.values()))
 
 
 @contextmanager
-def _scratch(kept: Path | None) -> Iterator[Path]:
+def _scratch_folder(kept: Path | None) -> Iterator[Path]:
     if kept:
         yield kept
         return

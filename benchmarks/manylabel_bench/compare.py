@@ -1,9 +1,9 @@
-"""Does the bundle answer faster than what a user would take instead, and as well?
+"""The comparison: is the bundle faster than what a user would run instead, and as accurate?
 
 Contenders run in processes of their own and take turns, on texts that neither the model nor its thresholds have seen.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -14,28 +14,28 @@ from numpy.typing import NDArray
 
 from manylabel import Bundle, Classifier
 from manylabel.errors import InputError
-from manylabel_bench.contenders import RIVALS, Kind, Setting, bundled
-from manylabel_bench.contenders.openvino import SAMPLE
-from manylabel_bench.runner.process import ContenderFailed, prepare
+from manylabel_bench.contenders.openvino import SAMPLE_FILE
+from manylabel_bench.contenders.registry import BASELINES, ContenderConfig, ContenderSpec, bundle_contender
+from manylabel_bench.runner.process import BenchContext, ContenderFailed, Samples, prepare_contender
 from manylabel_bench.runner.workload import Workload, write_texts
-from manylabel_bench.scenarios import ALONE, MODULES, TURNS, Field, Samples
-from manylabel_bench.scenarios.throughput import scores_file
+from manylabel_bench.scenarios import FUNCTIONS, LOADED, STANDALONE
+from manylabel_bench.scenarios.throughput import scores_path
 from manylabel_train.evaluation.metrics import multilabel_metrics
 
-COMPANY = 200
-"""Texts that are scored both alone and in company."""
+INVARIANCE_TEXTS = 200
+"""Texts that are scored one by one and in batches, to check that their scores are batch-invariant."""
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What is measured, of whom, and for how long.
+class BenchConfig:
+    """What is measured, of which contenders, and for how long.
 
     Attributes:
-        scenarios: Modules of `manylabel_bench.scenarios`.
-        names: Contenders; empty for all that can run here.
-        threads: For every contender.
-        rounds: How often each has its turn.
-        seconds: Of a turn at most, where it can be cut short.
+        scenarios: Names of scenarios.
+        names: Names of contenders; empty for all that can run here.
+        threads: Threads for every contender.
+        rounds: How often each contender has its turn.
+        seconds: Upper bound of a turn, where it can be cut short.
     """
 
     scenarios: Sequence[str]
@@ -45,126 +45,144 @@ class Plan:
     seconds: float
 
 
-def compare(
-    bundle: Bundle, workload: Workload, checkpoint: Path | None, sample: Sequence[str], scratch: Path, plan: Plan
+def compare_contenders(
+    bundle: Bundle,
+    workload: Workload,
+    checkpoint: Path | None,
+    sample: Sequence[str],
+    scratch: Path,
+    config: BenchConfig,
 ) -> dict[str, Any]:
     """Measure every contender that can run here.
 
     Args:
-        bundle: What is measured.
+        bundle: The bundle to measure.
         workload: Texts that neither the model nor its thresholds have seen.
-        checkpoint: The PyTorch checkpoint that the bundle came from, or None to leave out who needs it.
-        sample: Other texts, which rivals may calibrate by.
-        scratch: Where rivals keep their own models and everyone's probabilities; used again where it is given again.
-        plan: What, of whom and for how long.
+        checkpoint: The PyTorch checkpoint that the bundle was exported from, or None to skip contenders that need it.
+        sample: Other texts, with which baselines may calibrate.
+        scratch: Where baselines keep their models, and everyone's probabilities; a later run may use it again.
+        config: What is measured, of which contenders, and for how long.
 
     Returns:
         `samples` by scenario and contender, `skipped` with the reasons, and `accuracy` by contender.
 
     Raises:
-        ContenderFailed: A contender that was asked for by name cannot be measured.
+        ContenderFailed: A contender that was named cannot be measured.
     """
     scratch.mkdir(parents=True, exist_ok=True)
-    write_texts(scratch / SAMPLE, sample)
-    setting = Setting(
+    write_texts(scratch / SAMPLE_FILE, sample)
+    contender_config = ContenderConfig(
         bundle=str(bundle.path),
         checkpoint=str(checkpoint) if checkpoint else None,
         prepared=str(scratch),
-        threads=plan.threads,
+        threads=config.threads,
         max_length=bundle.manifest.max_length,
     )
     skipped: dict[str, str] = {}
-    field = Field(
-        kinds=_able(_kinds(bundle, plan.names), setting, skipped),
-        setting=setting,
+    context = BenchContext(
+        contenders=_prepare_all(_select_contenders(bundle, config.names), contender_config, skipped),
+        config=contender_config,
         workload=workload,
         texts=write_texts(scratch / "texts.json", workload.data.texts),
         scratch=scratch,
-        rounds=plan.rounds,
-        seconds=plan.seconds,
+        rounds=config.rounds,
+        seconds=config.seconds,
         skipped=skipped,
     )
-    samples = _measure(field, plan.scenarios)
-    failed = [f"{name}: {why}" for name, why in skipped.items() if name in plan.names or name.startswith("manylabel ")]
-    if failed:
+    samples = _run_scenarios(context, config.scenarios)
+    required = (*config.names, *(name for name in skipped if name.startswith("manylabel ")))
+    if failed := [f"{name}: {reason}" for name, reason in skipped.items() if name in required]:
         raise ContenderFailed(f"cannot be measured: {'; '.join(failed)}")
-    return {"samples": samples, "skipped": skipped, "accuracy": _accuracies(bundle, field)}
+    return {"samples": samples, "skipped": skipped, "accuracy": _measure_accuracy(bundle, context)}
 
 
-def _measure(field: Field, scenarios: Sequence[str]) -> dict[str, Samples]:
-    """Samples by scenario and contender; those in which contenders take turns share their processes."""
-    modules = {name: import_module(f"manylabel_bench.scenarios.{MODULES[name]}") for name in scenarios}
-    samples: dict[str, Samples] = {}
-    if in_turns := [name for name in TURNS if name in modules]:
-        with field.turns() as up:
-            for name in in_turns:
-                samples |= modules[name].measure(field, up)
-    for name in (each for each in ALONE if each in modules):
-        samples |= modules[name].measure(field)
-    return samples
-
-
-def alone_and_in_company(bundle: Bundle, texts: Sequence[str]) -> dict[str, bool]:
-    """For each variant: does a text get the same bits alone as among others?"""
-    result = {}
+def check_batch_invariance(bundle: Bundle, texts: Sequence[str]) -> dict[str, bool]:
+    """Return for each CPU variant whether a text's scores have the same bits alone as in a batch."""
+    invariant = {}
     for name, variant in bundle.variants.items():
         if "CPUExecutionProvider" in variant.providers:
             classifier = Classifier.load(bundle.path, device="cpu", precision=name)  # type: ignore[arg-type]  # a precision
-            together = classifier.predict_proba(texts)
-            alone = np.concatenate([classifier.predict_proba(text) for text in texts])
-            result[name] = bool((alone == together).all())
-    return result
+            batched = classifier.predict_proba(texts)
+            single = np.concatenate([classifier.predict_proba(text) for text in texts])
+            invariant[name] = bool((single == batched).all())
+    return invariant
 
 
-def _kinds(bundle: Bundle, names: Sequence[str]) -> list[Kind]:
-    """Those that were named, or all.
+def _run_scenarios(context: BenchContext, scenarios: Sequence[str]) -> dict[str, Samples]:
+    """Return samples by scenario and contender; scenarios in which contenders take turns share their processes."""
+    samples: dict[str, Samples] = {}
+    if loaded := [name for name in LOADED if name in scenarios]:
+        with context.start_all() as processes:
+            for name in loaded:
+                samples |= _import_scenario(name)(context, processes)
+    for name in (name for name in STANDALONE if name in scenarios):
+        samples |= _import_scenario(name)(context)
+    return samples
+
+
+def _import_scenario(name: str) -> Callable[..., dict[str, Samples]]:
+    module, function = FUNCTIONS[name].split(".")
+    scenario: Callable[..., dict[str, Samples]] = getattr(
+        import_module(f"manylabel_bench.scenarios.{module}"), function
+    )
+    return scenario
+
+
+def _select_contenders(bundle: Bundle, names: Sequence[str]) -> list[ContenderSpec]:
+    """Return the contenders that were named, or all.
 
     Raises:
-        InputError: There is no contender of a name.
+        InputError: A name is unknown.
     """
-    variants = bundle.manifest.variants
-    every = [bundled(each.precision) for each in variants if "CPUExecutionProvider" in each.providers] + list(RIVALS)
-    unknown = [name for name in names if name not in {kind.name for kind in every}]
-    if unknown:
-        offered = ", ".join(kind.name for kind in every)
-        raise InputError(f"there is no contender {unknown[0]!r}; there are {offered}.")
-    return [kind for kind in every if kind.name in names] if names else every
+    cpu_variants = [each for each in bundle.manifest.variants if "CPUExecutionProvider" in each.providers]
+    available = [*(bundle_contender(variant.precision) for variant in cpu_variants), *BASELINES]
+    offered = [spec.name for spec in available]
+    if unknown := [name for name in names if name not in offered]:
+        raise InputError(f"unknown contender {unknown[0]!r}. Available: {', '.join(offered)}.")
+    return [spec for spec in available if spec.name in names] if names else available
 
 
-def _able(kinds: Sequence[Kind], setting: Setting, skipped: dict[str, str]) -> list[Kind]:
-    """Those that can run here, with their own files made; why the others cannot is noted."""
+def _prepare_all(
+    specs: Sequence[ContenderSpec], config: ContenderConfig, skipped: dict[str, str]
+) -> list[ContenderSpec]:
+    """Return the contenders that can run here, with their files prepared; record in `skipped` why the others cannot."""
     able = []
-    for kind in kinds:
-        if why := kind.missing(setting):
-            skipped[kind.name] = why
+    for spec in specs:
+        if reason := spec.unavailable_reason(config):
+            skipped[spec.name] = reason
             continue
         try:
-            prepare(kind, setting)
+            prepare_contender(spec, config)
         except ContenderFailed as exc:
-            skipped[kind.name] = str(exc)
+            skipped[spec.name] = str(exc)
             continue
-        able.append(kind)
+        able.append(spec)
     return able
 
 
-def _accuracies(bundle: Bundle, field: Field) -> dict[str, dict[str, Any]]:
-    """F1 and agreement with PyTorch, of those whose probabilities of these very texts are known."""
-    found = {kind.name: _load(scores_file(field, kind.name), len(field.workload.data)) for kind in field.kinds}
-    reference = _load(scores_file(field, "pytorch"), len(field.workload.data))
+def _measure_accuracy(bundle: Bundle, context: BenchContext) -> dict[str, dict[str, Any]]:
+    """Return F1 and agreement with PyTorch, for contenders whose probabilities of these texts are on disk."""
+    n_texts = len(context.workload.data)
+    scored = {spec.name: _load_scores(scores_path(context, spec.name), n_texts) for spec in context.contenders}
+    reference = _load_scores(scores_path(context, "pytorch"), n_texts)
     return {
-        name: _accuracy(bundle, name, field.workload, scores, reference)
-        for name, scores in found.items()
+        name: _accuracy_figures(bundle, name, context.workload, scores, reference)
+        for name, scores in scored.items()
         if scores is not None
     }
 
 
-def _accuracy(
+def _accuracy_figures(
     bundle: Bundle, name: str, workload: Workload, scores: NDArray[np.float32], reference: NDArray[np.float32] | None
 ) -> dict[str, Any]:
-    """A variant decides by its own thresholds, everyone else by those of the most exact one: PyTorch's, with fp32."""
+    """Compute the figures of one contender.
+
+    A variant of the bundle decides by its own thresholds, all others by those of the most exact variant, which stands
+    for PyTorch.
+    """
     exact = next(iter(bundle.variants))
     precision = name.removeprefix("manylabel ") if name.startswith("manylabel ") else exact
-    thresholds, of_pytorch = (
+    thresholds, reference_thresholds = (
         np.array(bundle.variants[each].thresholds, dtype=np.float32) for each in (precision, exact)
     )
     figures: dict[str, Any] = {}
@@ -173,16 +191,18 @@ def _accuracy(
         figures["at_half"] = multilabel_metrics(scores, workload.data.targets)
     if reference is not None:
         difference = np.abs(scores.astype(np.float64) - reference)
+        same_decisions = (scores >= thresholds) == (reference >= reference_thresholds)
         figures |= {
             "max_difference": float(difference.max()),
             "mean_difference": float(difference.mean()),
-            "decisions_as_pytorch": float(((scores >= thresholds) == (reference >= of_pytorch)).mean()),
+            "decisions_as_pytorch": float(same_decisions.mean()),
         }
     return figures
 
 
-def _load(path: Path, texts: int) -> NDArray[np.float32] | None:
+def _load_scores(path: Path, n_texts: int) -> NDArray[np.float32] | None:
+    """Return the probabilities in a file, or None if it does not exist or holds those of other texts."""
     if not path.exists():
         return None
-    found = np.asarray(np.load(path), dtype=np.float32)
-    return found if len(found) == texts else None
+    scores = np.asarray(np.load(path), dtype=np.float32)
+    return scores if len(scores) == n_texts else None

@@ -1,4 +1,4 @@
-"""The benchmark measures what it says, of whom it says, and writes it down."""
+"""`manylabel bench` measures the contenders that it names, on the texts that it names, and writes the result."""
 
 import csv
 import json
@@ -44,12 +44,12 @@ def bench(*arguments: object) -> Outcome:
 
 
 def measured(*arguments: object) -> dict[str, Any]:
-    """The document of a run on one thread, of ours in int8 where no contender is named."""
+    """Return the result of a run on one thread; `manylabel int8` alone unless a contender is named."""
     named = arguments if "--contender" in arguments else (*arguments, "--contender", "manylabel int8")
     done = bench(*named, "--threads", 1, "--seconds", 0.2, "--json")
     assert done.exit_code == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document
 
 
 def by_name(document: dict[str, Any]) -> dict[str, Any]:
@@ -58,20 +58,20 @@ def by_name(document: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The one that the tiny bundle was made of."""
+    """The checkpoint that the toy bundle was exported from."""
     return write_checkpoint(tmp_path_factory.mktemp("checkpoint") / "checkpoint")
 
 
 @pytest.fixture(scope="module")
 def result(bundle: Path, data: Path, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Result:
-    """One comparison with all contenders that every workbench can run, and the folder of its report."""
+    """A comparison of all contenders that every workbench can run, and the folder of its report."""
     folder = tmp_path_factory.mktemp("bench") / "results"
     names = [word for name in CONTENDERS for word in ("--contender", name)]
     arguments = [bundle, "--data", data, "--checkpoint", checkpoint, "--rounds", 2, "--output", folder]
     return measured(*arguments, *names, "--title", "Tiny"), folder
 
 
-def test_all_contenders_are_measured_on_the_test_split(result: Result) -> None:
+def test_bench_measures_all_contenders_on_the_test_split(result: Result) -> None:
     document = result[0]
     assert [one["name"] for one in document["contenders"]] == list(CONTENDERS)
     assert document["texts"] == document["workload"]["labelled"] == 40
@@ -141,7 +141,7 @@ def test_report_writes_json_markdown_and_plots(result: Result) -> None:
         assert all(contender in words for contender in CONTENDERS)
 
 
-def test_rounds_add_up_and_contenders_join(
+def test_add_appends_rounds_and_contenders(
     result: Result, bundle: Path, data: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "result.json").write_text(json.dumps(result[0]))
@@ -164,8 +164,8 @@ def test_add_rejects_a_result_of_other_texts(result: Result, bundle: Path, data:
     assert "Traceback" not in done.stderr
 
 
-def test_every_other_scenario(bundle: Path, data: Path, tmp_path: Path) -> None:
-    """Without a checkpoint; rivals that need one are named."""
+def test_cold_memory_scaling_and_server_scenarios(bundle: Path, data: Path, tmp_path: Path) -> None:
+    """Without a checkpoint."""
     scenarios = [word for name in ("cold", "memory", "scaling", "server") for word in ("--scenario", name)]
     names = [word for name in ("manylabel int8", "onnxruntime") for word in ("--contender", name)]
     document = measured(bundle, "--data", data, "--rounds", 1, *scenarios, *names, "--output", tmp_path)
@@ -173,7 +173,7 @@ def test_every_other_scenario(bundle: Path, data: Path, tmp_path: Path) -> None:
     for one in (ours, plain):
         assert one["start_warm_seconds"]["median"] > 0 < one["start_cold_seconds"]["median"]
         assert one["memory"]["passes_mb"] == sorted(one["memory"]["passes_mb"])
-        assert set(one["scaling"]["length"]) == {"16", "32"}  # the tiny model reads no further
+        assert set(one["scaling"]["length"]) == {"16", "32"}  # the toy model reads no further
         assert set(one["scaling"]["call"]) == {"1", "2", "4", "8", "16", "32"}
         assert set(one["scaling"]["threads"]) == {"1"}
     assert [at["share"] for at in ours["server"]] == sorted(at["share"] for at in ours["server"])
@@ -186,7 +186,7 @@ def test_bench_without_checkpoint_names_skipped_contenders(bundle: Path, data: P
     assert done.exit_code == 0, done.stderr
     assert "manylabel int8" in done.stdout
     assert "not measured: pytorch: no --checkpoint" in done.stdout
-    assert "against pipeline" not in done.stdout
+    assert "vs. pipeline" not in done.stdout
 
 
 def test_mix_is_evaluated_where_labels_are_known(bundle: Path, data: Path, tmp_path: Path) -> None:
@@ -243,10 +243,10 @@ def test_unknown_contender_error(bundle: Path, data: Path) -> None:
     assert "openvino int8" in done.stderr
 
 
-def test_the_machine_is_described() -> None:
-    found = describe_hardware()
-    assert found["cores"] >= 1
-    assert {"onnxruntime", "numpy"} <= set(found["versions"])
+def test_describe_hardware_has_cores_and_versions() -> None:
+    machine = describe_hardware()
+    assert machine["cores"] >= 1
+    assert {"onnxruntime", "numpy"} <= set(machine["versions"])
 
 
 def test_toy_bundle_label_order(bundle: Path) -> None:
@@ -275,8 +275,8 @@ def test_bench_unlisted_unknown_option(bundle: Path, data: Path) -> None:
     assert absent["micro_f1"] < unknown["micro_f1"] == pytest.approx(2 * (1 - missed) / (2 - missed))
 
 
-# Of a probability of the tiny model, whose weights are large: 0.06 is seen in bf16 and 0.10 in int8.
-ROUNDED = {"bf16": 0.1, "int8": 0.2}
+# Differences of probabilities of the toy model, whose weights are large: up to 0.06 in bf16 and 0.10 in int8.
+MAX_DIFFERENCE = {"bf16": 0.1, "int8": 0.2}
 
 
 @pytest.mark.slow
@@ -298,4 +298,4 @@ def test_contenders_match_pytorch(bundle: Path, data: Path, checkpoint: Path, na
     names = ("--contender", "pytorch", "--contender", name)
     run = (bundle, "--data", data, "--checkpoint", checkpoint, "--rounds", 1, "--scenario", "bulk", *names)
     difference = by_name(measured(*run))[name]["max_difference"]
-    assert difference < ROUNDED.get(name.split()[-1], 1e-5)
+    assert difference < MAX_DIFFERENCE.get(name.split()[-1], 1e-5)

@@ -7,13 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from manylabel_export.graph.quantization.calibration_stats import Moments
-from manylabel_export.graph.quantization.embeddings import quantise_embeddings
 from tests.helpers import toy
 
 from experiments.int8_bakeoff import run
 from experiments.int8_bakeoff.schemes import FORMS, Fixed, everything_fixed
-from manylabel_export.graph.quantization.int8 import Quantisation
+from manylabel_export.graph.analysis.calibration_stats import CalibrationStats
+from manylabel_export.graph.quantization.int8 import Int8Quantiser, quantise_embeddings
 from manylabel_train.training.config import TrainConfig
 from manylabel_train.training.train import train
 
@@ -58,7 +57,7 @@ def test_scheme_variations_match_the_default(words: list[str], name: str) -> Non
 
 def test_fixed_scales_fold_into_the_matmul(words: list[str]) -> None:
     material = run.load(Path(words[2]), Path(words[4])).material
-    plain = Quantisation(quantise_embeddings(material.fused), material.moments, everything_fixed).graph()
+    plain = Int8Quantiser(quantise_embeddings(material.fused), material.stats, everything_fixed).quantise()
     folded = FORMS["smoothquant"].make(material)
     before, after = (Counter(node.op_type for node in proto.graph.node) for proto in (plain, folded))
     assert before["Mul"] - after["Mul"] == after["MatMulIntegerToFloat"] == before["MatMulIntegerToFloat"] == 13
@@ -72,6 +71,6 @@ def test_fixed_scales_fold_into_the_matmul(words: list[str]) -> None:
 
 def test_fixed_scale_covers_its_fitting_rows() -> None:
     rows = np.random.default_rng(0).standard_normal((50, 4)).astype(np.float32) * [1, 3, 0.1, 40]
-    form = Fixed.for_texts(Moments.of(rows.astype(np.float32)), np.ones((4, 2), np.float32))
+    form = Fixed.for_texts(CalibrationStats.from_activation(rows.astype(np.float32)), np.ones((4, 2), np.float32))
     found = np.clip(np.rint(rows / form.divisors / form.scale) + form.zero, 0, 255) - form.zero
     assert (np.abs(found * form.scale * form.divisors - rows) <= 1.001 * form.scale * form.divisors).all()

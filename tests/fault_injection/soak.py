@@ -29,7 +29,7 @@ from tqdm import tqdm
 from manylabel import Bundle
 from manylabel.errors import ManylabelError
 from manylabel_bench.load import servers
-from manylabel_bench.load.open_loop import Client, Target
+from manylabel_bench.load.open_loop import Client, RequestStream
 
 ROUNDS = 40
 UNDER_WAY = 8
@@ -127,10 +127,10 @@ def soak(kind: servers.ServerSpec, bundle: Path, seconds: float) -> Soaked:
     looks: list[Look] = []
     unexpected: Counter[int] = Counter()
     with TemporaryDirectory() as scratch, servers.start_server(kind, "late", Path(scratch) / "log") as server:
-        target = Target(servers.HOST, server.port, [request for request, _ in asked])
+        stream = RequestStream(servers.HOST, server.port, [request for request, _ in asked])
         begin, requests = time.monotonic(), 0
         for number in tqdm(range(1, ROUNDS + 1), desc=kind.command(0)[2], disable=None):
-            cycles, statuses = asyncio.run(_round(target, begin + seconds * number / ROUNDS))
+            cycles, statuses = asyncio.run(_round(stream, begin + seconds * number / ROUNDS))
             statuses.subtract({status: cycles * count for status, count in Counter(s for _, s in asked).items()})
             unexpected.update({status: count for status, count in statuses.items() if count > 0})
             requests += cycles * len(asked)
@@ -138,15 +138,15 @@ def soak(kind: servers.ServerSpec, bundle: Path, seconds: float) -> Soaked:
         return Soaked(time.monotonic() - begin, looks, dict(unexpected))
 
 
-async def _round(target: Target, until: float) -> tuple[int, Counter[int]]:
+async def _round(stream: RequestStream, until: float) -> tuple[int, Counter[int]]:
     """Send every request once, again and again: how often, and the answers' statuses."""
-    client = Client(target)
+    client = Client(stream)
     for begun in range(VANISHING):
-        await _vanish(target, begun)
+        await _vanish(stream, begun)
     cycles = 0
     while not cycles or time.monotonic() < until:
         cycles += 1
-        for _ in target.requests:
+        for _ in stream.requests:
             while client.in_flight >= UNDER_WAY:
                 client.response_event.clear()
                 await client.response_event.wait()
@@ -155,12 +155,12 @@ async def _round(target: Target, until: float) -> tuple[int, Counter[int]]:
     return cycles, Counter(each.status for each in client.outcomes)
 
 
-async def _vanish(target: Target, number: int) -> None:
+async def _vanish(stream: RequestStream, number: int) -> None:
     """Go away in the middle of a request, and once more before its answer."""
-    request = target.requests[number % len(target.requests)]
+    request = stream.requests[number % len(stream.requests)]
     for part in (request[: len(request) * (number + 1) // (VANISHING + 1)], request):
         with suppress(OSError):
-            _, writer = await asyncio.open_connection(target.host, target.port)
+            _, writer = await asyncio.open_connection(stream.host, stream.port)
             writer.write(part)
             await writer.drain()
             writer.transport.abort() if number % 2 else writer.close()

@@ -12,7 +12,7 @@ import pytest
 from tests.helpers.toy import LABELS, TEXTS
 
 from load_tests.scenarios import seconds_to_normal
-from manylabel_bench.load.open_loop import Outcome, Target, measure_saturation, send_at_rate, summarize_outcomes
+from manylabel_bench.load.open_loop import Outcome, RequestStream, measure_saturation, send_at_rate, summarize_outcomes
 
 REQUESTS = [f"POST /{number} HTTP/1.1\r\nContent-Length: 0\r\n\r\n".encode() for number in range(3)]
 
@@ -44,7 +44,7 @@ def against(reply: Reply, phases: list[tuple[float, float]], patience: float = 5
     async def run() -> list[Outcome]:
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
-        outcomes = await send_at_rate(Target("127.0.0.1", port, REQUESTS), phases, patience)
+        outcomes = await send_at_rate(RequestStream("127.0.0.1", port, REQUESTS), phases, patience)
         server.close()
         handlers = asyncio.all_tasks() - {asyncio.current_task()}
         await asyncio.wait(handlers, timeout=0.5) if handlers else None
@@ -105,7 +105,7 @@ def test_unanswered_request_is_lost() -> None:
 
 
 def test_unreachable_server_loses_every_request() -> None:
-    outcomes = asyncio.run(send_at_rate(Target("127.0.0.1", 1, REQUESTS), [(100, 0.1)]))
+    outcomes = asyncio.run(send_at_rate(RequestStream("127.0.0.1", 1, REQUESTS), [(100, 0.1)]))
     assert summarize_outcomes(outcomes, 0.1)["lost"] == 10
 
 
@@ -136,7 +136,7 @@ def test_saturation_keeps_a_fixed_concurrency() -> None:
 
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
-        rate = await measure_saturation(Target("127.0.0.1", port, REQUESTS), 4, 0.5)
+        rate = await measure_saturation(RequestStream("127.0.0.1", port, REQUESTS), 4, 0.5)
         server.close()
         await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()})
         return rate

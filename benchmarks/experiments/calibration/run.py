@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import click
-from manylabel_bench.machine import describe
 
 from experiments.calibration.guarantee_coverage import DRAWS, FLOORS, GUARANTEES, chance, floor_kept, guarantee_kept
 from manylabel.errors import ManylabelError
+from manylabel_bench.hardware import describe_hardware
 from manylabel_train.calibration.fit import CalibrationMethod, calibrate_held_out, fit_calibration, parse_calibration
 from manylabel_train.calibration.platt import log_loss, to_logits
 from manylabel_train.data.dataset import read_dataset
@@ -175,7 +175,7 @@ def main(run: Path, data: Path, output: Path, title: str) -> None:
         "methods": compare(labels, validation, test),
         "floors": [floor_kept(labels, validation, test, goal) for goal in FLOORS],
         "guarantees": [guarantee_kept(labels, validation, test, goal) for goal in GUARANTEES],
-        "machine": describe() | {"threads": os.environ.get("OMP_NUM_THREADS", "all")},
+        "machine": describe_hardware() | {"threads": os.environ.get("OMP_NUM_THREADS", "all")},
     }
     output.mkdir(parents=True, exist_ok=True)
     (output / "result.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

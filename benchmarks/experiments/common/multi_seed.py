@@ -108,7 +108,7 @@ class Comparison:
                 "",
                 self.note(result["texts"]),
                 "",
-                *tables.markdown([head, *self.rows(result["runs"], result[self.ways])]),
+                *tables.to_markdown([head, *self.rows(result["runs"], result[self.ways])]),
                 "",
                 *(line for said in self._missing(result) for line in (said, "")),
                 result_io.machine_line(result["machine"]),

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from manylabel.system.atomic_write import atomic_write_text
-from manylabel_bench.machine import describe
+from manylabel_bench.hardware import describe_hardware
 from manylabel_train.data.dataset import Dataset
 
 RESULT = "result.json"
@@ -31,7 +31,7 @@ def begin(options: Mapping[str, Any], data: Dataset, **more: Any) -> dict[str, A
         "epochs": options["epochs"],
         **more,
         "texts": {name: len(data.part(name)) for name in ("train", "validation", "test")},
-        "machine": describe() | {"threads": os.environ.get("OMP_NUM_THREADS", "all")},
+        "machine": describe_hardware() | {"threads": os.environ.get("OMP_NUM_THREADS", "all")},
         "runs": json.loads(path.read_text(encoding="utf-8"))["runs"] if path.exists() else [],
     }
 

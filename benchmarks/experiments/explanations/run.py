@@ -14,13 +14,13 @@ from typing import Any
 
 import click
 import numpy as np
-from manylabel_bench.machine import describe
 from numpy.typing import NDArray
 
 from experiments.common import result_io
 from manylabel.classifier import Classifier
 from manylabel.errors import ManylabelError
 from manylabel.explain.occlusion import Explanation, Word
+from manylabel_bench.hardware import describe_hardware
 from manylabel_train.data.dataset import read_dataset
 
 SHARES = tuple(step / 10 for step in range(11))
@@ -149,7 +149,7 @@ def main(bundle: Path, data: Path, output: Path, title: str, number: int, seed: 
         "precision": classifier.precision,
         "seed": seed,
         **found,
-        "machine": describe() | {"threads": os.environ.get("OMP_NUM_THREADS", "all")},
+        "machine": describe_hardware() | {"threads": os.environ.get("OMP_NUM_THREADS", "all")},
     }
     result_io.write(result, output, markdown(result))
     click.echo(json.dumps({name: result[name] for name in ("texts", "areas", "below_random", "above_random")}))

@@ -22,8 +22,8 @@ import click
 
 from experiments.common.result_io import command, machine_line, write
 from manylabel import Bundle
-from manylabel_bench.machine import describe
-from manylabel_bench.runner.process import said
+from manylabel_bench.hardware import describe_hardware
+from manylabel_bench.runner.process import last_line
 from manylabel_train.models import checkpoint
 
 LABELS = 8
@@ -72,7 +72,7 @@ def watch(words: Sequence[object]) -> dict[str, float]:
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
-            raise click.ClickException(f"{words[-1]} ended with {process.returncode}: {said(log)}")
+            raise click.ClickException(f"{words[-1]} ended with {process.returncode}: {last_line(log)}")
     return {"own_mb": own / 1e6, "resident_mb": usage.ru_maxrss * 1024 / 1e6}
 
 
@@ -164,7 +164,7 @@ def main(
     path = output / "result.json"
     sizes = json.loads(path.read_text(encoding="utf-8"))["sizes"] if path.exists() else {}
     sizes[f"{layers} x {width}, {vocabulary:,}"] = {**found, "command": words}
-    result = {"machine": describe(), "sizes": sizes}
+    result = {"machine": describe_hardware(), "sizes": sizes}
     write(result, output, markdown(result))
 
 

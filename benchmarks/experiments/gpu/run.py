@@ -16,17 +16,22 @@ from typing import Any
 
 import click
 import numpy as np
-from manylabel_bench.machine import describe
 from numpy.typing import NDArray
 
 from experiments.common import result_io
 from manylabel import Bundle, Classifier
-from manylabel.inference.length_batching import USUAL_TOKENS
-from manylabel_bench.contenders import Setting
-from manylabel_bench.contenders.padded_batches import Array, Padded, restored, transformers_tokenizer
+from manylabel.inference.length_batching import DEFAULT_BATCH_TOKENS
+from manylabel_bench.contenders.padded_batches import (
+    PaddedContender,
+    TokenIds,
+    load_checkpoint_tokenizer,
+    restore_order,
+)
+from manylabel_bench.contenders.registry import ContenderConfig
+from manylabel_bench.hardware import describe_hardware
 from manylabel_bench.results import tables
-from manylabel_bench.results.statistics import interval, percentile
-from manylabel_bench.runner.workload import gather
+from manylabel_bench.results.metrics import bootstrap_interval
+from manylabel_bench.runner.workload import build_workload
 from manylabel_train.data.dataset import read_dataset
 
 Scores = NDArray[np.float32]
@@ -41,24 +46,24 @@ SINGLES = 500
 WARM = 64
 
 
-class PyTorch(Padded):
+class PyTorch(PaddedContender):
     """The checkpoint on a device, in batches of a size."""
 
-    def __init__(self, setting: Setting, device: str, dtype: str, size: int) -> None:
+    def __init__(self, setting: ContenderConfig, device: str, dtype: str, size: int) -> None:
         import torch
         from transformers import AutoModelForSequenceClassification
 
         import manylabel_train.models.pooling  # noqa: F401 - makes known the model type of runs with another pooling
 
-        super().__init__(*transformers_tokenizer(setting))
+        super().__init__(*load_checkpoint_tokenizer(setting))
         self._torch, self._device, self._size = torch, device, size
         loaded = AutoModelForSequenceClassification.from_pretrained(
-            setting.model, dtype=getattr(torch, dtype), attn_implementation="sdpa"
+            setting.required_checkpoint, dtype=getattr(torch, dtype), attn_implementation="sdpa"
         )
         self._model: Any = loaded.eval().to(device)
 
-    def forward(self, input_ids: Array, attention_mask: Array) -> Scores:
-        """As `Padded.forward`; what comes back has been waited for."""
+    def forward(self, input_ids: TokenIds, attention_mask: TokenIds) -> Scores:
+        """Score one padded batch, and wait for the result."""
         with self._torch.inference_mode():
             ids, mask = (self._torch.from_numpy(each).to(self._device) for each in (input_ids, attention_mask))
             return np.asarray(self._torch.sigmoid(self._model(input_ids=ids, attention_mask=mask).logits.float()).cpu())
@@ -66,14 +71,14 @@ class PyTorch(Padded):
     def __call__(self, texts: tuple[str, ...]) -> Scores:
         """Probabilities, shape `(n_texts, n_labels)`."""
         batches = self.batches(self.tokenise(texts), self._size)
-        return restored((rows, self.forward(ids, mask)) for rows, ids, mask in batches)
+        return restore_order((rows, self.forward(ids, mask)) for rows, ids, mask in batches)
 
 
 def ours_of(bundle: Path, threads: int, device: Any) -> dict[str, Way]:
     """The bundle in all the ways that it may run, by name."""
     found: dict[str, Way] = {}
     for share in SHARES:
-        tokens = int(share * USUAL_TOKENS[device])
+        tokens = int(share * DEFAULT_BATCH_TOKENS[device])
         classifier = Classifier.load(bundle, device=device, threads=threads, batch_tokens=tokens)
         found[f"manylabel {classifier.precision}, {tokens:,} tokens"] = classifier.predict_proba
     if device == "cuda":
@@ -82,7 +87,7 @@ def ours_of(bundle: Path, threads: int, device: Any) -> dict[str, Way]:
     return found
 
 
-def ways_of(bundle: Path, setting: Setting, device: Any, half: str) -> dict[str, Way]:
+def ways_of(bundle: Path, setting: ContenderConfig, device: Any, half: str) -> dict[str, Way]:
     """Who takes part, by name."""
     rivals = {f"PyTorch {half} SDPA, {size} texts": PyTorch(setting, device, half, size) for size in PADDED_SIZES}
     return {**ours_of(bundle, setting.threads, device), **rivals}
@@ -120,9 +125,9 @@ def measure(ways: Mapping[str, Way], reference: Scores, texts: tuple[str, ...], 
     bulk, singles = rates(ways, texts, rounds), latencies(ways, texts[:SINGLES])
     return {
         name: {
-            "texts_per_second": {"median": float(np.median(bulk[name])), "interval": interval(bulk[name])},
-            "p50_ms": float(percentile(50)(np.array(singles[name]))),
-            "p99_ms": float(percentile(99)(np.array(singles[name]))),
+            "texts_per_second": {"median": float(np.median(bulk[name])), "interval": bootstrap_interval(bulk[name])},
+            "p50_ms": float(np.percentile(singles[name], 50)),
+            "p99_ms": float(np.percentile(singles[name], 99)),
             "against_fp32": agreed[name],
             "raw": {"texts_per_second": bulk[name], "single_ms": singles[name]},
         }
@@ -146,7 +151,7 @@ def page(result: Mapping[str, Any]) -> str:
     """The table with what it was measured on."""
     where = f"{result['texts']:,} texts of the test split, {result['rounds']} rounds, on {result['device']}."
     lines = [f"# {result['title']}", "", f"`{result['command']}`", "", where, ""]
-    lines += tables.markdown(table(result["ways"]))
+    lines += tables.to_markdown(table(result["ways"]))
     note = "Differences and decisions are those from PyTorch in fp32 on the same device, by the bundle's thresholds."
     return "\n".join([*lines, "", note, "", result_io.machine_line(result["machine"]), ""])
 
@@ -165,9 +170,9 @@ def main(
 ) -> None:
     """Measure BUNDLE beside PyTorch on a device."""
     opened = Bundle.open(bundle)
-    texts = gather(opened, [(data.parent.name, read_dataset(data).part("test"))], limit=limit).data.texts
+    texts = build_workload(opened, [(data.parent.name, read_dataset(data).part("test"))], limit=limit).data.texts
     classifier = Classifier.load(bundle, device=device)
-    setting = Setting(str(bundle), str(checkpoint), "", classifier.threads, opened.manifest.max_length)
+    setting = ContenderConfig(str(bundle), str(checkpoint), "", classifier.threads, opened.manifest.max_length)
     reference = PyTorch(setting, device, "float32", PADDED_SIZES[0])(texts)
     ways = ways_of(bundle, setting, device, "float16" if device == "cuda" else "bfloat16")
     for way in ways.values():
@@ -176,14 +181,14 @@ def main(
     result = {
         "title": title,
         "command": result_io.command("gpu", [str(bundle)], given, {}),
-        "machine": describe(),
+        "machine": describe_hardware(),
         "device": _device(device),
         "texts": len(texts),
         "rounds": rounds,
         "ways": measure(ways, reference, texts, classifier.thresholds_, rounds),
     }
     result_io.write(result, output, page(result))
-    click.echo(tables.plain(table(result["ways"])))
+    click.echo(tables.to_text(table(result["ways"])))
 
 
 def _device(device: str) -> str:

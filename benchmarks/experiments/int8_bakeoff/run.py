@@ -15,15 +15,15 @@ import click
 import numpy as np
 import onnx
 import onnxruntime
-from manylabel_bench.machine import describe
 from numpy.typing import NDArray
 
 from experiments.common import result_io
 from experiments.int8_bakeoff.random_bert import bert
 from experiments.int8_bakeoff.schemes import FORMS, Form, Ids, Material
-from manylabel.inference.length_batching import BATCH_TOKENS, batches, score
+from manylabel.inference.length_batching import BATCH_TOKENS, group_by_length, score_texts
 from manylabel.inference.thresholding import decide
 from manylabel.inference.tokenizer import LongText
+from manylabel_bench.hardware import describe_hardware
 from manylabel_export.graph import build
 from manylabel_train.data.dataset import read_dataset
 from manylabel_train.data.training_run import read_run
@@ -76,7 +76,10 @@ def load(run: Path, data: Path) -> Subject:
     enough = int((np.cumsum([len(fitted[place]) for place in order]) <= FITTED_TOKENS).sum())
     test = rows.part("test").reorder(details.labels)
     return Subject(
-        Material(build.fused(model), [ids for _, ids in batches([fitted[place] for place in order[:enough]])]),
+        Material(
+            build.build_fused_fp32(model),
+            [ids for _, ids in group_by_length([fitted[place] for place in order[:enough]])],
+        ),
         [one.windows for one in reader.encode(test.texts)],
         test.targets,
         np.array(details.thresholds, np.float32),
@@ -90,7 +93,7 @@ def random_subject() -> Subject:
     model = bert(num_labels=28)
     vocabulary = model.config.vocab_size
     ids = np.random.default_rng(0).integers(0, vocabulary, (4, 64))
-    return Subject(Material(build.fused(model), [ids]), [], None, np.zeros(0, np.float32), vocabulary, 512)
+    return Subject(Material(build.build_fused_fp32(model), [ids]), [], None, np.zeros(0, np.float32), vocabulary, 512)
 
 
 def runner(proto: onnx.ModelProto, form: Form) -> Callable[[Ids], Scores]:
@@ -114,9 +117,9 @@ def measure_accuracy(subject: Subject, form: Form, proto: onnx.ModelProto, expec
     """How probabilities and decisions compare with those of the fp32 graph, which are PyTorch's within 1e-5."""
     assert subject.targets is not None
     run, n_labels = runner(proto, form), len(subject.thresholds)
-    found = score(subject.windows, run, n_labels=n_labels, max_tokens=1 if form.alone else BATCH_TOKENS)
+    found = score_texts(subject.windows, run, n_labels=n_labels, max_tokens=1 if form.alone else BATCH_TOKENS)
     some = subject.windows[:ALONE]
-    alone, together = (score(some, run, n_labels=n_labels, max_tokens=most) for most in (1, BATCH_TOKENS))
+    alone, together = (score_texts(some, run, n_labels=n_labels, max_tokens=most) for most in (1, BATCH_TOKENS))
     difference = np.abs(found.astype(np.float64) - expected)
     flips = decide(found, subject.thresholds) != decide(expected, subject.thresholds)
     metrics = multilabel_metrics(found, subject.targets, subject.thresholds)
@@ -180,11 +183,11 @@ def main(
         if what == "accuracy":
             answer = runner(reference, FORMS["fp32"])
             found |= measure_accuracy(
-                subject, form, proto, score(subject.windows, answer, n_labels=len(subject.thresholds))
+                subject, form, proto, score_texts(subject.windows, answer, n_labels=len(subject.thresholds))
             )
         else:
             found["speed"] = measure_speed(subject, [FORMS[REFERENCE], form], [reference, proto])
-        result["machine"] = describe()
+        result["machine"] = describe_hardware()
         result_io.write(result, output, markdown(result))
         click.echo(f"{name}, {each}: {json.dumps(found)}")
     result_io.write(result, output, markdown(result))

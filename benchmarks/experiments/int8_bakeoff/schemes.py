@@ -21,11 +21,15 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 
-from manylabel_export.graph.ir.editor import CONTRIB, Editor, clone
-from manylabel_export.graph.quantization.activations import Bytes, Quantiser, even
-from manylabel_export.graph.quantization.calibration_stats import Moments, measure
-from manylabel_export.graph.quantization.embeddings import quantise_embeddings
-from manylabel_export.graph.quantization.int8 import Choice, Quantisation, row_wise
+from manylabel_export.graph.analysis.calibration_stats import CalibrationStats, collect_calibration_stats
+from manylabel_export.graph.ir.editor import CONTRIB, GraphEditor, copy_model
+from manylabel_export.graph.quantization.activations import ActivationQuantiser, QuantisedActivation, smoothing_divisors
+from manylabel_export.graph.quantization.int8 import (
+    Int8Quantiser,
+    QuantiserChoice,
+    choose_row_quantiser,
+    quantise_embeddings,
+)
 
 READ, LENGTH = 64, 16
 """Texts that ONNX Runtime's calibrators are shown, cut to one length: they keep all activations, and want one shape."""
@@ -44,14 +48,14 @@ class Material:
 
     fused: onnx.ModelProto
     batches: Sequence[Ids]
-    _moments: dict[str, Moments] | None = None
+    _stats: dict[str, CalibrationStats] | None = None
 
     @property
-    def moments(self) -> dict[str, Moments]:
+    def stats(self) -> dict[str, CalibrationStats]:
         """Measured once."""
-        if self._moments is None:
-            self._moments = measure(self.fused, self.batches)
-        return self._moments
+        if self._stats is None:
+            self._stats = collect_calibration_stats(self.fused, self.batches)
+        return self._stats
 
 
 @dataclass(frozen=True)
@@ -86,72 +90,78 @@ class Fixed:
     zero: int
 
     @classmethod
-    def for_texts(cls, moments: Moments, weights: NDArray[np.float32]) -> Fixed:
+    def for_texts(cls, stats: CalibrationStats, weights: NDArray[np.float32]) -> Fixed:
         """Fits the range that was seen.
 
         Args:
-            moments: Of the activation.
+            stats: Of the activation.
             weights: Of all products that read it, side by side, `(width, outputs)`.
         """
-        divisors = even(moments, weights)
-        low, high = float((moments.low / divisors).min()), float((moments.high / divisors).max())
+        divisors = smoothing_divisors(stats, weights)
+        low, high = float((stats.low / divisors).min()), float((stats.high / divisors).max())
         scale = max(high - low, 1e-30) / 255
         return cls(divisors, scale, round(-low / scale))
 
-    def quantise(self, editor: Editor, activation: str, width: int) -> Bytes:
+    def quantise(self, editor: GraphEditor, activation: str, width: int) -> QuantisedActivation:
         """Adds the nodes that quantise an activation `(..., width)`."""
         factors = editor.add_constant((1 / self.divisors).astype(np.float32), "evening")
         scale = editor.add_constant(np.float32(self.scale), "scale")
         zero = editor.add_constant(np.uint8(self.zero), "zero")
-        evened = editor.add("Mul", [activation, factors], "even")
-        return Bytes(editor.add("QuantizeLinear", [evened, scale, zero], "quantised"), zero, scale)
+        evened = editor.add_node("Mul", [activation, factors], "even")
+        return QuantisedActivation(editor.add_node("QuantizeLinear", [evened, scale, zero], "quantised"), zero, scale)
 
-    def widths(self, width: int) -> NDArray[np.float32]:
+    def channel_divisors(self, width: int) -> NDArray[np.float32]:
         """The divisors of the channels."""
         return self.divisors
 
-    def noise(self, moments: Moments) -> float:
+    def rounding_variance(self, stats: CalibrationStats) -> float:
         """The variance that rounding adds to a quantised channel."""
         return self.scale**2 / 12
 
 
-def everything_fixed(made_by: set[str], moments: Moments | None, weights: NDArray[np.float32]) -> Quantiser:
+def everything_fixed(
+    producers: set[str], stats: CalibrationStats | None, weights: NDArray[np.float32]
+) -> ActivationQuantiser:
     """SmoothQuant's static scales for every activation."""
-    assert moments is not None
-    return Fixed.for_texts(moments, weights)
+    assert stats is not None
+    return Fixed.for_texts(stats, weights)
 
 
-def fixed_if_normalised(made_by: set[str], moments: Moments | None, weights: NDArray[np.float32]) -> Quantiser:
+def fixed_if_normalised(
+    producers: set[str], stats: CalibrationStats | None, weights: NDArray[np.float32]
+) -> ActivationQuantiser:
     """Static scales after a normalisation alone."""
-    normalised = made_by == {"LayerNormalization"}
-    return (everything_fixed if normalised else uneven)(made_by, moments, weights)
+    normalised = producers == {"LayerNormalization"}
+    return (everything_fixed if normalised else uneven)(producers, stats, weights)
 
 
-def uneven(made_by: set[str], moments: Moments | None, weights: NDArray[np.float32]) -> Quantiser:
+def uneven(producers: set[str], stats: CalibrationStats | None, weights: NDArray[np.float32]) -> ActivationQuantiser:
     """A scale for every row and channels as they are."""
-    return row_wise(made_by, None, weights)
+    return choose_row_quantiser(producers, None, weights)
 
 
-def _ours(material: Material, *, fitted: bool = True, table: bool = True, choose: Choice = row_wise) -> Any:
+def _ours(
+    material: Material, *, fitted: bool = True, table: bool = True, choose: QuantiserChoice = choose_row_quantiser
+) -> Any:
     proto = quantise_embeddings(material.fused) if table else material.fused
-    return _folded(Quantisation(proto, material.moments if fitted else None, choose).graph())
+    return _folded(Int8Quantiser(proto, material.stats if fitted else None, choose).quantise())
 
 
 def _folded(proto: onnx.ModelProto) -> onnx.ModelProto:
     """Takes fixed scales, and the biases behind them, into the products: two passes over memory less."""
-    editor = Editor(proto)
+    editor = GraphEditor(proto)
     for node in editor.nodes:
         product = editor.producer(node.input[0]) if node.op_type == "Mul" else None
         if product is None or product.op_type != "MatMulIntegerToFloat" or editor.constant(node.input[1]) is None:
             continue
         last, bias = _bias(editor, node)
         inputs = [*product.input[:2], node.input[1], *product.input[3:], *(["", bias] if bias else [])]
-        folded = editor.add("MatMulIntegerToFloat", inputs, "folded", domain=CONTRIB)
-        editor.supersede(last.output[0], folded)
+        folded = editor.add_node("MatMulIntegerToFloat", inputs, "folded", domain=CONTRIB)
+        editor.replace_tensor(last.output[0], folded)
     return editor.finish()
 
 
-def _bias(editor: Editor, scaled: onnx.NodeProto) -> tuple[onnx.NodeProto, str]:
+def _bias(editor: GraphEditor, scaled: onnx.NodeProto) -> tuple[onnx.NodeProto, str]:
     """The node that adds a constant to every row of a product, and the constant; else the product's own, and ""."""
     reader = editor.sole_consumer(scaled.output[0])
     if reader is not None and reader.op_type == "Add":
@@ -163,16 +173,16 @@ def _bias(editor: Editor, scaled: onnx.NodeProto) -> tuple[onnx.NodeProto, str]:
 
 
 def _with_tanh(material: Material) -> onnx.ModelProto:
-    editor = Editor(_ours(material))
+    editor = GraphEditor(_ours(material))
     for node in editor.nodes:
         if node.op_type == "Gelu":
-            editor.supersede(node.output[0], editor.add("FastGelu", list(node.input), "gelu", domain=CONTRIB))
+            editor.replace_tensor(node.output[0], editor.add_node("FastGelu", list(node.input), "gelu", domain=CONTRIB))
     return editor.finish()
 
 
 def _with_one_projection(material: Material) -> onnx.ModelProto:
     """Query, key and value as one product, split afterwards, where they read the same bytes."""
-    editor = Editor(_ours(material))
+    editor = GraphEditor(_ours(material))
     for node in editor.nodes:
         rescaled = [editor.producer(name) for name in node.input[:3]] if node.op_type == "MultiHeadAttention" else []
         made = [editor.producer(each.input[0]) for each in rescaled if each is not None and each.op_type == "Mul"]
@@ -183,9 +193,9 @@ def _with_one_projection(material: Material) -> onnx.ModelProto:
         for place, hint in ((1, "weight_int8"), (3, "weight_scale")):
             values = [np.asarray(editor.constant(part.input[place])) for part in parts]
             joined[place] = editor.add_constant(np.concatenate(values, axis=-1), hint)
-        product = editor.add("MatMulIntegerToFloat", joined, "product_int8", domain=CONTRIB)
-        product = editor.add("Mul", [product, rescaled[0].input[1]], "rescaled")
-        split = editor.producer(editor.add("Split", [product], "query", outputs=3, axis=-1, num_outputs=3))
+        product = editor.add_node("MatMulIntegerToFloat", joined, "product_int8", domain=CONTRIB)
+        product = editor.add_node("Mul", [product, rescaled[0].input[1]], "rescaled")
+        split = editor.producer(editor.add_node("Split", [product], "query", outputs=3, axis=-1, num_outputs=3))
         assert split is not None
         for index, name in enumerate(split.output):
             editor.set_input(node, index, name)
@@ -239,7 +249,7 @@ def _dynamic(material: Material) -> onnx.ModelProto:
 
 
 FORMS = {
-    "fp32": Form("the fused fp32 graph", lambda material: clone(material.fused)),
+    "fp32": Form("the fused fp32 graph", lambda material: copy_model(material.fused)),
     "row-wise": Form("a scale for every row, nearest bytes", partial(_ours, fitted=False, table=False)),
     "row-wise-gptq": Form("a scale for every row, GPTQ", partial(_ours, table=False, choose=uneven)),
     "default": Form("a scale for every row, channels evened after normalisations, GPTQ, int8 embeddings", _ours),

@@ -16,10 +16,10 @@ from typing import Any
 
 import click
 import numpy as np
-from manylabel_bench.machine import describe
 from numpy.typing import NDArray
 
 from experiments.common import result_io
+from manylabel_bench.hardware import describe_hardware
 from manylabel_train.data.dataset import Dataset, read_dataset
 from manylabel_train.models import DEFAULT_MODEL, checkpoint
 from manylabel_train.review.confident_learning import Suspicions, suspicions
@@ -127,7 +127,7 @@ def main(**options: Any) -> None:
     result = {
         **{name: options[name] for name in ("title", "share", "model", "epochs", "folds")},
         "training_texts": len(data.part("train")),
-        "machine": describe() | {"threads": os.environ.get("OMP_NUM_THREADS", "all")},
+        "machine": describe_hardware() | {"threads": os.environ.get("OMP_NUM_THREADS", "all")},
         "command": _command(options),
         "runs": [],
     }

@@ -10,12 +10,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
-from manylabel_bench.machine import describe
 from tqdm import tqdm
 
 from experiments.common import result_io
 from manylabel.bundle.certificate import Budget, Parity
 from manylabel.certify.certify import certify
+from manylabel_bench.hardware import describe_hardware
 from manylabel_bench.results import tables
 from manylabel_export.pipeline import export
 from manylabel_train.data.dataset import Dataset, read_dataset
@@ -96,7 +96,7 @@ def page(result: Mapping[str, Any]) -> str:
             "graph). F1 on test, beside fp32 on the same texts. Time on a few of the validation texts, as a multiple "
             "of int8 without products in fp32.",
             "",
-            *tables.markdown([list(HEAD), *map(_row, runs)]),
+            *tables.to_markdown([list(HEAD), *map(_row, runs)]),
             "",
             "Kept in fp32, the most harmful first:",
             "",
@@ -131,7 +131,7 @@ def main(run: Path, data: Path, flips: Sequence[float], output: Path, title: str
             {"data": result_io.data_path(data), "output": output, "title": title},
             {"flips": flips},
         ),
-        "machine": describe(),
+        "machine": describe_hardware(),
         "runs": [],
     }
     with TemporaryDirectory() as scratch:

@@ -22,14 +22,14 @@ from unittest.mock import patch
 import click
 import numpy as np
 import onnxruntime
-from manylabel_bench.machine import describe
 from numpy.typing import NDArray
 
 from experiments.common import result_io
 from manylabel import Bundle, Classifier
 from manylabel.inference.length_batching import BATCH_TOKENS
+from manylabel_bench.hardware import describe_hardware
 from manylabel_bench.results import tables
-from manylabel_bench.runner.workload import LENGTHS, gather
+from manylabel_bench.runner.workload import LENGTHS, build_workload
 from manylabel_train.data.dataset import Dataset, read_dataset
 
 SIZES = (128, 256, BATCH_TOKENS, 1024, 2048)
@@ -133,7 +133,7 @@ def markdown(result: Mapping[str, Any]) -> str:
     for title, rows in result["tables"].items():
         columns = list(next(iter(rows.values())))
         body = [[way, *(f"{rows[way][column]:,.{2 if 'ms' in title else 0}f}" for column in columns)] for way in rows]
-        lines += [f"## {title}", "", *tables.markdown([["", *columns], *body]), ""]
+        lines += [f"## {title}", "", *tables.to_markdown([["", *columns], *body]), ""]
     return "\n".join([*lines, result_io.machine_line(result["machine"]), ""])
 
 
@@ -147,7 +147,9 @@ def main(bundle: Path, data: Path, unlabelled: Path, output: Path) -> None:
     opened = Bundle.open(bundle)
     parts = [(path.parent.name, _bare(read_dataset(path).part("test"), opened)) for path in (data, unlabelled)]
     texts = {"short": (parts[:1], SHORT), "mix": (parts, MIXED)}
-    workloads = {name: gather(opened, chosen, limit=limit).data.texts for name, (chosen, limit) in texts.items()}
+    workloads = {
+        name: build_workload(opened, chosen, limit=limit).data.texts for name, (chosen, limit) in texts.items()
+    }
     classifier = Classifier.load(bundle, device="cpu", precision="int8", threads=2)
     classifier.predict_proba(workloads["mix"])
     path = bundle / opened.variants["int8"].file
@@ -158,7 +160,7 @@ def main(bundle: Path, data: Path, unlabelled: Path, output: Path) -> None:
     given = {"data": result_io.data_path(data), "unlabelled": result_io.data_path(unlabelled), "output": output}
     result = {
         "command": result_io.command("ort_settings", [str(bundle)], given, {}),
-        "machine": describe(),
+        "machine": describe_hardware(),
         "texts": f"int8 on two threads, medians of {ROUNDS} rounds. Short: {len(workloads['short']):,} texts of "
         f"{parts[0][0]}; mix: {len(workloads['mix']):,} of {parts[0][0]} and {parts[1][0]}.",
         "tables": {

@@ -26,7 +26,7 @@ from typing import Any
 import click
 
 from manylabel.system.cpu_quota import available_cores
-from manylabel_bench.machine import describe
+from manylabel_bench.hardware import describe_hardware
 
 WORDS = ("the", "was", "not", "very", "good", "bad", "late", "app", "parcel", "courier", "invoice", "cheap", "slow")
 SAMPLE_SECONDS = 0.05
@@ -89,7 +89,7 @@ def measure(given: dict[str, Any], path: Path, scored: Path) -> dict[str, Any]:
         "command": shlex.join(
             [sys.executable.rpartition("/")[2], "-m", "experiments.scoring_throughput.run", *sys.argv[1:]]
         ),
-        "machine": describe(),
+        "machine": describe_hardware(),
         "threads": threads,
         "rows": summary["rows"],
         "errors": summary["errors"],
@@ -104,7 +104,7 @@ def measure(given: dict[str, Any], path: Path, scored: Path) -> dict[str, Any]:
 
 def write_rows(path: Path, rows: int) -> Path:
     """Rows of three columns, their texts of 1 to 12 words, the same ones every time."""
-    dice = random.Random(0)  # noqa: S311  # no secret
+    dice = random.Random(0)  # no secret
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["id", "text", "note"])

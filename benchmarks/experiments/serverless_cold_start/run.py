@@ -19,8 +19,8 @@ from tqdm import tqdm
 
 from experiments.common.result_io import command, machine_line, write
 from manylabel import Bundle
-from manylabel_bench.machine import describe
-from manylabel_bench.scenarios.cold_start import drop
+from manylabel_bench.hardware import describe_hardware
+from manylabel_bench.scenarios.cold_start import drop_from_page_cache
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 EVENT = {"body": json.dumps({"texts": ["Great fabric, but it took two weeks and nobody answered my mails."]})}
@@ -75,7 +75,7 @@ def measure(python: Path, bundle: Path, rounds: int) -> dict[str, list[dict[str,
     found: dict[str, list[dict[str, Any]]] = {"in memory": [], "not in memory": []}
     for _ in tqdm(range(rounds), desc="starts", unit="pair"):
         found["in memory"].append(start(python, bundle))
-        drop(files(python, bundle))
+        drop_from_page_cache(files(python, bundle))
         found["not in memory"].append(start(python, bundle))
     return found
 
@@ -125,7 +125,7 @@ def main(bundle: Path, python: Path, rounds: int, output: Path, title: str) -> N
         "bundle": opened.digest,
         "bundle_mb": sum(record.bytes for record in opened.manifest.files.values()) / 1e6,
         "rounds": rounds,
-        "machine": describe(),
+        "machine": describe_hardware(),
         "starts": (starts := measure(python, bundle, rounds)),
         "precision": starts["in memory"][0]["precision"],
     }

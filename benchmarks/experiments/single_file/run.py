@@ -24,9 +24,10 @@ from experiments.common.result_io import command, data_path, machine_line, write
 from manylabel.bundle.bundle import TOKENIZER
 from manylabel.classifier import Classifier
 from manylabel.inference.thresholding import decide
-from manylabel_bench.machine import describe
-from manylabel_export.graph.tokenizer.build import FILE, WordPiece, ids_graph
-from manylabel_export.graph.tokenizer.verify import ids_of
+from manylabel_bench.hardware import describe_hardware
+from manylabel_export.graph.tokenizer.build import FILE, build_tokenizer_graph
+from manylabel_export.graph.tokenizer.verify import open_tokenizer_graph
+from manylabel_export.graph.tokenizer.wordpiece_spec import WordPieceSpec
 
 Reader = Callable[[str], list[int]]
 SURROGATES = range(0xD800, 0xE000)
@@ -166,7 +167,7 @@ def main(bundle: Path, data: Path, output: Path, title: str) -> None:
         return list(tokenizer.encode(text, add_special_tokens=False).ids)
 
     readers = {
-        "in the graph": ids_of(ids_graph(WordPiece.read(tokenizer.to_str()))),
+        "in the graph": open_tokenizer_graph(build_tokenizer_graph(WordPieceSpec.from_json(tokenizer.to_str()))),
         "onnxruntime-extensions' BertTokenizer": extensions_reader(tokenizer),
     }
     result = {
@@ -181,7 +182,7 @@ def main(bundle: Path, data: Path, output: Path, title: str) -> None:
             for name, read in readers.items()
         },
         "answers": answers(bundle, texts),
-        "machine": describe(),
+        "machine": describe_hardware(),
     }
     write(result, output, markdown(result))
     click.echo(markdown(result))

@@ -16,10 +16,10 @@ from typing import Any
 
 import click
 import numpy as np
-from manylabel_bench.machine import describe
 from numpy.typing import NDArray
 
 from experiments.common import result_io
+from manylabel_bench.hardware import describe_hardware
 from manylabel_train.data.dataset import Dataset, read_dataset
 from manylabel_train.data.leakage import drop_leaked_rows
 from manylabel_train.data.near_duplicates import DuplicateGroups, find_near_duplicates
@@ -159,7 +159,7 @@ def main(files: Sequence[Path], output: Path, seeds: Sequence[int]) -> None:
         "command": result_io.command("splits", [], {"output": "FOLDER"}, words),
         "seeds": list(seeds),
         "sets": {file.parent.name: measure(read_dataset(file), seeds) for file in files},
-        "machine": describe(),
+        "machine": describe_hardware(),
     }
     result_io.write(result, output, markdown(result))
     click.echo(markdown(result))

@@ -1,39 +1,39 @@
-"""onnxruntime and tokenizers alone, as the README's snippet: the bundle's `model.onnx`, padded batches."""
+"""Baseline: onnxruntime and tokenizers alone, as in the README's snippet: the bundle's `model.onnx`, padded batches."""
 
 from pathlib import Path
 
 import numpy as np
 
-from manylabel_bench.contenders import Scores, Setting
-from manylabel_bench.contenders.padded_batches import Array, Padded, plain_tokenizer
+from manylabel_bench.contenders.padded_batches import PaddedContender, TokenIds, load_bundle_tokenizer
+from manylabel_bench.contenders.registry import ContenderConfig, Scores
 
 
-class Plain(Padded):
-    """A session with onnxruntime's own settings and the threads that all have."""
+class OnnxRuntimeContender(PaddedContender):
+    """A session with onnxruntime's default settings and the configured threads."""
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, config: ContenderConfig) -> None:
         import onnxruntime
 
-        super().__init__(*plain_tokenizer(setting))
+        super().__init__(*load_bundle_tokenizer(config))
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = setting.threads
-        path = Path(setting.bundle) / "model.onnx"
+        options.intra_op_num_threads = config.threads
+        path = Path(config.bundle) / "model.onnx"
         self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        self._names = [each.name for each in self._session.get_inputs()]
+        self._inputs = [node.name for node in self._session.get_inputs()]
 
-    def forward(self, input_ids: Array, attention_mask: Array) -> Scores:
-        """As `Padded.forward`."""
+    def forward(self, input_ids: TokenIds, attention_mask: TokenIds) -> Scores:
+        """Score one padded batch."""
         types = np.zeros_like(input_ids)
         feeds = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": types}
-        (found,) = self._session.run(["probabilities"], {name: feeds[name] for name in self._names})
-        return np.asarray(found)
+        (probabilities,) = self._session.run(["probabilities"], {name: feeds[name] for name in self._inputs})
+        return np.asarray(probabilities)
 
 
-def load(variant: str, setting: Setting) -> Plain:
-    """There is one way only."""
-    return Plain(setting)
+def load(variant: str, config: ContenderConfig) -> OnnxRuntimeContender:
+    """Load the only variant."""
+    return OnnxRuntimeContender(config)
 
 
-def artefacts(variant: str, setting: Setting) -> list[Path]:
-    """The files that are read."""
-    return [Path(setting.bundle) / name for name in ("model.onnx", "tokenizer.json")]
+def model_files(variant: str, config: ContenderConfig) -> list[Path]:
+    """Return the files that the session and the tokenizer read."""
+    return [Path(config.bundle) / name for name in ("model.onnx", "tokenizer.json")]

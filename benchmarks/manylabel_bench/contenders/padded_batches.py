@@ -1,47 +1,52 @@
-"""What rivals share: texts sorted by length, batches padded to their longest, by someone who takes care."""
+"""What the baselines share: texts sorted by length, in batches that are padded to their longest text."""
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from manylabel_bench.contenders import Scores, Setting
+from manylabel_bench.contenders.registry import ContenderConfig, Scores
 
-BATCH = 32
-"""What users take; larger ones were no faster in PyTorch on two cores."""
+BATCH_SIZE = 32
+"""A common choice of users; larger batches were no faster in PyTorch on two cores."""
 
-Ids = Sequence[Sequence[int]]
-Array = NDArray[np.int64]
+Tokens = Sequence[Sequence[int]]
+"""Token ids of each text, unpadded."""
+TokenIds = NDArray[np.int64]
+"""Padded token ids or their mask, shape `(batch, sequence)`."""
+Tokenise = Callable[[list[str]], Tokens]
 
 
-class Padded(ABC):
-    """Tokenises all texts, then runs batches of similar length, the shortest first."""
+class PaddedContender(ABC):
+    """Tokenises all texts, then scores batches of similar length, the shortest first."""
 
-    batching = f"sorted {BATCH}"
+    batching = f"sorted {BATCH_SIZE}"
 
-    def __init__(self, tokenise: Callable[[list[str]], Ids], pad_id: int) -> None:
-        self._ids_of = tokenise
+    def __init__(self, tokenise: Tokenise, pad_id: int) -> None:
+        self._tokenise = tokenise
         self._pad_id = pad_id
 
     @abstractmethod
-    def forward(self, input_ids: Array, attention_mask: Array) -> Scores:
-        """Probabilities of a padded batch; ids and mask of shape `(batch, sequence)`."""
+    def forward(self, input_ids: TokenIds, attention_mask: TokenIds) -> Scores:
+        """Return the probabilities of one padded batch; ids and mask have the shape `(batch, sequence)`."""
 
-    def tokenise(self, texts: Sequence[str]) -> Ids:
-        """Token ids of each text, truncated."""
-        return self._ids_of(list(texts))
+    def tokenise(self, texts: Sequence[str]) -> Tokens:
+        """Return the token ids of each text, truncated."""
+        return self._tokenise(list(texts))
 
-    def run(self, tokens: Ids) -> Scores:
-        """Probabilities in the order of the texts."""
-        return restored((rows, self.forward(ids, mask)) for rows, ids, mask in self.batches(tokens, BATCH))
+    def run(self, tokens: Tokens) -> Scores:
+        """Return probabilities in the order of the texts."""
+        return restore_order((rows, self.forward(ids, mask)) for rows, ids, mask in self.batches(tokens, BATCH_SIZE))
 
-    def scores(self, texts: Sequence[str]) -> Scores:
-        """As `run`, from texts."""
+    def predict_proba(self, texts: Sequence[str]) -> Scores:
+        """Tokenise and score the texts."""
         return self.run(self.tokenise(texts))
 
-    def batches(self, tokens: Ids, size: int) -> Iterator[tuple[list[int], Array, Array]]:
-        """Rows, padded ids and mask of each batch."""
+    def batches(self, tokens: Tokens, size: int) -> Iterator[tuple[list[int], TokenIds, TokenIds]]:
+        """Yield the rows, padded ids and mask of each batch."""
         order = sorted(range(len(tokens)), key=lambda row: len(tokens[row]))
         for start in range(0, len(order), size):
             rows = order[start : start + size]
@@ -53,38 +58,35 @@ class Padded(ABC):
             yield rows, ids, mask
 
 
-def restored(found: Iterator[tuple[list[int], Scores]]) -> Scores:
-    """Rows of batches in the order of the texts."""
-    rows, scores = zip(*found, strict=True)
+def restore_order(batches: Iterator[tuple[list[int], Scores]]) -> Scores:
+    """Join the scores of batches in the order of the texts."""
+    rows, scores = zip(*batches, strict=True)
     joined = np.concatenate(scores)
-    result = np.empty_like(joined)
-    result[np.concatenate(rows)] = joined
-    return result
+    ordered = np.empty_like(joined)
+    ordered[np.concatenate(rows)] = joined
+    return ordered
 
 
-def transformers_tokenizer(setting: Setting) -> tuple[Callable[[list[str]], Ids], int]:
-    """The checkpoint's tokenizer as transformers loads it, and the id it pads with."""
+def load_checkpoint_tokenizer(config: ContenderConfig) -> tuple[Tokenise, int]:
+    """Load the checkpoint's tokenizer with transformers; return it with its padding id."""
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(setting.model)
-    limit = {"truncation": True, "max_length": setting.max_length}
+    tokenizer = AutoTokenizer.from_pretrained(config.required_checkpoint)
+    limit = {"truncation": True, "max_length": config.max_length}
     return lambda texts: tokenizer(texts, **limit)["input_ids"], tokenizer.pad_token_id or 0
 
 
-def plain_tokenizer(setting: Setting) -> tuple[Callable[[list[str]], Ids], int]:
-    """The bundle's tokenizer by the library alone, and the id it pads with."""
-    import json
-    from pathlib import Path
-
+def load_bundle_tokenizer(config: ContenderConfig) -> tuple[Tokenise, int]:
+    """Load the bundle's tokenizer with the tokenizers library alone; return it with its padding id."""
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_file(str(Path(setting.bundle) / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(str(Path(config.bundle) / "tokenizer.json"))
     padding = json.loads(tokenizer.to_str()).get("padding") or {"pad_id": tokenizer.token_to_id("[PAD]") or 0}
     tokenizer.no_padding()
-    tokenizer.enable_truncation(setting.max_length)
-    return lambda texts: [one.ids for one in tokenizer.encode_batch_fast(texts)], padding["pad_id"]
+    tokenizer.enable_truncation(config.max_length)
+    return lambda texts: [encoding.ids for encoding in tokenizer.encode_batch_fast(texts)], padding["pad_id"]
 
 
 def sigmoid(logits: NDArray[np.floating]) -> Scores:
-    """Probabilities of logits."""
+    """Return the probabilities of logits."""
     return np.asarray(1 / (1 + np.exp(-logits.astype(np.float32))), dtype=np.float32)

@@ -1,8 +1,8 @@
-"""Requests at a constant rate, whether or not the server keeps up: an open loop.
+"""An open-loop load generator: requests at a constant rate, whether or not the server keeps up.
 
-A closed loop waits for an answer before it asks again, and so spares a server exactly when it falters. Here the n-th
-request is due at `n / rate` seconds, and its latency counts from then: one that left late because everything
-was late is as slow as its sender found it (Tene's "coordinated omission").
+A closed loop waits for an answer before it sends the next request, and so reduces the load exactly when the server
+stalls. Here the n-th request is due at `n / rate` seconds and its latency counts from that moment, even if it was sent
+late (this avoids what Gil Tene calls coordinated omission).
 """
 
 import asyncio
@@ -13,21 +13,23 @@ from typing import Any
 
 import numpy as np
 
-ANSWERED = 200
-FULL = 429
-REFUSED = frozenset((408, FULL, 503, 504))
-"""What a server says when it will not answer. Everything else that is not 200, and silence, is lost."""
+OK = 200
+TOO_MANY_REQUESTS = 429
+REFUSED = frozenset((408, TOO_MANY_REQUESTS, 503, 504))
+"""Statuses with which a server refuses a request. Any other status but 200, and no answer, counts as lost."""
 
-KEPT = 2.0
-"""Seconds that an idle connection is trusted: a server may hang up on one just as a request leaves, by no fault."""
+KEEP_ALIVE_SECONDS = 2.0
+"""How long an idle connection is reused: a server may rightly close one at the moment at which a request is sent."""
 
 
 @dataclass(frozen=True)
-class Target:
-    """Where requests go.
+class RequestStream:
+    """A server and the requests to send to it.
 
     Attributes:
-        requests: Whole HTTP requests as bytes, taken in turn.
+        host: The server's host.
+        port: The server's port.
+        requests: Complete HTTP requests as bytes, sent in turn.
     """
 
     host: str
@@ -37,13 +39,13 @@ class Target:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one request.
+    """The result of one request.
 
     Attributes:
-        due: Seconds from the start at which it was to be sent.
-        sent: Seconds from the start at which it was.
-        latency: Seconds from `due` until the last byte of the answer.
-        status: HTTP's; 0 where there was no answer.
+        due: When it should have been sent, in seconds from the start.
+        sent: When it was sent, in seconds from the start.
+        latency: Seconds from `due` to the last byte of the answer.
+        status: The HTTP status; 0 if there was no answer.
     """
 
     due: float
@@ -53,26 +55,26 @@ class Outcome:
 
 
 class Connection(asyncio.Protocol):
-    """A kept connection that carries one request at a time."""
+    """A keep-alive connection that carries one request at a time."""
 
     def __init__(self, client: "Client") -> None:
         self._client = client
         self._buffer = b""
         self._transport: asyncio.Transport
-        self.waiting: tuple[float, float] | None = None
-        """When the request in flight was due and was sent."""
+        self.in_flight: tuple[float, float] | None = None
+        """When the request in flight was due and when it was sent."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Remember where to write."""
+        """Keep the transport to write to."""
         self._transport = transport  # type: ignore[assignment]  # TCP gives a Transport
 
-    def ask(self, request: bytes, due: float, sent: float) -> None:
+    def send(self, request: bytes, due: float, sent: float) -> None:
         """Send a request."""
-        self.waiting = due, sent
+        self.in_flight = due, sent
         self._transport.write(request)
 
     def data_received(self, data: bytes) -> None:
-        """Take a part of an answer, perhaps its last."""
+        """Collect an answer, and report it when it is complete."""
         self._buffer += data
         head, mark, body = self._buffer.partition(b"\r\n\r\n")
         if not mark or len(body) < _content_length(head):
@@ -81,14 +83,14 @@ class Connection(asyncio.Protocol):
         reusable = b"connection: close" not in head.lower()
         if not reusable:
             self._transport.close()
-        self._client.answered(self, int(head[9:12]), reusable)
+        self._client.on_response(self, int(head[9:12]), reusable)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing more will come."""
-        self._client.dropped(self)
+        """Report that the connection was closed."""
+        self._client.on_disconnect(self)
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._transport.close()
 
 
@@ -100,77 +102,77 @@ def _content_length(head: bytes) -> int:
 
 
 class Client:
-    """Sends requests over as many kept connections as are in flight at once."""
+    """Sends requests over one keep-alive connection per request in flight."""
 
-    def __init__(self, target: Target) -> None:
-        self._target = target
+    def __init__(self, stream: RequestStream) -> None:
+        self._stream = stream
         self._loop = asyncio.get_running_loop()
         self._idle: deque[tuple[Connection, float]] = deque()
         self._open: set[Connection] = set()
         self._opening: set[asyncio.Task[None]] = set()
-        self._asked = 0
+        self._n_sent = 0
         self.start = self._loop.time()
         self.outcomes: list[Outcome] = []
         self.in_flight = 0
-        self.on_answer = asyncio.Event()
+        self.response_event = asyncio.Event()
 
     @property
     def now(self) -> float:
-        """Seconds from the start."""
+        """Seconds since the start."""
         return self._loop.time() - self.start
 
     def send(self, due: float) -> None:
-        """Send the next request; over a new connection where all are busy."""
-        request = self._target.requests[self._asked % len(self._target.requests)]
-        self._asked += 1
+        """Send the next request, over a new connection if all others are busy."""
+        request = self._stream.requests[self._n_sent % len(self._stream.requests)]
+        self._n_sent += 1
         self.in_flight += 1
         if self._idle:
             connection, since = self._idle.pop()
-            if self.now - since < KEPT:
-                connection.ask(request, due, self.now)
+            if self.now - since < KEEP_ALIVE_SECONDS:
+                connection.send(request, due, self.now)
                 return
             connection.close()
-        task = self._loop.create_task(self._send_anew(request, due))
+        task = self._loop.create_task(self._send_on_new_connection(request, due))
         self._opening.add(task)
         task.add_done_callback(self._opening.discard)
 
-    async def _send_anew(self, request: bytes, due: float) -> None:
+    async def _send_on_new_connection(self, request: bytes, due: float) -> None:
         sent = self.now
         try:
             _, connection = await self._loop.create_connection(
-                lambda: Connection(self), self._target.host, self._target.port
+                lambda: Connection(self), self._stream.host, self._stream.port
             )
         except OSError:
-            self._done(due, sent, 0)
+            self._record(due, sent, 0)
             return
         self._open.add(connection)
-        connection.ask(request, due, sent)
+        connection.send(request, due, sent)
 
-    def answered(self, connection: Connection, status: int, reusable: bool) -> None:
-        """Note an answer; the connection is free again."""
-        if connection.waiting:
-            due, sent = connection.waiting
-            connection.waiting = None
+    def on_response(self, connection: Connection, status: int, reusable: bool) -> None:
+        """Record an answer, and free its connection."""
+        if connection.in_flight:
+            due, sent = connection.in_flight
+            connection.in_flight = None
             if reusable:
                 self._idle.append((connection, self.now))
-            self._done(due, sent, status)
+            self._record(due, sent, status)
 
-    def dropped(self, connection: Connection) -> None:
-        """Note a request whose connection was cut."""
+    def on_disconnect(self, connection: Connection) -> None:
+        """Record a request whose connection was closed before the answer."""
         self._open.discard(connection)
-        self._idle = deque(each for each in self._idle if each[0] is not connection)
-        if connection.waiting:
-            due, sent = connection.waiting
-            connection.waiting = None
-            self._done(due, sent, 0)
+        self._idle = deque(idle for idle in self._idle if idle[0] is not connection)
+        if connection.in_flight:
+            due, sent = connection.in_flight
+            connection.in_flight = None
+            self._record(due, sent, 0)
 
-    def _done(self, due: float, sent: float, status: int) -> None:
+    def _record(self, due: float, sent: float, status: int) -> None:
         self.in_flight -= 1
         self.outcomes.append(Outcome(due, sent, self.now - due, status))
-        self.on_answer.set()
+        self.response_event.set()
 
     async def finish(self, patience: float) -> None:
-        """Wait for the answers that are due, and hang up; what is still silent counts as lost."""
+        """Wait up to `patience` seconds for outstanding answers, then close all connections."""
         deadline = self.now + patience
         while self.in_flight and self.now < deadline:
             await asyncio.sleep(0.01)
@@ -179,69 +181,73 @@ class Client:
         await asyncio.sleep(0.05)
 
 
-async def at_rate(target: Target, phases: Sequence[tuple[float, float]], patience: float = 30) -> list[Outcome]:
-    """Send requests at constant rates.
+async def send_at_rate(
+    stream: RequestStream, phases: Sequence[tuple[float, float]], patience: float = 30
+) -> list[Outcome]:
+    """Send requests at constant rates and return the result of each.
 
     Args:
-        target: Where to.
-        phases: Requests a second and seconds, one after the other without a break.
+        stream: The server and its requests.
+        phases: Requests per second and duration in seconds, one phase after the other without a break.
         patience: Seconds to wait for the last answers.
     """
-    client = Client(target)
-    begin = 0.0
+    client = Client(stream)
+    phase_start = 0.0
     for rate, seconds in phases:
         for number in range(round(rate * seconds)):
-            due = begin + number / rate
+            due = phase_start + number / rate
             while (wait := due - client.now) > 0:
                 await asyncio.sleep(wait)
-            if number % 64 == 0:  # where the sender is behind, answers have to be read all the same
+            if number % 64 == 0:  # read answers even if the sender is behind its schedule
                 await asyncio.sleep(0)
             client.send(due)
-        begin += seconds
+        phase_start += seconds
     await client.finish(patience)
     return client.outcomes
 
 
-async def saturated(target: Target, connections: int, seconds: float) -> float:
-    """Answers a second while `connections` requests are always under way: what the server can do at most."""
-    client = Client(target)
+async def measure_saturation(stream: RequestStream, connections: int, seconds: float) -> float:
+    """Return the answers per second while `connections` requests are always in flight: the server's capacity."""
+    client = Client(stream)
     while client.now < seconds:
         while client.in_flight < connections:
             client.send(client.now)
-        client.on_answer.clear()
-        await client.on_answer.wait()
-    answered = sum(each.status == ANSWERED for each in client.outcomes)
+        client.response_event.clear()
+        await client.response_event.wait()
+    answered = sum(outcome.status == OK for outcome in client.outcomes)
     elapsed = client.now
     await client.finish(10)
     return answered / elapsed
 
 
-def summary(outcomes: Sequence[Outcome], seconds: float) -> dict[str, Any]:
-    """Counts, rates and percentiles.
+def summarize_outcomes(outcomes: Sequence[Outcome], seconds: float) -> dict[str, Any]:
+    """Return the counts, rates and latency percentiles of one phase.
 
     Args:
-        outcomes: Of one phase.
-        seconds: How long requests were due.
+        outcomes: The results of the phase's requests.
+        seconds: The duration of the phase.
     """
-    accepted = [each for each in outcomes if each.status == ANSWERED]
-    refused = [each for each in outcomes if each.status in REFUSED]
-    end = min((each.due for each in outcomes), default=0.0) + seconds
+    answered = [outcome for outcome in outcomes if outcome.status == OK]
+    refused = [outcome for outcome in outcomes if outcome.status in REFUSED]
+    end = min((outcome.due for outcome in outcomes), default=0.0) + seconds
+    statuses = Counter(outcome.status for outcome in outcomes)
+    rejections = [outcome for outcome in refused if outcome.status == TOO_MANY_REQUESTS]
     return {
         "sent": len(outcomes),
         "sent_per_second": len(outcomes) / seconds,
-        "answered": len(accepted),
-        "answered_per_second": sum(each.due + each.latency <= end for each in accepted) / seconds,
+        "answered": len(answered),
+        "answered_per_second": sum(outcome.due + outcome.latency <= end for outcome in answered) / seconds,
         "refused": len(refused),
-        "lost": len(outcomes) - len(accepted) - len(refused),
-        "latency_ms": percentiles([each.latency for each in accepted]),
-        "statuses": {str(status): count for status, count in sorted(Counter(each.status for each in outcomes).items())},
-        "turned_away_ms": percentiles([each.latency - each.sent + each.due for each in refused if each.status == FULL]),
-        "sent_late_ms": percentiles([each.sent - each.due for each in outcomes]),
+        "lost": len(outcomes) - len(answered) - len(refused),
+        "latency_ms": latency_percentiles([outcome.latency for outcome in answered]),
+        "statuses": {str(status): count for status, count in sorted(statuses.items())},
+        "turned_away_ms": latency_percentiles([each.latency - each.sent + each.due for each in rejections]),
+        "sent_late_ms": latency_percentiles([outcome.sent - outcome.due for outcome in outcomes]),
     }
 
 
-def percentiles(seconds: Sequence[float]) -> dict[str, float]:
-    """p50, p90, p99 and the greatest, in milliseconds; empty where there are none."""
+def latency_percentiles(seconds: Sequence[float]) -> dict[str, float]:
+    """Return p50, p90, p99 and the maximum in milliseconds; an empty dict for no values."""
     if not seconds:
         return {}
     named = {f"p{q}": float(np.percentile(seconds, q)) * 1000 for q in (50, 90, 99)}

@@ -1,1 +1,5 @@
-"""results."""
+"""Results: from samples to figures, tables and pages.
+
+In reading order: `metrics` computes figures from samples; `document` is `result.json`, to which later measurements add;
+`tables` and `plots` show it; `report` writes the page.
+"""

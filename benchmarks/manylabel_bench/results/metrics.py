@@ -1,35 +1,64 @@
-"""Every figure of a contender, computed of its samples."""
+"""The figures of a contender, computed from its samples: medians, percentiles and their 95 % confidence intervals."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
+from scipy.stats import bootstrap
 
-from manylabel_bench.contenders import kind_of
-from manylabel_bench.results.statistics import interval, percentile
+from manylabel_bench.contenders.registry import find_contender
 
-Samples = Mapping[str, Sequence[Any]]
+ContenderSamples = Mapping[str, Sequence[Any]]
+"""The samples of one contender, by scenario."""
+
+RESAMPLES = 1000
 
 
-def figures(name: str, samples: Samples, head: Mapping[str, Any]) -> dict[str, Any]:
-    """Those whose scenario was measured.
+def compute_figures(name: str, samples: ContenderSamples, head: Mapping[str, Any]) -> dict[str, Any]:
+    """Compute the figures of every scenario that was measured.
 
     Args:
-        name: The contender's.
-        samples: By scenario.
-        head: Of the document: `texts`, `peak` and `operations_per_token`.
+        name: The contender's name.
+        samples: Its samples, by scenario.
+        head: The document's `texts`, `peak` and `operations_per_token`.
     """
-    found: dict[str, Any] = {}
-    for scenario, compute in SCENARIOS.items():
+    figures: dict[str, Any] = {}
+    for scenario, compute in SCENARIO_FIGURES.items():
         if samples.get(scenario):
-            found |= compute(name, samples, head)
-    return found
+            figures |= compute(name, samples, head)
+    return figures
 
 
-def _bulk(name: str, samples: Samples, head: Mapping[str, Any]) -> dict[str, Any]:
-    rates = [head["texts"] / one["seconds"] for one in samples["bulk"]]
-    low, high = interval(rates)
-    (batching,) = samples["batching"][-1:]
+def bootstrap_interval(samples: Sequence[float], statistic: Callable[..., Any] = np.median) -> tuple[float, float]:
+    """Return the 95 % confidence interval of a statistic (percentile bootstrap, with a fixed seed).
+
+    Args:
+        samples: At least one value. With three values the ends are little more than the smallest and the largest.
+        statistic: A function that takes `axis`.
+
+    >>> bootstrap_interval([100.0])
+    (100.0, 100.0)
+    >>> low, high = bootstrap_interval([90.0, 95.0, 100.0, 105.0, 110.0])
+    >>> 90 <= low < 100 < high <= 110
+    True
+    """
+    if len(samples) == 1:
+        return float(samples[0]), float(samples[0])
+    result = bootstrap((samples,), statistic, n_resamples=RESAMPLES, method="percentile", random_state=0)
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+
+
+def share_of_peak(name: str, tokens_per_second: float, head: Mapping[str, Any]) -> float | None:
+    """Return the share of the machine's peak that a contender reaches; None if that peak was not measured."""
+    operations, peak = head.get("operations_per_token"), head.get("peak", {}).get(find_contender(name).operands)
+    return tokens_per_second * operations / (peak * 1e9) if operations and peak else None
+
+
+def _bulk_figures(name: str, samples: ContenderSamples, head: Mapping[str, Any]) -> dict[str, Any]:
+    rates = [head["texts"] / sample["seconds"] for sample in samples["bulk"]]
+    low, high = bootstrap_interval(rates)
+    batching = samples["batching"][-1]
     tokens = float(np.median(rates)) / head["texts"] * batching["tokens"]
     return {
         "texts_per_second": {"median": float(np.median(rates)), "low": low, "high": high, "all": rates},
@@ -38,63 +67,58 @@ def _bulk(name: str, samples: Samples, head: Mapping[str, Any]) -> dict[str, Any
         "padding_share": batching["padding_share"],
         "share_of_peak": share_of_peak(name, tokens, head),
         "load_seconds": float(np.median(samples["load"])),
-        "peak_rss_mb": max(one["peak_rss_mb"] for one in samples["bulk"]),
+        "peak_rss_mb": max(sample["peak_rss_mb"] for sample in samples["bulk"]),
     }
 
 
-def share_of_peak(name: str, tokens_per_second: float, head: Mapping[str, Any]) -> float | None:
-    """Of what the machine can do with a contender's operands; None where that was not measured."""
-    operations, peak = head.get("operations_per_token"), head.get("peak", {}).get(kind_of(name).operands)
-    return tokens_per_second * operations / (peak * 1e9) if operations and peak else None
-
-
-def _single(name: str, samples: Samples, head: Mapping[str, Any]) -> dict[str, Any]:
+def _single_figures(name: str, samples: ContenderSamples, head: Mapping[str, Any]) -> dict[str, Any]:
     ms = np.array(samples["single"]) * 1000
-    named = {f"p{q}": float(np.percentile(ms, q)) for q in (50, 90, 99)}
-    ends = {f"p{q}_interval": interval(ms.tolist(), percentile(q)) for q in (50, 99)}
-    return {"single_text_ms": {**named, "max": float(ms.max()), "n": len(ms), **ends}}
+    percentiles = {f"p{q}": float(np.percentile(ms, q)) for q in (50, 90, 99)}
+    intervals = {f"p{q}_interval": bootstrap_interval(ms.tolist(), partial(np.percentile, q=q)) for q in (50, 99)}
+    return {"single_text_ms": {**percentiles, "max": float(ms.max()), "n": len(ms), **intervals}}
 
 
-def _cold(name: str, samples: Samples, head: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        f"start_{cache}_seconds": {"median": float(np.median(seconds)), "low": low, "high": high, "n": len(seconds)}
-        for cache in ("warm", "cold")
-        if (seconds := [one["seconds"] for one in samples["cold"] if one["cache"] == cache])
-        for low, high in (interval(seconds),)
-    }
+def _cold_start_figures(name: str, samples: ContenderSamples, head: Mapping[str, Any]) -> dict[str, Any]:
+    figures = {}
+    for cache in ("warm", "cold"):
+        if seconds := [sample["seconds"] for sample in samples["cold"] if sample["cache"] == cache]:
+            low, high = bootstrap_interval(seconds)
+            median = float(np.median(seconds))
+            figures[f"start_{cache}_seconds"] = {"median": median, "low": low, "high": high, "n": len(seconds)}
+    return figures
 
 
-def _scaling(name: str, samples: Samples, head: Mapping[str, Any]) -> dict[str, Any]:
-    """By threads, length and size of a call: texts a second, and by length also tokens, share of the peak and p50."""
-    found: dict[str, dict[str, Any]] = {}
+def _scaling_figures(name: str, samples: ContenderSamples, head: Mapping[str, Any]) -> dict[str, Any]:
+    """Return texts per second by threads, length and call size; by length also tokens, share of the peak, p50, p99."""
+    figures: dict[str, dict[str, Any]] = {}
     for by in ("threads", "length", "call"):
-        for at in sorted({one["at"] for one in samples["scaling"] if one["by"] == by}):
-            chosen = [one for one in samples["scaling"] if one["by"] == by and one["at"] == at]
-            rate = float(np.median([one["texts"] / one["seconds"] for one in chosen]))
-            found.setdefault(by, {})[str(at)] = {"texts_per_second": rate}
+        for at in sorted({sample["at"] for sample in samples["scaling"] if sample["by"] == by}):
+            chosen = [sample for sample in samples["scaling"] if sample["by"] == by and sample["at"] == at]
+            rate = float(np.median([sample["texts"] / sample["seconds"] for sample in chosen]))
+            figures.setdefault(by, {})[str(at)] = {"texts_per_second": rate}
             if by == "length":
-                singles = np.concatenate([one["singles"] for one in chosen]) * 1000
-                found[by][str(at)] |= {
+                singles = np.concatenate([sample["singles"] for sample in chosen]) * 1000
+                figures[by][str(at)] |= {
                     "tokens_per_second": rate * at,
                     "share_of_peak": share_of_peak(name, rate * at, head),
                     "single_p50_ms": float(np.percentile(singles, 50)),
                     "single_p99_ms": float(np.percentile(singles, 99)),
                 }
-    return {"scaling": found}
+    return {"scaling": figures}
 
 
-def _last(scenario: str) -> Any:
+def _latest_sample(scenario: str) -> Callable[..., dict[str, Any]]:
     return lambda name, samples, head: {scenario: samples[scenario][-1]}
 
 
-SCENARIOS = {
-    "bulk": _bulk,
-    "single": _single,
-    "stages": _last("stages"),
-    "cold": _cold,
-    "memory": _last("memory"),
-    "size": _last("size"),
-    "scaling": _scaling,
+SCENARIO_FIGURES: dict[str, Callable[..., dict[str, Any]]] = {
+    "bulk": _bulk_figures,
+    "single": _single_figures,
+    "stages": _latest_sample("stages"),
+    "cold": _cold_start_figures,
+    "memory": _latest_sample("memory"),
+    "size": _latest_sample("size"),
+    "scaling": _scaling_figures,
     "server": lambda name, samples, head: {"server": list(samples["server"])},
 }
-"""What each scenario's samples come to."""
+"""Computes the figures of each scenario."""

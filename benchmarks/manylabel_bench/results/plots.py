@@ -1,4 +1,4 @@
-"""Pictures worth putting on a slide: SVG files that stand alone, drawn by the report's own chart writer."""
+"""Plots of a result as standalone SVG files, drawn by the training report's chart writer."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -27,15 +27,15 @@ SIZE = (760, 430)
 MARGINS = (56, 44, 150, 42)
 
 
-def pictures(result: Mapping[str, Any]) -> dict[str, str]:
-    """File names and SVG, of what was measured."""
-    drawn = {
+def draw_plots(result: Mapping[str, Any]) -> dict[str, str]:
+    """Draw what was measured; return SVG texts by file name."""
+    plots = {
         "latency-throughput.svg": _latency_throughput(result),
         "speed-f1.svg": _speed_f1(result),
         "latency-by-length.svg": _latency_by_length(result),
         "server.svg": _server(result),
     }
-    return {name: svg for name, svg in drawn.items() if svg}
+    return {name: svg for name, svg in plots.items() if svg}
 
 
 def _latency_throughput(result: Mapping[str, Any]) -> str:
@@ -44,8 +44,8 @@ def _latency_throughput(result: Mapping[str, Any]) -> str:
         for one in result["contenders"]
         if "texts_per_second" in one and "single_text_ms" in one
     }
-    said = "Latency of one text against throughput in bulk; fast is down and to the right. "
-    return _scatter(points, said, "texts/s in bulk (log)", "one text, p50 ms (log)", log_y=True)
+    title = "Latency of one text against throughput in bulk; fast is down and to the right. "
+    return _draw_scatter(points, title, "texts/s in bulk (log)", "one text, p50 ms (log)", log_y=True)
 
 
 def _speed_f1(result: Mapping[str, Any]) -> str:
@@ -54,8 +54,8 @@ def _speed_f1(result: Mapping[str, Any]) -> str:
         for one in result["contenders"]
         if "texts_per_second" in one and "macro_f1" in one
     }
-    said = "Macro-F1 against throughput in bulk; good is up, fast is right. "
-    return _scatter(points, said, "texts/s in bulk (log)", "macro-F1", log_y=False)
+    title = "Macro-F1 against throughput in bulk; good is up, fast is right. "
+    return _draw_scatter(points, title, "texts/s in bulk (log)", "macro-F1", log_y=False)
 
 
 def _latency_by_length(result: Mapping[str, Any]) -> str:
@@ -64,7 +64,7 @@ def _latency_by_length(result: Mapping[str, Any]) -> str:
         for one in result["contenders"]
         if "length" in one.get("scaling", {})
     }
-    return _lines(series, "Latency of one text by its length. ", "tokens (log)", "p50 ms (log)")
+    return _draw_lines(series, "Latency of one text by its length. ", "tokens (log)", "p50 ms (log)")
 
 
 def _server(result: Mapping[str, Any]) -> str:
@@ -76,37 +76,39 @@ def _server(result: Mapping[str, Any]) -> str:
         if "server" in one
         for name in ("p50", "p99")
     }
-    return _lines(series, "Latency of the server by the rate of arrivals. ", "requests/s (log)", "ms (log)")
+    return _draw_lines(series, "Latency of the server by the rate of arrivals. ", "requests/s (log)", "ms (log)")
 
 
-def _scatter(points: Mapping[str, tuple[float, float]], said: str, below: str, beside: str, *, log_y: bool) -> str:
+def _draw_scatter(
+    points: Mapping[str, tuple[float, float]], title: str, below: str, beside: str, *, log_y: bool
+) -> str:
     if not points:
         return ""
     xs, ys = zip(*points.values(), strict=True)
     x, y = Axis.over(xs, log=True), Axis.over(ys, log=log_y)
-    plot = _plot(said + _words(points), x, y, below, beside)
+    plot = _new_plot(title + _list_points(points), x, y, below, beside)
     placed = {name: (x.at(across), y.at(up)) for name, (across, up) in points.items()}
     for name, at in placed.items():
-        plot.dots([at], _kind(name), 6)
-    return _file(plot.notes(placed))
+        plot.dots([at], _css_class(name), 6)
+    return _to_file(plot.notes(placed))
 
 
-def _lines(series: Mapping[str, Sequence[tuple[float, float]]], said: str, below: str, beside: str) -> str:
+def _draw_lines(series: Mapping[str, Sequence[tuple[float, float]]], title: str, below: str, beside: str) -> str:
     series = {name: points for name, points in series.items() if points}
     if not series:
         return ""
-    every = [point for points in series.values() for point in points]
-    x, y = (Axis.over([point[axis] for point in every], log=True) for axis in (0, 1))
+    all_points = [point for points in series.values() for point in points]
+    x, y = (Axis.over([point[axis] for point in all_points], log=True) for axis in (0, 1))
     ends = {name: points[-1] for name, points in series.items()}
-    plot = _plot(said + _words(ends), x, y, below, beside)
+    plot = _new_plot(title + _list_points(ends), x, y, below, beside)
     for name, points in series.items():
         placed = [(x.at(across), y.at(up)) for across, up in points]
-        plot.line(placed, _kind(name)).dots(placed, _kind(name), 3)
-    return _file(plot.notes({name: (x.at(across), y.at(up)) for name, (across, up) in ends.items()}))
+        plot.line(placed, _css_class(name)).dots(placed, _css_class(name), 3)
+    return _to_file(plot.notes({name: (x.at(across), y.at(up)) for name, (across, up) in ends.items()}))
 
 
 class Axis:
-    """An axis with round marks, linear or logarithmic."""
+    """An axis with round tick marks, linear or logarithmic."""
 
     def __init__(self, marks: Sequence[float], *, log: bool) -> None:
         self._log = log
@@ -114,7 +116,7 @@ class Axis:
 
     @classmethod
     def over(cls, values: Sequence[float], *, log: bool) -> "Axis":
-        """One that encloses values with some round numbers."""
+        """Return an axis with round marks that encloses the values."""
         low, high = min(values), max(values)
         if log:
             steps = [lead * 10.0**power for power in range(-4, 8) for lead in (1, 2, 5)]
@@ -126,31 +128,31 @@ class Axis:
         return cls(steps[first : max(last, first + 1) + 1], log=log)
 
     def at(self, value: float) -> float:
-        """A value's place, in the plot's coordinates."""
+        """Return the place of a value in the plot's coordinates."""
         return math.log10(value) if self._log else value
 
     @property
     def ends(self) -> tuple[float, float]:
-        """Where the first and the last mark lie."""
+        """The places of the first and the last mark."""
         return min(self.marks), max(self.marks)
 
 
-def _plot(said: str, x: Axis, y: Axis, below: str, beside: str) -> Plot:
-    plot = Plot(SIZE, said=said, x=x.ends, y=y.ends, margins=MARGINS)
+def _new_plot(description: str, x: Axis, y: Axis, below: str, beside: str) -> Plot:
+    plot = Plot(SIZE, said=description, x=x.ends, y=y.ends, margins=MARGINS)
     return plot.axes(x.marks, y.marks, below=below, beside=beside)
 
 
-def _kind(name: str) -> str:
-    """Ours, PyTorch's, and everyone else."""
+def _css_class(name: str) -> str:
+    """Return the colour class: ours, PyTorch's, or any other."""
     if name.startswith("manylabel"):
         return "a"
     return "b" if name.startswith(("pytorch", "pipeline")) else "c"
 
 
-def _words(points: Mapping[str, tuple[float, float]]) -> str:
+def _list_points(points: Mapping[str, tuple[float, float]]) -> str:
     return "; ".join(f"{name}: {x:,.4g}, {y:,.4g}" for name, (x, y) in points.items()) + "."
 
 
-def _file(plot: Plot) -> str:
+def _to_file(plot: Plot) -> str:
     head, _, rest = str(plot.svg()).partition(">")
     return f'{head} xmlns="http://www.w3.org/2000/svg"><style>{STYLE}</style>{rest}\n'

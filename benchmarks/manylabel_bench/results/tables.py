@@ -1,32 +1,34 @@
-"""Tables of a result: columns that read one contender each, for the terminal, for Markdown and for the README."""
+"""Tables of a result, one row per contender: for the terminal, for Markdown pages and for the README."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-One = Mapping[str, Any]
-Column = tuple[str, Callable[[One, Mapping[str, Any]], str]]
+Row = Mapping[str, Any]
+"""One contender of a result document."""
+Column = tuple[str, Callable[[Row, Mapping[str, Any]], str]]
+"""A heading, and a function from a contender and the document to the cell."""
 ABSENT = "not measured"
 
 
-def render(columns: Sequence[Column], result: Mapping[str, Any]) -> list[list[str]]:
-    """Head and rows; contenders and columns of which nothing was measured are left out."""
+def build_table(columns: Sequence[Column], result: Mapping[str, Any]) -> list[list[str]]:
+    """Return the heading and the rows, without contenders and columns for which nothing was measured."""
     body = []
-    for one in result["contenders"]:
-        cells = [_cell(read, one, result) for _, read in columns]
+    for row in result["contenders"]:
+        cells = [_format_cell(read, row, result) for _, read in columns]
         if any(cell is not None for cell in cells):
-            body.append([one["name"], *(cell or ABSENT for cell in cells)])
+            body.append([row["name"], *(cell or ABSENT for cell in cells)])
     kept = [0] + [at for at in range(1, len(columns) + 1) if any(row[at] != ABSENT for row in body)]
     return [[row[at] for at in kept] for row in (["", *(head for head, _ in columns)], *body)]
 
 
-def markdown(table: Sequence[Sequence[str]]) -> list[str]:
-    """A table's lines; the first row is its head."""
+def to_markdown(table: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a Markdown table; the first row is its heading."""
     head, *body = table
     return ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *body)]
 
 
-def plain(table: Sequence[Sequence[str]]) -> str:
-    """A table for a terminal."""
+def to_text(table: Sequence[Sequence[str]]) -> str:
+    """Return a table aligned for a terminal."""
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
     return "\n".join(
         "  ".join(
@@ -37,101 +39,107 @@ def plain(table: Sequence[Sequence[str]]) -> str:
     )
 
 
-def _cell(read: Callable[[One, Mapping[str, Any]], str], one: One, result: Mapping[str, Any]) -> str | None:
-    """What a column says of a contender, or None where its scenario was not measured."""
+def _format_cell(read: Callable[[Row, Mapping[str, Any]], str], row: Row, result: Mapping[str, Any]) -> str | None:
+    """Return the text of a cell, or None if its scenario was not measured."""
     try:
-        return read(one, result)
-    except (KeyError, TypeError, ValueError):  # no such figure, or none to hold it against
+        return read(row, result)
+    except (KeyError, TypeError, ValueError):  # no such figure, or nothing to compare it with
         return None
 
 
-def rate(one: One) -> float:
-    """Texts a second."""
-    return float(one["texts_per_second"]["median"])
+def median_rate(row: Row) -> float:
+    """Return a contender's texts per second."""
+    return float(row["texts_per_second"]["median"])
 
 
-def contender(result: Mapping[str, Any], name: str) -> One:
-    """A contender's row.
+def find_row(result: Mapping[str, Any], name: str) -> Row:
+    """Return a contender's row.
 
     Raises:
         KeyError: It was not measured.
     """
-    found: dict[str, One] = {one["name"]: one for one in result["contenders"]}
-    return found[name]
+    rows: dict[str, Row] = {row["name"]: row for row in result["contenders"]}
+    return rows[name]
 
 
-def fastest_of_ours(result: Mapping[str, Any]) -> One:
-    """The variant of the bundle that answers most texts a second."""
-    mine = [one for one in result["contenders"] if one["name"].startswith("manylabel ") and "texts_per_second" in one]
-    return max(mine, key=rate)
+def fastest_variant(result: Mapping[str, Any]) -> Row:
+    """Return the variant of the bundle that scores the most texts per second."""
+    timed = [row for row in result["contenders"] if "texts_per_second" in row]
+    return max((row for row in timed if row["name"].startswith("manylabel ")), key=median_rate)
 
 
-def _spread(one: One) -> str:
-    figure = one["texts_per_second"]
+def _rate_with_interval(row: Row) -> str:
+    figure = row["texts_per_second"]
     ends = f" ({figure['low']:,.0f} to {figure['high']:,.0f})" if "low" in figure else ""
     return f"{figure['median']:,.0f}{ends}"
 
 
-RATE: Column = ("texts/s", lambda one, _: f"{rate(one):,.0f}")
-AGAINST_PIPELINE: Column = (
-    "against pipeline",
-    lambda one, result: f"{rate(one) / rate(contender(result, 'pipeline')):.1f}x",
+RATE: Column = ("texts/s", lambda row, _: f"{median_rate(row):,.0f}")
+RATIO_TO_PIPELINE: Column = (
+    "vs. pipeline",
+    lambda row, result: f"{median_rate(row) / median_rate(find_row(result, 'pipeline')):.1f}x",
 )
-P50: Column = ("one text, p50 ms", lambda one, _: f"{one['single_text_ms']['p50']:.1f}")
-PEAK_MB: Column = ("peak MB", lambda one, _: f"{one['peak_rss_mb']:,.0f}")
-MICRO: Column = ("micro-F1", lambda one, _: f"{one['micro_f1']:.4f}")
-MACRO: Column = ("macro-F1", lambda one, _: f"{one['macro_f1']:.4f}")
+P50: Column = ("one text, p50 ms", lambda row, _: f"{row['single_text_ms']['p50']:.1f}")
+PEAK_MEMORY: Column = ("peak MB", lambda row, _: f"{row['peak_rss_mb']:,.0f}")
+MICRO: Column = ("micro-F1", lambda row, _: f"{row['micro_f1']:.4f}")
+MACRO: Column = ("macro-F1", lambda row, _: f"{row['macro_f1']:.4f}")
 
-README = (RATE, AGAINST_PIPELINE, P50, PEAK_MB, MICRO, MACRO)
-"""The README's table."""
+README = (RATE, RATIO_TO_PIPELINE, P50, PEAK_MEMORY, MICRO, MACRO)
+"""The columns of the tables in the project's README."""
 
 SPEED: tuple[Column, ...] = (
-    ("texts/s (95 % interval)", lambda one, _: _spread(one)),
-    AGAINST_PIPELINE,
-    ("our fastest against it", lambda one, result: f"{rate(fastest_of_ours(result)) / rate(one):.2f}x"),
+    ("texts/s (95 % interval)", lambda row, _: _rate_with_interval(row)),
+    RATIO_TO_PIPELINE,
+    ("our fastest vs. this", lambda row, result: f"{median_rate(fastest_variant(result)) / median_rate(row):.2f}x"),
     P50,
-    ("p90 ms", lambda one, _: f"{one['single_text_ms']['p90']:.1f}"),
-    ("p99 ms", lambda one, _: f"{one['single_text_ms']['p99']:.1f}"),
-    ("max ms", lambda one, _: f"{one['single_text_ms']['max']:.1f}"),
-    PEAK_MB,
+    ("p90 ms", lambda row, _: f"{row['single_text_ms']['p90']:.1f}"),
+    ("p99 ms", lambda row, _: f"{row['single_text_ms']['p99']:.1f}"),
+    ("max ms", lambda row, _: f"{row['single_text_ms']['max']:.1f}"),
+    PEAK_MEMORY,
     MICRO,
     MACRO,
-    ("decided as PyTorch", lambda one, _: f"{one['decisions_as_pytorch']:.2%}"),
-    ("greatest difference", lambda one, _: f"{one['max_difference']:.1e}"),
+    ("same decisions as PyTorch", lambda row, _: f"{row['decisions_as_pytorch']:.2%}"),
+    ("max. difference", lambda row, _: f"{row['max_difference']:.1e}"),
 )
 
 WORK: tuple[Column, ...] = (
-    ("batches", lambda one, _: one["batching"]),
-    ("padding", lambda one, _: f"{one['padding_share']:.0%}"),
-    ("tokens/s", lambda one, _: f"{one['tokens_per_second']:,.0f}"),
-    ("share of the peak", lambda one, _: f"{one['share_of_peak']:.0%}"),
-    ("tokenise", lambda one, _: _stage(one, "tokenise")),
-    ("run", lambda one, _: _stage(one, "run")),
-    ("decide", lambda one, _: _stage(one, "decide")),
+    ("batches", lambda row, _: row["batching"]),
+    ("padding", lambda row, _: f"{row['padding_share']:.0%}"),
+    ("tokens/s", lambda row, _: f"{row['tokens_per_second']:,.0f}"),
+    ("share of the peak", lambda row, _: f"{row['share_of_peak']:.0%}"),
+    ("tokenise", lambda row, _: _stage_share(row, "tokenise")),
+    ("run", lambda row, _: _stage_share(row, "run")),
+    ("decide", lambda row, _: _stage_share(row, "decide")),
 )
 
 FOOTPRINT: tuple[Column, ...] = (
-    ("start to answer s", lambda one, _: f"{one['start_warm_seconds']['median']:.2f}"),
-    ("nothing cached s", lambda one, _: f"{one['start_cold_seconds']['median']:.2f}"),
-    ("loaded MB", lambda one, _: f"{one['memory']['loaded_mb']:,.0f}"),
-    ("peak after 1, 2, 3 passes MB", lambda one, _: ", ".join(f"{mb:,.0f}" for mb in one["memory"]["passes_mb"])),
-    ("environment MB on disk", lambda one, _: f"{one['size']['environment_mb']:,.0f}"),
-    ("packages", lambda one, _: f"{one['size']['packages']}"),
-    ("model MB", lambda one, _: f"{one['size']['model_mb']:,.0f}"),
+    ("warm start s", lambda row, _: f"{row['start_warm_seconds']['median']:.2f}"),
+    ("cold start s", lambda row, _: f"{row['start_cold_seconds']['median']:.2f}"),
+    ("loaded MB", lambda row, _: f"{row['memory']['loaded_mb']:,.0f}"),
+    ("peak after 1, 2, 3 passes MB", lambda row, _: ", ".join(f"{mb:,.0f}" for mb in row["memory"]["passes_mb"])),
+    ("environment MB on disk", lambda row, _: f"{row['size']['environment_mb']:,.0f}"),
+    ("packages", lambda row, _: f"{row['size']['packages']}"),
+    ("model MB", lambda row, _: f"{row['size']['model_mb']:,.0f}"),
 )
 
 
-def _stage(one: One, name: str) -> str:
-    return f"{one['stages'][name] / sum(one['stages'].values()):.1%}"
+def _stage_share(row: Row, name: str) -> str:
+    return f"{row['stages'][name] / sum(row['stages'].values()):.1%}"
 
 
-def scaling(by: str, figure: str, form: str) -> Callable[[Mapping[str, Any]], tuple[Column, ...]]:
-    """Columns of what was measured at several numbers of threads, lengths or sizes of a call."""
+def scaling_columns(by: str, figure: str, form: str) -> Callable[[Mapping[str, Any]], tuple[Column, ...]]:
+    """Return a function from a result to one column per thread count, text length or call size.
+
+    Args:
+        by: `"threads"`, `"length"` or `"call"`.
+        figure: The figure in the cells.
+        form: Its format.
+    """
 
     def columns(result: Mapping[str, Any]) -> tuple[Column, ...]:
-        measured = {at for one in result["contenders"] for at in one.get("scaling", {}).get(by, {})}
+        measured = {at for row in result["contenders"] for at in row.get("scaling", {}).get(by, {})}
         return tuple(
-            (at, lambda one, _, at=at: form.format(one["scaling"][by][at][figure])) for at in sorted(measured, key=int)
+            (at, lambda row, _, at=at: form.format(row["scaling"][by][at][figure])) for at in sorted(measured, key=int)
         )
 
     return columns

@@ -1,41 +1,48 @@
-"""A contender's process, which works only while it is its turn."""
+"""Contender processes: one per contender, all loaded, each working only during its turn."""
 
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Any
 
+from tqdm import tqdm
+
 from manylabel.errors import ManylabelError
-from manylabel_bench.contenders import Kind, Setting
+from manylabel_bench.contenders.registry import ContenderConfig, ContenderSpec
+from manylabel_bench.runner.workload import Workload
+
+Samples = dict[str, list[Any]]
+"""The samples of one scenario, by contender."""
 
 
 class ContenderFailed(ManylabelError):
-    """A contender's process ended before it was through."""
+    """A contender's process ended before it had answered."""
 
 
-class Turn:
-    """A contender that has loaded and answered once, and waits.
+class ContenderProcess:
+    """A contender that has loaded, has scored one text, and waits for commands.
 
     Attributes:
-        name: The contender's.
-        load_seconds: From the imports of its process to its first answer.
+        name: The contender's name.
+        load_seconds: Seconds from the imports of its process to its first answer.
         batching: As `Contender.batching`.
     """
 
     def __init__(self, name: str, process: "subprocess.Popen[str]", log: IO[str]) -> None:
         self.name = name
         self._process, self._log = process, log
-        loaded = self._answer()
+        loaded = self._read_answer()
         self.load_seconds: float = loaded["load_seconds"]
         self.batching: str = loaded["batching"]
 
-    def ask(self, command: str, *arguments: object) -> dict[str, Any]:
-        """Do what the command says (see `worker`) and wait for it.
+    def request(self, command: str, *arguments: object) -> dict[str, Any]:
+        """Send a command (see `worker`) and wait for its answer.
 
         Raises:
             ContenderFailed: The process died.
@@ -43,74 +50,119 @@ class Turn:
         assert self._process.stdin
         self._process.stdin.write(json.dumps([command, *arguments], default=str) + "\n")
         self._process.stdin.flush()
-        return self._answer()
+        return self._read_answer()
 
-    def _answer(self) -> dict[str, Any]:
+    def _read_answer(self) -> dict[str, Any]:
         assert self._process.stdout
         for line in self._process.stdout:
-            if line.startswith("{"):  # a library may print what it likes
+            if line.startswith("{"):  # other lines are a library's output
                 answer: dict[str, Any] = json.loads(line)
                 return answer
-        raise ContenderFailed(f"{self.name} failed: {said(self._log)}")
+        raise ContenderFailed(f"{self.name} failed: {last_line(self._log)}")
 
 
-def command(kind: Kind, setting: Setting, *more: object) -> list[str]:
-    """What starts a contender's process."""
-    words = [sys.executable, "-m", "manylabel_bench.runner.worker", kind.name, json.dumps(setting.given()), *more]
+@dataclass(frozen=True)
+class BenchContext:
+    """The contenders of a benchmark, their texts and time limits.
+
+    Attributes:
+        contenders: Who is compared.
+        config: What each of them is given.
+        workload: The texts.
+        texts: The file with the texts, for the contenders' processes.
+        scratch: A folder to write to.
+        rounds: How often each contender has its turn.
+        seconds: Upper bound of a turn, where the measurement can be cut short.
+        skipped: Why a contender is not measured, by name; those that fail are added.
+    """
+
+    contenders: Sequence[ContenderSpec]
+    config: ContenderConfig
+    workload: Workload
+    texts: Path
+    scratch: Path
+    rounds: int
+    seconds: float
+    skipped: dict[str, str]
+
+    @contextmanager
+    def start_all(self, config: ContenderConfig | None = None) -> Iterator[list[ContenderProcess]]:
+        """Start every contender, one after the other; those that fail to load are skipped."""
+        with ExitStack() as stack:
+            processes = []
+            for spec in tqdm(self.contenders, desc="loading", unit="contender", leave=False):
+                try:
+                    processes.append(stack.enter_context(start_contender(spec, config or self.config, self.texts)))
+                except ContenderFailed as exc:
+                    self.skipped[spec.name] = str(exc)
+            yield processes
+
+    def take_turns(
+        self, processes: Sequence[ContenderProcess], description: str
+    ) -> Iterator[tuple[int, ContenderProcess]]:
+        """Yield the round's number and a contender, round by round; each round starts with another contender."""
+        starts = [(number, number % max(1, len(processes))) for number in range(self.rounds)]
+        order = [(number, process) for number, at in starts for process in (*processes[at:], *processes[:at])]
+        yield from tqdm(order, desc=description, unit="turn")
+
+
+def worker_command(spec: ContenderSpec, config: ContenderConfig, *options: object) -> list[str]:
+    """Return the command that starts a contender's process."""
+    words = [sys.executable, "-m", "manylabel_bench.runner.worker", spec.name, json.dumps(config.to_dict()), *options]
     return list(map(str, words))
 
 
-def environment(threads: int) -> dict[str, str]:
-    """Waiting threads sleep, so that a contender whose turn is over takes nothing from the next."""
+def worker_environment(threads: int) -> dict[str, str]:
+    """Return an environment in which waiting threads sleep, so that idle contenders take no CPU time from others."""
     counts = dict.fromkeys(("OMP_NUM_THREADS", "RAYON_NUM_THREADS"), str(threads))
     quiet = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "TQDM_DISABLE": "1", "DO_NOT_TRACK": "1"}
     return {**os.environ, **counts, **quiet, "OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "true"}
 
 
 @contextmanager
-def started(kind: Kind, setting: Setting, texts: Path) -> Iterator[Turn]:
-    """A contender in a fresh process, until the block ends.
+def start_contender(spec: ContenderSpec, config: ContenderConfig, texts: Path) -> Iterator[ContenderProcess]:
+    """Run a contender in a fresh process until the block ends.
 
     Args:
-        kind: Who.
-        setting: What it is given.
-        texts: A file of texts, the first of which it answers at once.
+        spec: The contender.
+        config: What it is given.
+        texts: A file with texts; the contender scores the first one to show that it has loaded.
 
     Raises:
         ContenderFailed: It does not load.
     """
     with TemporaryFile("w+") as log:
         process = subprocess.Popen(
-            command(kind, setting, "--serve", texts),
+            worker_command(spec, config, "--serve", texts),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
-            env=environment(setting.threads),
+            env=worker_environment(config.threads),
         )
         try:
-            yield Turn(kind.name, process, log)
+            yield ContenderProcess(spec.name, process, log)
         finally:
             process.kill()
             process.communicate()
 
 
-def prepare(kind: Kind, setting: Setting) -> None:
-    """Have a contender make its own files, where it has any.
+def prepare_contender(spec: ContenderSpec, config: ContenderConfig) -> None:
+    """Let a contender write its own files, if it has any.
 
     Raises:
-        ContenderFailed: It cannot.
+        ContenderFailed: Preparing failed.
     """
-    if kind.prepares:
+    if spec.prepares:
         with TemporaryFile("w+") as log:
-            words = command(kind, setting, "--prepare")
-            done = subprocess.run(words, stdout=log, stderr=log, check=False, env=environment(setting.threads))
+            command = worker_command(spec, config, "--prepare")
+            done = subprocess.run(command, stdout=log, stderr=log, check=False, env=worker_environment(config.threads))
             if done.returncode:
-                raise ContenderFailed(f"{kind.name} cannot be prepared: {said(log)}")
+                raise ContenderFailed(f"{spec.name} cannot be prepared: {last_line(log)}")
 
 
-def said(log: IO[str]) -> str:
-    """The last line that a process wrote."""
+def last_line(log: IO[str]) -> str:
+    """Return the last line of a process's log."""
     log.seek(0)
     lines = [line.strip() for line in log if line.strip()]
-    return lines[-1][:300] if lines else "it ended without a word"
+    return lines[-1][:300] if lines else "the process ended without output"

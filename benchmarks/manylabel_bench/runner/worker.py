@@ -1,13 +1,14 @@
-"""One contender in a process of its own: loads, then does what each line of standard input says, a JSON list.
+"""The program of a contender's process: reads JSON lines on stdin, writes JSON lines on stdout.
 
-    ["bulk", TEXTS, SCORES]      score all texts of a file, tell the seconds, write the probabilities
-    ["single", TEXTS, FROM, N, SECONDS]  score texts one at a time, N of them or as many as fit; tell each one's seconds
-    ["calls", TEXTS, SIZE, SECONDS]      score SIZE texts a call for so long; tell texts and seconds
-    ["stages", TEXTS]            tell the seconds of tokenising and running, one after the other; null if they are one
-    ["memory"]                   tell the memory that is held and the most that was
+    ["bulk", TEXTS, SCORES]              score all texts of a file; return the seconds, write the probabilities
+    ["single", TEXTS, FROM, N, SECONDS]  score up to N texts one at a time; return the seconds of each
+    ["calls", TEXTS, SIZE, SECONDS]      score SIZE texts per call for SECONDS; return texts and seconds
+    ["stages", TEXTS]                    return the seconds of tokenisation, inference and thresholding; null if the
+                                         contender cannot separate them
+    ["memory"]                           return current and peak resident memory
 
-TEXTS is a file with a JSON list. Every answer is one line of JSON on standard output, the first of them the load time.
-Started with `--once FILE` it answers the first text of a file and ends; `--prepare` makes the contender's own files.
+TEXTS is a file with a JSON list. Every answer is one JSON line; the first holds the load time. With `--once FILE` the
+process scores the first text of a file and exits; with `--prepare` it writes the contender's own files and exits.
 """
 
 import json
@@ -20,68 +21,70 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
-from manylabel_bench.contenders import Contender, Setting, kind_of
+from manylabel_bench.contenders.registry import Contender, ContenderConfig, find_contender
 
 
 def main() -> None:
     """Serve one contender until standard input ends."""
     warnings.simplefilter("ignore")
-    name, setting = sys.argv[1], Setting(**json.loads(sys.argv[2]))
-    kind = kind_of(name)
+    config = ContenderConfig(**json.loads(sys.argv[2]))
+    spec = find_contender(sys.argv[1])
     if sys.argv[3:] == ["--prepare"]:
-        kind.module().prepare(kind.variant, setting)
+        spec.import_family().prepare(spec.variant, config)
         return
     started = time.perf_counter()
-    contender = kind.load(setting)
-    contender.scores(_texts(sys.argv[4])[:1])
-    _say({"load_seconds": time.perf_counter() - started, "batching": contender.batching})
+    contender = spec.load(config)
+    contender.predict_proba(_read_texts(sys.argv[4])[:1])
+    _write_answer({"load_seconds": time.perf_counter() - started, "batching": contender.batching})
     if sys.argv[3] == "--once":
         return
     for line in sys.stdin:
         command, *arguments = json.loads(line)
-        _say(COMMANDS[command](contender, *arguments))
+        _write_answer(COMMANDS[command](contender, *arguments))
 
 
-def _bulk(contender: Contender, texts: str, scores: str | None = None) -> dict[str, Any]:
+def _score_bulk(contender: Contender, path: str, output: str | None = None) -> dict[str, Any]:
     import numpy as np
 
-    several = _texts(texts)
+    texts = _read_texts(path)
     started = time.perf_counter()
-    found = contender.scores(several)
+    scores = contender.predict_proba(texts)
     seconds = time.perf_counter() - started
-    if scores:
-        np.save(scores, found)
-    return {"seconds": seconds, **_memory(contender)}
+    if output:
+        np.save(output, scores)
+    return {"seconds": seconds, **_read_memory(contender)}
 
 
-def _single(contender: Contender, texts: str, start: int, number: int, limit: float = float("inf")) -> dict[str, Any]:
-    """Texts in turn from the `start`th on, from the beginning again where they end."""
-    several = _texts(texts)
+def _score_single(
+    contender: Contender, path: str, start: int, number: int, limit: float = float("inf")
+) -> dict[str, Any]:
+    """Score texts one at a time from number `start` on; after the last text the first one follows."""
+    texts = _read_texts(path)
     seconds: list[float] = []
     end = time.perf_counter() + limit
-    for text in islice(cycle(several), start % len(several), start % len(several) + number):
-        seconds.append(_time(contender, [text]))
+    for text in islice(cycle(texts), start % len(texts), start % len(texts) + number):
+        seconds.append(_time_call(contender, [text]))
         if time.perf_counter() > end:
             break
     return {"seconds": seconds}
 
 
-def _calls(contender: Contender, texts: str, size: int, limit: float) -> dict[str, Any]:
-    several = _texts(texts)
-    seconds, done = 0.0, 0
+def _score_calls(contender: Contender, path: str, size: int, limit: float) -> dict[str, Any]:
+    texts = _read_texts(path)
+    seconds, scored = 0.0, 0
     while seconds < limit:
-        start = done % max(1, len(several) - size + 1)
-        seconds += _time(contender, several[start : start + size])
-        done += min(size, len(several))
-    return {"texts": done, "seconds": seconds}
+        start = scored % max(1, len(texts) - size + 1)
+        seconds += _time_call(contender, texts[start : start + size])
+        scored += min(size, len(texts))
+    return {"texts": scored, "seconds": seconds}
 
 
-def _stages(contender: Any, texts: str) -> dict[str, Any]:
+def _time_stages(contender: Any, path: str) -> dict[str, Any]:
     if not hasattr(contender, "tokenise"):
         return {"stages": None}
-    several = _texts(texts)
+    texts = _read_texts(path)
     times = [time.perf_counter()]
-    tokens = contender.tokenise(several)
+    tokens = contender.tokenise(texts)
     times.append(time.perf_counter())
     scores = contender.run(tokens)
     times.append(time.perf_counter())
@@ -91,8 +94,8 @@ def _stages(contender: Any, texts: str) -> dict[str, Any]:
     return {"stages": {name: b - a for name, a, b in zip(names, times, times[1:], strict=False)}}
 
 
-def _memory(contender: Contender) -> dict[str, float]:
-    """Resident memory now and at most, MB. Not `getrusage`: its figure is inherited from the parent."""
+def _read_memory(contender: Contender) -> dict[str, float]:
+    """Return current and peak resident memory in MB. Not from `getrusage`, whose peak is inherited from the parent."""
     lines = Path("/proc/self/status").read_text().splitlines()
     fields = dict(line.split(":", 1) for line in lines if ":" in line)
     return {
@@ -101,27 +104,27 @@ def _memory(contender: Contender) -> dict[str, float]:
 
 
 COMMANDS: dict[str, Callable[..., dict[str, Any]]] = {
-    "bulk": _bulk,
-    "single": _single,
-    "calls": _calls,
-    "stages": _stages,
-    "memory": _memory,
+    "bulk": _score_bulk,
+    "single": _score_single,
+    "calls": _score_calls,
+    "stages": _time_stages,
+    "memory": _read_memory,
 }
 
 
-def _time(contender: Contender, texts: Sequence[str]) -> float:
+def _time_call(contender: Contender, texts: Sequence[str]) -> float:
     started = time.perf_counter()
-    contender.scores(texts)
+    contender.predict_proba(texts)
     return time.perf_counter() - started
 
 
 @cache
-def _texts(path: str) -> list[str]:
+def _read_texts(path: str) -> list[str]:
     texts: list[str] = json.loads(Path(path).read_text(encoding="utf-8"))
     return texts
 
 
-def _say(answer: dict[str, Any]) -> None:
+def _write_answer(answer: dict[str, Any]) -> None:
     print(json.dumps(answer), flush=True)
 
 

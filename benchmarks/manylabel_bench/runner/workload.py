@@ -1,4 +1,4 @@
-"""What is measured on: real texts at their real lengths, with the labels they have, and their lengths in tokens."""
+"""The workload: real texts at their real lengths in tokens, with their labels where they are known."""
 
 import json
 import random
@@ -20,18 +20,18 @@ from manylabel_train.data.dataset import Dataset
 
 EDGES = (0, 8, 16, 32, 64, 128, 256, 512)
 LENGTHS = (16, 32, 64, 128, 256, 512)
-SAMPLED = 500
-"""Texts that rivals may calibrate and choose their settings by."""
+SAMPLE_SIZE = 500
+"""Texts with which baselines may calibrate and tune their settings."""
 
 
 @dataclass(frozen=True)
 class Workload:
-    """Texts in the order in which they are asked.
+    """The texts, in the order in which they are scored.
 
     Attributes:
-        data: Texts and targets in the bundle's column order; NaN for texts that are there for their length alone.
-        sources: Where they come from, and how many.
-        tokenizer: The bundle's.
+        data: Texts and targets in the bundle's column order; NaN for texts that are used for their length only.
+        sources: How many texts come from each file.
+        tokenizer: The bundle's tokenizer.
     """
 
     data: Dataset
@@ -40,22 +40,22 @@ class Workload:
 
     @cached_property
     def encodings(self) -> list[Encoding]:
-        """Every text as this runtime reads it."""
+        """Every text as `manylabel` encodes it."""
         return self.tokenizer.encode(self.data.texts)
 
     @cached_property
     def lengths(self) -> NDArray[np.int64]:
-        """Tokens of each text, special ones included, shape `(n,)`."""
-        return np.array([each.n_tokens for each in self.encodings], dtype=np.int64)
+        """Tokens of each text, special tokens included, shape `(n,)`."""
+        return np.array([encoding.n_tokens for encoding in self.encodings], dtype=np.int64)
 
-    def tokens(self, batching: str) -> int:
-        """Tokens that a contender computes for all texts, padding left out: of windows, or of truncated texts."""
+    def count_tokens(self, batching: str) -> int:
+        """Return the tokens that a contender computes for all texts without padding: of windows or truncated texts."""
         if batching == "equal":
-            return sum(len(window) for each in self.encodings for window in each.windows)
+            return sum(len(window) for encoding in self.encodings for window in encoding.windows)
         return int(np.minimum(self.lengths, self.tokenizer.max_length).sum())
 
     def describe(self) -> dict[str, Any]:
-        """Sources, digest, and a histogram of the lengths."""
+        """Return sources, digest, and a histogram of the lengths, as JSON types."""
         labelled = int((~np.isnan(self.data.targets).all(axis=1)).sum())
         counts = np.histogram(self.lengths, bins=[*(edge + 1 for edge in EDGES), np.inf])[0].tolist()
         names = [f"{low + 1} to {high}" for low, high in pairwise(EDGES)]
@@ -70,74 +70,76 @@ class Workload:
             "histogram": dict(zip([*names, f"over {EDGES[-1]}"], counts, strict=True)),
         }
 
-    def of_length(self, length: int, number: int) -> list[str]:
-        """Texts of exactly so many tokens, made of the real ones, which are joined and cut at blanks.
+    def texts_of_length(self, length: int, number: int) -> list[str]:
+        """Build texts of exactly `length` tokens from the real texts, joined and cut at spaces.
 
         Returns:
-            `number` texts, or fewer where the words do not come out even often enough.
+            `number` texts, or fewer if word boundaries meet the length too rarely.
         """
         words = " ".join(self.data.texts).split()
-        endless = words * (length // len(words) + 2)
-        found: list[str] = []
+        repeated = words * (length // len(words) + 2)
+        built: list[str] = []
         for start in range(0, len(words), max(1, len(words) // (4 * number))):
-            count = bisect_left(range(length), length, key=partial(self._length, endless, start))
-            if self._length(endless, start, count) == length:
-                found.append(" ".join(endless[start : start + count]))
-            if len(found) == number:
+            count = bisect_left(range(length), length, key=partial(self._count_tokens, repeated, start))
+            if self._count_tokens(repeated, start, count) == length:
+                built.append(" ".join(repeated[start : start + count]))
+            if len(built) == number:
                 break
-        return found
+        return built
 
-    def _length(self, words: Sequence[str], start: int, count: int) -> int:
-        (one,) = self.tokenizer.encode(" ".join(words[start : start + count]))
-        return one.n_tokens
+    def _count_tokens(self, words: Sequence[str], start: int, count: int) -> int:
+        (encoding,) = self.tokenizer.encode(" ".join(words[start : start + count]))
+        return encoding.n_tokens
 
 
-def gather(bundle: Bundle, parts: Sequence[tuple[str, Dataset]], limit: int) -> Workload:
-    """A mix of data sets, shuffled.
+def build_workload(bundle: Bundle, parts: Sequence[tuple[str, Dataset]], limit: int) -> Workload:
+    """Mix and shuffle data sets.
 
     Args:
-        bundle: Whose columns the targets are in.
-        parts: Names and rows.
-        limit: Texts of each at most, drawn at random, the same ones every time; 0 for all.
+        bundle: The bundle whose column order the targets have.
+        parts: Names and rows of the data sets.
+        limit: Maximum number of texts of each, drawn at random with a fixed seed; 0 takes all.
     """
-    dice = random.Random(0)  # noqa: S311 - no secret
+    rng = random.Random(0)
     sizes = [min(limit or len(data), len(data)) for _, data in parts]
     chosen = [
-        (name, data.take(sorted(dice.sample(range(len(data)), size))))
+        (name, data.take(sorted(rng.sample(range(len(data)), size))))
         for (name, data), size in zip(parts, sizes, strict=True)
     ]
     texts = [text for _, data in chosen for text in data.texts]
     targets = np.concatenate([data.targets for _, data in chosen])
     joined = Dataset(tuple(texts), targets, bundle.labels)
     if len(chosen) > 1:
-        joined = joined.take(dice.sample(range(len(joined)), len(joined)))
-    return Workload(joined, {name: len(data) for name, data in chosen}, _tokenizer(bundle))
+        joined = joined.take(rng.sample(range(len(joined)), len(joined)))
+    return Workload(joined, {name: len(data) for name, data in chosen}, _load_tokenizer(bundle))
 
 
-def sample(others: Sequence[Sequence[str]], shares: Sequence[int]) -> list[str]:
-    """Some texts that are not measured, mixed as those that are.
+def sample_texts(others: Sequence[Sequence[str]], shares: Sequence[int]) -> list[str]:
+    """Draw texts that are not measured, in the proportions of those that are.
 
     Args:
-        others: Of each part of a workload, texts to draw from.
-        shares: How many texts each part has in the workload.
+        others: Texts to draw from, for each part of the workload.
+        shares: Number of texts that each part has in the workload.
     """
-    dice = random.Random(1)  # noqa: S311 - no secret
-    sizes = [min(len(texts), round(SAMPLED * share / sum(shares))) for texts, share in zip(others, shares, strict=True)]
-    chosen = [text for texts, size in zip(others, sizes, strict=True) for text in dice.sample(texts, size)]
-    return dice.sample(chosen, len(chosen))
+    rng = random.Random(1)
+    sizes = [
+        min(len(texts), round(SAMPLE_SIZE * share / sum(shares))) for texts, share in zip(others, shares, strict=True)
+    ]
+    chosen = [text for texts, size in zip(others, sizes, strict=True) for text in rng.sample(texts, size)]
+    return rng.sample(chosen, len(chosen))
 
 
 def write_texts(path: Path, texts: Sequence[str]) -> Path:
-    """A file of texts for the contenders' processes."""
+    """Write the texts to a file for the contenders' processes, and return its path."""
     path.write_text(json.dumps(list(texts)), encoding="utf-8")
     return path
 
 
 def padding_share(lengths: NDArray[np.int64], batching: str) -> float:
-    """The share of computed tokens that are padding, by the way a contender makes its batches.
+    """Return the share of computed tokens that are padding.
 
     Args:
-        lengths: Tokens of each text in the order given, shape `(n,)`, truncated ones as they are read.
+        lengths: Tokens of each text in the given order, after truncation, shape `(n,)`.
         batching: As `Contender.batching`.
     """
     if batching == "equal":
@@ -148,7 +150,7 @@ def padding_share(lengths: NDArray[np.int64], batching: str) -> float:
     return float(1 - lengths.sum() / sum(len(batch) * batch.max() for batch in batches))
 
 
-def _tokenizer(bundle: Bundle) -> Tokenizer:
+def _load_tokenizer(bundle: Bundle) -> Tokenizer:
     manifest = bundle.manifest
     return Tokenizer(
         bundle.read(TOKENIZER),

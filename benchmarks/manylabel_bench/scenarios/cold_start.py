@@ -1,7 +1,8 @@
-"""How long from the start of a process to its first answer, with all files in memory and with none?
+"""Cold start: how long from the start of a process to its first answer, with all files in the page cache and with none?
 
-For the second, the pages of every file of the environment, the interpreter and the models are dropped from the page
-cache (`posix_fadvise`, which needs no rights); what another process has mapped, or the disk itself remembers, stays.
+For the second figure, the pages of every file of the environment, the interpreter and the models are dropped from the
+page cache (`posix_fadvise`, which needs no privileges). Pages that another process has mapped stay, and so does what
+the disk itself caches.
 """
 
 import os
@@ -16,51 +17,56 @@ from typing import Any
 
 from tqdm import tqdm
 
-from manylabel_bench.contenders import Kind
-from manylabel_bench.runner.process import command, environment, said
-from manylabel_bench.scenarios import Field, Samples
+from manylabel_bench.contenders.registry import ContenderSpec
+from manylabel_bench.runner.process import (
+    BenchContext,
+    ContenderFailed,
+    Samples,
+    last_line,
+    worker_command,
+    worker_environment,
+)
 
 
-def measure(field: Field) -> dict[str, Samples]:
-    """Seconds and the state of the cache, for each start."""
-    found: dict[str, list[Any]] = {}
-    kinds = []
-    for kind in field.kinds:  # not counted: what is compiled once is, and all is in memory
+def measure_cold_start(context: BenchContext) -> dict[str, Samples]:
+    """Measure the seconds of each start, with the state of the page cache."""
+    samples: dict[str, list[Any]] = {}
+    able = []
+    for spec in context.contenders:  # not counted: compiles what is compiled once, and fills the page cache
         try:
-            _first_answer(kind, field)
-            kinds.append(kind)
-        except RuntimeError as exc:
-            field.skipped[kind.name] = str(exc)
-    states = [(cache, kind) for cache in ("warm", "cold") for _ in range(field.rounds) for kind in kinds]
-    for cache, kind in tqdm(states, desc="starts", unit="start"):
+            _time_to_first_answer(spec, context)
+            able.append(spec)
+        except ContenderFailed as exc:
+            context.skipped[spec.name] = str(exc)
+    starts = [(cache, spec) for cache in ("warm", "cold") for _ in range(context.rounds) for spec in able]
+    for cache, spec in tqdm(starts, desc="starts", unit="start"):
         if cache == "cold":
-            drop(files(field))
-        found.setdefault(kind.name, []).append({"cache": cache, "seconds": _first_answer(kind, field)})
-    return {"cold": found}
+            drop_from_page_cache(files_read_at_start(context))
+        samples.setdefault(spec.name, []).append({"cache": cache, "seconds": _time_to_first_answer(spec, context)})
+    return {"cold": samples}
 
 
-def _first_answer(kind: Kind, field: Field) -> float:
-    """Seconds until a fresh process has answered one text.
+def _time_to_first_answer(spec: ContenderSpec, context: BenchContext) -> float:
+    """Return the seconds until a fresh process has scored one text.
 
     Raises:
-        RuntimeError: It did not.
+        ContenderFailed: The process ended without an answer.
     """
     with TemporaryFile("w+") as log:
-        words = command(kind, field.setting, "--once", field.texts)
+        command = worker_command(spec, context.config, "--once", context.texts)
+        environment = worker_environment(context.config.threads)
         started = time.perf_counter()
-        with subprocess.Popen(
-            words, stdout=subprocess.PIPE, stderr=log, text=True, env=environment(field.setting.threads)
-        ) as process:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment) as process:
             assert process.stdout
             for line in process.stdout:
                 if line.startswith("{"):
                     return time.perf_counter() - started
-        raise RuntimeError(f"{kind.name} failed: {said(log)}")
+        raise ContenderFailed(f"{spec.name} failed: {last_line(log)}")
 
 
-def files(field: Field) -> Iterator[Path]:
-    """All that a start may read."""
-    models = (field.setting.bundle, field.setting.checkpoint, field.setting.prepared)
+def files_read_at_start(context: BenchContext) -> Iterator[Path]:
+    """Yield every file that a start may read."""
+    models = (context.config.bundle, context.config.checkpoint, context.config.prepared)
     roots = {
         *sys.path,
         *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "scripts")),
@@ -71,8 +77,8 @@ def files(field: Field) -> Iterator[Path]:
             yield from (Path(folder) / name for name in names)
 
 
-def drop(paths: Iterable[Path]) -> None:
-    """Drop files' pages from the page cache, as far as nobody has them mapped."""
+def drop_from_page_cache(paths: Iterable[Path]) -> None:
+    """Drop the pages of files from the page cache, except those that a process has mapped."""
     for path in paths:
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
