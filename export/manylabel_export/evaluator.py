@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from manylabel.bundle.bundle import FP32, WEIGHTS, MixedPrecision, Probe, Variant
 from manylabel.bundle.certificate import Parity
 from manylabel.bundle.variants import probe_failure
-from manylabel.certify.parity import Answers, compare, scored_alone
-from manylabel.inference.length_batching import score
+from manylabel.certify.parity import VariantScores, check_batch_invariance, compute_parity
+from manylabel.inference.length_batching import score_texts
 from manylabel.inference.ort_session import Session
 from manylabel.inference.tokenizer import Encoding
 from manylabel.system.cpu_quota import available_cores
@@ -81,7 +81,7 @@ class Judge:
         self,
         subject: Subject,
         encodings: Sequence[Encoding],
-        expected: Answers,
+        expected: VariantScores,
         probes: Sequence[Probe],
         limit: int = MAX_BYTES,
     ) -> None:
@@ -107,9 +107,13 @@ class Judge:
         elif subject.targets is not None:
             thresholds = match_thresholds(self.expected.probabilities, thresholds, found)
             thresholds, unmet = _guaranteed(found, thresholds, subject.targets, subject)
-        alone = scored_alone(self.encodings, found, lambda some: scores_of(session, some))
-        compared = compare(
-            self.expected, Answers(found, thresholds), subject.labels, alone=alone, targets=_judged_by(subject)
+        alone = check_batch_invariance(self.encodings, found, lambda some: scores_of(session, some))
+        compared = compute_parity(
+            self.expected,
+            VariantScores(found, thresholds),
+            subject.labels,
+            batch_invariance=alone,
+            targets=_judged_by(subject),
         )
         wrong = probe_failure(self.probes, subject.labels, scores_of(session, self._probing), made.precision)
         return Judged(made, thresholds, compared, unmet, wrong)
@@ -129,7 +133,7 @@ def scores_of(session: Session, encodings: Sequence[Encoding]) -> Scores:
     """Probabilities along the way that the runtime goes, shape `(n_texts, n_labels)`, on all cores."""
     windows = [encoding.windows for encoding in encodings]
     with ThreadPoolExecutor(available_cores()) as pool:
-        return score(windows, session.run, n_labels=session.num_labels, map=pool.map)
+        return score_texts(windows, session.run, n_labels=session.num_labels, map=pool.map)
 
 
 def scored(probabilities: Scores, targets: Scores, aside: NDArray[np.bool_]) -> tuple[ScoredTexts, ScoredTexts | None]:

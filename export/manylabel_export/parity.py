@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
-from manylabel.certify.parity import Answers, flips_and_ties
+from manylabel.certify.parity import VariantScores, find_flips_and_ties
 from manylabel.errors import ParityError
 from manylabel.inference.tokenizer import Encoding
 from manylabel.system.unicode import LONE_SURROGATE
@@ -30,7 +30,7 @@ def require_equal(
         ParityError: With the text that shows it.
     """
     difference = np.abs(expected - found)
-    flips, _ = flips_and_ties(Answers(expected, thresholds), Answers(found, thresholds))
+    flips, _ = find_flips_and_ties(VariantScores(expected, thresholds), VariantScores(found, thresholds))
     wrong = ~(difference <= FP32_TOLERANCE) | flips  # so that NaN counts as wrong
     if not wrong.any():
         return

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from manylabel.bundle.bundle import FORMAT_VERSION, Bundle, Manifest, Probe, SpecialTokens
 from manylabel.bundle.certificate import Budget
-from manylabel.certify.parity import Answers
+from manylabel.certify.parity import VariantScores
 from manylabel.errors import InputError
 from manylabel.inference.tokenizer import Policy
 from manylabel.system.atomic_write import check_output_free
@@ -98,7 +98,7 @@ def export(
         trimmed.expected if trimmed else checkpoint.predict_proba(subject.model, subject.reader, subject.texts)
     )
     chosen = _chosen(probabilities, subject)
-    judge = Judge(subject, encodings, Answers(probabilities, chosen.thresholds), _probes(subject), limit)
+    judge = Judge(subject, encodings, VariantScores(probabilities, chosen.thresholds), _probes(subject), limit)
     allowed = None if subject.targets is None else budget  # half a dozen probes are no evidence
     with TemporaryDirectory() as folder:
         made = make_variants(judge, engine, precisions, allowed, build.Store(Path(folder)))

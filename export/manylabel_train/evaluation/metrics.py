@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn import metrics as sk
 
-from manylabel.certify.bootstrap_f1 import f1
+from manylabel.certify.bootstrap_f1 import f1_score
 
 METRICS = (
     "micro_f1",
@@ -57,10 +57,10 @@ def multilabel_metrics(
     """
     known, truth = ~np.isnan(targets), targets > 0.5
     decided = _decide(probabilities, thresholds) & known  # an unknown entry is neither predicted nor true: not counted
-    per_label, support = f1(truth, decided, axis=0), truth.sum(axis=0)
+    per_label, support = f1_score(truth, decided, axis=0), truth.sum(axis=0)
     texts = known.any(axis=1)
     values = (
-        f1(truth, decided, axis=None),
+        f1_score(truth, decided, axis=None),
         per_label.mean(),
         per_label @ support / max(support.sum(), 1),
         _samples_f1(truth[texts], decided[texts]) if texts.any() else 0.0,
@@ -96,7 +96,7 @@ def per_label_metrics(
     decided, truth = _decide(probabilities, thresholds) & ~np.isnan(targets), targets > 0.5
     hits = (decided & truth).sum(axis=0)
     precision, recall = hits / np.maximum(decided.sum(axis=0), 1), hits / np.maximum(truth.sum(axis=0), 1)
-    columns = (precision, recall, f1(truth, decided, axis=0), truth.sum(axis=0))
+    columns = (precision, recall, f1_score(truth, decided, axis=0), truth.sum(axis=0))
     return {
         label: {"precision": float(p), "recall": float(r), "f1": float(f), "support": int(n)}
         for label, p, r, f, n in zip(labels, *columns, strict=True)
@@ -170,7 +170,7 @@ def _decide(probabilities: NDArray[np.float32], thresholds: ArrayLike) -> NDArra
 def _samples_f1(truth: NDArray[np.bool_], decided: NDArray[np.bool_]) -> float:
     """Return the mean F1 of a text. scikit-learn scores a text that correctly gets no label as 0; here it is 1."""
     both_empty = ~truth.any(axis=1) & ~decided.any(axis=1)
-    return float(np.where(both_empty, 1.0, f1(truth, decided, axis=1)).mean())
+    return float(np.where(both_empty, 1.0, f1_score(truth, decided, axis=1)).mean())
 
 
 def _ranking_average_precision(truth: NDArray[np.bool_], scores: NDArray[np.float32]) -> float:

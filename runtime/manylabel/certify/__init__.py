@@ -1,8 +1,11 @@
-"""Measures a certificate: graphs beside their reference on real texts, without PyTorch.
+"""Certification: compare a bundle's variants with their reference on real texts, without PyTorch.
 
-    f1          F1 of many labels, and its interval      numpy alone
-    comparing   answers beside answers                   -> `manylabel.bundle.certificate.Parity`
-    against     a bundle's variants beside its fp32      -> `manylabel.bundle.certificate.Certificate`
+In the order in which to read it:
 
-Export compares with PyTorch by the same `comparing`.
+- `bootstrap_f1`: F1 over many labels, with confidence intervals;
+- `parity`: compares a variant's probabilities and decisions with the reference's;
+- `certify`: compares a bundle's variants with its fp32 graph on this machine;
+- `cli`: `manylabel certify`.
+
+`manylabel export` compares with PyTorch through the same `parity`.
 """

@@ -1,4 +1,4 @@
-"""A bundle's variants beside its fp32 graph, on this machine."""
+"""Certify a bundle: compare its variants with its fp32 graph on this machine."""
 
 from collections.abc import Sequence
 
@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from manylabel.bundle.bundle import Bundle
 from manylabel.bundle.certificate import Budget, Certificate, Parity
 from manylabel.bundle.variants import Precision, variants_for
-from manylabel.certify.parity import Answers, compare, scored_alone
+from manylabel.certify.parity import VariantScores, check_batch_invariance, compute_parity
 from manylabel.classifier import Classifier
 from manylabel.errors import InputError
-from manylabel.inference.ort_session import Device, resolve_device
+from manylabel.inference.ort_loader import Device, resolve_device
 from manylabel.system.hardware_info import this_machine
 
 REFERENCE: Precision = "fp32"
@@ -27,52 +27,59 @@ def certify(
     device: Device = "auto",
     threads: int | None = None,
 ) -> Certificate:
-    """Compare the variants that are meant for a device with the fp32 graph on the CPU.
+    """Compare the variants for a device with the fp32 graph on the CPU.
 
     Args:
-        bundle: It has an fp32 graph.
-        texts: At least one.
-        data: What texts these are.
-        targets: 0, 1, or NaN for unknown, shape `(len(texts), n_labels)`; None where they have no labels.
-        budget: Kept in the certificate; nothing is refused here.
-        device: Where the variants run.
-        threads: Cores to use; None takes all that this process may use.
+        bundle: A bundle with an fp32 graph.
+        texts: At least one text.
+        data: A description of the texts, for the certificate.
+        targets: 0, 1, or NaN for unknown, shape `(len(texts), n_labels)`; `None` if the texts are unlabelled.
+        budget: Recorded in the certificate, and not enforced here.
+        device: The device the variants run on.
+        threads: CPU cores to use; `None` for all available cores.
 
     Raises:
-        InputError: There is no fp32 graph, or no text.
+        InputError: The bundle has no fp32 graph, or there are no texts.
+
+    Example:
+        >>> from manylabel import Bundle
+        >>> certificate = certify(Bundle.open("bundle"), ["The parcel was late."], data="one text", device="cpu")
+        >>> sorted(certificate.parity), certificate.parity["fp32"].max_difference
+        (['fp32', 'int8'], 0.0)
     """
     if REFERENCE not in bundle.variants:
         raise InputError(
             f"{bundle.path} has no fp32 graph to compare with; it has {', '.join(bundle.variants)}. Its own "
-            "certificate is against PyTorch, see manylabel inspect. To certify anew, export fp32, too (--precision)."
+            "certificate compares with PyTorch: manylabel inspect. To certify here, re-export with fp32 (--precision)."
         )
     if not texts:
         raise InputError("there are no texts to compare on.")
-    reference = Classifier.load(bundle.path, device="cpu", precision=REFERENCE, threads=threads)
-    expected = Answers(reference.predict_proba(texts), reference.thresholds_)
+    classifier = Classifier.load(bundle.path, device="cpu", precision=REFERENCE, threads=threads)
+    reference = VariantScores(classifier.predict_proba(texts), classifier.thresholds_)
+    resolved = resolve_device(device)
     return Certificate(
         reference=f"the bundle's {REFERENCE} graph",
         texts=len(texts),
         data=data,
-        device=resolve_device(device),
+        device=resolved,
         machine=this_machine(),
         parity={
-            variant.precision: _parity(
+            variant.precision: _measure_parity(
                 Classifier.load(bundle.path, device=device, precision=variant.precision, threads=threads),  # type: ignore[arg-type]  # a precision
                 texts,
-                expected,
+                reference,
                 targets,
             )
-            for variant in variants_for(bundle, resolve_device(device))
+            for variant in variants_for(bundle, resolved)
         },
         budget=budget,
         refused={},
     )
 
 
-def _parity(
-    classifier: Classifier, texts: Sequence[str], expected: Answers, targets: NDArray[np.float32] | None
+def _measure_parity(
+    classifier: Classifier, texts: Sequence[str], reference: VariantScores, targets: NDArray[np.float32] | None
 ) -> Parity:
-    found = Answers(classifier.predict_proba(texts), classifier.thresholds_)
-    alone = scored_alone(texts, found.probabilities, classifier.predict_proba)
-    return compare(expected, found, classifier.bundle.labels, alone=alone, targets=targets)
+    variant = VariantScores(classifier.predict_proba(texts), classifier.thresholds_)
+    invariance = check_batch_invariance(texts, variant.probabilities, classifier.predict_proba)
+    return compute_parity(reference, variant, classifier.bundle.labels, batch_invariance=invariance, targets=targets)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from manylabel.certify import bootstrap_f1 as module
-from manylabel.certify.bootstrap_f1 import f1, quality
+from manylabel.certify.bootstrap_f1 import estimate_quality, f1_score
 
 RNG = np.random.default_rng(3)
 
@@ -18,16 +18,16 @@ def draw(texts: int, rates: np.ndarray, generator: np.random.Generator) -> tuple
 
 def test_f1_without_positives_is_0() -> None:
     none = np.zeros((3, 2), dtype=bool)
-    assert f1(none, none, axis=None) == 0
-    assert f1(none, none, axis=0).tolist() == [0, 0]
-    assert f1(~none, ~none, axis=1).tolist() == [1, 1, 1]
+    assert f1_score(none, none, axis=None) == 0
+    assert f1_score(none, none, axis=0).tolist() == [0, 0]
+    assert f1_score(~none, ~none, axis=1).tolist() == [1, 1, 1]
 
 
 def test_f1_value_lies_in_its_interval() -> None:
     targets, decided = draw(400, np.array([0.5, 0.2, 0.05]), RNG)
-    found = quality(targets, decided, decided)
-    assert found.micro_f1.value == pytest.approx(float(f1(targets > 0, decided, axis=None)))
-    assert found.macro_f1.value == pytest.approx(f1(targets > 0, decided, axis=0).mean())
+    found = estimate_quality(targets, decided, decided)
+    assert found.micro_f1.value == pytest.approx(float(f1_score(targets > 0, decided, axis=None)))
+    assert found.macro_f1.value == pytest.approx(f1_score(targets > 0, decided, axis=0).mean())
     for figure in (found.micro_f1, found.macro_f1):
         assert figure.low < figure.value < figure.high
     for change in (found.micro_f1_change, found.macro_f1_change):
@@ -39,7 +39,10 @@ def test_f1_ignores_unknown_labels() -> None:
     partly = targets.copy()
     partly[:, 1] = np.nan
     partly[100:] = np.nan
-    found, alone = quality(partly, decided, decided), quality(targets[:100, :1], decided[:100, :1], decided[:100, :1])
+    found, alone = (
+        estimate_quality(partly, decided, decided),
+        estimate_quality(targets[:100, :1], decided[:100, :1], decided[:100, :1]),
+    )
     assert found.micro_f1.value == pytest.approx(alone.micro_f1.value)
     assert found.macro_f1.value == pytest.approx(alone.macro_f1.value / 2)  # of the other nothing is known
 
@@ -49,7 +52,7 @@ def test_f1_change_is_a_paired_bootstrap() -> None:
     targets, decided = draw(2000, np.array([0.5, 0.2, 0.05]), RNG)
     other = decided.copy()
     other[:5, 0] ^= True
-    found = quality(targets, decided, other)
+    found = estimate_quality(targets, decided, other)
     width, of_change = (each.high - each.low for each in (found.micro_f1, found.micro_f1_change))
     assert found.micro_f1_change.low <= found.micro_f1_change.value <= found.micro_f1_change.high
     assert 0 < of_change < width / 5
@@ -57,22 +60,22 @@ def test_f1_change_is_a_paired_bootstrap() -> None:
 
 def test_bootstrap_is_deterministic() -> None:
     targets, decided = draw(100, np.array([0.3, 0.1]), RNG)
-    assert quality(targets, decided, decided) == quality(targets, decided, decided)
+    assert estimate_quality(targets, decided, decided) == estimate_quality(targets, decided, decided)
 
 
 @pytest.mark.parametrize("at_once", [1, 70_000, 99_999])
 def test_bootstrap_does_not_depend_on_chunk_size(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
     targets, decided = draw(100, np.array([0.3, 0.1]), RNG)
     other = decided ^ (RNG.random(decided.shape) < 0.1)
-    found = quality(targets, decided, other)
-    monkeypatch.setattr(module, "DRAWN_AT_ONCE", at_once)
-    assert quality(targets, decided, other) == found
+    found = estimate_quality(targets, decided, other)
+    monkeypatch.setattr(module, "CHUNK_ELEMENTS", at_once)
+    assert estimate_quality(targets, decided, other) == found
 
 
 def test_interval_covers_95_percent_of_draws() -> None:
     """Of texts that are right or wrong as a coin falls, micro-F1 is nearly normal: 1.96 deviations either way."""
     right = np.arange(1000).reshape(-1, 1) % 2 == 0
-    found = quality(np.ones((1000, 1), np.float32), right, right).micro_f1
+    found = estimate_quality(np.ones((1000, 1), np.float32), right, right).micro_f1
     assert found.value == pytest.approx(2 / 3)
     deviation = np.sqrt(0.25 / 1000) * 2 / 1.5**2  # of the share that was found, carried over to F1 = 2s / (s + 1)
     assert (found.high - found.low) / 2 == pytest.approx(1.96 * deviation, rel=0.1)
@@ -82,10 +85,13 @@ def test_interval_coverage_in_simulation() -> None:
     """About nineteen times of twenty, though one of the labels has only five texts."""
     generator, rates = np.random.default_rng(0), np.array([0.3, 0.1, 0.02])
     targets, decided = draw(400_000, rates, generator)
-    micro, macro = float(f1(targets > 0, decided, axis=None)), float(f1(targets > 0, decided, axis=0).mean())
+    micro, macro = (
+        float(f1_score(targets > 0, decided, axis=None)),
+        float(f1_score(targets > 0, decided, axis=0).mean()),
+    )
     held = np.zeros(2)
     for _ in range(100):
         targets, decided = draw(250, rates, generator)
-        found = quality(targets, decided, decided)
+        found = estimate_quality(targets, decided, decided)
         held += found.micro_f1.low <= micro <= found.micro_f1.high, found.macro_f1.low <= macro <= found.macro_f1.high
     assert (held >= 85).all()

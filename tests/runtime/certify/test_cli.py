@@ -33,10 +33,10 @@ def test_card_has_the_expected_sections(cli: Cli, bundle: Path, labelled: Path) 
     assert done.exit_code == 0
     for said in ("the bundle's fp32 graph on 20 texts (test)", "int8: probabilities differ by", "ties", "macro-F1"):
         assert said in done.stdout
-    assert "fp32: probabilities differ by 0.0e+00 in the mean" in done.stdout
+    assert "fp32: probabilities differ by 0.0e+00 on average" in done.stdout
     assert "fp16" not in done.stdout  # it is not made for the CPU
     assert "32 of 32" not in done.stdout
-    assert "20 of 20 texts score the same bits alone" in done.stdout
+    assert "20 of 20 texts have bit-identical scores" in done.stdout
     assert "onnxruntime" in done.stdout
 
 
@@ -64,8 +64,8 @@ def test_certify_without_labels(cli: Cli, bundle: Path, tmp_path: Path, name: st
     refused = cli("certify", bundle, tmp_path / name, "--max-f1-drop", "0.1")
     assert refused.exit_code == 2
     assert refused.stderr == (
-        f"InputError: --max-f1-drop is about F1, and {tmp_path / name} has no labels. "
-        "Name their column, or leave it out.\n"
+        f"InputError: --max-f1-drop needs labels, and {tmp_path / name} has none. "
+        "Name their column, or omit the option.\n"
     )
 
 
@@ -110,10 +110,10 @@ def test_certify_budget_exit_code(cli: Cli, own_bundle: Path, labelled: Path, re
     assert cli(*words, "--max-flips", share, "--max-f1-drop", 1).exit_code == 0
     failed = cli(*words, "--max-flips", share * 0.99)
     assert failed.exit_code == 3
-    assert f"int8: {found['texts_flipped']} of {found['texts_labelled']} texts with a label" in failed.stderr
+    assert f"int8: {found['texts_flipped']} of {found['texts_labelled']} texts with at least one label" in failed.stderr
     assert "fp32:" not in failed.stderr
     assert failed.stderr.endswith(
-        "% are allowed. Use a more exact variant (--precision fp32), or export anew with a stricter budget.\n"
+        "% are allowed. Use a more exact variant (--precision fp32), or re-export with a stricter budget.\n"
     )
     assert "int8: probabilities differ" in failed.stdout  # what was measured is told all the same
     as_json = cli(*words, "--max-f1-drop", 0, "--json")
@@ -134,8 +134,8 @@ def test_certify_needs_fp32(cli: Cli, own_bundle: Path, labelled: Path, resign: 
     done = cli("certify", resign(own_bundle, leave_out), labelled)
     assert done.exit_code == 2
     assert done.stderr == (
-        f"InputError: {own_bundle} has no fp32 graph to compare with; it has int8, fp16. Its own certificate is "
-        "against PyTorch, see manylabel inspect. To certify anew, export fp32, too (--precision).\n"
+        f"InputError: {own_bundle} has no fp32 graph to compare with; it has int8, fp16. Its own certificate "
+        "compares with PyTorch: manylabel inspect. To certify here, re-export with fp32 (--precision).\n"
     )
 
 
@@ -183,9 +183,9 @@ def test_certify_empty_split_error(cli: Cli, bundle: Path, tmp_path: Path) -> No
     (tmp_path / "data.csv").write_text("text,split\nlate,train\n")
     done = cli("certify", bundle, tmp_path / "data.csv", "--split", "test")
     assert done.exit_code == 2
-    assert done.stderr == "InputError: no row's split is 'test'. The rows say train.\n"
+    assert done.stderr == "InputError: no row is in the split 'test'; the splits are: train.\n"
     (tmp_path / "data.csv").write_text("text\nlate\n")
-    assert "The rows say none." in cli("certify", bundle, tmp_path / "data.csv", "--split", "test").stderr
+    assert "the splits are: none." in cli("certify", bundle, tmp_path / "data.csv", "--split", "test").stderr
 
 
 def test_certify_imports_no_pytorch(bundle: Path, labelled: Path, python: Python) -> None:

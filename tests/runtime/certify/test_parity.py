@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from manylabel.bundle.certificate import BatchInvariance, Budget, Parity
-from manylabel.certify.parity import ALONE, Answers, compare, flips_and_ties, scored_alone
+from manylabel.certify.parity import (
+    MAX_INVARIANCE_TEXTS,
+    VariantScores,
+    check_batch_invariance,
+    compute_parity,
+    find_flips_and_ties,
+)
 
 LABELS = ("a", "b c")
 HALF = np.array([0.5, 0.5], dtype=np.float32)
@@ -14,8 +20,12 @@ EXPECTED = np.array([[0.1, 0.9], [0.4, 0.6], [0.2, 0.3]], dtype=np.float32)
 
 
 def compared(found: np.ndarray, thresholds: np.ndarray = HALF, targets: np.ndarray | None = None) -> Parity:
-    return compare(
-        Answers(EXPECTED, HALF), Answers(found, thresholds), LABELS, alone=BatchInvariance(1, 1), targets=targets
+    return compute_parity(
+        VariantScores(EXPECTED, HALF),
+        VariantScores(found, thresholds),
+        LABELS,
+        batch_invariance=BatchInvariance(1, 1),
+        targets=targets,
     )
 
 
@@ -26,12 +36,12 @@ def moved(row: int, column: int, to: float) -> np.ndarray:
 
 
 def test_ties_are_not_flips() -> None:
-    expected = Answers(np.float32([[0.50004, 0.7]]), HALF)
-    found = Answers(np.float32([[0.49996, 0.3]]), HALF)
-    flips, ties = flips_and_ties(expected, found)
+    expected = VariantScores(np.float32([[0.50004, 0.7]]), HALF)
+    found = VariantScores(np.float32([[0.49996, 0.3]]), HALF)
+    flips, ties = find_flips_and_ties(expected, found)
     assert flips.tolist() == [[False, True]]
     assert ties.tolist() == [[True, False]]
-    one = compare(expected, found, LABELS, alone=BatchInvariance(0, 0))
+    one = compute_parity(expected, found, LABELS, batch_invariance=BatchInvariance(0, 0))
     counts = [(each.given, each.gained, each.lost, each.ties) for each in one.labels.values()]
     assert counts == [(1, 0, 0, 1), (1, 0, 1, 0)]
 
@@ -63,13 +73,23 @@ def test_parity_reports_flips_per_label() -> None:
 
 def test_parity_needs_a_label_per_column() -> None:
     with pytest.raises(ValueError, match="longer"):
-        compare(Answers(EXPECTED, HALF), Answers(EXPECTED, HALF), LABELS[:1], alone=BatchInvariance(0, 0))
+        compute_parity(
+            VariantScores(EXPECTED, HALF),
+            VariantScores(EXPECTED, HALF),
+            LABELS[:1],
+            batch_invariance=BatchInvariance(0, 0),
+        )
 
 
 def test_parity_p999_difference() -> None:
     expected = np.zeros((1001, 1), np.float32)
     found = np.linspace(0, 1, 1001, dtype=np.float32).reshape(-1, 1)
-    one = compare(Answers(expected, HALF[:1]), Answers(found, HALF[:1]), LABELS[:1], alone=BatchInvariance(0, 0))
+    one = compute_parity(
+        VariantScores(expected, HALF[:1]),
+        VariantScores(found, HALF[:1]),
+        LABELS[:1],
+        batch_invariance=BatchInvariance(0, 0),
+    )
     assert one.p999_difference == pytest.approx(0.999)
 
 
@@ -78,9 +98,19 @@ def test_flip_rate_is_over_labelled_texts() -> None:
     quiet = np.vstack([EXPECTED, np.full((1000, 2), 0.1, np.float32)])
     found = quiet.copy()
     found[2, 0] = 0.9  # a label where there was none: one text more that gets one
-    one = compare(Answers(quiet, HALF), Answers(found, HALF), LABELS, alone=BatchInvariance(0, 0))
+    one = compute_parity(
+        VariantScores(quiet, HALF), VariantScores(found, HALF), LABELS, batch_invariance=BatchInvariance(0, 0)
+    )
     assert one.flips == pytest.approx(1 / 3)
-    assert compare(Answers(quiet[3:], HALF), Answers(quiet[3:], HALF), LABELS, alone=BatchInvariance(0, 0)).flips == 0
+    assert (
+        compute_parity(
+            VariantScores(quiet[3:], HALF),
+            VariantScores(quiet[3:], HALF),
+            LABELS,
+            batch_invariance=BatchInvariance(0, 0),
+        ).flips
+        == 0
+    )
 
 
 def test_budget_lists_exceeded_figures() -> None:
@@ -109,10 +139,14 @@ def test_f1_gain_is_not_a_drop() -> None:
 def test_batch_invariance_check_detects_one_bit() -> None:
     items = list(range(100))
     found = np.arange(100, dtype=np.float32).reshape(-1, 1)
-    assert scored_alone(items, found, lambda some: np.float32([some])) == BatchInvariance(ALONE, ALONE)
-    nearly = BatchInvariance(ALONE, 0)
-    assert scored_alone(items, found, lambda some: np.nextafter(np.float32([some]), np.float32(1e9))) == nearly
-    assert scored_alone(items[:1], found[:1], lambda some: np.float32([some])) == BatchInvariance(1, 1)
+    assert check_batch_invariance(items, found, lambda some: np.float32([some])) == BatchInvariance(
+        MAX_INVARIANCE_TEXTS, MAX_INVARIANCE_TEXTS
+    )
+    nearly = BatchInvariance(MAX_INVARIANCE_TEXTS, 0)
+    assert (
+        check_batch_invariance(items, found, lambda some: np.nextafter(np.float32([some]), np.float32(1e9))) == nearly
+    )
+    assert check_batch_invariance(items[:1], found[:1], lambda some: np.float32([some])) == BatchInvariance(1, 1)
 
 
 def test_batch_invariance_sample_is_spread() -> None:
@@ -122,6 +156,6 @@ def test_batch_invariance_sample_is_spread() -> None:
         asked.extend(some)
         return np.float32([some])
 
-    scored_alone(range(1000), np.arange(1000, dtype=np.float32).reshape(-1, 1), answer)
+    check_batch_invariance(range(1000), np.arange(1000, dtype=np.float32).reshape(-1, 1), answer)
     assert (asked[0], asked[-1]) == (0, 999)
     assert set(np.diff(asked)) == {32, 33}
