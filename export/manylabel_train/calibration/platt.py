@@ -7,7 +7,8 @@ folded into. The steps here converge to the last bits of float32, for all labels
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, logit
+
+from manylabel_train.thresholds.logits import logit, sigmoid
 
 MAX_STEPS, MIN_STEP = 50, 1e-7
 ROUNDING = 1e-12
@@ -28,7 +29,7 @@ def to_logits(probabilities: Scores) -> Numbers:
         >>> to_logits(np.array([0.5, 1.0], dtype=np.float32)).round(3)
         array([ 0.   , 16.118])
     """
-    return np.asarray(logit(np.clip(probabilities.astype(np.float64), CLIP, 1 - CLIP)))
+    return logit(probabilities, clip=CLIP)
 
 
 def to_probabilities(logits: Numbers) -> Scores:
@@ -39,7 +40,7 @@ def to_probabilities(logits: Numbers) -> Scores:
         >>> to_probabilities(np.array([0.0]))
         array([0.5], dtype=float32)
     """
-    return np.asarray(expit(logits), dtype=np.float32)
+    return sigmoid(logits).astype(np.float32)
 
 
 def log_loss(logits: Numbers, targets: Scores) -> Numbers:
@@ -74,7 +75,7 @@ def fit_temperature(logits: Numbers, targets: Scores) -> float:
     z, truth = logits[known], targets[known]
     scale = 1.0
     for _ in range(MAX_STEPS):
-        p = expit(scale * z)
+        p = sigmoid(scale * z)
         step = float(((p - truth) @ z + RIDGE * (scale - 1)) / ((z * z) @ (p * (1 - p)) + RIDGE))
         updated = max(scale - step, scale / 2)  # at most half way to 0, as Newton's step may overshoot
         scale, step = updated, scale - updated
@@ -132,7 +133,7 @@ def _newton_step(
     logits: Numbers, smoothed: Numbers, known: NDArray[np.bool_], scale: Numbers, shift: Numbers
 ) -> tuple[Numbers, Numbers]:
     """Compute Newton's step for the scale and shift of every label."""
-    p = expit(scale * logits + shift)
+    p = sigmoid(scale * logits + shift)
     error, weight = np.where(known, p - smoothed, 0), np.where(known, p * (1 - p), 0)
     first, second = (error * logits).sum(axis=0) + RIDGE * (scale - 1), error.sum(axis=0) + RIDGE * shift
     a = (weight * logits**2).sum(axis=0) + RIDGE

@@ -96,20 +96,20 @@ def _join_similar(texts: Sequence[str]) -> Numbers:
 
     for one, other in _find_candidates(_compute_signatures(texts)).tolist():
         first, second = sorted((find_root(one), find_root(other)))
-        if first != second and _jaccard_similarity(texts[one], texts[other]) >= MIN_SIMILARITY:
+        if first != second and jaccard_similarity(texts[one], texts[other]) >= MIN_SIMILARITY:
             parent[second] = first
     return np.array([find_root(place) for place in range(len(texts))], dtype=np.intp)
 
 
-def _jaccard_similarity(one: str, other: str) -> float:
+def jaccard_similarity(one: str, other: str) -> float:
     """Return the Jaccard similarity of two texts' shingles, from 0 to 1."""
-    a, b = _split_shingles(one), _split_shingles(other)
+    a, b = split_shingles(one), split_shingles(other)
     shared = len(a & b)
     return shared / (len(a) + len(b) - shared)
 
 
 @lru_cache(maxsize=256)
-def _split_shingles(text: str) -> frozenset[str]:
+def split_shingles(text: str) -> frozenset[str]:
     return frozenset(text[at : at + SHINGLE] for at in range(max(1, len(text) - SHINGLE + 1)))
 
 
@@ -146,7 +146,7 @@ def _compute_signatures(texts: Sequence[str]) -> Hashes:
     factors = rng.integers(1, 2**63, size, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
     result = np.empty((len(texts), size), dtype=np.uint64)
     for start, stop in _split_chunks(texts):
-        hashes, starts = _hash_shingles([text.ljust(SHINGLE, "\0") for text in texts[start:stop]])
+        hashes, starts = hash_shingles([text.ljust(SHINGLE, "\0") for text in texts[start:stop]])
         for column, factor in enumerate(factors):
             result[start:stop, column] = np.minimum.reduceat(hashes * factor, starts)
     return result
@@ -163,7 +163,7 @@ def _split_chunks(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
         start = stop
 
 
-def _hash_shingles(texts: Sequence[str]) -> tuple[Hashes, NDArray[np.intp]]:
+def hash_shingles(texts: Sequence[str]) -> tuple[Hashes, NDArray[np.intp]]:
     """Return the hashes of all texts' shingles, concatenated, and where each text's hashes start."""
     encoded = "".join(texts).encode("utf-32-le", "surrogatepass")
     codes = np.frombuffer(encoded, dtype=np.uint32).astype(np.uint64)

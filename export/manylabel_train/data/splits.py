@@ -227,8 +227,7 @@ def _split_randomly(data: Dataset, seed: int) -> Dataset:
     split = tuple(SPLITS[part] for part in parts)
     if set(split) != set(SPLITS):
         raise DataError(
-            f"the {len(data)} texts are near-duplicates of only {len(np.unique(groups))} distinct ones, and "
-            "near-duplicates stay in one split: too few for a split. Add other texts, or a split column with train "
-            "and validation."
+            f"only {len(np.unique(groups))} of the {len(data)} texts are distinct, and near-duplicates stay in one "
+            "split: that is too few for a split. Add other texts, or a split column with train and validation."
         )
     return replace(data, split=split)

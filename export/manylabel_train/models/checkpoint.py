@@ -110,7 +110,7 @@ def load_model(name: str, **options: Any) -> tuple[PreTrainedModel, set[str]]:
     if model.config.is_encoder_decoder:
         raise CheckpointError(
             f"{name} is an encoder-decoder ({model.config.model_type}). "
-            "Choose an encoder, such as BERT, RoBERTa or ModernBERT."
+            "Use an encoder, such as BERT, RoBERTa or ModernBERT."
         )
     # transformers 4 lists the names, transformers 5 names with both shapes
     mismatched = {entry if isinstance(entry, str) else entry[0] for entry in info["mismatched_keys"]}

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, logit
+
+from manylabel_train.thresholds.logits import logit, sigmoid
 
 UNTUNED = 0.5
 LOWEST, HIGHEST = 0.05, 0.95
@@ -224,8 +225,8 @@ def _shrink(best: _BestThresholds, shrinkage: float) -> NDArray[np.float64]:
         Shape `(n_labels,)`, each from 0.05 to 0.95.
     """
     weight = 0.0 if np.isinf(shrinkage) else best.positives / np.maximum(best.positives + shrinkage, 1)
-    own, shared = (logit(np.clip(value, CLIP, 1 - CLIP)) for value in (best.own, best.shared))
-    return np.asarray(np.clip(expit(weight * own + (1 - weight) * shared), LOWEST, HIGHEST))
+    shrunk = weight * logit(best.own, clip=CLIP) + (1 - weight) * logit(best.shared, clip=CLIP)
+    return np.asarray(np.clip(sigmoid(shrunk), LOWEST, HIGHEST))
 
 
 def _decide_held_out(

@@ -81,7 +81,7 @@ def describe_progress(output: Path) -> str:
         return f"No epoch was finished, so {folder} has no checkpoint. Rerun with --resume, or start over with --force."
     finished, planned = float(state.get("epoch") or 0), float(state.get("num_train_epochs") or 0)
     return (
-        f"{folder} has the checkpoint of epoch {finished:.0f} of {planned:.0f}. "
+        f"Epoch {finished:.0f} of {planned:.0f} is kept in {folder}. "
         "Rerun the same command with --resume, or start over with --force."
     )
 

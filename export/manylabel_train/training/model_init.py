@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import expit, logit
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -19,6 +18,7 @@ from manylabel.inference.tokenizer import Tokenizer
 from manylabel_train.models import checkpoint
 from manylabel_train.models.classification_head import label_options, module_name, output_layer, replace_output_layer
 from manylabel_train.models.pooling import Pooling, encoder_config, set_pooling
+from manylabel_train.thresholds.logits import logit, sigmoid
 from manylabel_train.training.lora import ADAPTER
 
 SAMPLE = 512
@@ -114,12 +114,12 @@ def fit_biases(
     step = ceil(len(texts) / SAMPLE)
     sample = texts[::step]
     counted = True if mask is None else mask[::step] | ~mask[::step].any(axis=0)
-    probabilities = checkpoint.predict_proba(model, tokenizer, sample).astype(np.float64)
-    logits = logit(np.clip(probabilities, CLIP, 1 - CLIP))
+    probabilities = checkpoint.predict_proba(model, tokenizer, sample)
+    logits = logit(probabilities, clip=CLIP)
     low, high = np.full(len(priors), -50.0), np.full(len(priors), 50.0)
     for _ in range(60):  # bisection: the mean rises with the shift
         middle = (low + high) / 2
-        too_high = expit(logits + middle).mean(axis=0, where=counted) > priors
+        too_high = sigmoid(logits + middle).mean(axis=0, where=counted) > priors
         low, high = np.where(too_high, low, middle), np.where(too_high, middle, high)
     with torch.no_grad():
         output_layer(model).bias.add_(torch.from_numpy((low + high) / 2).float())

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import expit
 from torch import nn
 from transformers import EvalPrediction, PreTrainedModel, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
@@ -20,6 +19,7 @@ from manylabel.inference.tokenizer import Tokenizer
 from manylabel.system.cpu_quota import available_cores
 from manylabel_train.data.dataset import Dataset
 from manylabel_train.evaluation.metrics import LOWER_IS_BETTER, multilabel_metrics, per_label_metrics
+from manylabel_train.thresholds.logits import sigmoid
 from manylabel_train.training.callbacks import (
     CheckpointRotation,
     EarlyStopping,
@@ -85,10 +85,10 @@ def fine_tune(
     with _isolate_precision(), closing(progress), warnings.catch_warnings():
         # transformers 4 warns if two checkpoints are less than a second apart, and then sorts them by step
         warnings.filterwarnings("ignore", message="mtime may not be reliable", category=UserWarning)
-        trainer = _MultiLabelTrainer(
+        trainer = MultiLabelTrainer(
             criterion=None if plain else _create_criterion(train, config, last, soft),
             model=model,
-            args=_training_arguments(config, len(train), folder, epochs=_epochs_to_plan(last, config)),
+            args=make_training_arguments(config, len(train), folder, epochs=_epochs_to_plan(last, config)),
             train_dataset=rows,
             eval_dataset=validation_rows,
             data_collator=Collator(pad_token_id),
@@ -152,7 +152,7 @@ def _epochs_to_plan(last: Path | None, config: TrainConfig) -> int:
     return len(metric_history(log, config.best_by)) if has_stalled(log, config) else config.epochs or 1
 
 
-class _MultiLabelTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped
+class MultiLabelTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped
     """A Trainer with a higher learning rate for the head, batches of like lengths, and a choice of losses.
 
     Args:
@@ -215,7 +215,15 @@ class _MultiLabelTrainer(Trainer):  # type: ignore[misc]  # transformers is unty
         return groups
 
 
-def _training_arguments(config: TrainConfig, rows: int, folder: Path, *, epochs: int) -> TrainingArguments:
+def make_training_arguments(config: TrainConfig, rows: int, folder: Path, *, epochs: int) -> TrainingArguments:
+    """Translate a completed configuration to the Trainer's arguments.
+
+    Args:
+        config: A completed configuration.
+        rows: Number of training rows.
+        folder: Where checkpoints are kept.
+        epochs: Epochs to plan; fewer than configured where early stopping had ended an interrupted run.
+    """
     steps = (config.epochs or 1) * ceil(rows / config.batch_size)
     options: dict[str, Any] = {
         "output_dir": str(folder.absolute()),  # the path by which the best checkpoint is recorded
@@ -256,7 +264,7 @@ class _Metrics:
         logits, targets = np.asarray(prediction.predictions), np.asarray(prediction.label_ids)
         if not np.isfinite(logits).all():
             raise InputError("training diverged: the model returned NaN or infinity. Lower --learning-rate.")
-        probabilities = expit(logits.astype(np.float64)).astype(np.float32)
+        probabilities = sigmoid(logits).astype(np.float32)
         per_label = per_label_metrics(probabilities, targets, self._labels)
         return multilabel_metrics(probabilities, targets) | {
             f"f1/{label}": scores["f1"] for label, scores in per_label.items()

@@ -67,8 +67,8 @@ def warned(result: Result) -> list[str]:
         ("data.csv", b"text,labels\na,\n", ["no row has a label", "--labels-column"]),
         ("data.csv", b'text,labels\n"a,b\n', ["line 2", "Check the quotes"]),
         ("data.csv", b"text,labels\n,b\n", ["line 2 has an empty text", "remove the row"]),
-        ("data.csv", b"text,labels\n" + b"same,b\n" * 20, ["copies, or nearly, of 1 only", "Add other texts"]),
-        ("data.csv", b"text,labels\na,b\n", ["1 rows are too few", "10 are the least"]),
+        ("data.csv", b"text,labels\n" + b"same,b\n" * 20, ["only 1 of the 20 texts", "Add other texts"]),
+        ("data.csv", b"text,labels\na,b\n", ["1 rows are too few", "at least 10"]),
         ("data.jsonl", b'{"text": NaN, "labels": ["a"]}\n', ["line 1 has nan for a text", "Fill it in"]),
         ("data.jsonl", b'[{"text": "a"}]\n', ["expected an object", "found list"]),
         ("data.xlsx", b"PK", ["none of the suffixes", "Convert"]),
@@ -89,20 +89,20 @@ def test_warns_of_other_label_separator(train: Train, tmp_path: Path) -> None:
     data = write(tmp_path / "data.csv", [(text, labels.replace("|", ";"), split) for text, labels, split in rows()])
     first = warned(train(data))[0]
     assert first.startswith("data.csv: no row has two labels separated by '|'")
-    assert first.endswith("say so with --separator ';'.")
+    assert first.endswith("pass --separator ';'.")
     assert not [line for line in warned(train(data, "--separator", ";", "--force")) if "separated" in line]
 
 
 def test_warns_of_placeholder_texts(train: Train, tmp_path: Path) -> None:
     lines = [("NaN" if at in (3, 50) else text, *rest) for at, (text, *rest) in enumerate(rows())]
     (line,) = [line for line in warned(train(write(tmp_path / "data.csv", lines))) if "empty cell" in line]
-    assert line == "data.csv: 2 of 60 texts are 'NaN', as programs write an empty cell. Remove such rows."
+    assert line == "data.csv: 2 of 60 texts are 'NaN', which stands for an empty cell. Remove these rows."
 
 
 def test_warns_of_text_column_as_labels(train: Train, tmp_path: Path) -> None:
     lines = [(text, f"number {at}", split) for at, (text, _, split) in enumerate(rows())]
     found = warned(train(write(tmp_path / "data.csv", lines)))
-    assert found[0].startswith("data.csv: there are 60 labels for 60 texts that have one, such as 'number 0'")
+    assert found[0].startswith("data.csv: there are 60 labels for 60 labelled texts, such as 'number 0'")
     assert "--labels-column" in found[0]
     assert max(map(len, found)) < 700  # thirty names, not all
 
@@ -110,13 +110,13 @@ def test_warns_of_text_column_as_labels(train: Train, tmp_path: Path) -> None:
 def test_warns_of_label_on_every_text(train: Train, tmp_path: Path) -> None:
     data = write(tmp_path / "data.csv", [(text, "price", split) for text, _, split in rows()])
     assert warned(train(data)) == [
-        "every text of the train split has 'price'; nothing can be learned of it. Add texts without it."
+        "every text of the train split has 'price'; it cannot be learned. Add texts without it."
     ]
 
 
 def test_label_only_in_test_split(train: Train, tmp_path: Path) -> None:
     lines = [(text, "rare" if split == "test" else labels, split) for text, labels, split in rows()]
-    assert "the train split has no text with 'rare'; nothing can be said of it there." in warned(
+    assert "no text of the train split has 'rare'; it cannot be learned." in warned(
         train(write(tmp_path / "data.csv", lines))
     )
 
@@ -131,10 +131,10 @@ def test_good_data_gives_no_warning(train: Train, tmp_path: Path) -> None:
         (["--max-length", "4000"], ["max_length is 4000", "reads 32 tokens", "--max-length 32 or less"]),
         (["--seed", "-1"], ["seed is -1", "from 0 to 4294967295"]),
         (["--seed", "9999999999"], ["seed is 9999999999"]),
-        (["--learning-rate", "inf"], ["diverged", "Lower the learning rate"]),
-        (["--model", "no-such/model"], ["holds no checkpoint", "Name a folder"]),
+        (["--learning-rate", "inf"], ["diverged", "Lower --learning-rate"]),
+        (["--model", "no-such/model"], ["is not a checkpoint", "Choose a folder"]),
         (["--label-columns", "labels"], ["line 2", "expected 0 or 1"]),
-        (["--split-column", "labels"], ["is none of train, dev"]),
+        (["--split-column", "labels"], ["expected one of train, dev"]),
     ],
 )
 def test_incompatible_options_error(train: Train, tmp_path: Path, options: list[str], parts: list[str]) -> None:
@@ -151,7 +151,7 @@ def test_model_that_is_not_an_encoder_error(train: Train, encoder: Path, tmp_pat
     for folder in (gpt, t5):
         for name in ("tokenizer.json", "tokenizer_config.json"):
             shutil.copy(encoder / name, folder / name)
-        is_a_sentence(train(data, "--model", folder), "CheckpointError", "Name an encoder, such as BERT")
+        is_a_sentence(train(data, "--model", folder), "CheckpointError", "Use an encoder, such as BERT")
 
 
 def test_incomplete_checkpoint_error(train: Train, encoder: Path, tmp_path: Path) -> None:
@@ -159,9 +159,9 @@ def test_incomplete_checkpoint_error(train: Train, encoder: Path, tmp_path: Path
     no_tokenizer, half = shutil.copytree(encoder, tmp_path / "a"), shutil.copytree(encoder, tmp_path / "b")
     for path in no_tokenizer.glob("*token*"):
         path.unlink()
-    is_a_sentence(train(data, "--model", no_tokenizer), "no tokenizer", "Put the tokenizer.json")
+    is_a_sentence(train(data, "--model", no_tokenizer), "no tokenizer", "next to its config.json")
     (half / "model.safetensors").write_bytes((half / "model.safetensors").read_bytes()[:1000])
-    is_a_sentence(train(data, "--model", half), "cannot be loaded", "Save or download it anew")
+    is_a_sentence(train(data, "--model", half), "cannot be loaded", "Save or download it again")
     (tmp_path / "empty").mkdir()
-    is_a_sentence(train(data, "--model", tmp_path / "empty"), "has no config.json", "Name a folder that has one")
+    is_a_sentence(train(data, "--model", tmp_path / "empty"), "has no config.json", "Choose a folder that has one")
     is_a_sentence(train(data, "--from", encoder), "has no trained classification head", "Start from it with --model")

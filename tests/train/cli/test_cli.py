@@ -95,7 +95,7 @@ def test_from_lists_new_and_dropped_labels(manylabel, multiclass: Path, tmp_path
     (tmp_path / "data.csv").write_text("\n".join(lines))
     result = manylabel("train", tmp_path / "data.csv", "-o", tmp_path / "run", "--from", multiclass, *QUICK)
     assert result.exit_code == 0, result.output
-    assert "labels that start fresh: returns" in result.stdout
+    assert "labels that start new: returns" in result.stdout
     assert "labels that were dropped from the checkpoint's head: price" in result.stdout
 
 
@@ -106,7 +106,7 @@ def test_a_warning_is_one_line(manylabel, encoder: Path, tmp_path: Path) -> None
     assert result.exit_code == 0, result.output
     warned = [line for line in result.stderr.splitlines() if line.startswith("warning: ")]
     assert len(warned) == 3
-    assert "the train split has no text with 'returns'" in warned[0]
+    assert "no text of the train split has 'returns'" in warned[0]
     assert "UserWarning" not in result.stderr
 
 
@@ -117,7 +117,7 @@ def test_a_warning_is_one_line(manylabel, encoder: Path, tmp_path: Path) -> None
         (["--max-length", "64"], "InputError", ["32 tokens at most"]),
         (["--text-column", "review"], "DataError", ["'review'", "--text-column"]),
         (["--labels", "billing,delivery,price"], "UnknownLabel", ["'user experience'", "data.csv, line"]),
-        (["--labels", "price,price"], "DataError", ["comes more than once"]),
+        (["--labels", "price,price"], "DataError", ["occurs more than once"]),
         (["--separator", ""], "DataError", ["separator is empty"]),
         (["--resume"], "InputError", ["no interrupted run"]),
     ],
@@ -140,7 +140,7 @@ def test_missing_file_and_existing_output_errors(manylabel, encoder: Path, elsew
 def test_model_and_from_exclude_each_other(manylabel, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     result = manylabel("train", "data.csv", "-o", tmp_path / "run", "--model", "a", "--from", "b")
     assert result.exit_code == 2
-    assert "--model and --from exclude each other" in result.stderr
+    assert "--model and --from are mutually exclusive" in result.stderr
 
 
 def test_validation_labels_must_match_checkpoint(manylabel, elsewhere: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -66,7 +66,7 @@ def test_signal_keeps_the_last_checkpoint(
 def test_signal_in_first_epoch_keeps_nothing(encoder: Path, data: Path, whole: Path, tmp_path: Path) -> None:
     code, shown = dying.run(command(data, encoder, tmp_path / "run"), tmp_path, "send", 1, signal.SIGINT)
     assert code == 130
-    assert "No epoch was done" in shown
+    assert "No epoch was finished" in shown
     resumes(data, encoder, tmp_path / "run", whole)
 
 
@@ -83,7 +83,7 @@ def test_signal_before_training_starts(tmp_path: Path) -> None:
     _, shown = process.communicate(timeout=60)
     os.close(writer)
     assert process.returncode == 130, shown
-    assert shown == "Interrupted: stopped by SIGINT. Nothing was begun; give the command again.\n"
+    assert shown == "Interrupted: stopped by SIGINT. Training had not started; rerun the command.\n"
 
 
 @pytest.mark.parametrize("size", [SMALLER_THAN_A_MODEL, LARGER_THAN_A_MODEL])

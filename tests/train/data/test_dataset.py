@@ -286,12 +286,12 @@ def test_deeply_nested_json(tmp_path: Path) -> None:
 
 
 def test_duplicate_label_names(tmp_path: Path) -> None:
-    fails(DataError, write(tmp_path, "a.csv", CSV), "'app' comes more than once", labels=("app", "price", "app"))
+    fails(DataError, write(tmp_path, "a.csv", CSV), "'app' occurs more than once", labels=("app", "price", "app"))
 
 
 @pytest.mark.parametrize("label", ["", " ", "a\nb", "a\u2028b", "\ud800", 3, None])
 def test_label_that_is_not_a_name(label: object) -> None:
-    with pytest.raises(DataError, match="is no label's name"):
+    with pytest.raises(DataError, match="cannot name a label"):
         Dataset.from_matrix(["x"], [[1, 0]], ["app", label])  # type: ignore[list-item]
 
 
@@ -305,10 +305,10 @@ def test_an_empty_separator() -> None:
     [
         ([[1, 0]], r"has shape \(1, 2\).*need \(2, 2\)"),
         ([[1], [0]], r"has shape \(2, 1\)"),
-        ([[1, 2], [0, 0]], "other than 0 and 1"),
-        ([[1, float("inf")], [0, 0]], "other than 0 and 1"),
-        ([[1, 0], [0]], "no matrix"),
-        ([["a", "b"], ["c", "d"]], "no matrix"),
+        ([[1, 2], [0, 0]], "other than 0, 1 and NaN"),
+        ([[1, float("inf")], [0, 0]], "other than 0, 1 and NaN"),
+        ([[1, 0], [0]], "not a matrix"),
+        ([["a", "b"], ["c", "d"]], "not a matrix"),
     ],
 )
 def test_matrix_with_wrong_shape(matrix: object, said: str) -> None:
@@ -339,7 +339,7 @@ def test_too_few_rows_to_split() -> None:
 
 def test_some_rows_without_a_split() -> None:
     data = Dataset(tuple("abc"), np.ones((3, 1), dtype=np.float32), ("a",), ("train", "", "validation"))
-    with pytest.raises(DataError, match="1 of 3 rows name no split"):
+    with pytest.raises(DataError, match="1 of 3 rows have no split"):
         assign_splits(data, seed=0)
 
 
@@ -347,7 +347,7 @@ def test_some_rows_without_a_split() -> None:
 def test_no_rows_for_a_split(missing: str) -> None:
     data = Dataset(("x",), np.ones((1, 1), dtype=np.float32), ("a",), ("test",))
     others = Dataset(("x", "y"), np.ones((2, 1), dtype=np.float32), ("a",), ("train", "test"))
-    with pytest.raises(DataError, match=f"is for {missing}"):
+    with pytest.raises(DataError, match=f"no {missing} rows"):
         assign_splits(data if missing == "train" else others, seed=0)
 
 

@@ -64,8 +64,8 @@ def test_edited_duplicates_are_found_in_large_sets_and_chunks(monkeypatch: pytes
 
 
 def test_template_duplicates_are_grouped_without_all_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
-    counted, similarity = [], near_duplicates._similarity
-    monkeypatch.setattr(near_duplicates, "_similarity", lambda *pair: counted.append(pair) or similarity(*pair))
+    counted, similarity = [], near_duplicates.jaccard_similarity
+    monkeypatch.setattr(near_duplicates, "jaccard_similarity", lambda *pair: counted.append(pair) or similarity(*pair))
     assert grouped(*(f"{REVIEW} order {number}" for number in range(600))) == (600, 1)
     assert len(counted) < 6000  # all pairs would be 179,700
 
@@ -84,10 +84,10 @@ def test_near_duplicate_groups_contain_exact_groups(texts: list[str]) -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.text(alphabet="abcd e", max_size=25), min_size=2, max_size=20, unique=True))
-def test_hashed_shingles_match_the_texts(texts: list[str]) -> None:
+def test_hash_shingles_match_the_texts(texts: list[str]) -> None:
     padded = [text.ljust(near_duplicates.SHINGLE, "\0") for text in texts]
-    hashes, begins = near_duplicates._hashed_shingles(padded)
+    hashes, begins = near_duplicates.hash_shingles(padded)
     for text, own in zip(padded, np.split(hashes, begins[1:]), strict=True):
-        alone, _ = near_duplicates._hashed_shingles([text])
+        alone, _ = near_duplicates.hash_shingles([text])
         assert own.tolist() == alone.tolist()
-        assert len(set(own.tolist())) == len(near_duplicates._shingles(text))
+        assert len(set(own.tolist())) == len(near_duplicates.split_shingles(text))

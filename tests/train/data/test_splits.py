@@ -124,7 +124,7 @@ def test_empty_split_has_no_share() -> None:
 
 def test_texts_that_are_all_the_same_cannot_be_split() -> None:
     data = Dataset(("Fine", "fine!") * 10, np.ones((20, 1), dtype=np.float32), ("a",))
-    with pytest.raises(DataError, match="20 texts are copies, or nearly, of 1 only"):
+    with pytest.raises(DataError, match="only 1 of the 20 texts are distinct"):
         assign_splits(data, seed=0)
 
 
@@ -161,13 +161,13 @@ def test_leakage_warning_has_counts_and_next_step() -> None:
         prepare_splits(leaking(), seed=0)
     (warning,) = caught
     said = str(warning.message)
-    assert "of 2 validation texts 1 are also in train and 0 more nearly so" in said
-    assert "of 2 test texts 0 are also in train and 1 more nearly so" in said
-    assert said.endswith("--drop-leaked leaves such rows out of training.")
+    assert "of 2 validation texts, 1 are also in train and 0 more are near-duplicates of texts there" in said
+    assert "of 2 test texts, 0 are also in train and 1 more are near-duplicates of texts there" in said
+    assert said.endswith("Pass --drop-leaked to leave such rows out of training.")
 
 
 def test_drop_leaked_removes_training_rows_only() -> None:
-    with pytest.warns(UserWarning, match="1 are also in validation and 0 more nearly so.$"):
+    with pytest.warns(UserWarning, match="1 are also in validation and 0 more are near-duplicates of texts there.$"):
         data, said = prepare_splits(leaking(), seed=0, drop_leaked=True)
     assert Counter(data.split) == {"train": 1, "validation": 2, "test": 2}
     assert said["dropped"] == 2
@@ -176,7 +176,7 @@ def test_drop_leaked_removes_training_rows_only() -> None:
 
 def test_drop_leaked_rejects_empty_training_split() -> None:
     data = Dataset(("x", "x"), np.ones((2, 1), dtype=np.float32), ("a",), ("train", "validation"))
-    with pytest.raises(DataError, match="no row of the data is for train"):
+    with pytest.raises(DataError, match="no train rows"):
         prepare_splits(data, seed=0, drop_leaked=True)
 
 
@@ -191,7 +191,7 @@ def test_run_reports_its_splits(encoder: Path, tmp_path: Path) -> None:
     data = toy.dataset(160)
     texts = (data.texts[100], *data.texts[1:])  # a validation row becomes the copy of a test row
     config = TrainConfig(**{**toy.RECIPE, "epochs": 1})
-    with pytest.warns(UserWarning, match="of 60 test texts 1 are also in validation"):
+    with pytest.warns(UserWarning, match="of 60 test texts, 1 are also in validation"):
         train(replace(data, texts=texts), tmp_path / "run", model=str(encoder), config=config)
     said = read_run(tmp_path / "run").details["splits"]
     assert said["leaks"]["validation/test"]["rows"] == [[1, 101]]

@@ -60,7 +60,7 @@ def test_head_with_other_size_is_reported_missing(tmp_path: Path) -> None:
 
 def test_encoder_weights_must_fit_their_configuration(tmp_path: Path) -> None:
     change(toy.write_checkpoint(tmp_path) / "config.json", num_hidden_layers=2)
-    with pytest.raises(CheckpointError, match=r"lacks \d+ weights of its encoder, bert\.encoder\.layer\.1"):
+    with pytest.raises(CheckpointError, match=r"lacks \d+ weights of its encoder, such as bert\.encoder\.layer\.1"):
         checkpoint.load_model(str(tmp_path))
 
 
@@ -74,7 +74,7 @@ def test_damaged_weights_error(tmp_path: Path, content: bytes) -> None:
 @pytest.mark.parametrize("content", ["", "{", '{"model_type": "no-such-model"}', "{}"])
 def test_damaged_config_error(tmp_path: Path, content: str) -> None:
     (tmp_path / "config.json").write_text(content)
-    with pytest.raises(CheckpointError, match="no checkpoint that transformers can read"):
+    with pytest.raises(CheckpointError, match="not a checkpoint that transformers can read"):
         checkpoint.load_config(str(tmp_path))
 
 
@@ -129,7 +129,7 @@ def test_special_tokens_of_a_single_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize("names", [{"0": "a", "1": "a"}, {"0": "a", "2": "b"}])
 def test_id2label_must_name_every_column(tmp_path: Path, names: dict[str, str]) -> None:
     change(toy.write_checkpoint(tmp_path) / "config.json", id2label=names)
-    with pytest.raises(CheckpointError, match="columns 0 to 1 a name each"):
+    with pytest.raises(CheckpointError, match="columns 0 to 1 unique names"):
         checkpoint.read_labels(checkpoint.load_config(str(tmp_path)))
 
 

@@ -17,10 +17,9 @@ from transformers import PreTrainedModel
 from manylabel import Classifier
 from manylabel.errors import InputError
 from manylabel_export.graph import build
-from manylabel_export.graph.passes.append_sigmoid import append_sigmoid
-from manylabel_export.graph.passes.canonicalize import clean
-from manylabel_export.graph.passes.fusion import CPU, fuse
-from manylabel_export.graph.passes.mask_elimination import drop_mask
+from manylabel_export.graph.passes.canonicalize import append_sigmoid, canonicalize
+from manylabel_export.graph.passes.fusion import CPU, fuse_operators
+from manylabel_export.graph.passes.mask_elimination import eliminate_mask
 from manylabel_export.graph.torch_export import trace
 from manylabel_export.pipeline import export
 from manylabel_train.data.training_run import read_run
@@ -49,7 +48,7 @@ def pooled(architecture: str, pooling: Pooling) -> PreTrainedModel:
 
 @cache
 def built(architecture: str, pooling: Pooling, engine: str = "auto") -> dict[str, build.Graph]:
-    return build.build(pooled(architecture, pooling), engine=engine)
+    return build.build_graphs(pooled(architecture, pooling), engine=engine)
 
 
 # The class
@@ -130,7 +129,7 @@ def test_pooled_variants_match_pytorch(architecture: str, pooling: Pooling, engi
 @each_architecture
 def test_cls_pruning_applies_to_first_token_pooling_only(architecture: str, pooling: Pooling) -> None:
     unfused = architecture in ("deberta-v2", "modernbert")
-    assert built(architecture, pooling)["int8"].first_token == (pooling == "first" and not unfused)
+    assert built(architecture, pooling)["int8"].is_pruned == (pooling == "first" and not unfused)
 
 
 @each_architecture
@@ -158,21 +157,21 @@ def test_fp16_mean_pooling_does_not_overflow() -> None:
         last.weight.zero_()
         last.bias.fill_(4000.0)  # 40 tokens sum up to 160,000, beyond 65,504
         model.classifier.weight.fill_(1e-5)
-    proto, ids = build.build(model, precisions=["fp16"])["fp16"].proto, ids_of(1, LONGEST)
+    proto, ids = build.build_graphs(model, precisions=["fp16"])["fp16"].proto, ids_of(1, LONGEST)
     np.testing.assert_allclose(answer(proto, ids), answer_of_pytorch(model, ids), atol=1e-2)
 
 
 def test_other_sums_stay_unchanged() -> None:
     """A mean over half of the tokens is none over all; only sums over the mask itself count tokens."""
-    base = clean(append_sigmoid(trace(pooled("bert", "mean"))))
+    base = canonicalize(append_sigmoid(trace(pooled("bert", "mean"))))
     for node in base.graph.node:
         if node.op_type == "Div" and node.output[0].endswith("Div_output_0") and "layer" not in node.output[0]:
             node.input[1] = "another"
     base.graph.initializer.append(build.onnx.numpy_helper.from_array(np.array([[3.0]], np.float32), "another"))
-    bare = drop_mask(base)
+    bare = eliminate_mask(base)
     assert "ReduceMean" not in {node.op_type for node in bare.graph.node}
     np.testing.assert_allclose(answer(bare, ids_of(2, 5)), answer(base, ids_of(2, 5)), atol=1e-6)
-    fuse(bare, encoder_config(pooled("bert", "mean").config), provider=CPU)
+    fuse_operators(bare, encoder_config(pooled("bert", "mean").config), provider=CPU)
 
 
 # From training to answers
@@ -220,7 +219,7 @@ def test_warm_start_keeps_head_and_pooling(pooled_run: Path, tmp_path: Path) -> 
 
 
 def test_warm_start_rejects_other_pooling(multiclass: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"carries a head over with what it reads.*--pooling mean"):
+    with pytest.raises(InputError, match=r"keeps the pooling of the head.*--pooling mean"):
         train(toy.dataset(200), tmp_path / "r", start_from=str(multiclass), config=replace(SHORT, pooling="mean"))
 
 

@@ -84,7 +84,7 @@ def test_guarantee_survives_tuning_on_other_texts(name: str) -> None:
         rows, proof = (
             ScoredTexts(calibration.apply(s[:, None]), t[:, None].astype(np.float32)) for s, t in (learned, aside)
         )
-        chosen = select_thresholds(rows, ["x"], goals, aside=proof)
+        chosen = select_thresholds(rows, ["x"], goals, holdout=proof)
         before = calibration.undo(chosen.thresholds[:, None])
         broken += not chosen.unmet and figure_of(name, float(before[0, 0])) < 0.8
     assert broken <= binom.ppf(0.999, draws, 1 - CONFIDENCE)
@@ -129,7 +129,7 @@ def test_guarantee_ignores_unknown_and_validation_labels() -> None:
     for seed in (7, 8):
         other = np.where(hidden, np.random.default_rng(seed).random(600, dtype=np.float32), aside[0])
         rows = ScoredTexts(*(each[:, None].astype(np.float32) for each in draw(np.random.default_rng(seed), 200)))
-        found.append(select_thresholds(rows, ["x"], goals, aside=ScoredTexts(other[:, None], targets)))
+        found.append(select_thresholds(rows, ["x"], goals, holdout=ScoredTexts(other[:, None], targets)))
     assert found[0].thresholds == found[1].thresholds
     assert found[0].bounds["x"] >= 0.9
 
@@ -157,10 +157,10 @@ def test_half_of_validation_is_held_out() -> None:
 
 def test_too_few_held_out_texts_error_has_the_number() -> None:
     data = rows(90)
-    with pytest.raises(InputError, match="15 texts set aside") as caught:
+    with pytest.raises(InputError, match="15 held-out texts") as caught:
         hold_out_for_guarantees(data, Objectives(named={"price": Objective("recall", 0.95, 0.95)}))
     assert re.search(
-        r"'price' \(recall at least 0.95 with confidence 0.95\) needs 59 and has \d+, good for", str(caught.value)
+        r"'price' \(recall at least 0.95 with confidence 0.95\) needs 59 and has \d+, enough for", str(caught.value)
     )
     assert "'billing'" not in str(caught.value)
     with pytest.raises(UnknownLabel, match="Did you mean 'price'"):

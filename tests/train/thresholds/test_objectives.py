@@ -54,7 +54,7 @@ def options(**given: tuple[str, ...]) -> dict[str, Any]:
 def test_objective_options_for_all_or_single_labels() -> None:
     goals = parse_objective_options(options(beta=("2", "a=b=0.5"), min_recall=("price=0.95",)))
     assert goals is not None
-    assert goals.of(("app", "price", "a=b")) == (
+    assert goals.for_labels(("app", "price", "a=b")) == (
         Objective("f_beta", 2),
         Objective("recall", 0.95),
         Objective("f_beta", 0.5),
@@ -62,7 +62,7 @@ def test_objective_options_for_all_or_single_labels() -> None:
     assert parse_objective_options(options()) is None
     floors = parse_objective_options(options(min_precision=("0.9",), min_recall=("price=0.95",)))
     assert floors is not None
-    assert [str(goal) for goal in floors.of(LABELS)] == [
+    assert [str(goal) for goal in floors.for_labels(LABELS)] == [
         "precision at least 0.9", "recall at least 0.95", "precision at least 0.9",
     ]  # fmt: skip
 
@@ -72,11 +72,11 @@ def test_objective_options_for_all_or_single_labels() -> None:
     [
         (options(beta=("high",)), "--beta 'high' is neither a number nor LABEL=number"),
         (options(min_recall=("price=",)), "--min-recall 'price=' is neither"),
-        (options(beta=("0",)), "beta is 0; it has to be above 0"),
+        (options(beta=("0",)), "beta is 0; it must be above 0"),
         (options(beta=("nan",)), "beta is nan"),
-        (options(min_precision=("90",)), "a floor on precision is 90; it has to be above 0 and at most 1"),
-        (options(beta=("2",), min_recall=("0.9",)), "all labels are given two goals, F2 and recall at least 0.9"),
-        (options(min_precision=("price=0.9",), min_recall=("price=0.9",)), "'price' is given two goals"),
+        (options(min_precision=("90",)), "the minimum precision is 90; it must be above 0 and at most 1"),
+        (options(beta=("2",), min_recall=("0.9",)), "all labels have two objectives, F2 and recall at least 0.9"),
+        (options(min_precision=("price=0.9",), min_recall=("price=0.9",)), "'price' has two objectives"),
     ],
 )
 def test_invalid_objective_options(given_options: dict[str, Any], said: str) -> None:
@@ -86,14 +86,14 @@ def test_invalid_objective_options(given_options: dict[str, Any], said: str) -> 
 
 def test_unknown_label_in_objective_suggests_nearest() -> None:
     with pytest.raises(UnknownLabel, match=r"'prise'\. Did you mean 'price'"):
-        Objectives(named={"prise": Objective("recall", 0.9)}).of(LABELS)
+        Objectives(named={"prise": Objective("recall", 0.9)}).for_labels(LABELS)
 
 
 def test_objectives_json_round_trip_and_damage() -> None:
     goals = Objectives(Objective("f_beta", 2.0), {"price": Objective("precision", 0.9)})
     assert parse_objectives(json.loads(json.dumps(goals.as_dict())), where="run.json") == goals
     for damaged in (None, {}, {"default": {"figure": "f_beta", "value": -1.0, "confidence": 0.0}, "named": {}}):
-        with pytest.raises(CheckpointError, match="train anew"):
+        with pytest.raises(CheckpointError, match="retrain"):
             parse_objectives(damaged, where="run.json")
 
 

@@ -174,10 +174,15 @@ def test_distillation_loss_fills_unknown_targets() -> None:
 @pytest.mark.parametrize(
     ("labels", "added", "error", "parts"),
     [
-        ([NEW], ["price"], InputError, ["has the label 'price' already", "Leave it out of --add-label"]),
-        ([NEW], [NEW, NEW], InputError, ["twice"]),
-        ([NEW], ["returns"], LabelMismatch, ["no text with 'returns'; it has 'user experience'"]),
-        ([NEW, "billing"], [NEW, "app"], LabelMismatch, ["no text with 'app'"]),
+        ([NEW], ["price"], InputError, ["already has the label 'price'", "Leave it out of --add-label"]),
+        ([NEW], [NEW, NEW], InputError, ["repeats a label"]),
+        (
+            [NEW],
+            ["returns"],
+            LabelMismatch,
+            ["no text in the data has 'returns'; the labels in the data are 'user experience'"],
+        ),
+        ([NEW, "billing"], [NEW, "app"], LabelMismatch, ["no text in the data has 'app'"]),
     ],
 )
 def test_invalid_label_to_add_error(
@@ -191,13 +196,13 @@ def test_invalid_label_to_add_error(
 
 def test_unexpected_label_error(old: Path, tmp_path: Path) -> None:
     data = replace(only(toy.dataset(240), [NEW, "billing"]), labels=(NEW, "returns"))
-    with pytest.raises(LabelMismatch, match="'returns', which is neither among the 3 labels of run nor added"):
+    with pytest.raises(LabelMismatch, match="'returns', neither among the 3 labels of run nor added"):
         train(data, tmp_path / "run", start_from=str(old), add_labels=[NEW], config=CONFIG)
 
 
 def test_add_label_rejects_multiclass_checkpoint(multiclass: Path, tmp_path: Path) -> None:
     data = replace(only(toy.dataset(240), [NEW]), labels=("returns",))
-    with pytest.raises(CheckpointError, match=r"gives each text one of its 4 labels .* --from alone"):
+    with pytest.raises(CheckpointError, match=r"assigns each text exactly one of its 4 labels .* --from alone"):
         train(data, tmp_path / "run", start_from=str(multiclass), add_labels=["returns"], config=CONFIG)
 
 
@@ -211,7 +216,7 @@ def test_add_label_needs_positives_and_negatives(old: Path, tmp_path: Path, valu
 
 
 def test_add_label_rejects_other_losses(old: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="by cross-entropy, not by 'focal'"):
+    with pytest.raises(InputError, match="with cross-entropy, not 'focal'"):
         train(news(), tmp_path / "run", start_from=str(old), add_labels=[NEW], config=replace(CONFIG, loss="focal"))
 
 
@@ -221,10 +226,10 @@ def test_add_label_on_the_command_line(old: Path, tmp_path: Path, monkeypatch: p
     words = ["train", data, "-o", tmp_path / "run", "--add-label", NEW, "--epochs", 2, "--train-precision", "fp32"]
     refused = CliRunner().invoke(main, [str(word) for word in words])
     assert refused.exit_code == 2
-    assert "Name it with --from" in refused.stderr
+    assert "Pass it with --from" in refused.stderr
     done = CliRunner().invoke(main, [str(word) for word in (*words, "--from", old)])
     assert done.exit_code == 0, done.output
     assert "labels that were added: user experience" in done.stdout
-    assert "validation does not know them of every text: billing, delivery, price" in done.stdout
+    assert "unknown for some validation texts: billing, delivery, price" in done.stdout
     assert "% of validation decisions" in done.stdout
     assert "warning" not in done.stderr

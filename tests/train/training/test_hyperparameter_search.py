@@ -129,7 +129,7 @@ def test_failed_trials_do_not_end_the_search(tmp_path: Path) -> None:
     assert config == FULL
     assert [trial["outcome"] for trial in found["trials"]] == ["whole", "diverged", "out of memory"]
     assert " - " in format_trials(found)
-    with pytest.raises(InputError, match="none of 2 trials ran to its end: 1 diverged, 1 out of memory"):
+    with pytest.raises(InputError, match="none of 2 trials finished: 1 diverged, 1 out of memory"):
         search_config(SearchConfig(2), FULL, pretend(curves[1:], []), tmp_path / "run")
 
 
@@ -140,9 +140,9 @@ def test_tie_keeps_the_default(tmp_path: Path) -> None:
 
 @needs_optuna
 def test_invalid_search_error_comes_before_training(encoder: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="1 trial; it takes 2 or more"):
+    with pytest.raises(InputError, match="1 trial; it needs 2 or more"):
         SearchConfig(1)
-    with pytest.raises(InputError, match="none left"):
+    with pytest.raises(InputError, match="over none"):
         SearchConfig(2, ())
     with pytest.raises(InputError, match="Leave --resume out"):
         train(toy.dataset(200), tmp_path / "run", model=str(encoder), search=SearchConfig(2), resume=True)
@@ -167,7 +167,7 @@ def test_resume_after_search_uses_found_values(encoder: Path, tmp_path: Path, mo
         with pytest.raises(KeyboardInterrupt):
             train(data, tmp_path / "run", model=str(encoder), config=SHORT, search=search)
     assert [path.name for path in tmp_path.iterdir()] == [".run.partial"]
-    with pytest.raises(InputError, match=r"as in .*plan\.json, or search anew with --force"):
+    with pytest.raises(InputError, match=r"as in .*plan\.json, or search again with --force"):
         train(data, tmp_path / "run", model=str(encoder), config=SHORT, search=search, resume=True)
     kept = json.loads((tmp_path / ".run.partial" / "plan.json").read_text())["recipe"]
     typed = replace(SHORT, learning_rate=kept["learning_rate"])

@@ -109,5 +109,5 @@ def test_missing_peft_error_has_install_command(encoder: Path, tmp_path: Path, m
 
 
 def test_invalid_lora_rank_error() -> None:
-    with pytest.raises(InputError, match="lora is 0; it has to be 1 or more"):
+    with pytest.raises(InputError, match="lora is 0; it must be 1 or more"):
         TrainConfig(lora=0)

@@ -20,7 +20,13 @@ from manylabel_train.training.label_priors import resolve_loss
 from manylabel_train.training.losses import KNOWN_ONLY, LOSSES, NEED_LABELS_PER_TEXT, Role, make_loss
 from manylabel_train.training.model_init import create_model
 from manylabel_train.training.train import train
-from manylabel_train.training.trainer import ESTIMATES_FACTOR, LOSS_FILE, _arguments, _Trainer, last_checkpoint
+from manylabel_train.training.trainer import (
+    LOSS_FACTOR,
+    LOSS_FILE,
+    MultiLabelTrainer,
+    last_checkpoint,
+    make_training_arguments,
+)
 
 NAN = float("nan")
 # Probabilities 0.8, 0.2 and 0.5 of a text that has the first label and not the second; of the third nobody knows.
@@ -171,8 +177,8 @@ def test_masked_bce_equals_transformers_loss(encoder: Path, tmp_path: Path) -> N
     config = SHORT.complete(model.config, 100)
     losses = []
     for criterion in (None, make_loss("bce", data.targets, None)):
-        args = _arguments(config, 100, tmp_path, epochs=2)
-        trainer = _Trainer(criterion=criterion, model=model, args=args, eval_dataset=[])
+        args = make_training_arguments(config, 100, tmp_path, epochs=2)
+        trainer = MultiLabelTrainer(criterion=criterion, model=model, args=args, eval_dataset=[])
         losses.append(
             trainer.compute_loss(
                 model, {**batch, **dict.fromkeys(("rows", "owners"), torch.zeros(1, dtype=torch.int64))}
@@ -183,10 +189,10 @@ def test_masked_bce_equals_transformers_loss(encoder: Path, tmp_path: Path) -> N
 
 def test_role_estimates_have_their_own_learning_rate(encoder: Path, tmp_path: Path) -> None:
     model, loss = create_model(str(encoder), toy.LABELS, np.full(4, 0.2)), Role(toy.dataset(200).targets, 1.5)
-    args = _arguments(SHORT.complete(model.config, 100), 100, tmp_path, epochs=2)
-    groups = _Trainer(criterion=loss, model=model, args=args, eval_dataset=[]).create_optimizer().param_groups
+    args = make_training_arguments(SHORT.complete(model.config, 100), 100, tmp_path, epochs=2)
+    groups = MultiLabelTrainer(criterion=loss, model=model, args=args, eval_dataset=[]).create_optimizer().param_groups
     (own,) = [group for group in groups if any(each is loss.estimates for each in group["params"])]
-    assert own["lr"] == pytest.approx(1e-3 * 10 * ESTIMATES_FACTOR)
+    assert own["lr"] == pytest.approx(1e-3 * 10 * LOSS_FACTOR)
     assert own["weight_decay"] == 0
 
 
@@ -253,7 +259,7 @@ def test_default_loss_depends_on_known_negatives() -> None:
 
 @pytest.mark.parametrize("name", KNOWN_ONLY)
 def test_degenerate_loss_is_rejected(name: str) -> None:
-    with pytest.raises(InputError, match=r"no label is known to be absent.*every text would get every label"):
+    with pytest.raises(InputError, match=r"no known negative.*assign every label to every text"):
         resolve_loss(replace(TrainConfig(), loss=name), only_one_label(toy.dataset(200)))  # type: ignore[arg-type]
 
 
@@ -268,7 +274,7 @@ def test_loss_needs_labels_per_text(name: str, encoder: Path, tmp_path: Path) ->
 
 
 def test_an_unknown_loss_or_number_of_labels() -> None:
-    with pytest.raises(InputError, match=r"no loss 'hinge'.*asymmetric"):
+    with pytest.raises(InputError, match=r"unknown loss 'hinge'.*asymmetric"):
         TrainConfig(loss="hinge")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="labels_per_text is 0"):
         TrainConfig(labels_per_text=0)

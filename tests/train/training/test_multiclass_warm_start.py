@@ -121,7 +121,7 @@ def test_run_records_warm_start_without_paths(multiclass: Path, tmp_path: Path) 
 
 def test_similar_label_names_are_suggested(tmp_path: Path) -> None:
     source = toy.write_checkpoint(tmp_path / "source")
-    with pytest.warns(UserWarning, match="'Delivery' starts fresh and the checkpoint's 'delivery' is dropped"):
+    with pytest.warns(UserWarning, match="'Delivery' starts new and the checkpoint's label 'delivery' is dropped"):
         carry_over_model(str(source), ("Delivery", "price"), np.array([0.2, 0.2]))
 
 

@@ -15,7 +15,7 @@ from manylabel_train.training import trainer as training_loop
 from manylabel_train.training.config import TrainConfig, best_precision, check_precision
 from manylabel_train.training.losses import Role
 from manylabel_train.training.model_init import create_model
-from manylabel_train.training.trainer import _MultiLabelTrainer, _training_arguments, limit_threads
+from manylabel_train.training.trainer import MultiLabelTrainer, limit_threads, make_training_arguments
 
 SHORT = replace(TrainConfig(**toy.RECIPE), epochs=2)
 
@@ -51,7 +51,7 @@ def test_fp16_without_cuda_error(encoder: Path) -> None:
 def test_trainer_gets_one_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str) -> None:
     told: dict[str, object] = {}
     monkeypatch.setattr(training_loop, "TrainingArguments", lambda **options: told.update(options))
-    _training_arguments(replace(SHORT, precision=precision), 100, tmp_path, epochs=2)  # type: ignore[arg-type]  # one of them
+    make_training_arguments(replace(SHORT, precision=precision), 100, tmp_path, epochs=2)  # type: ignore[arg-type]  # one of them
     assert (told["bf16"], told["fp16"]) == (precision == "bf16", precision == "fp16")
     assert {"bf16", "fp16"} <= set(TrainingArguments.__dataclass_fields__)
 
@@ -59,8 +59,8 @@ def test_trainer_gets_one_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_skipped_step_clears_loss_gradients(encoder: Path, tmp_path: Path) -> None:
     """The scaler of fp16 skips a step whose gradients overflowed; left over, they would let it skip all that follow."""
     model, loss = create_model(str(encoder), toy.LABELS, np.full(4, 0.2)), Role(toy.dataset(200).targets, 1.5)
-    args = _training_arguments(SHORT.complete(model.config, 100), 100, tmp_path, epochs=2)
-    trainer = _MultiLabelTrainer(criterion=loss, model=model, args=args, eval_dataset=[])
+    args = make_training_arguments(SHORT.complete(model.config, 100), 100, tmp_path, epochs=2)
+    trainer = MultiLabelTrainer(criterion=loss, model=model, args=args, eval_dataset=[])
     batch = {"input_ids": torch.tensor([[2, 9, 10, 3]]), "labels": torch.full((1, 4), torch.nan)}
     batch |= dict.fromkeys(("rows", "owners"), torch.zeros(1, dtype=torch.int64))
     model.train()

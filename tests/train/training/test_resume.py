@@ -72,9 +72,10 @@ def test_resume_after_kill_gives_identical_weights(encoder: Path, tmp_path: Path
     output.mkdir()
     (output / "old").write_text("still here")
     script = (
-        "import sys\nfrom tests.helpers import toy\nfrom dataclasses import replace\nfrom manylabel_train.training.train import Recipe, train\n"
+        "import sys\nfrom tests.helpers import toy\nfrom dataclasses import replace\n"
+        "from manylabel_train import TrainConfig, train\n"
         "train(toy.dataset(300), sys.argv[1], model=sys.argv[2], force=True,"
-        " config=replace(Recipe(**toy.RECIPE), epochs=30, patience=30))"
+        " config=replace(TrainConfig(**toy.RECIPE), epochs=30, patience=30))"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", script, str(output), str(encoder)],
@@ -185,9 +186,9 @@ def test_force_starts_over(encoder: Path, whole: Path, tmp_path: Path) -> None:
 def test_resume_rejects_changed_options_or_data(encoder: Path, tmp_path: Path) -> None:
     interrupt(tmp_path / "run", encoder, epochs=1)
     changed = replace(CONFIG, batch_size=8, seed=1)
-    with pytest.raises(InputError, match=r"another config\.batch_size, config\.seed"):
+    with pytest.raises(InputError, match=r"differs in recipe\.batch_size, recipe\.seed"):
         train(toy.dataset(300), tmp_path / "run", model=str(encoder), config=changed, resume=True)
-    with pytest.raises(InputError, match=r"another data\.sha256"):
+    with pytest.raises(InputError, match=r"differs in data\.sha256"):
         train(toy.dataset(300, seed=1), tmp_path / "run", model=str(encoder), config=CONFIG, resume=True)
 
 

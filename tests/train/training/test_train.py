@@ -21,10 +21,10 @@ from manylabel_train.models import checkpoint
 from manylabel_train.models.classification_head import output_layer
 from manylabel_train.thresholds.tuning import tune_thresholds
 from manylabel_train.training.collate import Collator, LengthGroupedSampler, TokenizedDataset
-from manylabel_train.training.config import STEPS_WANTED, TrainConfig
+from manylabel_train.training.config import MIN_STEPS, TrainConfig
 from manylabel_train.training.model_init import create_model
 from manylabel_train.training.train import train
-from manylabel_train.training.trainer import _arguments, _Trainer
+from manylabel_train.training.trainer import MultiLabelTrainer, make_training_arguments
 
 SHORT = TrainConfig(**{**toy.RECIPE, "epochs": 2})
 
@@ -75,7 +75,9 @@ def test_head_is_not_reused_without_from(tmp_path: Path) -> None:
 def test_head_and_encoder_learning_rates(encoder: Path, tmp_path: Path) -> None:
     model = create_model(str(encoder), toy.LABELS, np.full(4, 0.2))
     config = SHORT.complete(model.config, 100)
-    trainer = _Trainer(model=model, args=_arguments(config, 100, tmp_path, epochs=2), eval_dataset=[])
+    trainer = MultiLabelTrainer(
+        model=model, args=make_training_arguments(config, 100, tmp_path, epochs=2), eval_dataset=[]
+    )
     rates = {
         name: (group["lr"], group["weight_decay"])
         for group in trainer.create_optimizer().param_groups
@@ -278,27 +280,27 @@ def test_warns_of_split_without_positives(encoder: Path, tmp_path: Path, split: 
     data = toy.dataset(200)
     lacking = np.array(data.split)[:, None] == split
     data = replace(data, targets=np.where(lacking & (np.arange(4) == 2), 0, data.targets))
-    with pytest.warns(UserWarning, match=f"the {split} split has no text with 'price'"):
+    with pytest.warns(UserWarning, match=f"no text of the {split} split has 'price'"):
         run = train(data, tmp_path / "run", model=str(encoder), config=SHORT)
     assert np.isfinite(run.thresholds).all()
     toy.every_json(tmp_path / "run")
 
 
 def test_untrainable_data_error(encoder: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no row of the data is for train"):
+    with pytest.raises(DataError, match="no train rows"):
         train(toy.dataset(160).part("test"), tmp_path / "run", model=str(encoder))
     assert not list(tmp_path.iterdir())
 
 
 def test_invalid_checkpoint_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(CheckpointError, match="holds no checkpoint"):
+    with pytest.raises(CheckpointError, match="is not a checkpoint"):
         train(toy.dataset(160), tmp_path / "run", model=str(tmp_path / "empty"))
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
 
 
 def test_diverging_training_error(encoder: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"diverged.*learning rate"):
+    with pytest.raises(InputError, match=r"diverged.*--learning-rate"):
         train(toy.dataset(160), tmp_path / "run", model=str(encoder), config=replace(SHORT, learning_rate=1e30))
     assert not (tmp_path / "run").exists()
 
@@ -312,7 +314,7 @@ def test_diverging_training_error(encoder: Path, tmp_path: Path) -> None:
         ({"max_length": 7}, "max_length is 7"),
         ({"learning_rate": 0.0}, "learning_rate is 0.0"),
         ({"learning_rate": float("nan")}, "learning_rate is nan"),
-        ({"best_by": "accuracy"}, "no metric 'accuracy'.*macro_f1"),
+        ({"best_by": "accuracy"}, "unknown metric 'accuracy'.*macro_f1"),
     ],
 )
 def test_invalid_config_error(numbers: dict[str, Any], said: str) -> None:
@@ -327,7 +329,7 @@ def test_max_length_beyond_the_model_error(encoder: Path, tmp_path: Path) -> Non
 
 def test_default_epochs_and_learning_rate(encoder: Path) -> None:
     config = checkpoint.load_config(str(encoder))
-    some = 32 * STEPS_WANTED // 5  # five passes make the steps wanted
+    some = 32 * MIN_STEPS // 5  # five passes make the steps wanted
     assert [TrainConfig().complete(config, rows).epochs for rows in (100, some, 100_000)] == [15, 5, 3]
     config.hidden_size = 768
     assert TrainConfig().complete(config, 100).learning_rate == pytest.approx(5e-5)
