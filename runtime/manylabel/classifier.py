@@ -315,6 +315,26 @@ class Classifier:
         self._session.check_process()  # before the pool: its threads did not survive a fork, and would never finish
         return self._pipeline.predict(texts, first_row=first_row)
 
+    def predict_chunks(self, chunks: Iterable[Sequence[object]], *, first_row: int = 0) -> Iterator[PredictionBatch]:
+        """Yield a batch of predictions for every chunk of texts that the caller forms, as `predict_batches` does.
+
+        Args:
+            chunks: Some thousand texts each; texts of equal length in a chunk are run together.
+            first_row: The number of the first text in error messages.
+
+        Raises:
+            ForkedProcess: The classifier was loaded before a fork.
+            BundleError: The graph fails.
+
+        Example:
+            >>> from manylabel import Classifier
+            >>> chunks = [["late again", "broken"], ["never again"]]
+            >>> [len(batch) for batch in Classifier.load("bundle").predict_chunks(chunks)]
+            [2, 1]
+        """
+        self._session.check_process()
+        return self._pipeline.predict_chunks(chunks, first_row=first_row)
+
     def predict_frame(
         self,
         frame: "Frame",

@@ -25,7 +25,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster(hostile: Path) -> Iterator[None]:
-    os.environ["RAY_worker_niceness"] = "0"  # so that its workers need not wait for others
+    os.environ.update(RAY_worker_niceness="0")  # its workers need not wait for other processes
     ray.init(num_cpus=2, object_store_memory=100 << 20, include_dashboard=False, logging_level="WARNING")
     ray.data.DataContext.get_current().enable_progress_bars = False
     yield

@@ -76,18 +76,13 @@ def predict_blocks(
     """
     waiting: deque[Block] = deque()
 
-    def texts() -> Iterator[str | None]:
+    def chunks() -> Iterator[Sequence[str | None]]:
         for block in blocks:
             waiting.append(block)
-            yield from block.texts
+            yield block.texts
 
-    ready = PredictionBatch.empty(len(predictor.labels))
-    for predictions in predictor.predict_batches(texts(), first_row=first_row):
-        ready = ready.followed_by(predictions)
-        while waiting and len(ready) >= len(waiting[0]):
-            block = waiting.popleft()
-            head, ready = ready.split(len(block))
-            yield block, head
+    for predictions in predictor.predict_chunks(chunks(), first_row=first_row):
+        yield waiting.popleft(), predictions
 
 
 def append_predictions(

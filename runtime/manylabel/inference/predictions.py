@@ -1,7 +1,7 @@
 """What a model predicts: `Prediction` for one text, `PredictionBatch` as arrays for many, and who produces them."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -66,33 +66,6 @@ class PredictionBatch:
         if self.errors:
             raise self.errors[min(self.errors)]
 
-    @classmethod
-    def empty(cls, n_labels: int) -> "PredictionBatch":
-        """Return a batch of no texts."""
-        return cls(
-            np.empty((0, n_labels), dtype=np.float32), np.empty(0, dtype=np.int64), np.empty(0, dtype=np.bool_), {}
-        )
-
-    def followed_by(self, other: "PredictionBatch") -> "PredictionBatch":
-        """Return this batch with another one appended."""
-        return PredictionBatch(
-            np.concatenate([self.probabilities, other.probabilities]),
-            np.concatenate([self.n_tokens, other.n_tokens]),
-            np.concatenate([self.truncated, other.truncated]),
-            {**self.errors, **{len(self) + place: error for place, error in other.errors.items()}},
-        )
-
-    def split(self, rows: int) -> "tuple[PredictionBatch, PredictionBatch]":
-        """Return the first `rows` texts, and the rest."""
-        head, tail = (
-            PredictionBatch(self.probabilities[part], self.n_tokens[part], self.truncated[part], {})
-            for part in (slice(rows), slice(rows, None))
-        )
-        return (
-            replace(head, errors={place: error for place, error in self.errors.items() if place < rows}),
-            replace(tail, errors={place - rows: error for place, error in self.errors.items() if place >= rows}),
-        )
-
 
 class Predictor(Protocol):
     """What scoring, frames and explanations need of a classifier; `Classifier` implements it."""
@@ -105,10 +78,10 @@ class Predictor(Protocol):
     def thresholds_(self) -> NDArray[np.float32]:
         """The thresholds in column order, shape `(n_labels,)`."""
 
-    def predict_batches(self, texts: Iterable[object], *, first_row: int = 0) -> Iterator[PredictionBatch]:
-        """Yield the predictions for texts from any source, in order, a window of texts at a time.
+    def predict_chunks(self, chunks: Iterable[Sequence[object]], *, first_row: int = 0) -> Iterator[PredictionBatch]:
+        """Yield a batch of predictions for every chunk of texts, in order, reading some chunks ahead.
 
         Args:
-            texts: The texts. One that is not a string gets an error in `PredictionBatch.errors`.
+            chunks: Texts. One that is not a string gets an error in `PredictionBatch.errors`.
             first_row: The number of the first text in error messages.
         """

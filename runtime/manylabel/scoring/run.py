@@ -182,7 +182,7 @@ def _job(request: ScoreRequest, target: "_Target", sources: Sequence[Source], pr
         sources, text_column=options.text_column, shard_rows=options.shard_rows, progress=progress.planned
     )
     job = Job(target.folder, bundle.digest, variant.precision, bundle.labels, options, planned)
-    job.schema  # refuses names that clash before any work
+    _ = job.schema  # refuses names that clash before any work
     return job
 
 

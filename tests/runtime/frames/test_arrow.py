@@ -77,8 +77,8 @@ def test_frame_errors(classifier: Classifier) -> None:
     for frame, sentence in (
         (
             ["late"],
-            r"^a list is not a frame that supports Arrow\. Pass one of pandas, polars, DuckDB or pyarrow; collect a lazy "
-            r"one first\.$",
+            r"^a list is not a frame that supports Arrow\. Pass one of pandas, polars, DuckDB or pyarrow; collect a "
+            r"lazy one first\.$",
         ),
         (FRAME.rename_columns(["id", "words"]), "no column 'text'; it has 'id', 'words'"),
         (pa.table({"text": [1]}), r"'text' is int64, not string\. Name another, or convert it\.$"),

@@ -264,8 +264,8 @@ def test_worker_death_without_a_bad_row(
         watch.score(0, counted.append)
     assert str(caught.value) == (
         "the process that scores part 0 ended 2 times (SIGKILL), 0 rows were left out, and no other row ends it on its "
-        "own. Most likely there is too little memory. Free some, raise the limit (ulimit -v, or the container's), or use fewer "
-        "threads. Committed parts are kept; run the same command again to resume."
+        "own. Most likely there is too little memory. Free some, raise the limit (ulimit -v, or the container's), or "
+        "use fewer threads. Committed parts are kept; run the same command again to resume."
     )
     assert counted == [3, -3, 3, -3]
 

@@ -56,12 +56,12 @@ class Noting:
         self.labels, self.thresholds_ = classifier.labels, classifier.thresholds_
         self.classifier, self.unbearable, self.asked = classifier, unbearable, list[str]()
 
-    def predict_batches(self, texts: Any, **more: Any) -> Any:
-        given = list(texts)
-        self.asked += [text for text in given if text is not None]
+    def predict_chunks(self, chunks: Any, **more: Any) -> Any:
+        given = list(chunks)
+        self.asked += [text for chunk in given for text in chunk if text is not None]
         if self.unbearable in self.asked:
             raise MemoryError("no room")
-        return self.classifier.predict_batches(given, **more)
+        return self.classifier.predict_chunks(given, **more)
 
 
 def test_trial_rows_write_nothing(classifier: Classifier, job: Job) -> None:
