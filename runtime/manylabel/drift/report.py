@@ -176,7 +176,7 @@ def likely_counts(positives: int, sample: int, texts: int, alpha: float) -> tupl
 
     Example:
         >>> likely_counts(20, 100, 50, 0.05)
-        (4, 18)
+        (4, 17)
     """
     a, b, count = positives + 0.5, sample - positives + 0.5, np.arange(texts, dtype=np.float64)
     ratios = (texts - count) / (count + 1) * (count + a) / (texts - count - 1 + b)

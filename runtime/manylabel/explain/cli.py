@@ -59,7 +59,7 @@ def _format_lines(explanation: Explanation) -> Iterator[str]:
         for index, passage in enumerate(explanation.passages):
             mark = "✓" if index == explanation.carried_by else " "
             yield f"  {mark} {passage.score:.3f}  {truncate(explanation.text[passage.start : passage.end], 80)}"
-        yield "  words of the passage marked ✓:"
+        yield "  words of the marked passage:"
     strongest = max((abs(word.effect) for word in explanation.words), default=0.0) or 1.0
     for word in explanation.ranked:
         bar = ("█" if word.effect >= 0 else "░") * round(20 * abs(word.effect) / strongest)

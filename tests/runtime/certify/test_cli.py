@@ -160,7 +160,7 @@ def test_certify_unavailable_device_error(cli: Cli, bundle: Path, labelled: Path
         pytest.skip("this machine has it")
     done = cli("certify", bundle, labelled, "--device", "cuda")
     assert done.exit_code != 0
-    assert done.stderr.startswith("DeviceUnavailable: CUDA was asked for")
+    assert done.stderr.startswith("DeviceUnavailable: CUDA was requested")
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,8 @@ def test_every_command_has_help(cli: Cli, command: list[str]) -> None:
         (5, "OSError: [Errno 5] no luck: '/somewhere/model.onnx'"),
         (
             28,
-            "CannotWrite: there is no space left for /somewhere/model.onnx (no luck). Free some space, or write elsewhere.",
+            "CannotWrite: there is no space left for /somewhere/model.onnx (no luck). "
+            "Free some space, or write elsewhere.",
         ),
     ],
 )

@@ -134,7 +134,7 @@ class Build:
     def preload_dlls(self) -> None:
         print(self._prints)
 
-    def InferenceSession(self, model: bytes, options: Any, *, providers: list[str], **more: Any) -> Any:
+    def InferenceSession(self, model: bytes, options: Any, *, providers: list[str], **more: Any) -> Any:  # noqa: N802
         if providers != [CPU] and self._raises:
             raise RuntimeError(self._raises)
         real = onnxruntime.InferenceSession(model, providers=[CPU])

@@ -36,7 +36,7 @@ def answering(routes: Mapping[str, Answer], *, key: str = "") -> Iterator[str]:
             self.end_headers()
             self.wfile.write(content)
 
-        do_GET = do_POST = _answer  # the library's names
+        do_GET = do_POST = _answer  # noqa: N815  # the library's names
 
         def log_message(self, *arguments: object) -> None:
             pass
