@@ -16,17 +16,17 @@ app = Celery("reviews", broker=os.environ["BROKER"], backend=os.environ.get("BAC
 
 @cache
 def classifier() -> Classifier:
-    """One a process, and one core for each: a worker has as many processes as --concurrency says."""
+    """Load one classifier per process, on one core each: a worker has as many processes as --concurrency."""
     return Classifier.load(os.environ["BUNDLE"], threads=1)
 
 
 @worker_process_init.connect
 def load(**_: object) -> None:
-    """Load in each process once it was forked: what was loaded before would be refused there (ForkedProcess)."""
+    """Load in each process after the fork: a classifier loaded before it would raise ForkedProcess."""
     classifier()
 
 
 @app.task
 def labels(texts: list[str]) -> list[list[str]]:
-    """The labels of every text. Some hundred texts a task are better than one: they are answered together."""
+    """Return the labels of every text. A few hundred texts per task are faster than one: they are batched."""
     return classifier().predict(texts)

@@ -20,21 +20,21 @@ from manylabel import Classifier
 
 settings.configure(
     ROOT_URLCONF=__name__,
-    SECRET_KEY=os.environ.get("SECRET_KEY", "of this example alone"),
+    SECRET_KEY=os.environ.get("SECRET_KEY", "only for this example"),
     ALLOWED_HOSTS=["127.0.0.1", "localhost"],
 )
 
 
 @cache
 def classifier() -> Classifier:
-    """Loaded by the first request of a process, so after any fork: gunicorn may --preload this module."""
+    """Load at the first request of a process, so after any fork: gunicorn may --preload this module."""
     return Classifier.load(os.environ["BUNDLE"])
 
 
 @csrf_exempt  # an API without sessions
 @require_POST
 def labels(request: HttpRequest) -> JsonResponse:
-    """The labels and scores of one text."""
+    """Return the labels and scores of one text."""
     (prediction,) = classifier().classify(request.POST.get("text", ""))
     return JsonResponse({"labels": prediction.labels, "scores": prediction.scores})
 

@@ -1,4 +1,4 @@
-"""A classifier as a function of SQL, in DuckDB. Needs `pip install "manylabel[files,cpu]" duckdb` and a bundle.
+"""A classifier as an SQL function in DuckDB. Needs `pip install "manylabel[files,cpu]" duckdb` and a bundle.
 
 python examples/duckdb_function.py BUNDLE examples/reviews.csv
 """
@@ -15,7 +15,7 @@ classifier = Classifier.load(sys.argv[1])
 
 
 def labels(texts: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The labels of some thousand texts at a time; null where there is no text."""
+    """Return the labels of a few thousand texts at a time; null for a null text."""
     return classifier.predict_frame(pa.table({"text": texts}), probabilities="none")["labels"]
 
 
@@ -23,7 +23,7 @@ database = duckdb.connect()
 database.create_function(
     "labels", labels, [DuckDBPyType(str)], DuckDBPyType(list[str]), type="arrow", null_handling="special"
 )
-counted = database.execute(
+counts = database.execute(
     """
     SELECT label, count(*) AS reviews
     FROM (SELECT unnest(labels(text)) AS label FROM read_csv(?))
@@ -31,10 +31,10 @@ counted = database.execute(
     """,
     [sys.argv[2]],
 )
-for label, reviews in counted.fetchall():
+for label, reviews in counts.fetchall():
     print(f"{reviews:5}  {label}")
 
-# Or the whole frame at once, with probabilities: DuckDB reads the Arrow table by its name.
+# Or score the whole frame at once, with probabilities: DuckDB reads the Arrow table by its name.
 scored = classifier.predict_frame(database.sql(f"SELECT text FROM read_csv('{sys.argv[2]}')"))
-((answered,),) = database.sql("SELECT count(*) FROM scored WHERE error IS NULL").fetchall()
-print(answered, "texts answered")
+((n_scored,),) = database.sql("SELECT count(*) FROM scored WHERE error IS NULL").fetchall()
+print(n_scored, "texts scored")

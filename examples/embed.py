@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 from manylabel import Classifier
 
-classifier = Classifier.load(sys.argv[1])  # once a process; about a third of a second
+classifier = Classifier.load(sys.argv[1])  # once per process; takes about a third of a second
 
 
 def handle(review: str) -> str:
-    """What a request handler would do with one review."""
+    """Handle one review as a request handler would."""
     (prediction,) = classifier.classify(review)
     return f"{', '.join(prediction.labels) or 'no label'}  <-  {review}"
 
@@ -23,11 +23,11 @@ reviews = [
     "Just ordered, will report back.",
 ]
 
-# One by one, as requests come, from several threads at once.
+# One by one, as requests arrive, from several threads at the same time.
 with ThreadPoolExecutor(4) as pool:
     for line in pool.map(handle, reviews):
         print(line)
 
-# Many at once: faster, and every text scores as it does alone.
+# Many at once is faster, and every text gets the same scores as alone.
 probabilities = classifier.predict_proba(reviews)
 print(f"{probabilities.shape[0]} texts, {probabilities.shape[1]} labels: {', '.join(classifier.classes_)}")

@@ -1,4 +1,4 @@
-"""A classifier behind FastAPI, in the shape of your own API. Needs `pip install "manylabel[cpu]" fastapi uvicorn`.
+"""A classifier behind FastAPI, with your own request format. Needs `pip install "manylabel[cpu]" fastapi uvicorn`.
 
 BUNDLE=build/demo/bundle uvicorn --app-dir examples fastapi_app:app
 curl -H 'Content-Type: application/json' -d '{"texts": ["Great fabric, rude courier."]}' http://127.0.0.1:8000/labels
@@ -16,7 +16,7 @@ from manylabel import Classifier
 
 
 class Reviews(BaseModel):
-    """What is asked: as many texts as one request may hold, and no longer ones than anybody writes."""
+    """A request, with limits on the number and length of its texts."""
 
     texts: Annotated[list[Annotated[str, Field(max_length=100_000)]], Field(max_length=256)]
 
@@ -33,6 +33,9 @@ app = FastAPI(lifespan=load)
 
 @app.post("/labels")
 def labels(reviews: Reviews, request: Request) -> list[list[str]]:
-    """Not `async`: FastAPI runs it on a thread, one classifier serves them all, and the event loop stays free."""
+    """Return the labels of every text.
+
+    Not `async`: FastAPI runs it on a thread, and the event loop stays free.
+    """
     classifier: Classifier = request.app.state.classifier
     return classifier.predict(reviews.texts)

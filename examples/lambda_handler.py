@@ -1,7 +1,7 @@
-"""A classifier as a function that a cloud starts on demand, in the shape of AWS Lambda behind an HTTP API.
+"""A classifier as a serverless function, in the format of AWS Lambda behind an HTTP API.
 
-Needs `pip install "manylabel[cpu]"` and a bundle, in the image beside this file or at BUNDLE. What a cold start takes:
-benchmarks/experiments/serverless_cold_start.
+Needs `pip install "manylabel[cpu]"` and a bundle, in the image next to this file or at BUNDLE. For the time of a
+cold start see benchmarks/experiments/serverless_cold_start.
 """
 
 import base64
@@ -12,22 +12,22 @@ from typing import Any
 
 from manylabel import Classifier, InputError
 
-# Loaded when the module is, before the first event; kept as long as the cloud keeps the process.
+# Loaded with the module, before the first event; kept as long as the process lives.
 classifier = Classifier.load(os.environ.get("BUNDLE", Path(__file__).with_name("bundle")))
 
 
 def handler(event: dict[str, Any], context: object = None) -> dict[str, Any]:
-    """Answer `{"texts": [...]}` with the labels of each."""
+    """Return the labels of each text of `{"texts": [...]}`."""
     body = event.get("body") or ""
     try:
-        asked = json.loads(base64.b64decode(body) if event.get("isBase64Encoded") else body)
-        labels = classifier.predict(asked["texts"])
+        request = json.loads(base64.b64decode(body) if event.get("isBase64Encoded") else body)
+        labels = classifier.predict(request["texts"])
     except (ValueError, KeyError, TypeError, InputError) as exc:
-        return _answer(400, {"error": f"expected {{'texts': [...]}}: {exc}"})
-    return _answer(200, {"labels": labels})
+        return _response(400, {"error": f"expected {{'texts': [...]}}: {exc}"})
+    return _response(200, {"labels": labels})
 
 
-def _answer(status: int, content: object) -> dict[str, Any]:
+def _response(status: int, content: object) -> dict[str, Any]:
     return {
         "statusCode": status,
         "headers": {"Content-Type": "application/json"},

@@ -1,12 +1,12 @@
-"""Answers to JSON lines as their files arrive, by Spark Structured Streaming.
+"""Score JSON lines files as they arrive, with Spark Structured Streaming.
 
 Needs `pip install "manylabel[spark,cpu]"`, Java 17 or newer, and a bundle.
 
 PYSPARK_PYTHON=python python examples/spark_streaming.py BUNDLE FOLDER-OF-JSONL OUTPUT
 
-Each row comes out once, whatever dies on the way: the checkpoint knows which files were read, and the sink which of
-its own count. For Kafka, take `.format("kafka").option("subscribe", TOPIC)` in place of the file source, and
-`selectExpr("CAST(value AS STRING) AS text")` behind it.
+Each row is written exactly once, also after a failure: the checkpoint records which files were read, and the sink
+which of its files are committed. For Kafka, replace the file source by `.format("kafka").option("subscribe", TOPIC)`
+and add `.selectExpr("CAST(value AS STRING) AS text")`.
 """
 
 import sys
@@ -19,12 +19,12 @@ bundle, folder, output = sys.argv[1:]
 spark = SparkSession.builder.appName("manylabel").config("spark.ui.enabled", "false").getOrCreate()
 
 arriving = spark.readStream.schema("id long, text string").json(folder)
-answered = score(arriving, bundle)
+scored = score(arriving, bundle)
 query = (
-    answered.writeStream.format("parquet")
+    scored.writeStream.format("parquet")
     .option("path", output)
     .option("checkpointLocation", f"{output}/_checkpoint")
-    .trigger(availableNow=True)  # what is there, then stop; without it, for ever
+    .trigger(availableNow=True)  # score the existing files, then stop; without it, run until stopped
     .start()
 )
 query.awaitTermination()

@@ -1,4 +1,4 @@
-"""Where many users come from: a classifier that gives exactly one label a text, by a plain Hugging Face Trainer script.
+"""Train a multi-class model, with exactly one label per text, by a typical Hugging Face Trainer script.
 
 python examples/train_multiclass.py build/multiclass
 manylabel train examples/reviews.csv --from build/multiclass --output build/from_multiclass

@@ -1,4 +1,4 @@
-"""The examples run as their first lines say, in the frameworks themselves, and answer as the bundle does."""
+"""The examples run as their docstrings describe, in the real frameworks, and predict what the bundle predicts."""
 
 import base64
 import importlib.util
@@ -27,13 +27,13 @@ SECONDS = 60
 
 @pytest.fixture(scope="session")
 def labels(bundle: Path) -> list[list[str]]:
-    """What the bundle answers."""
+    """The predictions of the bundle."""
     return Classifier.load(bundle, device="cpu").predict(TEXTS)
 
 
 @contextmanager
-def running(command: list[str], **environment: str) -> Iterator[subprocess.Popen[str]]:
-    """A process of this environment's Python, ended as an operator would end it."""
+def run_process(command: list[str], **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """Run a process with this environment's Python, and stop it with SIGTERM."""
     process = subprocess.Popen(
         [sys.executable, *command],
         env={**os.environ, **environment},
@@ -59,49 +59,51 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def ask(process: subprocess.Popen[str], url: str, body: bytes, kind: str) -> object:
-    """A POST's answer, as soon as somebody listens."""
+def post(process: subprocess.Popen[str], url: str, body: bytes, kind: str) -> object:
+    """Return the JSON response to a POST, once the server listens."""
     request = urllib.request.Request(url, body, {"Content-Type": kind})
     for _ in range(SECONDS * 10):
         try:
-            with urllib.request.urlopen(request, timeout=SECONDS) as answer:
-                return json.load(answer)
+            with urllib.request.urlopen(request, timeout=SECONDS) as response:
+                return json.load(response)
         except urllib.error.HTTPError:
             raise
         except OSError:
             assert process.poll() is None, process.communicate()[0]
             time.sleep(0.1)
-    pytest.fail(f"nobody listens at {url}")
+    pytest.fail(f"no server listens at {url}")
 
 
 def test_fastapi_app_predicts(bundle: Path, labels: list[list[str]]) -> None:
     pytest.importorskip("fastapi")
     port = free_port()
     command = ["-m", "uvicorn", "--app-dir", "examples", "--port", str(port), "fastapi_app:app"]
-    with running(command, BUNDLE=str(bundle)) as process:
+    with run_process(command, BUNDLE=str(bundle)) as process:
         url = f"http://127.0.0.1:{port}/labels"
-        assert ask(process, url, json.dumps({"texts": TEXTS}).encode(), "application/json") == labels
-        with pytest.raises(urllib.error.HTTPError) as refused:
-            ask(process, url, b'{"texts": [1]}', "application/json")
-        assert refused.value.code == 422
-        refused.value.close()
+        assert post(process, url, json.dumps({"texts": TEXTS}).encode(), "application/json") == labels
+        with pytest.raises(urllib.error.HTTPError) as error:
+            post(process, url, b'{"texts": [1]}', "application/json")
+        assert error.value.code == 422
+        error.value.close()
 
 
 def test_django_app_predicts(bundle: Path, labels: list[list[str]]) -> None:
     pytest.importorskip("django")
     port = free_port()
     command = ["examples/django_app.py", "runserver", "--noreload", str(port)]
-    with running(command, BUNDLE=str(bundle)) as process:
+    with run_process(command, BUNDLE=str(bundle)) as process:
         url = f"http://127.0.0.1:{port}/labels"
         for text, expected in zip(TEXTS, labels, strict=True):
-            answer = ask(process, url, f"text={text}".replace(" ", "+").encode(), "application/x-www-form-urlencoded")
-            assert isinstance(answer, dict)
-            assert sorted(answer["labels"]) == sorted(expected)
-            assert len(answer["scores"]) == 4
+            response = post(
+                process, url, f"text={text}".replace(" ", "+").encode(), "application/x-www-form-urlencoded"
+            )
+            assert isinstance(response, dict)
+            assert sorted(response["labels"]) == sorted(expected)
+            assert len(response["scores"]) == 4
 
 
 def test_celery_forked_processes_predict(bundle: Path, labels: list[list[str]], tmp_path: Path) -> None:
-    """A broker of files, so that the worker is a process of its own, and forks."""
+    """With a broker of files, so that the worker is a separate process, which forks."""
     pytest.importorskip("celery")
     for name in ("queue", "control", "results"):
         (tmp_path / name).mkdir()
@@ -119,23 +121,23 @@ def test_celery_forked_processes_predict(bundle: Path, labels: list[list[str]], 
         "BACKEND": f"file://{tmp_path / 'results'}",
         "PYTHONPATH": os.pathsep.join([str(EXAMPLES), str(tmp_path), os.environ.get("PYTHONPATH", "")]),
     }
-    ask_twice = (
+    two_tasks = (
         "import json, configured, celery_worker\n"
         f"results = [celery_worker.labels.delay({TEXTS!r}) for _ in range(2)]\n"
         f"print(json.dumps([result.get(timeout={SECONDS}) for result in results]))"
     )
     command = ["-m", "celery", "--app", "configured", "worker", "--concurrency", "2", "--pool", "prefork"]
-    with running(command, **environment):
-        done = subprocess.run(
-            [sys.executable, "-c", ask_twice],
+    with run_process(command, **environment):
+        completed = subprocess.run(
+            [sys.executable, "-c", two_tasks],
             env={**os.environ, **environment},
             capture_output=True,
             text=True,
             timeout=2 * SECONDS,
             check=False,
         )
-        assert done.returncode == 0, done.stderr
-        assert json.loads(done.stdout) == [labels, labels]
+        assert completed.returncode == 0, completed.stderr
+        assert json.loads(completed.stdout) == [labels, labels]
 
 
 Handler = Callable[[dict[str, object]], dict[str, object]]
@@ -144,7 +146,7 @@ Handler = Callable[[dict[str, object]], dict[str, object]]
 @pytest.fixture
 def handler(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> Handler:
     monkeypatch.setenv("BUNDLE", str(bundle))
-    return load("lambda_handler").handler  # type: ignore[no-any-return]  # a module from its file
+    return load("lambda_handler").handler  # type: ignore[no-any-return]  # a module loaded from its path
 
 
 def load(name: str) -> ModuleType:
@@ -165,13 +167,13 @@ def test_lambda_function_handles_events(handler: Handler, labels: list[list[str]
     assert json.loads(str(plain["body"])) == {"labels": labels}
 
 
-@pytest.mark.parametrize("body", [None, "", "no JSON", "[]", '{"text": "late"}', '{"texts": [1]}', '{"texts": 5}'])
+@pytest.mark.parametrize("body", [None, "", "not JSON", "[]", '{"text": "late"}', '{"texts": [1]}', '{"texts": 5}'])
 def test_lambda_function_rejects_invalid_events(handler: Handler, body: str | None) -> None:
     assert handler({"body": body})["statusCode"] == 400
 
 
 def test_embedded_classifier_predicts(bundle: Path) -> None:
-    with running(["examples/embed.py", str(bundle)]) as process:
-        said, _ = process.communicate(timeout=SECONDS)
-    assert process.returncode == 0, said
-    assert said.splitlines()[-1] == "3 texts, 4 labels: billing, delivery, price, user experience"
+    with run_process(["examples/embed.py", str(bundle)]) as process:
+        output, _ = process.communicate(timeout=SECONDS)
+    assert process.returncode == 0, output
+    assert output.splitlines()[-1] == "3 texts, 4 labels: billing, delivery, price, user experience"
