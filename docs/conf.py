@@ -1,4 +1,4 @@
-"""How the site is made: Sphinx reads the repository from its root, so that a link is right here where it is there."""
+"""Sphinx configuration. Sphinx reads from the repository's root, so links work on the site as in the repository."""
 
 import sys
 from pathlib import Path
@@ -15,24 +15,25 @@ project = "manylabel"
 release = __version__
 copyright = "the authors of manylabel, Apache-2.0"
 root_doc = "docs/index"
-include_patterns = ["docs/**", "benchmarks/results/**.md", "examples/README.md", "*.md"]
-exclude_patterns = [".*", "build", "dist", "runtime", "export", "tests", "deploy", "constraints"]
+RESULTS = ["benchmarks/**.md", "tests/fault_injection/results/**.md"]
+include_patterns = ["docs/**", *RESULTS, "examples/README.md", "*.md"]
+exclude_patterns = [".*", "build", "dist", "runtime", "export", "tests/[!f]*", "deploy", "constraints"]
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 source_suffix = {".md": "markdown"}
 
 myst_heading_anchors = 3
-myst_disable_syntax = ["myst_line_comment"]  # a line may begin with "%"
-smartquotes = False  # quotes in a command's help are typed
+myst_disable_syntax = ["myst_line_comment"]  # a line may start with "%"
+smartquotes = False  # quotes in help texts are part of commands
 # A docstring's `name` is code, as in Markdown.
 default_role = "code"
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True}
-autodoc_mock_imports = ["ray", "pyspark"]  # half a gigabyte, for two signatures
+autodoc_mock_imports = ["ray", "pyspark"]  # half a gigabyte that only two signatures need
 python_use_unqualified_type_names = True
-# What our docstrings name of other people's libraries is not looked up: their indices lie on the network.
+# Names of third-party libraries in docstrings are not resolved: their indices are on the network.
 nitpicky = True
 nitpick_ignore_regex = [("py:.*", r"(?!manylabel).*")]
-nitpick_ignore = [("py:class", "manylabel.scoring.planner.ShardPlan")]  # what a job keeps to itself
+nitpick_ignore = [("py:class", "manylabel.scoring.planner.ShardPlan")]  # internal to a job
 
 html_theme = "furo"
 html_title = f"manylabel {release}"
@@ -42,6 +43,6 @@ html_show_sphinx = False
 
 
 def setup(app: Sphinx) -> None:
-    """Pages, or ends of pages, that are made from the program and from the tree."""
+    """Register the functions that generate parts of pages."""
     app.connect("source-read", generated.complete)
     app.connect("autodoc-process-docstring", generated.keep_drawings)

@@ -1,8 +1,8 @@
-"""Every block of code in the README and the documentation: those that can run do, the others are held to the program.
+"""Run every code block of the README and the documentation that can run here, and check the others for valid names.
 
-A page's blocks run in their order in one folder, which holds the files that the pages speak of: `reviews.csv`, `run`,
-`bundle` and so on, of a tiny model. What a command writes goes there. `pip install` and `make` are never run: extras
-and targets that they name have to exist.
+The blocks of a page run in order in one folder, which contains the files that the pages mention, of a tiny model:
+`reviews.csv`, `run`, `bundle` and so on. Commands write to this folder. `pip install` and `make` are never run, but
+the extras and targets that they name must exist.
 """
 
 import contextlib
@@ -41,7 +41,7 @@ NOT_RUN = {
     "docs/hub.md": ["needs a hub; tests/runtime/hub calls the same", "needs a hub"],
     "docs/scoring.md": ["needs a bucket", "needs a cluster"],
 }
-"""The blocks that are not run, by page and in order. Whoever adds one says why, here and above the block."""
+"""The blocks that are not run, by page and in order. A new one needs a reason, here and above the block."""
 
 LANGUAGES = {"sh", "python", "yaml", "text", ""}
 EVERY = [block for page in PAGES for block in blocks(page)]
@@ -49,7 +49,7 @@ RUNNING = {block.page: [b for b in EVERY if b.page == block.page and not b.reaso
 SERVER = re.compile(r"http://(127\.0\.0\.1|localhost):8\d{3}")
 
 
-@pytest.mark.filterwarnings("default")  # those of libraries, in a process that runs all of a page
+@pytest.mark.filterwarnings("default")  # warnings of libraries, in a process that runs a whole page
 @pytest.mark.parametrize("page", sorted(page for page, running in RUNNING.items() if running))
 def test_page_code_blocks_run(page: str, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(files / "packages")
@@ -70,15 +70,15 @@ def test_tutorial_runs_with_a_real_encoder(files: Path, tmp_path: Path, monkeypa
 
 
 def _run_page(page: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A page's blocks in their order, in a folder."""
+    """Run the blocks of a page in order in a folder."""
     monkeypatch.chdir(here)
     monkeypatch.setenv("PATH", f"{here / 'programs'}:{Path(sys.executable).parent}:{os.environ['PATH']}")
     names: dict[str, object] = {"__name__": "__main__"}
-    with contextlib.ExitStack() as until_the_end:
+    with contextlib.ExitStack() as stack:
         url = ""
         for block in RUNNING[page]:
             if SERVER.search(block.code) and not url:
-                url = until_the_end.enter_context(serving(here / "bundle"))
+                url = stack.enter_context(serving(here / "bundle"))
             code = SERVER.sub(url, block.code)
             if block.language == "python":
                 exec(compile("\n" * (block.line - 1) + code, str(ROOT / page), "exec"), names)
@@ -88,28 +88,30 @@ def _run_page(page: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _run(line: str, place: str) -> None:
-    """A line of a shell block: ours in this process, which has PyTorch already; where a shell has a say, in bash."""
-    if line.startswith(("pip install", "make ", "manylabel serve")):  # a page that asks a server has one
+    """Run a line of a shell block: `manylabel` in this process, which has loaded PyTorch, and anything else in bash."""
+    if line.startswith(("pip install", "make ", "manylabel serve")):  # a page with requests has a running server
         _check_line(line)
     elif line.startswith("manylabel ") and not re.search(r"[$|&;<>]", line):
         words = shlex.split(line)[1:]
         for option, value in pairwise(words):
-            if option == "--output":  # made before, for other pages
+            if option == "--output":  # written before, for other pages
                 shutil.rmtree(value, ignore_errors=True)
-        done = CliRunner().invoke(main, words)
-        # A tiny model's int8 may be beyond its budget: then the bundle is written without it, which is an answer, too.
-        fine = {0, BudgetExceeded.exit_code} if words[0] == "export" else {0}
-        assert done.exit_code in fine, f"{place}: {line}\n{done.output}{done.exception or ''}"
+        result = CliRunner().invoke(main, words)
+        # A tiny model's int8 may exceed its budget; then the bundle is written without it.
+        allowed = {0, BudgetExceeded.exit_code} if words[0] == "export" else {0}
+        assert result.exit_code in allowed, f"{place}: {line}\n{result.output}{result.exception or ''}"
     else:
-        done = subprocess.run(["bash", "-euo", "pipefail", "-c", line], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, f"{place}: {line}\n{done.stdout}{done.stderr}"
+        completed = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", line], capture_output=True, text=True, check=False
+        )
+        assert completed.returncode == 0, f"{place}: {line}\n{completed.stdout}{completed.stderr}"
 
 
 def _check_line(line: str) -> None:
-    """What `pip install`, `make` and `manylabel` name is there."""
+    """Check that the extras, targets, commands and options of a line exist."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
-    for named in re.findall(r"manylabel\[([\w,-]+)\]", line):
-        assert set(named.split(",")) <= extras.keys(), line
+    for names in re.findall(r"manylabel\[([\w,-]+)\]", line):
+        assert set(names.split(",")) <= extras.keys(), line
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for target in re.findall(r"\bmake ([a-z][\w-]*)", line):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), line
@@ -130,8 +132,10 @@ def test_skipped_blocks_name_existing_things(block: Block) -> None:
 
 
 def test_skipped_blocks_are_listed() -> None:
-    found = {page.relative_to(ROOT).as_posix(): [b.reason for b in blocks(page) if b.reason] for page in PAGES}
-    assert {page: reasons for page, reasons in found.items() if reasons} == NOT_RUN
+    reasons_by_page = {
+        page.relative_to(ROOT).as_posix(): [b.reason for b in blocks(page) if b.reason] for page in PAGES
+    }
+    assert {page: reasons for page, reasons in reasons_by_page.items() if reasons} == NOT_RUN
 
 
 def test_blocks_declare_their_language() -> None:

@@ -1,4 +1,4 @@
-"""The tests that the assurance case names are there. `make docs` holds links, test_blocks.py blocks of code."""
+"""The tests that the assurance case names exist. `make docs` checks links, test_code_blocks.py runs code blocks."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a user writes, read by type checkers alone: each answer's type is the one that is documented."""
+"""Typical code of a user, for type checkers only: each result has its documented type."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -50,10 +50,10 @@ assert_type(bundle.verify(), None)
 
 
 class Frame:
-    """A frame of a library of one's own."""
+    """A data frame of another library."""
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
-        """As Arrow's PyCapsule interface has it."""
+        """Implement Arrow's PyCapsule interface."""
         raise NotImplementedError
 
 
@@ -61,7 +61,7 @@ classifier.predict_frame(Frame(), "review", probabilities="list")
 
 
 def labels_of(texts: Sequence[str]) -> set[str]:
-    """A function of a user's own, whose types follow from the library's."""
+    """Use the library in a function whose types follow from the library's."""
     try:
         return {label for labels in classifier.predict(texts) for label in labels}
     except BundleError as exc:

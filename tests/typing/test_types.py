@@ -1,4 +1,4 @@
-"""The types of the public names, as a user's own type checker sees them, from a folder that knows nothing of this."""
+"""The types of the public names, as a user's type checker sees them, in a folder outside the repository."""
 
 import ast
 import importlib.util
@@ -23,43 +23,45 @@ PUBLIC = [*(getattr(manylabel, name) for name in manylabel.__all__), Explanation
 
 
 @pytest.fixture
-def users(tmp_path: Path) -> Path:
-    """A folder with what users write, and what they get wrong."""
+def user_code(tmp_path: Path) -> Path:
+    """A folder with typical code of users, and with typical mistakes."""
     for name in ("sample.py", "mistakes.py"):
         shutil.copy(HERE / name, tmp_path)
     return tmp_path
 
 
-def complaints(command: list[str], folder: Path) -> dict[str, set[int]]:
-    """The lines in which a type checker finds an error, by file."""
-    without = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "MYPYPATH")}
-    done = subprocess.run(command, cwd=folder, env=without, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 1, done.stdout + done.stderr  # the mistakes are found
-    found: dict[str, set[int]] = {}
-    for name, line in re.findall(r"(\w+\.py):(\d+)[:\d]* ?[-:]? ?error", done.stdout):
-        found.setdefault(name, set()).add(int(line))
-    return found
+def find_error_lines(command: list[str], folder: Path) -> dict[str, set[int]]:
+    """Return the lines in which a type checker finds an error, by file."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "MYPYPATH")}
+    completed = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert completed.returncode == 1, completed.stdout + completed.stderr  # the mistakes are errors
+    lines: dict[str, set[int]] = {}
+    for name, line in re.findall(r"(\w+\.py):(\d+)[:\d]* ?[-:]? ?error", completed.stdout):
+        lines.setdefault(name, set()).add(int(line))
+    return lines
 
 
-def mistakes() -> set[int]:
-    """The lines that say what is wrong with them."""
+def mistake_lines() -> set[int]:
+    """Return the lines with a comment, which contain a mistake."""
     lines = (HERE / "mistakes.py").read_text(encoding="utf-8").splitlines()
     return {number for number, line in enumerate(lines, 1) if "  # " in line}
 
 
-def test_mypy_strict_agrees_with_the_documented_types(users: Path) -> None:
+def test_mypy_strict_agrees_with_the_documented_types(user_code: Path) -> None:
     pytest.importorskip("mypy")
     command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", "cache", "sample.py", "mistakes.py"]
-    assert complaints(command, users) == {"mistakes.py": mistakes()}
+    assert find_error_lines(command, user_code) == {"mistakes.py": mistake_lines()}
 
 
 @pytest.mark.skipif(not PYRIGHT.exists(), reason="pyright comes with make test-interop")
-def test_pyright_agrees_with_the_documented_types(users: Path) -> None:
+def test_pyright_agrees_with_the_documented_types(user_code: Path) -> None:
     command = [str(PYRIGHT), "--pythonpath", sys.executable, "sample.py", "mistakes.py"]
-    assert complaints(command, users) == {"mistakes.py": mistakes()}
+    assert find_error_lines(command, user_code) == {"mistakes.py": mistake_lines()}
 
 
-@pytest.mark.parametrize("root", ["manylabel", "manylabel_export", "manylabel_bench"])
+@pytest.mark.parametrize("root", ["manylabel", "manylabel_train", "manylabel_export", "manylabel_bench"])
 def test_every_package_has_py_typed(root: str) -> None:
     spec = importlib.util.find_spec(root)
     assert spec
@@ -68,16 +70,16 @@ def test_every_package_has_py_typed(root: str) -> None:
 
 
 def signatures(public: type) -> Iterator[tuple[str, ast.expr | None]]:
-    """Every annotation of a class' public methods and attributes, by the name of what it is of."""
+    """Yield every annotation of a class's public methods and attributes, with the name of its owner."""
     (tree,) = ast.parse(textwrap.dedent(inspect.getsource(public))).body
     assert isinstance(tree, ast.ClassDef)
     for node in tree.body:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             yield node.target.id, node.annotation
         if isinstance(node, ast.FunctionDef) and (node.name == "__init__" or not node.name.startswith("_")):
-            given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            parameters = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
             yield from (
-                (f"{node.name}({each.arg})", each.annotation) for each in given if each.arg not in ("self", "cls")
+                (f"{node.name}({each.arg})", each.annotation) for each in parameters if each.arg not in ("self", "cls")
             )
             yield f"{node.name}()", node.returns
 
