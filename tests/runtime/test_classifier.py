@@ -177,11 +177,12 @@ def test_predict_proba_keeps_order_beyond_one_block(classifier: Classifier) -> N
     np.testing.assert_array_equal(bits(found[some]), bits(classifier.predict_proba([texts[i] for i in some])))
 
 
-def test_a_long_text_has_the_greatest_score_of_its_windows(classifier: Classifier) -> None:
-    single = classifier.predict_proba(["the parcel was late"])
-    assert (classifier.predict_proba(LONG).max(axis=1) >= 0).all()
-    repeated = classifier.predict_proba(" ".join(["very good"] * 15) + " invoice" * 40)
-    assert repeated.shape == single.shape
+def test_long_text_scores_are_the_maximum_of_its_windows(classifier: Classifier) -> None:
+    (encoding,) = classifier.encode([LONG])
+    assert len(encoding.windows) > 2
+    windows = np.concatenate([classifier.score_windows([window]) for window in encoding.windows])
+    assert (windows.argmax(axis=0) > 0).any()  # the first window alone would give another answer
+    np.testing.assert_array_equal(classifier.predict_proba(LONG)[0], windows.max(axis=0))
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
@@ -221,7 +222,7 @@ def test_precision_can_be_requested(bundle: Path, precision: Any) -> None:
 
 def test_variants_differ_slightly(classifier: Classifier, fp32: Classifier) -> None:
     difference = np.abs(classifier.predict_proba(TEXTS) - fp32.predict_proba(TEXTS)).max()
-    assert 0 < difference < 0.1
+    assert 0 < difference < 0.2
 
 
 @pytest.mark.parametrize(
@@ -268,14 +269,14 @@ def test_loaded_classifier_does_not_need_its_folder(own_bundle: Path) -> None:
 # Pickling
 
 
-def test_classifier_pickles_by_path(bundle: Path, monkeypatch: pytest.MonkeyPatch, classifier: Classifier) -> None:
+def test_classifier_pickles_by_path(bundle: Path, monkeypatch: pytest.MonkeyPatch, fp32: Classifier) -> None:
     monkeypatch.chdir(bundle.parent)
     packed = pickle.dumps(Classifier.load(bundle.name, device="cpu", precision="fp32", threads=1))
     monkeypatch.chdir("/")
     assert len(packed) < 1000
     again = pickle.loads(packed)
     assert (again.precision, again.device) == ("fp32", "cpu")
-    np.testing.assert_allclose(again.predict_proba(TEXTS), classifier.predict_proba(TEXTS), atol=0.1)
+    np.testing.assert_allclose(again.predict_proba(TEXTS), fp32.predict_proba(TEXTS), atol=1e-6)
 
 
 def test_unpickled_classifier_checks_the_digest(own_bundle: Path, resign: Resign) -> None:

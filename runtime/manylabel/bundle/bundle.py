@@ -1,14 +1,13 @@
-"""The bundle on disk: a closed-world folder that one manifest describes.
+"""An opened bundle: a folder that contains exactly the files that its manifest lists.
 
-`bundle.json` lists every other file with its size and SHA-256. A file that is missing, extra, changed, a link or a
-special file is refused, and the bytes that were hashed are the bytes that are loaded.
-
-Knows nothing of ONNX Runtime.
+`bundle.json` lists every other file with its size and SHA-256. A missing, extra or changed file, a link or a special
+file is rejected, and the bytes that were hashed are the bytes that are loaded.
 """
 
 import errno
 import hashlib
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,23 +16,21 @@ from functools import cached_property
 from pathlib import Path
 
 from manylabel.bundle.manifest import (
-    ANEW,
     FORMAT_VERSION,
     MANIFEST,
+    RESTORE,
     TOKENIZER,
     FileRecord,
     Manifest,
+    MixedPrecision,
     Probe,
-    Rescue,
     SpecialTokens,
     Variant,
     read_manifest,
 )
 from manylabel.errors import BundleError, InputError
-from manylabel.hub.download import fetch
-from manylabel.hub.hub_ref import Reference
 from manylabel.system.did_you_mean import near_path
-from manylabel.system.sealed_file import sealed
+from manylabel.system.sealed_file import sealed_copy
 
 __all__ = [
     "CARD",
@@ -45,8 +42,8 @@ __all__ = [
     "Bundle",
     "FileRecord",
     "Manifest",
+    "MixedPrecision",
     "Probe",
-    "Rescue",
     "SpecialTokens",
     "Variant",
     "record_files",
@@ -54,63 +51,78 @@ __all__ = [
 
 FP32 = "model.onnx"
 WEIGHTS = "_data"
-"""Behind a graph's name: the file of its weights, where they are too large for the graph (beyond 2 GiB)."""
+"""Suffix of the file that holds a graph's weights if they do not fit into the graph's own file (above 2 GiB)."""
 
 CARD = "README.md"
 
-_MAKE = " Make one with manylabel export."
+_EXPORT = " Make one with manylabel export."
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle whose folder was found to hold just what its manifest lists.
+    """A bundle folder that contains exactly the files that its manifest lists.
 
     Attributes:
         path: The folder.
-        manifest: What it says.
-        digest: The manifest's digest, which names the bundle: it covers every file's.
-        reference: Its commit on the hub; None for a folder that was named as one.
+        manifest: The content of `bundle.json`.
+        digest: The manifest's digest, which identifies the bundle: it covers the digest of every file.
+        reference: For a bundle that was downloaded from the Hub, its commit, `hf://USER/MODEL@COMMIT`; else None.
+
+    Example:
+        >>> from manylabel import Bundle
+        >>> bundle = Bundle.open("bundle")
+        >>> bundle.labels
+        ('billing', 'delivery', 'price', 'user experience')
+        >>> bundle.variants["int8"].file
+        'model_int8.onnx'
     """
 
     path: Path
     manifest: Manifest
     digest: str
-    reference: Reference | None = None
+    reference: str | None = None
 
     @classmethod
-    def open(cls, path: Path | str, *, digest: str | None = None) -> "Bundle":
-        """Read the manifest and hold the folder against it: names, sizes and kinds of files, not yet their content.
+    def open(cls, path: Path | str, *, digest: str | None = None, reference: str | None = None) -> "Bundle":
+        """Open a bundle folder and compare it with its manifest: names, sizes and kinds of files, not their content.
+
+        `manylabel.hub.resolve_bundle_path` turns a Hub reference into a folder.
 
         Args:
-            path: The bundle's folder, or `hf://USER/MODEL@REVISION`, which becomes one in the hub's cache.
-            digest: The bundle that is meant; another is refused.
+            path: The folder.
+            digest: Accept only the bundle with this digest.
+            reference: Where the folder was downloaded from.
 
         Raises:
-            InputError: There is no folder at `path`.
-            BundleError: It is no bundle, not as its manifest says, or another than was meant.
-            BundleTooNew: A later version wrote it.
-            HubError: The hub has it not, gives it not, or cannot be reached.
+            InputError: `path` is not a folder.
+            BundleError: The folder is not a bundle, differs from its manifest, or has another digest.
+            BundleTooNew: The bundle was written by a newer version of manylabel.
+
+        Example:
+            >>> from manylabel import Bundle
+            >>> Bundle.open("bundle").manifest.max_length
+            64
         """
-        if reference := Reference.of(path):
-            path, reference = fetch(reference)
+        if re.match(r"hf:/{1,2}", str(path)):  # a Path merges the two slashes
+            raise InputError(f"{path} is not a folder. Download it first: manylabel.hub.resolve_bundle_path({path!r}).")
         path = Path(path)
         if not os.path.isdir(path):  # Path.is_dir raises where a name is too long to exist
-            raise InputError(f"there is no bundle at {path}: no such folder.{near_path(path) or _MAKE}")
+            raise InputError(f"there is no bundle at {path}: no such folder.{near_path(path) or _EXPORT}")
         if not os.path.lexists(path / MANIFEST):
-            raise BundleError(f"{path} is no bundle: it has no {MANIFEST}. Make one with manylabel export.")
+            raise BundleError(f"{path} is not a bundle: it has no {MANIFEST}.{_EXPORT}")
         manifest, found = read_manifest(_read_regular(path / MANIFEST), where=str(path / MANIFEST))
         if digest not in (None, found):
             raise BundleError(
-                f"{reference or path} is the bundle {found}, and {digest} was asked for. "
-                "Find out who changed it before you name the other digest."
+                f"{reference or path} has the digest {found}; expected {digest}. "
+                "Find out who changed the bundle before you accept the new digest."
             )
         _check_folder(path, manifest)
         return cls(path, manifest, found, reference)
 
     @property
     def origin(self) -> str:
-        """Where another process finds this very bundle: its commit on the hub, or its folder's absolute path."""
-        return str(self.reference or self.path.absolute())
+        """Where another process finds this very bundle: its commit on the Hub, or its folder's absolute path."""
+        return self.reference or str(self.path.absolute())
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -123,16 +135,21 @@ class Bundle:
         return {variant.precision: variant for variant in self.manifest.variants}
 
     def weights_of(self, variant: Variant) -> tuple[str, ...]:
-        """The file beside a variant's graph that has its weights, or none."""
+        """Return the names of the files that hold a graph's weights: one, or none if the graph holds them itself."""
         name = variant.file + WEIGHTS
         return (name,) if name in self.manifest.files else ()
 
     def read(self, name: str) -> bytes:
-        """A file's bytes, hashed as they were read.
+        """Return a file's bytes, verified against the manifest.
 
         Raises:
             InputError: The bundle has no such file.
-            BundleError: They are not the bytes that were bundled.
+            BundleError: The file was changed.
+
+        Example:
+            >>> from manylabel import Bundle
+            >>> Bundle.open("bundle").read("README.md")[:3]
+            b'---'
         """
         self._check_listed(name)
         content = _read_regular(self.path / name)
@@ -141,19 +158,25 @@ class Bundle:
 
     @contextmanager
     def loadable(self, name: str) -> Iterator[bytes | str]:
-        """A file's content for a library that loads it: a path to a copy that cannot be changed, hashed as it was made.
+        """Return a file for a library to load, verified: a path to a copy that cannot be changed, or the bytes.
 
-        Where the system has no such copies, the bytes themselves, as `read` gives them.
+        The copy takes less memory than the bytes, but not every system supports it.
 
         Raises:
             InputError: The bundle has no such file.
-            BundleError: It is not what was bundled.
+            BundleError: The file was changed.
+
+        Example:
+            >>> from manylabel import Bundle
+            >>> with Bundle.open("bundle").loadable("model.onnx") as model:
+            ...     isinstance(model, str | bytes)
+            True
         """
         self._check_listed(name)
         with ExitStack() as stack:
             descriptor = stack.enter_context(_open_regular(self.path / name))
             try:
-                copy = stack.enter_context(sealed(descriptor))
+                copy = stack.enter_context(sealed_copy(descriptor))
             except OSError:
                 content: bytes | str = self.read(name)
             else:
@@ -162,10 +185,14 @@ class Bundle:
             yield content
 
     def verify(self) -> None:
-        """Hash every file.
+        """Hash every file and compare it with the manifest.
 
         Raises:
             BundleError: A file was changed.
+
+        Example:
+            >>> from manylabel import Bundle
+            >>> Bundle.open("bundle").verify()
         """
         for name in self.manifest.files:
             self.read(name)
@@ -178,12 +205,19 @@ class Bundle:
         record = self.manifest.files[name]
         if size != record.bytes or sha256 != record.sha256:
             raise BundleError(
-                f"{self.path / name} was changed after the bundle was made: its SHA-256 is not the manifest's. {ANEW}"
+                f"{self.path / name} was changed after the bundle was made: its SHA-256 differs from the manifest's. "
+                f"{RESTORE}"
             )
 
 
 def record_files(folder: Path) -> dict[str, FileRecord]:
-    """Sizes and digests of all files in a folder that is about to become a bundle."""
+    """Return size and digest of every file in a folder that is about to become a bundle.
+
+    Example:
+        >>> from pathlib import Path
+        >>> record_files(Path("bundle")) == Bundle.open("bundle").manifest.files
+        True
+    """
     return {
         path.name: FileRecord(path.stat().st_size, _digest(path))
         for path in sorted(folder.iterdir())
@@ -197,7 +231,7 @@ def _digest(path: Path) -> str:
 
 
 def _check_folder(path: Path, manifest: Manifest) -> None:
-    """Hold the folder's names, kinds and sizes of files against the manifest."""
+    """Compare the names, kinds and sizes of the folder's files with the manifest."""
     try:
         with os.scandir(path) as entries:
             present = {entry.name: entry.stat(follow_symlinks=False) for entry in entries}
@@ -206,42 +240,40 @@ def _check_folder(path: Path, manifest: Manifest) -> None:
     missing = sorted(manifest.files.keys() - present.keys())
     extra = sorted(present.keys() - manifest.files.keys() - {MANIFEST})
     if missing:
-        raise BundleError(f"{path} lacks {', '.join(missing)}. {ANEW}")
+        raise BundleError(f"{path} lacks {', '.join(missing)}. {RESTORE}")
     if extra:
         raise BundleError(
-            f"{path} holds {', '.join(extra)}, which the manifest does not list. Remove what is not the bundle's."
+            f"{path} contains {', '.join(extra)}, which the manifest does not list. Remove what does not belong to the "
+            "bundle."
         )
     for name, record in manifest.files.items():
         _check_kind(path / name, present[name])
         if present[name].st_size != record.bytes:
-            found = present[name].st_size
-            raise BundleError(f"{path / name} has {found:,} bytes and should have {record.bytes:,}. {ANEW}")
+            size = present[name].st_size
+            raise BundleError(f"{path / name} has {size:,} bytes; expected {record.bytes:,}. {RESTORE}")
 
 
 def _check_kind(path: Path, status: os.stat_result) -> None:
     if stat.S_ISLNK(status.st_mode):
-        raise BundleError(f"{path} is a link; a bundle holds the files themselves. Copy the bundle with cp -rL.")
+        raise BundleError(f"{path} is a link; a bundle contains the files themselves. Copy the bundle with cp -rL.")
     if not stat.S_ISREG(status.st_mode):
-        raise BundleError(f"{path} is a folder or a special file; a bundle holds regular files only. {ANEW}")
+        raise BundleError(f"{path} is a folder or a special file; a bundle contains only regular files. {RESTORE}")
     if status.st_nlink > 1:
-        raise BundleError(
-            f"{path} is a hard link, through which it can be changed from elsewhere. Copy the bundle with cp -r."
-        )
+        raise BundleError(f"{path} is a hard link, so it can be changed from elsewhere. Copy the bundle with cp -r.")
 
 
 def _read_regular(path: Path) -> bytes:
-    """A regular file's bytes."""
     with _open_regular(path) as descriptor, open(descriptor, "rb", closefd=False) as file:
         return file.read()
 
 
 @contextmanager
 def _open_regular(path: Path) -> Iterator[int]:
-    """A regular file, open for reading; never follows a link, never waits on a pipe."""
+    """Open a regular file for reading, without following a link or waiting for a pipe."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as exc:
-        if exc.errno == errno.ELOOP:  # what O_NOFOLLOW gives for a link
+        if exc.errno == errno.ELOOP:  # O_NOFOLLOW met a link
             _check_kind(path, os.lstat(path))
         raise _unreadable(path, exc) from exc
     try:
@@ -252,4 +284,6 @@ def _open_regular(path: Path) -> Iterator[int]:
 
 
 def _unreadable(path: Path, exc: OSError) -> BundleError:
-    return BundleError(f"{path} cannot be read: {exc.strerror}. A bundle holds regular files that its user may read.")
+    return BundleError(
+        f"{path} cannot be read: {exc.strerror}. A bundle contains regular files; grant read access to them."
+    )

@@ -1,6 +1,6 @@
-"""The certificate: how a bundle's graphs compare with what they were made from, on which texts and which machine.
+"""The certificate: how a bundle's graphs compare with their reference, on which texts and which machine.
 
-Export writes it into the manifest, `manylabel certify` makes one anywhere. `manylabel.certify` measures it.
+`manylabel export` writes one into the manifest; `manylabel certify` measures one anywhere.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,12 +11,16 @@ from manylabel.system.hardware_info import Machine
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure with its 95 % interval.
+    """A figure with its 95 % confidence interval.
 
     Attributes:
-        value: On the texts as they are.
-        low: The lower end.
-        high: The upper end.
+        value: The figure.
+        low: The lower end of the interval.
+        high: The upper end of the interval.
+
+    Example:
+        >>> Estimate(0.81, low=0.78, high=0.84).value
+        0.81
     """
 
     value: float
@@ -26,9 +30,20 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Quality:
-    """F1 on labelled texts, and what it is above the reference's on the same texts (below it: negative).
+    """F1 on labelled texts, and its change from the reference on the same texts (negative if it is lower).
 
-    Intervals are of a bootstrap over texts, those of a change of a paired one.
+    Confidence intervals come from a bootstrap over texts; those of the changes from a paired one.
+
+    Attributes:
+        micro_f1: Micro-averaged F1.
+        macro_f1: Macro-averaged F1.
+        micro_f1_change: Micro-averaged F1 less the reference's.
+        macro_f1_change: Macro-averaged F1 less the reference's.
+
+    Example:
+        >>> f1, lower, higher = Estimate(0.8, 0.7, 0.9), Estimate(-0.01, -0.02, 0), Estimate(0.01, 0, 0.02)
+        >>> Quality(f1, f1, micro_f1_change=lower, macro_f1_change=higher).drop
+        0.01
     """
 
     micro_f1: Estimate
@@ -38,19 +53,23 @@ class Quality:
 
     @property
     def drop(self) -> float:
-        """How far micro- or macro-F1 fell, whichever fell more; negative where both rose."""
+        """The larger of the drops in micro- and macro-F1; negative if both rose."""
         return -min(self.micro_f1_change.value, self.macro_f1_change.value)
 
 
 @dataclass(frozen=True)
 class LabelParity:
-    """One label's decisions.
+    """How the decisions on one label compare.
 
     Attributes:
-        given: Texts that the reference gives it to.
-        gained: Texts that the variant alone gives it to, ties left out.
-        lost: Texts that the reference alone gives it to, ties left out.
-        ties: Decisions that differ where both probabilities lie within 1e-4 of their thresholds.
+        given: The number of texts to which the reference assigns the label.
+        gained: The number of texts to which only the variant assigns it, ties not counted.
+        lost: The number of texts to which only the reference assigns it, ties not counted.
+        ties: The number of decisions that differ while both probabilities lie within 1e-4 of their thresholds.
+
+    Example:
+        >>> LabelParity(given=120, gained=1, lost=0, ties=0).gained
+        1
     """
 
     given: int
@@ -60,12 +79,17 @@ class LabelParity:
 
 
 @dataclass(frozen=True)
-class Alone:
-    """Texts that were scored once more by themselves.
+class BatchInvariance:
+    """A check that scores do not depend on the batch: some texts were scored again, each in a batch of its own.
 
     Attributes:
-        tried: How many.
-        same: Those whose probabilities were the same bits as among all texts.
+        tried: The number of texts.
+        same: The number of texts whose probabilities were bit-identical to those from the large batches.
+
+    Example:
+        >>> check = BatchInvariance(tried=20, same=20)
+        >>> check.same == check.tried
+        True
     """
 
     tried: int
@@ -74,19 +98,25 @@ class Alone:
 
 @dataclass(frozen=True)
 class Parity:
-    """How a variant's probabilities and decisions compare with the reference's, each side by its own thresholds.
+    """How a variant's probabilities and decisions compare with the reference's, each with its own thresholds.
 
     Attributes:
-        max_difference: Of probabilities.
-        mean_difference: Of probabilities.
+        max_difference: The largest difference of two probabilities.
+        mean_difference: The mean difference.
         p999_difference: The 99.9th percentile of the differences.
-        flipped: Decisions that differ, of all texts and labels, ties left out.
-        ties: Decisions that differ within rounding.
-        texts_flipped: Texts with at least one flipped decision.
-        texts_labelled: Texts to which either side gives a label.
+        flipped: The number of decisions that differ, over all texts and labels, ties not counted.
+        ties: The number of decisions that differ within rounding.
+        texts_flipped: The number of texts with at least one flipped decision.
+        texts_labelled: The number of texts with at least one label from either side.
         labels: By label.
-        alone: Whether a text's neighbours matter.
-        quality: Where the texts have labels.
+        alone: Whether scores are independent of the batch.
+        quality: F1, if the texts are labelled.
+
+    Example:
+        >>> from manylabel import Bundle
+        >>> parity = Bundle.open("bundle").manifest.certificate.parity["fp32"]
+        >>> parity.flips
+        0.0
     """
 
     max_difference: float
@@ -97,36 +127,42 @@ class Parity:
     texts_flipped: int
     texts_labelled: int
     labels: Mapping[str, LabelParity]
-    alone: Alone
+    alone: BatchInvariance
     quality: Quality | None = None
 
     @property
     def flips(self) -> float:
-        """Of the texts that get a label from either side, the share that gets other labels from the other."""
+        """The share of the texts with at least one label from either side that get other labels from the other."""
         return self.texts_flipped / max(self.texts_labelled, 1)
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What a variant may differ by.
+    """How much a variant may differ from its reference.
 
     Attributes:
-        max_f1_drop: Of micro- and of macro-F1; None where it does not matter.
-        max_flips: Of `Parity.flips`; None where it does not matter.
+        max_f1_drop: The largest drop in micro- and in macro-F1; None for no limit.
+        max_flips: The largest `Parity.flips`; None for no limit.
+
+    Example:
+        >>> from manylabel import Bundle
+        >>> parity = Bundle.open("bundle").manifest.certificate.parity["fp32"]
+        >>> Budget(max_flips=0.01).excess(parity)
+        ''
     """
 
     max_f1_drop: float | None = 0.005
     max_flips: float | None = 0.02
 
     def excess(self, parity: Parity) -> str:
-        """What goes beyond it, with the figures on both sides; "" where nothing does."""
+        """Describe what exceeds the budget, with measured and allowed figures; "" if nothing does."""
         return "; ".join(self._excesses(parity))
 
     def _excesses(self, parity: Parity) -> Iterator[str]:
         if self.max_flips is not None and parity.flips > self.max_flips:
             yield (
-                f"{parity.texts_flipped:,} of {parity.texts_labelled:,} texts with a label get other labels, "
-                f"{parity.flips:.2%}, and {self.max_flips:.2%} are allowed"
+                f"{parity.texts_flipped:,} of {parity.texts_labelled:,} texts with at least one label get other "
+                f"labels, {parity.flips:.2%}, and {self.max_flips:.2%} are allowed"
             )
         if self.max_f1_drop is not None and parity.quality and parity.quality.drop > self.max_f1_drop:
             changes = (parity.quality.micro_f1_change.value, parity.quality.macro_f1_change.value)
@@ -142,13 +178,19 @@ class Certificate:
 
     Attributes:
         reference: What the variants are compared with.
-        texts: How many.
-        data: What texts these are.
+        texts: The number of texts.
+        data: A description of the texts.
         device: What the variants ran on, `"cpu"` or `"cuda"`.
         machine: Where it was measured.
         parity: By precision.
-        budget: What was allowed; None where nothing was asked.
+        budget: What was allowed; None if no limit was set.
         refused: By precision, why a variant was not written.
+
+    Example:
+        >>> from manylabel import Bundle
+        >>> certificate = Bundle.open("bundle").manifest.certificate
+        >>> sorted(certificate.parity), certificate.device
+        (['fp16', 'fp32', 'int8'], 'cpu')
     """
 
     reference: str

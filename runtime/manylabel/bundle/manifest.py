@@ -1,6 +1,6 @@
-"""What `bundle.json` says, and the one form in which it is written.
+"""The manifest: what `bundle.json` contains, and its canonical form.
 
-The canonical form carries a digest of the rest, so that no byte of it can change unseen. Knows nothing of folders.
+The canonical form includes a digest of the rest, so that a change of any byte is detected. Knows no folders.
 """
 
 import hashlib
@@ -18,30 +18,45 @@ from manylabel.inference.tokenizer import LongText
 FORMAT_VERSION = 1
 MANIFEST = "bundle.json"
 TOKENIZER = "tokenizer.json"
-ANEW = "Fetch the bundle anew, or make it anew with manylabel export."
+RESTORE = "Download the bundle again, or export it again with manylabel export."
 PRECISIONS = ("fp32", "int8", "fp16")
-LEVELS = 32
-"""How deep what has no form of its own may be nested: far deeper than any is, and not too deep to be walked through."""
+"""The precisions of a bundle's graphs, the most exact first."""
+
+MAX_NESTING = 32
+"""Levels of nesting in free-form JSON: far more than any bundle has, and few enough for a recursive check."""
 
 
 @dataclass(frozen=True)
 class FileRecord:
-    """What the manifest says of one file."""
+    """Size and digest of one file.
+
+    Attributes:
+        bytes: The size.
+        sha256: The digest in hexadecimal.
+
+    Example:
+        >>> FileRecord(bytes=3, sha256="ba7816bf").bytes
+        3
+    """
 
     bytes: int
     sha256: str
 
 
 @dataclass(frozen=True)
-class Rescue:
-    """How a variant was brought within its budget.
+class MixedPrecision:
+    """How a variant was brought within its accuracy budget: some linear layers stay in fp32.
 
     Attributes:
-        reason: What was beyond it.
-        kept: The products that were left in fp32, the most harmful first.
-        products: How many there are.
-        slowdown: How many times as long it takes for it, measured on a few of the texts; None where its device was not
-            at hand.
+        reason: What exceeded the budget.
+        kept: The linear layers (MatMuls) that stay in fp32, the most harmful first.
+        products: The number of linear layers.
+        slowdown: How many times as long the graph takes as without them, measured on a few of the texts; None if its
+            device was not available.
+
+    Example:
+        >>> MixedPrecision("too many flips", ("/encoder/layer.0/MatMul",), 12, 1.07).cost
+        'it takes 1.07 times as long'
     """
 
     reason: str
@@ -51,7 +66,7 @@ class Rescue:
 
     @property
     def cost(self) -> str:
-        """The time that it takes for it, in words."""
+        """The slowdown as a sentence."""
         return "its speed was not measured" if self.slowdown is None else f"it takes {self.slowdown:.2f} times as long"
 
 
@@ -62,11 +77,16 @@ class Variant:
     Attributes:
         precision: `"fp32"`, `"int8"` or `"fp16"`.
         file: Its file in the bundle.
-        providers: ONNX Runtime's execution providers it is meant for.
-        thresholds: Per label, tuned on this variant's own probabilities.
-        fusions: Fused operators in the graph and how many; empty where none were fused.
-        note: What a reader should know of this graph.
-        rescue: None where it is within its budget as it is.
+        providers: The ONNX Runtime execution providers it is made for.
+        thresholds: One per label, tuned on this variant's own probabilities.
+        fusions: The number of each fused operator in the graph; empty if nothing was fused.
+        note: A remark for readers.
+        rescue: Which linear layers stay in fp32 to keep within the budget; None if all are converted.
+
+    Example:
+        >>> variant = Variant("int8", "model_int8.onnx", ("CPUExecutionProvider",), (0.4, 0.5))
+        >>> variant.thresholds
+        (0.4, 0.5)
     """
 
     precision: str
@@ -75,12 +95,17 @@ class Variant:
     thresholds: tuple[float, ...]
     fusions: Mapping[str, int] = field(default_factory=dict)
     note: str = ""
-    rescue: Rescue | None = None
+    rescue: MixedPrecision | None = None
 
 
 @dataclass(frozen=True)
 class SpecialTokens:
-    """The ids around a text, such as `[CLS]` and `[SEP]`."""
+    """The token ids before and after every text, such as `[CLS]` and `[SEP]`.
+
+    Example:
+        >>> SpecialTokens(prefix=(101,), suffix=(102,)).suffix
+        (102,)
+    """
 
     prefix: tuple[int, ...]
     suffix: tuple[int, ...]
@@ -88,7 +113,12 @@ class SpecialTokens:
 
 @dataclass(frozen=True)
 class Probe:
-    """A text with the probabilities that PyTorch gave, by label name."""
+    """A text with the probabilities that PyTorch gave, by label.
+
+    Example:
+        >>> Probe("late parcel", {"delivery": 0.9}).text
+        'late parcel'
+    """
 
     text: str
     probabilities: Mapping[str, float]
@@ -96,21 +126,26 @@ class Probe:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What `bundle.json` holds.
+    """The content of `bundle.json`.
 
     Attributes:
-        format_version: Of the manifest; a reader refuses newer ones.
-        labels: In column order.
-        max_length: Tokens the model reads at once, special ones included.
+        format_version: The manifest's format; readers reject newer ones.
+        labels: The labels in column order.
+        max_length: The number of tokens the model reads at once, special tokens included.
         long_text: What happens to longer texts.
-        special_tokens: The ids around a text.
+        special_tokens: The token ids before and after every text.
         variants: The graphs, the most exact first.
-        probes: Texts with known answers, to check a machine by.
-        thresholds_tuned: Whether thresholds come from validation data; else they are 0.5.
-        source: Checkpoint, versions and data that the bundle was made from.
-        metrics: By split, as training measured them: figures by name, and by name again.
+        probes: Texts with known probabilities, to check the bundle on another machine.
+        thresholds_tuned: Whether the thresholds were tuned on validation data; otherwise they are 0.5.
+        source: The checkpoint, versions and data that the bundle was made from.
+        metrics: What training measured, by split: numbers by name, nested.
         certificate: How the graphs compare with PyTorch.
-        files: Every file of the bundle but the manifest.
+        files: Every file of the bundle except the manifest.
+
+    Example:
+        >>> from manylabel import Bundle
+        >>> Bundle.open("bundle").manifest.long_text.policy
+        'window'
     """
 
     format_version: int
@@ -127,30 +162,38 @@ class Manifest:
     files: Mapping[str, FileRecord]
 
     def to_bytes(self) -> bytes:
-        """The canonical form, with the digest of the rest."""
-        return _signed(asdict(self))[0]
+        """Return the canonical form, including the digest of the rest."""
+        return _with_digest(asdict(self))[0]
 
 
 def read_manifest(raw: bytes, *, where: str) -> tuple[Manifest, str]:
-    """Read a manifest, refusing what this version cannot read exactly as it was meant.
+    """Parse a manifest, and reject whatever this version does not understand completely.
 
     Args:
-        raw: A file's bytes.
-        where: Names the file in messages.
+        raw: The file's bytes.
+        where: Names the file in error messages.
 
     Returns:
-        What it says, and its digest.
+        The manifest and its digest.
 
     Raises:
-        BundleTooNew: A later version wrote it.
-        BundleError: It is no manifest, was changed, or contradicts itself.
+        BundleTooNew: It was written by a newer version of manylabel.
+        BundleError: It is not a manifest, was changed, or contradicts itself.
+
+    Example:
+        >>> from pathlib import Path
+        >>> manifest, digest = read_manifest(Path("bundle/bundle.json").read_bytes(), where="bundle/bundle.json")
+        >>> manifest.format_version, len(digest)
+        (1, 64)
     """
     try:
         content = json.loads(raw)
         del content["digest"]
-        expected, digest = _signed(content)
+        expected, digest = _with_digest(content)
     except (ValueError, KeyError, TypeError, RecursionError) as exc:
-        raise BundleError(f"{where} is not a bundle's manifest: no JSON object with a digest. {ANEW}") from exc
+        raise BundleError(
+            f"{where} is not a bundle's manifest: expected a JSON object with a digest. {RESTORE}"
+        ) from exc
     version = content.get("format_version")
     if isinstance(version, int) and version > FORMAT_VERSION:
         raise BundleTooNew(
@@ -158,15 +201,17 @@ def read_manifest(raw: bytes, *, where: str) -> tuple[Manifest, str]:
             "pip install --upgrade manylabel"
         )
     if raw != expected:
-        raise BundleError(f"{where} was changed after the bundle was made: its digest does not fit. {ANEW}")
+        raise BundleError(
+            f"{where} was changed after the bundle was made: its content does not match its digest. {RESTORE}"
+        )
     manifest = parse(Manifest, content, where=where)
     for fault in _contradictions(manifest):
-        raise BundleError(f"{where} contradicts itself: {fault}. {ANEW}")
+        raise BundleError(f"{where} contradicts itself: {fault}. {RESTORE}")
     return manifest, digest
 
 
-def _signed(content: Mapping[str, Any]) -> tuple[bytes, str]:
-    """The canonical form of a manifest's content with its digest, and the digest."""
+def _with_digest(content: Mapping[str, Any]) -> tuple[bytes, str]:
+    """Return the canonical form of a manifest's content with its digest, and the digest."""
     digest = hashlib.sha256(_canonical(content)).hexdigest()
     return _canonical({**content, "digest": digest}), digest
 
@@ -176,35 +221,35 @@ def _canonical(content: Mapping[str, Any]) -> bytes:
 
 
 def _contradictions(manifest: Manifest) -> Iterator[str]:
-    """What a well-formed manifest must not say all the same."""
+    """Yield what is wrong with a manifest whose fields have the right types."""
     if manifest.format_version != FORMAT_VERSION:
-        yield f"there was never a format_version {manifest.format_version}"
-    if not manifest.labels or _twice(manifest.labels):
-        yield "labels are absent or come twice"
-    if not manifest.variants or _twice([variant.precision for variant in manifest.variants]):
-        yield "variants are absent or come twice"
+        yield f"there is no format_version {manifest.format_version}"
+    if not manifest.labels or _has_duplicates(manifest.labels):
+        yield "labels are missing or duplicated"
+    if not manifest.variants or _has_duplicates([variant.precision for variant in manifest.variants]):
+        yield "variants are missing or duplicated"
     if not manifest.probes or any(set(probe.probabilities) != set(manifest.labels) for probe in manifest.probes):
-        yield "probes are absent, or their labels are not the bundle's"
-    if not _is_shallow(manifest.source, LEVELS):
-        yield f"source is nested deeper than {LEVELS} levels"
-    if not all(_are_figures(figures, LEVELS) for figures in manifest.metrics.values()):
-        yield "metrics holds something else than figures by name, a split each"
+        yield "probes are missing, or their labels differ from the bundle's"
+    if not _is_shallow(manifest.source, MAX_NESTING):
+        yield f"source is nested deeper than {MAX_NESTING} levels"
+    if not all(_is_numbers_by_name(numbers, MAX_NESTING) for numbers in manifest.metrics.values()):
+        yield "metrics contains something other than numbers by name for each split"
     for name in manifest.files:
         if Path(name).name != name or name in ("", "..", MANIFEST):
-            yield f"a bundle's file cannot be called {name!r}"
+            yield f"{name!r} is not a valid file name in a bundle"
     for name in (TOKENIZER, *(variant.file for variant in manifest.variants)):
         if name not in manifest.files:
             yield f"no file is listed as {name}"
     for variant in manifest.variants:
-        yield from _contradictions_of(variant, len(manifest.labels))
+        yield from _variant_contradictions(variant, len(manifest.labels))
         if variant.precision not in manifest.certificate.parity:
-            yield f"the certificate does not speak of {variant.precision}"
+            yield f"the certificate does not cover {variant.precision}"
     for precision, parity in manifest.certificate.parity.items():
         if precision not in PRECISIONS or set(parity.labels) != set(manifest.labels):
-            yield f"the certificate of {precision} is not of this bundle: its precision or its labels are others"
+            yield f"the certificate of {precision} belongs to another bundle: its precision or labels differ"
 
 
-def _contradictions_of(variant: Variant, n_labels: int) -> Iterator[str]:
+def _variant_contradictions(variant: Variant, n_labels: int) -> Iterator[str]:
     if variant.precision not in PRECISIONS:
         yield f"{variant.precision!r} is not one of {', '.join(PRECISIONS)}"
     if len(variant.thresholds) != n_labels:
@@ -214,19 +259,19 @@ def _contradictions_of(variant: Variant, n_labels: int) -> Iterator[str]:
 
 
 def _is_shallow(value: object, levels: int) -> bool:
-    """Whether JSON is nested in no more than so many levels."""
+    """Return whether JSON has at most this many levels of nesting."""
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return levels >= 0 and all(_is_shallow(each, levels - 1) for each in inner)
 
 
-def _are_figures(value: object, levels: int) -> bool:
-    """Whether it is numbers by name, which a float can hold, or again such mappings."""
+def _is_numbers_by_name(value: object, levels: int) -> bool:
+    """Return whether a value maps names to finite numbers or to further such mappings."""
     return (
         levels > 0
         and isinstance(value, dict)
-        and all(is_number(each) or _are_figures(each, levels - 1) for each in value.values())
+        and all(is_number(each) or _is_numbers_by_name(each, levels - 1) for each in value.values())
     )
 
 
-def _twice(names: tuple[str, ...] | list[str]) -> bool:
+def _has_duplicates(names: tuple[str, ...] | list[str]) -> bool:
     return len(set(names)) != len(names)

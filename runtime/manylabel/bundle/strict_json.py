@@ -1,4 +1,4 @@
-"""JSON to frozen dataclasses, strictly: nothing missing, nothing unknown, nothing of another type."""
+"""JSON to frozen dataclasses, strictly: a missing field, an unknown field or another type is an error."""
 
 import dataclasses
 import math
@@ -11,7 +11,7 @@ from manylabel.errors import BundleError
 T = TypeVar("T")
 
 INT64 = 2**63
-"""Beyond, an integer is none that others read, and no float may hold what is counted with it."""
+"""Larger integers are rejected: other readers do not accept them, and they may exceed a float's range."""
 
 
 def parse(cls: type[T], content: object, *, where: str) -> T:
@@ -20,11 +20,19 @@ def parse(cls: type[T], content: object, *, where: str) -> T:
     Args:
         cls: A dataclass of `int`, `float`, `bool`, `str`, `Literal`, `Any`, `tuple[..., ...]`, `Mapping[str, ...]`,
             other such dataclasses, and any of these `| None`.
-        content: What `json.loads` gave.
-        where: Names the place in messages.
+        content: The result of `json.loads`.
+        where: Names the place in error messages.
 
     Raises:
         BundleError: A field is missing, unknown, or of another type.
+
+    Example:
+        >>> from manylabel.bundle.certificate import Estimate
+        >>> parse(Estimate, {"value": 0.9, "low": 0.8, "high": 1}, where="here")
+        Estimate(value=0.9, low=0.8, high=1.0)
+        >>> parse(Estimate, {"value": 0.9, "low": 0.8}, where="here")
+        Traceback (most recent call last):
+        manylabel.errors.BundleError: here: field high is missing.
     """
     if not isinstance(content, dict):
         raise BundleError(f"{where}: expected an object, found {type(content).__name__}.")
@@ -57,12 +65,29 @@ def _value(hint: Any, value: object, where: str) -> Any:
         return value
     if hint in (str, bool) and type(value) is hint:
         return value
-    raise BundleError(f"{where}: found {type(value).__name__} {str(value)[:40]!r}, which does not belong there.")
+    raise BundleError(f"{where}: found {type(value).__name__} {str(value)[:40]!r}; expected {_describe(hint)}.")
+
+
+def _describe(hint: Any) -> str:
+    if get_origin(hint) is Literal:
+        return "one of " + ", ".join(map(repr, get_args(hint)))
+    return {
+        tuple: "a list",
+        Mapping: "an object",
+        float: "a finite number",
+        int: "an integer",
+        bool: "true or false",
+    }.get(get_origin(hint) or hint, "a string")
 
 
 def is_number(value: Any) -> bool:
-    """Whether it is a number, and one that a float can hold."""
+    """Return whether a value is an integer or a float, finite and within a float's range.
+
+    Example:
+        >>> is_number(3), is_number("3"), is_number(float("nan")), is_number(10**400)
+        (True, False, False, False)
+    """
     try:
         return type(value) in (int, float) and math.isfinite(value)
-    except OverflowError:  # an integer that no float can hold
+    except OverflowError:  # an integer beyond a float's range
         return False

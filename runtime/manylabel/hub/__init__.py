@@ -1,5 +1,14 @@
-"""Bundles on a hub: `hf://USER/MODEL@REVISION` where a folder is taken, and `manylabel push`.
+"""Bundles on the Hugging Face Hub: `hf://USER/MODEL@REVISION` wherever a bundle's folder is accepted.
 
-A bundle of the hub becomes a folder of regular files in the cache, once for every commit, which is then opened and
-verified as any other. `client` alone knows `huggingface_hub`; nothing here knows what a bundle's graphs are.
+A bundle on the Hub is downloaded once per commit to a folder of regular files in the cache, which is then opened and
+verified like any other. In the order in which to read it:
+
+- `client`: `HubReference`, and the one place that imports `huggingface_hub` and translates its errors;
+- `download`: `open_bundle` and `resolve_bundle_path`, from a reference or a path to a folder;
+- `upload`: `manylabel push`, a bundle as one commit.
 """
+
+from manylabel.hub.client import HubReference
+from manylabel.hub.download import open_bundle, resolve_bundle_path
+
+__all__ = ["HubReference", "open_bundle", "resolve_bundle_path"]

@@ -1,18 +1,92 @@
-"""The one place that knows `huggingface_hub`: the library, and its errors as sentences."""
+"""Hub references, and the one module that imports `huggingface_hub`: its errors become ours here."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 
-from manylabel.errors import HubError, MissingDependency
-from manylabel.hub.hub_ref import Reference
+from manylabel.errors import HubError, InputError, MissingDependency
+
+MAIN = "main"
+LOG_IN = "hf auth login, or set HF_TOKEN"
+_FORM = re.compile(r"([\w.-]+/[\w.-]+)(?:@([^@\s]+))?")
 
 
-def library() -> ModuleType:
-    """`huggingface_hub`.
+@dataclass(frozen=True)
+class HubReference:
+    """A bundle on the Hub, `hf://USER/MODEL@REVISION`.
+
+    Attributes:
+        repository: `USER/MODEL`.
+        revision: A branch, a tag, or a commit.
+
+    Example:
+        >>> str(HubReference("ada/reviews"))
+        'hf://ada/reviews@main'
+    """
+
+    repository: str
+    revision: str = MAIN
+
+    def __str__(self) -> str:
+        return f"hf://{self.repository}@{self.revision}"
+
+    @classmethod
+    def from_path(cls, path: Path | str) -> "HubReference | None":
+        """Return the reference that a path spells out, or None for the path of a folder.
+
+        Raises:
+            InputError: The path starts with `hf://` but is not a reference.
+
+        Example:
+            >>> HubReference.from_path("hf://ada/reviews@v2")
+            HubReference(repository='ada/reviews', revision='v2')
+            >>> HubReference.from_path("models/reviews") is None
+            True
+        """
+        text = str(path)
+        scheme = re.match(r"hf:/{1,2}", text)  # a Path merges the two slashes
+        return cls.parse(text[scheme.end() :]) if scheme else None
+
+    @classmethod
+    def parse(cls, text: str) -> "HubReference":
+        """Parse `USER/MODEL` or `USER/MODEL@REVISION`, with or without `hf://`.
+
+        Raises:
+            InputError: The text has another form.
+
+        Example:
+            >>> HubReference.parse("ada/reviews").revision
+            'main'
+        """
+        match = _FORM.fullmatch(text.removeprefix("hf://"))
+        if match is None:
+            raise InputError(f"{text!r} is not a bundle on the Hub. Write USER/MODEL or USER/MODEL@REVISION.")
+        return cls(match[1], match[2] or MAIN)
+
+
+def bundle_name(path: Path | str) -> str:
+    """Return a bundle's name: its repository's on the Hub, or its folder's.
+
+    Example:
+        >>> bundle_name("hf://ada/reviews@v2"), bundle_name("models/news")
+        ('reviews', 'news')
+    """
+    reference = HubReference.from_path(path)
+    return reference.repository.split("/")[1] if reference else Path(path).absolute().name
+
+
+def load_huggingface_hub() -> ModuleType:
+    """Import `huggingface_hub`.
 
     Raises:
         MissingDependency: It is not installed.
+
+    Example:
+        >>> load_huggingface_hub().__name__
+        'huggingface_hub'
     """
     try:
         import huggingface_hub
@@ -25,51 +99,56 @@ def library() -> ModuleType:
 
 
 @contextmanager
-def sentences(reference: Reference, doing: str) -> Iterator[None]:
-    """What the library raises, as an error of ours.
+def hub_errors(reference: HubReference, action: str) -> Iterator[None]:
+    """Translate what `huggingface_hub` raises in the block.
 
     Args:
-        reference: What was asked for.
-        doing: Such as `reading model.onnx`.
+        reference: The repository.
+        action: What the block does, such as `"reading model.onnx"`.
 
     Raises:
         FileNotFoundError: The repository has no such file.
-        HubError: The hub has it not, gives it not, or cannot be reached.
+        HubError: The repository is not found on the Hub, access is denied, or the Hub cannot be reached.
+
+    Example:
+        >>> with hub_errors(HubReference("ada/reviews"), "reading model.onnx"):
+        ...     raise TimeoutError("no answer within 10 s")
+        Traceback (most recent call last):
+        manylabel.errors.HubError: hf://ada/reviews@main: reading model.onnx failed: no answer within 10 s
     """
-    hub = library()
+    hub = load_huggingface_hub()
     try:
         yield
     except hub.errors.GatedRepoError as exc:
         raise HubError(
-            f"{reference} is gated, and this account has no access yet. Ask for it at "
+            f"{reference} is gated, and this account has no access. Request it at "
             f"{_endpoint(hub)}/{reference.repository}, then log in: {LOG_IN}"
         ) from exc
     except hub.errors.RepositoryNotFoundError as exc:
         raise HubError(
             f"there is no model {reference.repository} at {_endpoint(hub)}, or it is private. "
-            f"Check the name; for one that is private, log in: {LOG_IN}"
+            f"Check the name; if it is private, log in: {LOG_IN}"
         ) from exc
     except hub.errors.RevisionNotFoundError as exc:
         raise HubError(
             f"{reference.repository} has no revision {reference.revision!r}. Name a branch, a tag or a commit."
         ) from exc
-    except hub.errors.LocalEntryNotFoundError as exc:  # also what being offline becomes
+    except hub.errors.LocalEntryNotFoundError as exc:  # also raised when offline
         raise HubError(
-            f"{reference}: {doing} failed: the cache does not have it, and {_endpoint(hub)} cannot be reached"
-            f"{_offline(hub)}. Load it once where there is a network."
+            f"{reference}: {action} failed: it is not in the cache, and {_endpoint(hub)} cannot be reached"
+            f"{_offline(hub)}. Load the bundle once while connected to the network."
         ) from exc
     except hub.errors.EntryNotFoundError as exc:
         raise FileNotFoundError(_first_line(exc)) from exc
     except hub.errors.HfHubHTTPError as exc:
-        said = {401: f"log in with a token that may: {LOG_IN}", 403: f"this account may not. {LOG_IN}, of one that may"}
-        raise HubError(
-            f"{reference}: {doing} was refused: {said.get(exc.response.status_code, _first_line(exc))}"
-        ) from exc
-    except Exception as exc:  # of its transport, which is requests in one release and httpx in the next; of its parsers
-        raise HubError(f"{reference}: {doing} failed: {_first_line(exc)}") from exc
-
-
-LOG_IN = "hf auth login, or the environment's HF_TOKEN"
+        reasons = {
+            401: f"log in with a token that has access: {LOG_IN}",
+            403: f"this account lacks permission. Log in with one that has it: {LOG_IN}",
+        }
+        reason = reasons.get(exc.response.status_code, _first_line(exc))
+        raise HubError(f"{reference}: {action} was refused: {reason}") from exc
+    except Exception as exc:  # from its HTTP library (requests or httpx, by release) or its parsers
+        raise HubError(f"{reference}: {action} failed: {_first_line(exc)}") from exc
 
 
 def _endpoint(hub: ModuleType) -> str:
@@ -77,10 +156,10 @@ def _endpoint(hub: ModuleType) -> str:
 
 
 def _offline(hub: ModuleType) -> str:
-    return ", as HF_HUB_OFFLINE is set" if hub.constants.HF_HUB_OFFLINE else ""
+    return ", because HF_HUB_OFFLINE is set" if hub.constants.HF_HUB_OFFLINE else ""
 
 
 def _first_line(exc: Exception) -> str:
-    """What an error says, on one line; the library's own errors bring hints in lines after it."""
+    """Return an error's first line; the library's errors add hints in further lines."""
     lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
     return lines[0] if lines else type(exc).__name__

@@ -1,10 +1,10 @@
-"""CUDA graphs: what a short text asks of a GPU is recorded once a length, and played anew for every text.
+"""CUDA graphs: capture what a short text runs on a GPU once per length, and replay it for every text.
 
-A single short text is computed in less time than it takes to hand a GPU its hundred kernels one by one. Of a recording
-it is handed all at once. onnxruntime keeps recordings by thread, and plays them in memory that other runs of the same
-session may be granted meanwhile: all that such a session runs, it runs on one thread.
+A single short text computes in less time than it takes to launch a GPU's hundred kernels one by one; a captured graph
+is launched at once. onnxruntime keeps captured graphs per thread, and replays them in memory that other runs of the same
+session may be given in between: so everything that such a session runs is run on one thread.
 
-Knows nothing of texts, and of onnxruntime what it is handed.
+Knows no texts, and takes onnxruntime as an argument.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,98 +16,102 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from manylabel.inference.length_batching import Ids
+from manylabel.inference.length_batching import TokenIds
 
-LONGEST = 64
-"""Tokens of a text that is recorded at most. A recording a length is made when a bundle is loaded; a longer text
-computes long enough to be handed its kernels meanwhile."""
+MAX_GRAPH_TOKENS = 64
+"""Tokens of a text for which a graph is captured. There is one graph per length, captured when a bundle is loaded; a
+longer text computes long enough for its kernels to be launched in the meantime."""
 
 PROVIDER_OPTIONS = {"enable_cuda_graph": "1"}
-"""Of CUDA's execution provider, without which it records nothing."""
+"""Options of the CUDA execution provider; without them it captures nothing."""
 
-NUMBER = "gpu_graph_id"
-"""onnxruntime's entry in the options of a run: which recording it makes or plays."""
+GRAPH_ID = "gpu_graph_id"
+"""onnxruntime's run option: which graph is captured or replayed."""
 
-NONE = "-1"
-"""The number of none. A run that gives no number would make a recording of its own."""
+NO_GRAPH = "-1"
+"""The graph ID of a run without a graph. A run without an ID would capture a graph of its own."""
 
-CLOSE = 1e-3
-"""By how much probabilities of a recording may be off those of the same graph without one."""
+TOLERANCE = 1e-3
+"""The largest accepted difference between a replayed graph's probabilities and those of a run without one."""
 
-Probabilities = NDArray[np.floating[Any]]
+Output = NDArray[np.floating[Any]]
 
 
-class Recordings:
-    """Runs a session of CUDA, single short texts from recordings. May be called from several threads at once.
+class CudaGraphs:
+    """Runs a CUDA session, with captured graphs for single short texts. Thread-safe.
 
     Args:
         ort: onnxruntime.
-        session: Its session, made with `PROVIDER_OPTIONS`.
-        feeds_of: From ids of shape `(batch, sequence)` to what each of the graph's inputs is fed; the ids as
-            `input_ids`, and the others by the shape alone.
+        session: Its session, created with `PROVIDER_OPTIONS`.
+        feeds_of: From token ids, shape `(batch, sequence)`, to the graph's inputs; `input_ids` are the ids, the others
+            depend only on the shape.
+
+    Example:
+        >>> graphs = CudaGraphs(ort, session, lambda ids: {"input_ids": ids})  # doctest: +SKIP
+        >>> graphs.capture(64)  # doctest: +SKIP
+        >>> graphs.run(np.array([[101, 2460, 102]])).shape  # doctest: +SKIP
+        (1, 28)
     """
 
-    def __init__(self, ort: ModuleType, session: Any, feeds_of: Callable[[Ids], Mapping[str, Ids]]) -> None:
+    def __init__(self, ort: ModuleType, session: Any, feeds_of: Callable[[TokenIds], Mapping[str, TokenIds]]) -> None:
         self._ort, self._session, self._feeds_of = ort, session, feeds_of
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="manylabel-recorded")
-        self._recordings: dict[int, _Recording] = {}
-        self._unrecorded = _options(ort, NONE)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="manylabel-cuda-graphs")
+        self._graphs: dict[int, _CapturedGraph] = {}
+        self._without_graph = _run_options(ort, NO_GRAPH)
 
-    def record(self, longest: int) -> None:
-        """Record texts of every length up to one, and hold what each recording gives against a run without it.
-
-        Args:
-            longest: In tokens.
+    def capture(self, max_tokens: int) -> None:
+        """Capture a graph for every length up to `max_tokens`, and compare each with a run without a graph.
 
         Raises:
-            ValueError: One gives something else. What onnxruntime raises, where one cannot be made.
+            ValueError: A graph returns other probabilities. Whatever onnxruntime raises if it cannot capture one.
         """
-        self._thread.submit(self._record, longest).result()
+        self._thread.submit(self._capture, max_tokens).result()
 
-    def run(self, ids: Ids) -> Probabilities:
-        """The graph's probabilities of ids of shape `(batch, sequence)`, as it gives them."""
+    def run(self, ids: TokenIds) -> Output:
+        """Return the graph's probabilities for token ids of shape `(batch, sequence)`."""
         return self._thread.submit(self._run, ids).result()
 
-    def _run(self, ids: Ids) -> Probabilities:
+    def _run(self, ids: TokenIds) -> Output:
         batch, length = ids.shape
-        recording = self._recordings.get(length) if batch == 1 else None
-        return recording.play(ids) if recording else self._run_unrecorded(ids)
+        graph = self._graphs.get(length) if batch == 1 else None
+        return graph.replay(ids) if graph else self._run_without_graph(ids)
 
-    def _run_unrecorded(self, ids: Ids) -> Probabilities:
-        (probabilities,) = self._session.run(["probabilities"], self._feeds_of(ids), self._unrecorded)
+    def _run_without_graph(self, ids: TokenIds) -> Output:
+        (probabilities,) = self._session.run(["probabilities"], self._feeds_of(ids), self._without_graph)
         return np.asarray(probabilities)
 
-    def _record(self, longest: int) -> None:
-        lengths = range(1, longest + 1)
+    def _capture(self, max_tokens: int) -> None:
+        lengths = range(1, max_tokens + 1)
         for length in lengths:
-            ids = _tried(length)[0]
-            self._recordings[length] = self._new(ids, self._run_unrecorded(ids))
-            self._recordings[length].play(ids)
-        for length in lengths:  # once all the others have been played: what they write, it must not read
-            self._try(length)
+            ids = _sample_ids(length)[0]
+            self._graphs[length] = self._new_graph(ids, self._run_without_graph(ids))
+            self._graphs[length].replay(ids)
+        for length in lengths:  # after all were replayed: none may read what another one writes
+            self._check(length)
 
-    def _try(self, length: int) -> None:
-        for ids in _tried(length):
-            off = float(np.abs(self._recordings[length].play(ids) - self._run_unrecorded(ids)).max())
-            if not off <= CLOSE:
-                raise ValueError(f"of a text of {length} tokens its probabilities are off by {off:.3g}")
+    def _check(self, length: int) -> None:
+        for ids in _sample_ids(length):
+            difference = float(np.abs(self._graphs[length].replay(ids) - self._run_without_graph(ids)).max())
+            if not difference <= TOLERANCE:  # NaN fails too
+                raise ValueError(f"for a text of {length} tokens its probabilities differ by {difference:.3g}")
 
-    def _new(self, ids: Ids, probabilities: Probabilities) -> "_Recording":
-        """One that is made as it is first played, of these shapes."""
+    def _new_graph(self, ids: TokenIds, probabilities: Output) -> "_CapturedGraph":
+        """Return a graph for one shape, which is captured when it is first replayed."""
         new = self._ort.OrtValue
         feeds = self._feeds_of(ids.copy())  # a value on the CPU is the array itself, and is written to
-        inputs = {name: new.ortvalue_from_numpy(fed, "cuda", 0) for name, fed in feeds.items()}
+        inputs = {name: new.ortvalue_from_numpy(feed, "cuda", 0) for name, feed in feeds.items()}
         output = new.ortvalue_from_shape_and_type(probabilities.shape, probabilities.dtype.type, "cuda", 0)
         binding = self._session.io_binding()
         for name, value in inputs.items():
             binding.bind_ortvalue_input(name, value)
         binding.bind_ortvalue_output("probabilities", output)
-        return _Recording(self._session, binding, inputs["input_ids"], output, _options(self._ort, str(ids.shape[1])))
+        options = _run_options(self._ort, str(ids.shape[1]))
+        return _CapturedGraph(self._session, binding, inputs["input_ids"], output, options)
 
 
 @dataclass(frozen=True)
-class _Recording:
-    """One length's. Its inputs and its output stay where they are in the GPU's memory, and the ids alone change."""
+class _CapturedGraph:
+    """The graph of one length. Its inputs and output stay at their place in GPU memory; only the ids change."""
 
     session: Any
     binding: Any
@@ -115,18 +119,18 @@ class _Recording:
     output: Any
     options: Any
 
-    def play(self, ids: Ids) -> Probabilities:
+    def replay(self, ids: TokenIds) -> Output:
         self.input_ids.update_inplace(np.ascontiguousarray(ids))
         self.session.run_with_iobinding(self.binding, self.options)
         return np.array(self.output.numpy())
 
 
-def _tried(length: int) -> tuple[Ids, Ids]:
-    """Ids that every vocabulary has: those that are recorded, and others."""
+def _sample_ids(length: int) -> tuple[TokenIds, TokenIds]:
+    """Return ids that every vocabulary has: those to capture with, and others to check with."""
     return np.zeros((1, length), np.int64), np.ones((1, length), np.int64)
 
 
-def _options(ort: ModuleType, number: str) -> Any:
+def _run_options(ort: ModuleType, graph_id: str) -> Any:
     options = ort.RunOptions()
-    options.add_run_config_entry(NUMBER, number)
+    options.add_run_config_entry(GRAPH_ID, graph_id)
     return options

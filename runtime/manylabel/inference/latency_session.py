@@ -1,8 +1,8 @@
-"""One text on several cores: what a text that comes alone is run by, knowing nothing of models.
+"""Low latency for a single text: a second session whose threads share one call.
 
-For many texts one call a core is fastest. A text that comes alone leaves the other cores idle, and a second session
-whose threads share each call answers it in half to four fifths of the time. It holds the weights once more, so it is
-opened only for who asks so again and again, and beside the work.
+For many texts, one call per core is fastest. A single text would leave the other cores idle; a session whose threads
+share its call takes a half to four fifths of the time. It keeps a second copy of the weights in memory, so it is opened
+only for a caller that sends single texts repeatedly, and in the background.
 """
 
 import logging
@@ -10,60 +10,72 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from threading import Lock
 
-from manylabel.inference.length_batching import Ids, Scores
+from manylabel.inference.length_batching import Probabilities, RunBatch, TokenIds
 
-OFTEN = 8
-"""Texts that come alone before it is worth while: more than a command line asks, fewer than a service in a second."""
+CALLS_BEFORE_OPENING = 8
+"""Single texts before the second session is opened: more than a command line sends, fewer than a service in a second."""
 
-MOST_THREADS = 4
-"""For one text. Two were faster than one at every length from 8 to 512 tokens (`make results-engine`, two
+MAX_THREADS = 4
+"""Threads that share a text. Two were faster than one at every length from 8 to 512 tokens (`make results-engine`, two
 cores); more than four were not tried, and a text of twenty tokens has little to share."""
 
-Run = Callable[[Ids], Scores]
 logger = logging.getLogger("manylabel")
 
 
-class Alone:
-    """Runs a batch on one core, or on several where no other call is under way. May be called from several threads.
+class LatencySession:
+    """Runs a batch on one core, or on several if no other call is under way. Thread-safe.
 
     Args:
-        narrow: Runs on the thread that calls.
-        open_wide: Gives what runs on several, the same bits; it may take its time and may fail.
-        threads: Where it is called.
+        run: Runs on the calling thread.
+        open_multithreaded: Returns what runs on several threads and computes the same bits. May be slow and may fail.
+        executor: Where `open_multithreaded` is called.
+
+    Example:
+        >>> from concurrent.futures import ThreadPoolExecutor
+        >>> import numpy as np
+        >>> run = lambda ids: np.full((len(ids), 2), 0.5, dtype=np.float32)
+        >>> with ThreadPoolExecutor(1) as executor:
+        ...     LatencySession(run, lambda: run, executor).run(np.array([[2, 7, 3]])).tolist()
+        [[0.5, 0.5]]
     """
 
-    def __init__(self, narrow: Run, open_wide: Callable[[], Run], threads: Executor) -> None:
-        self._narrow, self._open_wide, self._threads = narrow, open_wide, threads
-        self._wide: Future[Run] | None = None
+    def __init__(self, run: RunBatch, open_multithreaded: Callable[[], RunBatch], executor: Executor) -> None:
+        self._run_on_one_core, self._open_multithreaded, self._executor = run, open_multithreaded, executor
+        self._multithreaded: Future[RunBatch] | None = None
         self._lock = Lock()
-        self._asked = self._under_way = 0
+        self._calls = self._calls_under_way = 0
 
-    def run(self, ids: Ids) -> Scores:
-        """Scores of a batch, as `narrow` gives them."""
+    def run(self, ids: TokenIds) -> Probabilities:
+        """Return the probabilities of a batch, shape `(batch, n_labels)`."""
         with self._lock:
-            first, self._under_way, self._asked = not self._under_way, self._under_way + 1, self._asked + 1
-            wide = self._wide
-            if self._asked == OFTEN:
-                self._wide = self._start()
+            run = self._choose()
+            self._calls += 1
+            self._calls_under_way += 1
+            if self._calls == CALLS_BEFORE_OPENING:
+                self._multithreaded = self._start_opening()
         try:
-            return (wide.result() if first and wide and _is_open(wide) else self._narrow)(ids)
+            return run(ids)
         finally:
             with self._lock:
-                self._under_way -= 1
+                self._calls_under_way -= 1
 
-    def _start(self) -> "Future[Run] | None":
+    def _choose(self) -> RunBatch:
+        opened = self._multithreaded
+        if self._calls_under_way or opened is None or not opened.done():
+            return self._run_on_one_core
+        if opened.cancelled() or opened.exception():
+            return self._run_on_one_core
+        return opened.result()
+
+    def _start_opening(self) -> "Future[RunBatch] | None":
         try:
-            return self._threads.submit(self._open)
-        except RuntimeError:  # the interpreter is shutting down, or the system grants no more threads
+            return self._executor.submit(self._open)
+        except RuntimeError:  # the interpreter is shutting down, or the system allows no more threads
             return None
 
-    def _open(self) -> Run:
+    def _open(self) -> RunBatch:
         try:
-            return self._open_wide()
-        except Exception as exc:  # of the bundle's folder, which may be gone, or of the system
-            logger.warning("a text that comes alone stays on one core: %s", exc)
+            return self._open_multithreaded()
+        except Exception as exc:  # such as the bundle's folder being gone, or the system being out of memory
+            logger.warning("single texts stay on one core: %s", exc)
             raise
-
-
-def _is_open(wide: "Future[Run]") -> bool:
-    return wide.done() and not wide.cancelled() and wide.exception() is None

@@ -1,7 +1,8 @@
-"""Probabilities and thresholds to labels."""
+"""Logits to probabilities, and probabilities with thresholds to labels."""
 
 from collections.abc import Mapping, Sequence
 from numbers import Real
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,53 +11,88 @@ from manylabel.errors import InputError, UnknownLabel
 from manylabel.system.did_you_mean import nearest
 
 Thresholds = float | Mapping[str, float] | Sequence[float] | NDArray[np.floating]
+"""One threshold for all labels, one per label in column order, or some by label."""
+
+Float = TypeVar("Float", bound=np.floating)
+
+
+def sigmoid(logits: NDArray[Float]) -> NDArray[Float]:
+    """Return the probabilities of logits, without overflow.
+
+    Example:
+        >>> sigmoid(np.array([-1000.0, 0.0, 1000.0])).tolist()
+        [0.0, 0.5, 1.0]
+    """
+    return np.asarray((1 + np.tanh(logits / 2)) / 2, dtype=logits.dtype)
+
+
+def logit(probabilities: NDArray[Float], *, eps: float = 1e-7) -> NDArray[Float]:
+    """Return the logits (log-odds) of probabilities, clipped to between `eps` and `1 - eps`.
+
+    Example:
+        >>> logit(np.array([0.5, 0.0])).round(2).tolist()
+        [0.0, -16.12]
+    """
+    clipped = np.clip(probabilities, eps, 1 - eps)
+    return np.asarray(np.log(clipped / (1 - clipped)), dtype=probabilities.dtype)
 
 
 def resolve_thresholds(
     thresholds: Thresholds | None, labels: Sequence[str], default: Sequence[float]
 ) -> NDArray[np.float32]:
-    """Thresholds in column order from what a user passes.
+    """Return thresholds in column order from what a user passes.
 
     Args:
-        thresholds: `None` for the bundle's own, one number for all, a number a label, or numbers by name (the others
-            keep their own).
+        thresholds: `None` for the defaults, one number for all labels, one per label, or numbers by label (the other
+            labels keep their defaults).
         labels: The labels in column order.
-        default: The bundle's own.
+        default: The bundle's thresholds in column order.
 
     Returns:
         Shape `(n_labels,)`.
 
     Raises:
         UnknownLabel: A name is not among `labels`.
-        InputError: A threshold is no number between 0 and 1, or there are too many or too few.
+        InputError: A threshold is not a number between 0 and 1, or there are too many or too few.
+
+    Example:
+        >>> resolve_thresholds({"price": 0.25}, ["delivery", "price"], [0.5, 0.5]).tolist()
+        [0.5, 0.25]
     """
     result = np.array(default, dtype=np.float32)
     if isinstance(thresholds, Mapping):
         for label, threshold in thresholds.items():
-            result[column_of(label, labels)] = _number(threshold)
+            result[column_of(label, labels)] = _check_threshold(threshold)
     elif isinstance(thresholds, Sequence | np.ndarray) and not isinstance(thresholds, str):
         if len(thresholds) != len(labels):
             raise InputError(
                 f"{len(thresholds)} thresholds were given for {len(labels)} labels. "
-                "Give one each, or name them: {label: threshold}."
+                "Give one per label, or name them: {label: threshold}."
             )
-        result[:] = [_number(threshold) for threshold in thresholds]
+        result[:] = [_check_threshold(threshold) for threshold in thresholds]
     elif thresholds is not None:
-        result[:] = _number(thresholds)
+        result[:] = _check_threshold(thresholds)
     return result
 
 
-def _number(threshold: object) -> float:
-    if isinstance(threshold, Real) and 0 <= float(threshold) <= 1:  # NaN is not
+def _check_threshold(threshold: object) -> float:
+    if isinstance(threshold, Real) and 0 <= float(threshold) <= 1:  # rejects NaN
         return float(threshold)
     raise InputError(f"a threshold is a probability between 0 and 1; found {repr(threshold)[:40]}.")
 
 
 def column_of(label: str, labels: Sequence[str]) -> int:
-    """A label's column.
+    """Return a label's column.
 
     Raises:
-        UnknownLabel: It has none.
+        UnknownLabel: There is no such label.
+
+    Example:
+        >>> column_of("price", ["delivery", "price"])
+        1
+        >>> column_of("prize", ["delivery", "price"])
+        Traceback (most recent call last):
+        manylabel.errors.UnknownLabel: there is no label 'prize'. Did you mean 'price'?
     """
     if label in labels:
         return labels.index(label)
@@ -66,7 +102,7 @@ def column_of(label: str, labels: Sequence[str]) -> int:
 
 
 def decide(probabilities: NDArray[np.float32], thresholds: ArrayLike) -> NDArray[np.bool_]:
-    """Which labels apply: those whose probability is at least the threshold.
+    """Return which labels apply: those whose probability is at least the threshold.
 
     Args:
         probabilities: Shape `(n_texts, n_labels)`.
@@ -74,20 +110,28 @@ def decide(probabilities: NDArray[np.float32], thresholds: ArrayLike) -> NDArray
 
     Returns:
         Shape `(n_texts, n_labels)`.
+
+    Example:
+        >>> decide(np.float32([[0.7, 0.3]]), [0.5, 0.4]).tolist()
+        [[True, False]]
     """
     return np.asarray(probabilities >= np.asarray(thresholds, dtype=np.float32))
 
 
-def ranked(
+def rank_labels(
     row: NDArray[np.float32], thresholds: NDArray[np.float32], labels: Sequence[str], top_k: int | None = None
 ) -> tuple[list[str], dict[str, float]]:
-    """The labels that apply to one text, and its scores, both by falling probability.
+    """Return the labels that apply to one text, and its scores, both the most probable first.
 
     Args:
-        row: Probabilities, shape `(n_labels,)`.
+        row: The text's probabilities, shape `(n_labels,)`.
         thresholds: Shape `(n_labels,)`.
         labels: The labels in column order.
-        top_k: Keep this many scores at most; the labels that apply are all named all the same.
+        top_k: Keep at most this many scores; all labels that apply are returned in any case.
+
+    Example:
+        >>> rank_labels(np.float32([0.25, 0.75]), np.float32([0.5, 0.5]), ["delivery", "price"], top_k=1)
+        (['price'], {'price': 0.75})
     """
     order = np.argsort(-row, kind="stable")
     applies = decide(row, thresholds)

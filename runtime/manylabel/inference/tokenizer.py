@@ -1,7 +1,7 @@
-"""Texts to token ids: the one place that knows the `tokenizers` library.
+"""Texts to token ids: the one module that imports the `tokenizers` library.
 
-The library's own padding and truncation stay off, always: its settings are shared by all threads, and it truncates only
-after it has tokenised a whole text (1 MB: 0.8 s). Here a text's characters are bounded first, special tokens are added
+The library's own padding and truncation are always off: its settings are shared by all threads, and it truncates only
+after it has tokenized a whole text (1 MB: 0.8 s). Here a text's characters are bounded first, special tokens are added
 by us, and a long text is cut into windows of exactly `max_length` tokens.
 """
 
@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from manylabel.errors import BundleError, InvalidText, ManylabelError, TextTooLong
 from manylabel.system.unicode import valid_unicode
 
-# The library would spread every call over a pool of its own, one thread a core of the machine, which `threads` does not
-# bound and which fights the session's threads. Off, it tokenises on the thread that calls, without the interpreter's
-# lock, and the classifier calls it from its own threads. It reads this at every call; what the user has set stays.
+# The library would spread every call over a pool of its own, one thread per core of the machine, which `threads` does
+# not bound and which competes with the session's threads. Off, it tokenizes on the calling thread without holding the
+# GIL, and the classifier calls it from its own threads. It reads this at every call; a value set by the user stays.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 Policy = Literal["window", "truncate", "error"]
@@ -28,18 +28,18 @@ POLICIES: tuple[str, ...] = get_args(Policy)
 
 CHARACTERS_PER_TOKEN = 16
 """A text is read up to this many characters for each token that can be used; the rest is reported as truncated. English
-and German run at 4 to 5. The tokens that are kept are those of the whole text (test_tokenizer.py, for
-WordPiece, byte-level BPE and Unigram); only where no blank is near the cut may the last word read otherwise."""
+and German have 4 to 5. The tokens that are kept are those of the whole text (test_tokenizer.py checks it for WordPiece,
+byte-level BPE and Unigram); only if there is no blank near the cut may the last word be tokenized differently."""
 
 FIRST_CHARACTERS_PER_TOKEN = 6
-"""As many are read first; that the rest is read, too, is rare, since it takes a text of longer words than most have."""
+"""This many are read first. Only a text whose words are longer than usual needs the rest, too."""
 
 BYTES_PER_CHARACTER = 2
-"""Of a text that has more of them, in UTF-8, fewer characters are read: the library takes memory by bytes, and scripts
-with three and four bytes a character have few characters a token."""
+"""If a text has more bytes per character in UTF-8, fewer characters are read: the library's memory grows with bytes,
+and scripts with three or four bytes per character have few characters per token."""
 
-WORD = 200
-"""Characters of a word at most, to look back for a blank where a text is cut, and so tokens that a cut may change."""
+MAX_WORD = 200
+"""How far to look back for a blank where a text is cut, in characters, and so how many tokens a cut may change."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,13 @@ class LongText:
 
     Attributes:
         policy: `"window"` scores overlapping windows and takes each label's maximum, `"truncate"` keeps the beginning,
-            `"error"` refuses the text.
-        overlap: Tokens that neighbouring windows share at least.
+            `"error"` rejects the text.
+        overlap: The number of tokens that consecutive windows share at least.
         max_windows: A text that needs more windows is truncated after this many.
+
+    Example:
+        >>> LongText("truncate").policy
+        'truncate'
     """
 
     policy: Policy = "window"
@@ -64,8 +68,15 @@ class Encoding:
 
     Attributes:
         windows: Token ids with special tokens, each of shape `(n,)`, int64, `n <= max_length`; at least one.
-        n_tokens: Tokens of the whole text, special ones included; where `truncated`, of the part that was read.
-        truncated: Whether some of the text is in no window.
+        n_tokens: The number of tokens of the whole text, special tokens included; if `truncated`, of the part that was
+            read.
+        truncated: Whether part of the text is in no window.
+
+    Example:
+        >>> from manylabel import Classifier
+        >>> (encoding,) = Classifier.load("bundle").encode("late")
+        >>> len(encoding.windows), encoding.truncated
+        (1, False)
     """
 
     windows: tuple[NDArray[np.int64], ...]
@@ -73,22 +84,29 @@ class Encoding:
     truncated: bool
 
 
-Outcome = Encoding | ManylabelError
-"""What becomes of a text: it is read, or there is a reason why not."""
+EncodingResult = Encoding | ManylabelError
+"""A text's encoding, or the error that there is instead."""
 
 
 class Tokenizer:
-    """A `tokenizer.json` with the special tokens around a text and a policy for long ones. Safe to use from threads.
+    """A `tokenizer.json` with the special tokens around a text and a policy for long texts. Thread-safe.
 
     Args:
-        serialized: The bytes of a `tokenizer.json`.
+        serialized: The content of a `tokenizer.json`.
         prefix: Ids before every window, such as `[CLS]`.
         suffix: Ids after every window, such as `[SEP]`.
-        max_length: Tokens the model reads at once, special ones included.
-        long_text: What happens beyond `max_length`.
+        max_length: The number of tokens the model reads at once, special tokens included.
+        long_text: What happens to a text of more than `max_length` tokens.
 
     Raises:
-        BundleError: It is no tokenizer, or the numbers leave no room for a text.
+        BundleError: The content is not a tokenizer, or the numbers leave no room for a text.
+
+    Example:
+        >>> from pathlib import Path
+        >>> content = Path("bundle/tokenizer.json").read_bytes()
+        >>> tokenizer = Tokenizer(content, prefix=[2], suffix=[3], max_length=64, long_text=LongText())
+        >>> [window.tolist() for window in tokenizer.encode("")[0].windows]
+        [[2, 3]]
     """
 
     def __init__(
@@ -112,19 +130,19 @@ class Tokenizer:
 
     @property
     def max_tokens(self) -> int:
-        """Tokens of one text that are read at most, special ones left out."""
+        """The number of tokens of a text that are read at most, special tokens not counted."""
         if self.long_text.policy == "window":
             return self._room + (self.long_text.max_windows - 1) * self._stride
         return self._room
 
     def encode(self, texts: str | Iterable[str], *, first_row: int = 0) -> list[Encoding]:
-        """Turn texts into windows of token ids.
+        """Return texts as windows of token ids.
 
-        Lone surrogates, which no UTF-8 text holds, are read as U+FFFD.
+        Lone surrogates, which UTF-8 cannot encode, are read as U+FFFD.
 
         Args:
             texts: One text or several. One text gives one encoding.
-            first_row: The number by which an error calls the first text.
+            first_row: The number of the first text in error messages.
 
         Returns:
             An encoding for each text, in order.
@@ -133,21 +151,21 @@ class Tokenizer:
             InvalidText: A text is not a string.
             TextTooLong: A text exceeds `max_length` tokens under the policy `"error"`.
         """
-        outcomes = self.try_encode(as_texts(texts), first_row=first_row)
-        for outcome in outcomes:
-            if not isinstance(outcome, Encoding):
-                raise outcome
-        return [outcome for outcome in outcomes if isinstance(outcome, Encoding)]
+        results = self.try_encode(as_texts(texts), first_row=first_row)
+        for result in results:
+            if not isinstance(result, Encoding):
+                raise result
+        return [result for result in results if isinstance(result, Encoding)]
 
-    def try_encode(self, texts: Sequence[object], *, first_row: int = 0) -> list[Outcome]:
-        """As `encode`, with the error in the place of a text that has one: its neighbours are encoded all the same.
+    def try_encode(self, texts: Sequence[object], first_row: int = 0) -> list[EncodingResult]:
+        """Return texts as windows of token ids, with an error in place of a text that cannot be encoded.
 
         Args:
-            texts: What should be texts.
-            first_row: The number by which an error calls the first text.
+            texts: The texts.
+            first_row: The number of the first text in error messages.
 
         Returns:
-            For each text its encoding, or why there is none, in order.
+            The encoding or the error of each text, in order.
         """
         bounded = [self._bound(text, row) for row, text in zip(count(first_row), texts, strict=False)]
         found = iter(self._needed_ids([each[0] for each in bounded if isinstance(each, tuple)]))
@@ -157,21 +175,21 @@ class Tokenizer:
         ]
 
     def reads_all(self, text: str) -> bool:
-        """Whether a text is short enough to be read to its end, before its tokens are counted."""
+        """Return whether a text is short enough to be read to its end, before its tokens are counted."""
         return len(text) <= self._most_characters(text, CHARACTERS_PER_TOKEN)
 
     def spans(self, text: str) -> list[tuple[int, int]]:
-        """Where each of a text's windows begins and ends in it: offsets in characters, the end exclusive.
+        """Return which part of a text each of its windows covers: start and end in characters, the end exclusive.
 
         Args:
-            text: One that `encode` takes.
+            text: One text.
 
         Returns:
             A span for each window of the text's encoding, in order. A text without tokens has the one span `(0, 0)`.
 
         Raises:
-            InvalidText: It is not a string, or too long under the policy `"error"`.
-            BundleError: The library refuses it.
+            InvalidText: The text is not a string, or too long under the policy `"error"`.
+            BundleError: The library cannot tokenize the text.
         """
         return [
             (min((begin for begin, _ in window), default=0), max((end for _, end in window), default=0))
@@ -179,19 +197,19 @@ class Tokenizer:
         ]
 
     def token_spans(self, text: str) -> list[list[tuple[int, int]]]:
-        """Where each token of each of a text's windows lies in it: offsets in characters, the end exclusive.
+        """Return which part of a text each token covers: start and end in characters, the end exclusive.
 
-        Costs about what `encode` does, as the library finds offsets only when it is asked for them.
+        Takes about as long as `encode`, because the library computes offsets only on request.
 
         Args:
-            text: One that `encode` takes.
+            text: One text.
 
         Returns:
-            For each window of the text's encoding, in order, a span for each of its tokens, special ones left out.
+            For each window of the text's encoding, in order, a span for each of its tokens except the special ones.
 
         Raises:
-            InvalidText: It is not a string, or too long under the policy `"error"`.
-            BundleError: The library refuses it.
+            InvalidText: The text is not a string, or too long under the policy `"error"`.
+            BundleError: The library cannot tokenize the text.
         """
         bounded = self._bound(text, 0)
         if isinstance(bounded, InvalidText):
@@ -199,12 +217,12 @@ class Tokenizer:
         try:
             offsets = self._tokenizer.encode(bounded[0], add_special_tokens=False).offsets[: self.max_tokens]
         except Exception as exc:  # as in `_ids`
-            raise BundleError(f"tokenizer.json cannot tokenise: {exc}. Export the checkpoint anew.") from exc
+            raise BundleError(f"tokenizer.json cannot tokenize the text: {exc}. Export the checkpoint again.") from exc
         return [offsets[start : start + self._room] for start in self._starts(len(offsets))]
 
     def _needed_ids(self, texts: list[str]) -> list[list[int] | BundleError]:
-        """Token ids of each text, or of a beginning where that has all that is kept, whatever follows it."""
-        if self.long_text.policy == "error":  # whose message counts the tokens
+        """Return the token ids of each text, or of a beginning that already contains all tokens that are kept."""
+        if self.long_text.policy == "error":  # its message has the number of tokens
             return self._ids(texts)
         limits = [self._most_characters(text, FIRST_CHARACTERS_PER_TOKEN) for text in texts]
         pairs = list(zip(texts, limits, strict=True))
@@ -212,14 +230,14 @@ class Tokenizer:
         short = [
             place
             for place, ((text, limit), ids) in enumerate(zip(pairs, found, strict=True))
-            if len(text) > limit and (isinstance(ids, BundleError) or len(ids) < self.max_tokens + WORD)
+            if len(text) > limit and (isinstance(ids, BundleError) or len(ids) < self.max_tokens + MAX_WORD)
         ]
         for place, ids in zip(short, self._ids([texts[place] for place in short]), strict=True):
             found[place] = ids
         return found
 
     def _most_characters(self, text: str, per_token: int) -> int:
-        """How many characters of a text are read at most, for so many that a token may have."""
+        """Return how many characters of a text are read at most, at `per_token` characters per token."""
         limit = self.max_tokens * per_token
         if text.isascii() or 4 * len(text) <= BYTES_PER_CHARACTER * limit:
             return limit
@@ -227,37 +245,37 @@ class Tokenizer:
         return len(encoded[: BYTES_PER_CHARACTER * limit].decode("utf-8", "ignore"))
 
     def _ids(self, texts: list[str]) -> list[list[int] | BundleError]:
-        """Token ids of each text. Where the library refuses the lot, one text after the other is asked for."""
+        """Return the token ids of each text. If the library rejects the batch, the texts are tokenized one by one."""
         try:
             return [one.ids for one in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
-        except MemoryError:  # the machine's fault, and not the tokenizer's
+        except MemoryError:  # not the tokenizer's fault
             raise
-        except Exception as exc:  # the library raises bare Exception, such as for a vocabulary without [UNK]
+        except Exception as exc:  # the library raises bare Exception, for example without [UNK] in the vocabulary
             if len(texts) > 1:
                 return [ids for text in texts for ids in self._ids([text])]
-            return [BundleError(f"tokenizer.json cannot tokenise: {exc}. Export the checkpoint anew.")]
+            return [BundleError(f"tokenizer.json cannot tokenize the text: {exc}. Export the checkpoint again.")]
 
     def _bound(self, text: object, row: int) -> tuple[str, bool] | InvalidText:
-        """The part of a text that is tokenised, and whether something was cut off."""
+        """Return the part of a text that is tokenized, and whether something was cut off."""
         if not isinstance(text, str):
-            return _no_string(text, row)
+            return _not_a_string(text, row)
         limit = self._most_characters(text, CHARACTERS_PER_TOKEN)
         if len(text) <= limit:
             return valid_unicode(text), False
         if self.long_text.policy == "error":
             return TextTooLong(
-                f"text {row} has {len(text):,} characters; for {self.max_length} tokens at most {limit:,} are read. "
+                f"text {row} has {len(text):,} characters; at most {limit:,} are read for {self.max_length} tokens. "
                 'Shorten it, or export with the long-text policy "window" or "truncate".'
             )
         return valid_unicode(_cut_between_words(text, limit)), True
 
-    def _windows(self, ids: list[int] | BundleError, row: int, *, unread: bool) -> Outcome:
+    def _windows(self, ids: list[int] | BundleError, row: int, *, unread: bool) -> EncodingResult:
         if isinstance(ids, BundleError):
             return ids
         n_tokens = len(ids) + self._n_special
         if len(ids) > self._room and self.long_text.policy == "error":
             return TextTooLong(
-                f"text {row} has {n_tokens} tokens, and this model reads {self.max_length}. "
+                f"text {row} has {n_tokens} tokens; this model reads {self.max_length}. "
                 'Shorten it, or export with the long-text policy "window" or "truncate".'
             )
         kept = ids[: self.max_tokens]
@@ -268,7 +286,7 @@ class Tokenizer:
         return Encoding(windows, n_tokens=n_tokens, truncated=unread or len(kept) < len(ids))
 
     def _starts(self, n: int) -> list[int]:
-        """Where windows over `n` tokens start. The last is moved back to end with the text, so that all are full."""
+        """Return where windows over `n` tokens start. The last one ends with the text, so that all are full."""
         if n <= self._room:
             return [0]
         return [*range(0, n - self._room, self._stride), n - self._room]
@@ -277,12 +295,12 @@ class Tokenizer:
         overlap, max_windows = self.long_text.overlap, self.long_text.max_windows
         if not self._n_special:
             raise BundleError(
-                "there are no special tokens, so an empty text has no token at all; that is not supported."
+                "there are no special tokens, so an empty text has no token at all; this is not supported."
             )
         if self._room < 1 or self._stride < 1:
             raise BundleError(
-                f"max_length {self.max_length} leaves {self._room} tokens a window, which an overlap of {overlap} uses "
-                "up. Take a smaller overlap or a greater max_length."
+                f"max_length {self.max_length} leaves {self._room} tokens per window, which an overlap of {overlap} "
+                "uses up. Choose a smaller overlap or a larger max_length."
             )
         if overlap < 0 or max_windows < 1:
             raise BundleError(
@@ -291,36 +309,42 @@ class Tokenizer:
 
 
 def as_texts(texts: str | Iterable[str]) -> Sequence[str]:
-    """A list of texts from one text or several, each checked to be a string.
+    """Return a list of texts from one text or several, after checking that each is a string.
 
     Raises:
-        InvalidText: A text is not a string, or the texts have no order or no single column.
+        InvalidText: A text is not a string, or the texts have no order or more than one column.
+
+    Example:
+        >>> as_texts("late"), as_texts(("late", "rude"))
+        (['late'], ['late', 'rude'])
     """
     if isinstance(texts, str):
         return [texts]
     unordered = isinstance(texts, bytes | Mapping | set | frozenset)
-    if unordered or not isinstance(texts, Iterable) or getattr(texts, "ndim", 1) != 1:  # a table iterates over its head
+    if (
+        unordered or not isinstance(texts, Iterable) or getattr(texts, "ndim", 1) != 1
+    ):  # a table iterates over its column names
         raise InvalidText(f"texts are {type(texts).__name__}; pass a string or a sequence of strings.")
     several = list(texts)
     for row, text in enumerate(several):
         if not isinstance(text, str):
-            raise _no_string(text, row)
+            raise _not_a_string(text, row)
     return several
 
 
-def _no_string(text: object, row: int) -> InvalidText:
+def _not_a_string(text: object, row: int) -> InvalidText:
     return InvalidText(
         f"text {row} is {type(text).__name__} ({str(text)[:40]!r}), not a string. "
-        "A text is one string; a missing text has to be left out or passed as ''."
+        "A text is one string; leave a missing text out, or pass ''."
     )
 
 
 def _read(serialized: bytes) -> Any:
     try:
         tokenizer = tokenizers.Tokenizer.from_buffer(serialized)
-    except Exception as exc:  # the library raises bare Exception for every fault of a file
+    except Exception as exc:  # the library raises bare Exception for every defect of a file
         raise BundleError(
-            f"tokenizer.json is not a tokenizer that tokenizers {tokenizers.__version__} reads: {exc}"
+            f"tokenizer.json is not a tokenizer that tokenizers {tokenizers.__version__} can read: {exc}"
         ) from exc
     tokenizer.no_padding()
     tokenizer.no_truncation()
@@ -329,11 +353,11 @@ def _read(serialized: bytes) -> Any:
 
 def _special_ids(ids: Sequence[int]) -> list[int]:
     if any(not 0 <= token < 2**31 for token in ids):
-        raise BundleError(f"special tokens {list(ids)} are no token ids; expected 0 or more.")
+        raise BundleError(f"special tokens {list(ids)} are not token ids; expected 0 or more.")
     return list(ids)
 
 
 def _cut_between_words(text: str, limit: int) -> str:
-    """The first `limit` characters at most, less a word that the cut would split and the blanks before it."""
-    blank = max(text.rfind(mark, max(0, limit - WORD), limit) for mark in (" ", "\n", "\t"))
+    """Return at most the first `limit` characters, without a word that the cut would split and the blanks before it."""
+    blank = max(text.rfind(mark, max(0, limit - MAX_WORD), limit) for mark in (" ", "\n", "\t"))
     return text[: blank if blank > 0 else limit].rstrip()

@@ -142,11 +142,11 @@ def _says_so(exc: BaseException) -> bool:
     return (
         isinstance(exc, MemoryError | OutOfMemory)
         or getattr(exc, "errno", None) == errno.ENOMEM
-        or (isinstance(exc, RuntimeError | ImportError) and says_no_memory(str(exc)))
+        or (isinstance(exc, RuntimeError | ImportError) and mentions_out_of_memory(str(exc)))
     )
 
 
-def says_no_memory(message: str) -> bool:
+def mentions_out_of_memory(message: str) -> bool:
     """Whether a library's message is about memory."""
     return any(words in message.lower() for words in NO_MEMORY)
 
@@ -163,4 +163,4 @@ def _reason(exc: BaseException) -> str:
     if isinstance(exc, OSError) and exc.strerror:
         return exc.strerror
     lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
-    return next(filter(says_no_memory, lines), lines[0] if lines else "no more was granted")
+    return next(filter(mentions_out_of_memory, lines), lines[0] if lines else "no more was granted")

@@ -33,8 +33,8 @@ class Sealed:
 
 
 @contextmanager
-def sealed(descriptor: int) -> Iterator[Sealed]:
-    """A sealed copy of what an open file still has to be read, until the block ends.
+def sealed_copy(descriptor: int) -> Iterator[Sealed]:
+    """Copy the rest of an open file into sealed memory, until the block ends.
 
     Raises:
         OSError: The file cannot be read, or the system grants no such memory: it is none with Linux' /proc, or a limit

@@ -60,8 +60,8 @@ def test_digest_pins_the_bundle(bundle: Path) -> None:
     with pytest.raises(BundleError) as caught:
         Bundle.open(bundle, digest="0" * 64)
     assert str(caught.value) == (
-        f"{bundle} is the bundle {digest}, and {'0' * 64} was asked for. "
-        "Find out who changed it before you name the other digest."
+        f"{bundle} has the digest {digest}; expected {'0' * 64}. "
+        "Find out who changed the bundle before you accept the new digest."
     )
 
 
@@ -113,7 +113,7 @@ def test_truncated_file_is_detected(own_bundle: Path, cli: Cli, name: str, kept:
 def test_git_lfs_pointer_is_detected(own_bundle: Path, cli: Cli) -> None:
     pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a21\nsize 35874\n"
     (own_bundle / "model.onnx").write_text(pointer)
-    assert_refused(cli, own_bundle, "model.onnx", f"has {len(pointer)} bytes and should have")
+    assert_refused(cli, own_bundle, "model.onnx", f"has {len(pointer)} bytes; expected")
 
 
 # Files that are not what the manifest lists
@@ -128,12 +128,12 @@ def test_a_missing_file_is_named(own_bundle: Path, cli: Cli, name: str) -> None:
 @pytest.mark.parametrize("name", ["notes.txt", ".hidden", "MODEL.onnx", "model.onnx.data"])
 def test_an_extra_file_is_named(own_bundle: Path, cli: Cli, name: str) -> None:
     (own_bundle / name).write_text("x")
-    assert_refused(cli, own_bundle, f"holds {name}")
+    assert_refused(cli, own_bundle, f"contains {name}")
 
 
 def test_an_extra_folder_is_named(own_bundle: Path, cli: Cli) -> None:
     (own_bundle / "more").mkdir()
-    assert_refused(cli, own_bundle, "holds more")
+    assert_refused(cli, own_bundle, "contains more")
 
 
 def test_renamed_file_is_detected(own_bundle: Path, cli: Cli) -> None:
@@ -258,8 +258,8 @@ def nested(levels: int) -> dict[str, Any]:
 
 
 WRONG: dict[str, tuple[Edit, str]] = {
-    "a label twice": (lambda m: m["labels"].__setitem__(1, "billing"), "labels are absent or come twice"),
-    "no labels": (lambda m: m.update(labels=[]), "labels are absent"),
+    "a label twice": (lambda m: m["labels"].__setitem__(1, "billing"), "labels are missing or duplicated"),
+    "no labels": (lambda m: m.update(labels=[]), "labels are missing"),
     "a label too many": (lambda m: m["labels"].append("returns"), "probes"),
     "labels no list": (lambda m: m.update(labels="billing"), "labels: found str"),
     "a label no text": (lambda m: m["labels"].__setitem__(1, 7), "labels[1]: found int"),
@@ -272,34 +272,37 @@ WRONG: dict[str, tuple[Edit, str]] = {
     "threshold true": (set_threshold(True), "found bool"),
     "threshold too great to hold": (set_threshold(10**400), "found int"),
     "a threshold too few": (lambda m: m["variants"][0]["thresholds"].pop(), "fp32 has 3 thresholds for 4 labels"),
-    "no variants": (lambda m: m.update(variants=[]), "variants are absent"),
-    "a variant twice": (set_all("precision", "fp32"), "variants are absent or come twice"),
+    "no variants": (lambda m: m.update(variants=[]), "variants are missing"),
+    "a variant twice": (set_all("precision", "fp32"), "variants are missing or duplicated"),
     "an unknown precision": (lambda m: m["variants"][2].update(precision="bf16"), "'bf16' is not one of"),
     "a variant without file": (lambda m: m["variants"][1].update(file="other.onnx"), "no file is listed as other.onnx"),
     "no tokenizer": (lambda m: m["files"].pop("tokenizer.json"), "no file is listed as tokenizer.json"),
-    "no probes": (lambda m: m.update(probes=[]), "probes are absent"),
-    "a probe of other labels": (lambda m: m["probes"][0]["probabilities"].pop("price"), "labels are not the bundle's"),
-    "a path": (list_file("../secret"), "cannot be called '../secret'"),
-    "an absolute path": (list_file("/etc/passwd"), "cannot be called '/etc/passwd'"),
-    "a path below": (list_file("more/model.onnx"), "cannot be called"),
-    "the folder itself": (list_file("."), "cannot be called"),
-    "the folder above": (list_file(".."), "cannot be called"),
-    "a file without name": (list_file(""), "cannot be called"),
-    "the manifest itself": (list_file(MANIFEST), "cannot be called"),
+    "no probes": (lambda m: m.update(probes=[]), "probes are missing"),
+    "a probe of other labels": (
+        lambda m: m["probes"][0]["probabilities"].pop("price"),
+        "labels differ from the bundle's",
+    ),
+    "a path": (list_file("../secret"), "'../secret' is not a valid file name"),
+    "an absolute path": (list_file("/etc/passwd"), "'/etc/passwd' is not a valid file name"),
+    "a path below": (list_file("more/model.onnx"), "is not a valid file name"),
+    "the folder itself": (list_file("."), "is not a valid file name"),
+    "the folder above": (list_file(".."), "is not a valid file name"),
+    "a file without name": (list_file(""), "is not a valid file name"),
+    "the manifest itself": (list_file(MANIFEST), "is not a valid file name"),
     "a file with NUL": (list_file("a\0b"), "lacks"),
     "an unknown field": (lambda m: m.update(colour="red"), "unknown field colour"),
     "a missing field": (lambda m: m.pop("metrics"), "field metrics is missing"),
     "a variant without certificate": (
         lambda m: m["certificate"]["parity"].pop("int8"),
-        "the certificate does not speak of int8",
+        "the certificate does not cover int8",
     ),
     "a certificate of other labels": (
         lambda m: m["certificate"]["parity"]["int8"]["labels"].pop("price"),
-        "the certificate of int8 is not of this bundle",
+        "the certificate of int8 belongs to another bundle",
     ),
     "a certificate of another precision": (
         lambda m: m["certificate"]["parity"].update(int4=m["certificate"]["parity"]["int8"]),
-        "the certificate of int4 is not of this bundle",
+        "the certificate of int4 belongs to another bundle",
     ),
     "a certificate without a figure": (
         lambda m: m["certificate"]["parity"]["int8"]["quality"].pop("macro_f1"),
@@ -310,22 +313,22 @@ WRONG: dict[str, tuple[Edit, str]] = {
     "no windows": (lambda m: m["long_text"].update(max_windows=0), "0 windows"),
     "no room for a text": (lambda m: m.update(max_length=2), "leaves 0 tokens"),
     "no special tokens": (lambda m: m["special_tokens"].update(prefix=[], suffix=[]), "no special tokens"),
-    "special tokens below 0": (lambda m: m["special_tokens"].update(prefix=[-1]), "are no token ids"),
-    "special tokens too great": (lambda m: m["special_tokens"].update(prefix=[2**31]), "are no token ids"),
+    "special tokens below 0": (lambda m: m["special_tokens"].update(prefix=[-1]), "are not token ids"),
+    "special tokens too great": (lambda m: m["special_tokens"].update(prefix=[2**31]), "are not token ids"),
     "special tokens of another model": (lambda m: m["special_tokens"].update(prefix=[10**6]), "the graph failed"),
     "metrics no object": (lambda m: m.update(metrics=[]), "metrics: found list"),
-    "metrics of a split a number": (lambda m: m.update(metrics={"test": 0.5}), "something else than figures"),
-    "metrics a list": (lambda m: m.update(metrics={"test": {"tuned": [0.5]}}), "something else than figures"),
-    "metrics a text": (lambda m: m.update(metrics={"test": {"tuned": {"f1": "0.5"}}}), "something else than figures"),
-    "metrics absent": (lambda m: m.update(metrics={"test": None}), "something else than figures"),
-    "metrics too great": (lambda m: m.update(metrics={"test": {"texts": 10**400}}), "something else than figures"),
-    "metrics too deep": (lambda m: m.update(metrics=nested(500)), "something else than figures"),
+    "metrics of a split a number": (lambda m: m.update(metrics={"test": 0.5}), "something other than numbers"),
+    "metrics a list": (lambda m: m.update(metrics={"test": {"tuned": [0.5]}}), "something other than numbers"),
+    "metrics a text": (lambda m: m.update(metrics={"test": {"tuned": {"f1": "0.5"}}}), "something other than numbers"),
+    "metrics absent": (lambda m: m.update(metrics={"test": None}), "something other than numbers"),
+    "metrics too great": (lambda m: m.update(metrics={"test": {"texts": 10**400}}), "something other than numbers"),
+    "metrics too deep": (lambda m: m.update(metrics=nested(500)), "something other than numbers"),
     "source too deep": (lambda m: m.update(source=nested(500)), "source is nested deeper than 32 levels"),
     "more texts than there are": (
         lambda m: m["certificate"]["parity"]["int8"].update(texts_flipped=10**400),
         "texts_flipped: found int",
     ),
-    "format 0": (lambda m: m.update(format_version=0), "never a format_version 0"),
+    "format 0": (lambda m: m.update(format_version=0), "no format_version 0"),
     "format true": (lambda m: m.update(format_version=True), "format_version: found bool"),
 }
 
@@ -339,9 +342,9 @@ def test_wrong_manifest_fields_are_rejected(own_bundle: Path, resign: Resign, cl
 @pytest.mark.parametrize(
     ("wrong", "fault"),
     [
-        ("a label twice", "labels are absent or come twice"),
-        ("no variants", "variants are absent or come twice"),
-        ("no probes", "probes are absent, or their labels are not the bundle's"),
+        ("a label twice", "labels are missing or duplicated"),
+        ("no variants", "variants are missing or duplicated"),
+        ("no probes", "probes are missing, or their labels differ from the bundle's"),
         ("an unknown precision", "'bf16' is not one of fp32, int8, fp16"),
         ("a threshold too few", "fp32 has 3 thresholds for 4 labels"),
     ],
@@ -351,7 +354,7 @@ def test_inconsistent_manifest_error(own_bundle: Path, resign: Resign, wrong: st
         Bundle.open(resign(own_bundle, WRONG[wrong][0]))
     assert str(caught.value) == (
         f"{own_bundle / MANIFEST} contradicts itself: {fault}. "
-        "Fetch the bundle anew, or make it anew with manylabel export."
+        "Download the bundle again, or export it again with manylabel export."
     )
 
 
@@ -435,7 +438,7 @@ def test_probes_detect_wrong_graph(own_bundle: Path, resign: Resign, cli: Cli) -
 
 def test_graph_with_other_label_count_is_rejected(own_bundle: Path, resign: Resign, graph: Any, cli: Cli) -> None:
     (own_bundle / "model.onnx").write_bytes(graph("Sigmoid"))
-    assert_refused(cli, resign(own_bundle), "gives 1 columns, and the manifest names 4 labels")
+    assert_refused(cli, resign(own_bundle), "returns 1 columns; the manifest has 4 labels")
 
 
 def test_invalid_tokenizer_file_is_rejected(own_bundle: Path, resign: Resign, cli: Cli) -> None:

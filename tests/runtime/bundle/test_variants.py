@@ -32,7 +32,7 @@ def test_variants_are_ordered_by_precision(bundle: Path) -> None:
         (
             "cuda",
             "int8",
-            "model_int8.onnx is made for CPUExecutionProvider, not for cuda. Ask for another precision or device.",
+            "model_int8.onnx is made for CPUExecutionProvider, not for cuda. Choose another precision or device.",
         ),
     ],
 )

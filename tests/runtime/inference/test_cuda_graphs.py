@@ -1,7 +1,7 @@
-"""Single short texts on CUDA are answered from recordings, with the numbers of the graph; or there are none.
+"""Single short texts on CUDA replay captured graphs with the same probabilities, or loading fails.
 
-A session of its own gives up where onnxruntime records otherwise than is meant, see cuda.py. That a GPU records so is
-not tested here; every recording is tried where it is made.
+tests/helpers/cuda.py stands in for onnxruntime-gpu, and fails if it is used differently than intended. That a real GPU
+captures like this is not tested here; every graph is checked when it is captured.
 """
 
 import json
@@ -16,7 +16,7 @@ from tests.helpers.cuda import CPU, CUDA, Cuda, use
 from tests.runtime.conftest import Cli
 
 from manylabel import Bundle, Classifier, DeviceUnavailable, InputError
-from manylabel.inference.cuda_graphs import LONGEST
+from manylabel.inference.cuda_graphs import MAX_GRAPH_TOKENS
 from manylabel.load_options import find_plan, resolve_load_config
 
 TEXTS = ["late", "the parcel was late", "a b c d", "very good and cheap"]
@@ -24,20 +24,20 @@ LONG = "very good and cheap " * 30
 
 
 @pytest.fixture
-def recorded(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Classifier, Cuda]:
+def captured(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Classifier, Cuda]:
     cuda = use(monkeypatch, Cuda())
     return Classifier.load(bundle, device="cuda", cuda_graphs=True, threads=2), cuda
 
 
-def test_graphs_are_captured_at_load_for_every_length(recorded: tuple[Classifier, Cuda]) -> None:
-    classifier, cuda = recorded
+def test_graphs_are_captured_at_load_for_every_length(captured: tuple[Classifier, Cuda]) -> None:
+    classifier, cuda = captured
     assert cuda.asked["providers"] == [(CUDA, {"enable_cuda_graph": "1"}), CPU]
-    longest = min(LONGEST, classifier.bundle.manifest.max_length)
+    longest = min(MAX_GRAPH_TOKENS, classifier.bundle.manifest.max_length)
     assert sorted(cuda.played, key=int) == [str(length) for length in range(1, longest + 1)]
 
 
-def test_single_text_replays_its_graph(recorded: tuple[Classifier, Cuda], bundle: Path) -> None:
-    classifier, cuda = recorded
+def test_single_text_replays_its_graph(captured: tuple[Classifier, Cuda], bundle: Path) -> None:
+    classifier, cuda = captured
     expected = Classifier.load(bundle, device="cuda", threads=2)
     for text in TEXTS:
         (length,) = {len(window) for window in classifier.encode(text)[0].windows}
@@ -47,8 +47,8 @@ def test_single_text_replays_its_graph(recorded: tuple[Classifier, Cuda], bundle
     classifier.check_probes()
 
 
-def test_batches_use_no_cuda_graph(recorded: tuple[Classifier, Cuda], bundle: Path) -> None:
-    classifier, cuda = recorded
+def test_batches_use_no_cuda_graph(captured: tuple[Classifier, Cuda], bundle: Path) -> None:
+    classifier, cuda = captured
     before = dict(cuda.played)
     texts = ["the parcel was late"] * 3
     np.testing.assert_array_equal(
@@ -58,7 +58,7 @@ def test_batches_use_no_cuda_graph(recorded: tuple[Classifier, Cuda], bundle: Pa
 
 
 def test_longer_texts_use_no_cuda_graph(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("manylabel.classifier.LONGEST", 4)
+    monkeypatch.setattr("manylabel.classifier.MAX_GRAPH_TOKENS", 4)
     cuda = use(monkeypatch, Cuda())
     classifier = Classifier.load(bundle, device="cuda", cuda_graphs=True, threads=1)
     assert sorted(cuda.played) == ["1", "2", "3", "4"]
@@ -69,9 +69,9 @@ def test_longer_texts_use_no_cuda_graph(bundle: Path, monkeypatch: pytest.Monkey
     assert cuda.played == before
 
 
-def test_one_thread_captures_and_replays(recorded: tuple[Classifier, Cuda], bundle: Path) -> None:
-    """Onnxruntime keeps recordings by thread: another one would make its own, of values that are being read."""
-    classifier, cuda = recorded
+def test_one_thread_captures_and_replays(captured: tuple[Classifier, Cuda], bundle: Path) -> None:
+    """Onnxruntime keeps graphs per thread: another thread would capture its own, from values that are being read."""
+    classifier, cuda = captured
     expected = {text: Classifier.load(bundle, device="cuda").predict_proba(text).tobytes() for text in TEXTS}
     asked = TEXTS * 50
     with ThreadPoolExecutor(8) as pool:
@@ -85,16 +85,16 @@ def test_stale_capture_is_detected(bundle: Path, monkeypatch: pytest.MonkeyPatch
     use(monkeypatch, Cuda(stale=True))
     with pytest.raises(
         DeviceUnavailable,
-        match=r"a CUDA graph fails: of a text of 1 tokens its probabilities are off by [\d.e-]+\. Load the bundle with "
+        match=r"a CUDA graph fails: for a text of 1 tokens its probabilities differ by [\d.e-]+\. Load the bundle with "
         r"cuda_graphs=False\.$",
     ):
         Classifier.load(bundle, device="cuda", cuda_graphs=True)
 
 
 def test_overlapping_captures_are_detected(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Alone, each of them is right."""
+    """Each of them is correct by itself."""
     use(monkeypatch, Cuda(shared=True))
-    with pytest.raises(DeviceUnavailable, match="of a text of 1 tokens its probabilities are off"):
+    with pytest.raises(DeviceUnavailable, match="for a text of 1 tokens its probabilities differ"):
         Classifier.load(bundle, device="cuda", precision="fp32", cuda_graphs=True)
 
 
@@ -109,7 +109,7 @@ def test_capture_failure_error(bundle: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_cpu_captures_nothing(bundle: Path) -> None:
-    with pytest.raises(InputError, match="cuda_graphs is for CUDA, and cpu is what runs"):
+    with pytest.raises(InputError, match="cuda_graphs needs CUDA, and the device is cpu"):
         Classifier.load(bundle, device="cpu", cuda_graphs=True)
     assert Classifier.load(bundle, device="cpu", cuda_graphs=False).predict("late")
 
@@ -120,15 +120,15 @@ def test_cuda_graphs_are_off_by_default(bundle: Path, monkeypatch: pytest.Monkey
     assert not cuda.played
 
 
-def test_unpickled_classifier_captures_again(recorded: tuple[Classifier, Cuda]) -> None:
-    classifier, cuda = recorded
+def test_unpickled_classifier_captures_again(captured: tuple[Classifier, Cuda]) -> None:
+    classifier, cuda = captured
     before = sum(cuda.played.values())
     again = pickle.loads(pickle.dumps(classifier))
     assert sum(cuda.played.values()) == 2 * before
     np.testing.assert_array_equal(again.predict_proba("late"), classifier.predict_proba("late"))
 
 
-# Whether it gains is found by `manylabel tune`.
+# `manylabel tune` finds out whether they are faster
 
 
 @pytest.fixture
@@ -164,4 +164,4 @@ def test_tune_reports_why_cuda_graphs_are_skipped(
     found = json.loads(cli(*asked, "--json").stdout)
     assert {each["setting"]["cuda_graphs"] for each in found["settings"]} == {False}
     assert "a CUDA graph fails" in found["cuda_graphs_refused"]
-    assert "CUDA graphs are not measured: a CUDA graph fails: of a text of 1 tokens" in cli(*asked).stdout
+    assert "CUDA graphs were not measured: a CUDA graph fails: for a text of 1 tokens" in cli(*asked).stdout

@@ -1,8 +1,8 @@
-"""A text that comes alone is run on several cores once that is worth while, and answered the same."""
+"""Repeated single texts run on several cores, with the same bits."""
 
 import logging
 from collections.abc import Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor, wait
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
 
@@ -12,123 +12,120 @@ from tests.runtime.conftest import Python
 
 from manylabel import Classifier
 from manylabel.bundle.variants import Precision
-from manylabel.inference.latency_session import OFTEN, Alone, Run
-from manylabel.inference.length_batching import Ids, Scores
+from manylabel.inference.latency_session import CALLS_BEFORE_OPENING, LatencySession
+from manylabel.inference.length_batching import Probabilities, RunBatch, TokenIds
 
 IDS = np.zeros((1, 4), dtype=np.int64)
-NARROW, WIDE = np.float32([[1]]), np.float32([[2]])
+ONE_CORE, SEVERAL_CORES = np.float32([[1]]), np.float32([[2]])
 
 
-def narrow(ids: Ids) -> Scores:
-    return NARROW
+def run_on_one_core(ids: TokenIds) -> Probabilities:
+    return ONE_CORE
 
 
-def wide(ids: Ids) -> Scores:
-    return WIDE
+def run_on_several_cores(ids: TokenIds) -> Probabilities:
+    return SEVERAL_CORES
 
 
 @pytest.fixture
-def threads() -> Iterator[Executor]:
-    with ThreadPoolExecutor(2) as pool:
+def executor() -> Iterator[Executor]:
+    with ThreadPoolExecutor(1) as pool:
         yield pool
 
 
-def used(alone: Alone) -> str:
-    return "narrow" if alone.run(IDS) is NARROW else "wide"
+def used_by(session: LatencySession) -> str:
+    return "one core" if session.run(IDS) is ONE_CORE else "several cores"
 
 
-def asked_often(alone: Alone) -> Alone:
-    """Once what it opens is open, or has failed to."""
-    assert {used(alone) for _ in range(OFTEN)} == {"narrow"}
-    assert alone._wide
-    wait([alone._wide], timeout=60)
-    return alone
+def opened(session: LatencySession, executor: Executor) -> LatencySession:
+    """Call a session until it opens the second one, and wait until that has succeeded or failed."""
+    assert {used_by(session) for _ in range(CALLS_BEFORE_OPENING)} == {"one core"}
+    executor.submit(lambda: None).result(60)  # then its only thread has opened the second one
+    return session
 
 
-def test_frequent_single_texts_use_several_cores(threads: Executor) -> None:
-    opened: list[Run] = []
+def test_frequent_single_texts_use_several_cores(executor: Executor) -> None:
+    calls: list[str] = []
 
-    def open_wide() -> Run:
-        opened.append(wide)
-        return wide
+    def open_multithreaded() -> RunBatch:
+        calls.append("open")
+        return run_on_several_cores
 
-    alone = Alone(narrow, open_wide, threads)
-    assert not opened
-    alone = asked_often(alone)
-    assert [used(alone) for _ in range(3)] == ["wide"] * 3
-    assert len(opened) == 1
-
-
-def test_second_session_opens_in_the_background(threads: Executor) -> None:
-    go = Event()
-
-    def open_wide() -> Run:
-        go.wait(60)
-        return wide
-
-    alone = Alone(narrow, open_wide, threads)
-    assert {used(alone) for _ in range(OFTEN + 5)} == {"narrow"}
-    go.set()
+    session = LatencySession(run_on_one_core, open_multithreaded, executor)
+    assert not calls
+    session = opened(session, executor)
+    assert [used_by(session) for _ in range(3)] == ["several cores"] * 3
+    assert len(calls) == 1
 
 
-def test_concurrent_call_uses_one_core(threads: Executor) -> None:
-    inside, go = Event(), Event()
+def test_second_session_opens_in_the_background(executor: Executor) -> None:
+    release = Event()
 
-    def slow(ids: Ids) -> Scores:
+    def open_multithreaded() -> RunBatch:
+        release.wait(60)
+        return run_on_several_cores
+
+    session = LatencySession(run_on_one_core, open_multithreaded, executor)
+    assert {used_by(session) for _ in range(CALLS_BEFORE_OPENING + 5)} == {"one core"}
+    release.set()
+
+
+def test_concurrent_call_uses_one_core(executor: Executor) -> None:
+    inside, release = Event(), Event()
+
+    def slow(ids: TokenIds) -> Probabilities:
         inside.set()
-        go.wait(60)
-        return WIDE
+        release.wait(60)
+        return SEVERAL_CORES
 
-    alone = asked_often(Alone(narrow, lambda: slow, threads))
-    first = threads.submit(alone.run, IDS)
+    session = opened(LatencySession(run_on_one_core, lambda: slow, executor), executor)
+    first = executor.submit(session.run, IDS)
     inside.wait(60)
-    assert used(alone) == "narrow"
-    go.set()
-    assert first.result() is WIDE
-    assert used(alone) == "wide"
+    assert used_by(session) == "one core"
+    release.set()
+    assert first.result() is SEVERAL_CORES
+    assert used_by(session) == "several cores"
 
 
-def test_failed_call_releases_the_session(threads: Executor) -> None:
-    def fail(ids: Ids) -> Scores:
+def test_failed_call_releases_the_session(executor: Executor) -> None:
+    def fail(ids: TokenIds) -> Probabilities:
         raise ValueError("no")
 
-    alone = asked_often(Alone(narrow, lambda: fail, threads))
-    for _ in range(2):  # not narrow, as it would be beside another call
+    session = opened(LatencySession(run_on_one_core, lambda: fail, executor), executor)
+    for _ in range(2):  # the second would take one core if the first still counted
         with pytest.raises(ValueError, match="no"):
-            alone.run(IDS)
+            session.run(IDS)
 
 
-def test_removed_bundle_stays_on_one_core(threads: Executor, caplog: pytest.LogCaptureFixture) -> None:
-    def gone() -> Run:
+def test_removed_bundle_stays_on_one_core(executor: Executor, caplog: pytest.LogCaptureFixture) -> None:
+    def fail() -> RunBatch:
         raise OSError("no such folder")
 
     with caplog.at_level(logging.WARNING, "manylabel"):
-        alone = asked_often(Alone(narrow, gone, threads))
-        assert {used(alone) for _ in range(20)} == {"narrow"}
-    assert [record.message for record in caplog.records] == [
-        "a text that comes alone stays on one core: no such folder"
-    ]
+        session = opened(LatencySession(run_on_one_core, fail, executor), executor)
+        assert {used_by(session) for _ in range(20)} == {"one core"}
+    assert [record.message for record in caplog.records] == ["single texts stay on one core: no such folder"]
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_single_text_is_bit_identical_on_several_cores(bundle: Path, precision: Precision) -> None:
     texts = [" ".join(["parcel", "late"] * n) for n in range(1, 30)]
     classifier = Classifier.load(bundle, device="cpu", precision=precision, threads=3)
-    together = classifier.predict_proba(texts)
+    batched = classifier.predict_proba(texts)
     for _ in range(3):
-        alone = np.concatenate([classifier.predict_proba(text) for text in texts])
-        np.testing.assert_array_equal(alone, together)
+        single = np.concatenate([classifier.predict_proba(text) for text in texts])
+        np.testing.assert_array_equal(single, batched)
 
 
-RESTING = """
-import sys, time
-from concurrent.futures import wait
+IDLE = """
+import os, sys, time
 from manylabel import Classifier
+
 classifier = Classifier.load(sys.argv[1], device="cpu", threads=3)
-alone = classifier._run_alone.__self__
-while not alone._wide:
+classifier.predict(["late", "good", "the parcel"] * 400)  # starts the classifier's own threads
+before = len(os.listdir("/proc/self/task"))
+while len(os.listdir("/proc/self/task")) < before + 2:  # the second session adds two to the caller's
     classifier.predict("late")
-wait([alone._wide])
 classifier.predict("late " * 25)
 started = time.process_time()
 time.sleep(0.5)
@@ -136,6 +133,7 @@ print(time.process_time() - started)
 """
 
 
+@pytest.mark.timeout(60)
 def test_threads_are_idle_between_texts(bundle: Path, python: Python) -> None:
-    done = python(RESTING, bundle)  # a process of its own: others sleep as they like
-    assert float(done.stdout) < 0.02, done.stderr  # threads that go on spinning take 0.05
+    done = python(IDLE, bundle)  # a process of its own, without other threads
+    assert float(done.stdout) < 0.02, done.stderr  # spinning threads take 0.05

@@ -1,4 +1,4 @@
-"""int8 on processors whose products of bytes saturate: noticed, and answered exactly all the same."""
+"""int8 on processors whose products saturate: detected, and computed exactly all the same."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from types import SimpleNamespace
 import numpy as np
 import onnxruntime
 import pytest
-from manylabel.inference.vnni_check import COLUMNS, DEPTH, PRODUCT, ROWS, saturates
 from numpy.typing import NDArray
 
 from manylabel import Bundle, Classifier
-from manylabel.inference import ort_session as session_module
+from manylabel.inference import ort_session
+from manylabel.inference.ort_loader import COLUMNS, DEPTH, MATMUL_INTEGER, ROWS, int8_saturates
 
 TEXTS = ["parcel late", "the app is broken and slow", "gut", "very very very good " * 6]
 
 
 def before_vnni(a: NDArray[np.uint8], b: NDArray[np.int8]) -> NDArray[np.int32]:
-    """A product as `vpmaddubsw` and `vpmaddwd` make it: pairs along the depth are added in 16 bits that saturate."""
+    """Multiply as `vpmaddubsw` and `vpmaddwd` do: pairs along the depth are added in 16 bits, which saturate."""
     products = a[:, :, None].astype(np.int32) * b[None].astype(np.int32)
     pairs = products.reshape(len(a), -1, 2, b.shape[1]).sum(axis=2)
     return np.clip(pairs, -(2**15), 2**15 - 1).sum(axis=1)
 
 
 class OldProcessor:
-    """onnxruntime as the question finds it there."""
+    """onnxruntime on a processor without VNNI."""
 
     SessionOptions = onnxruntime.SessionOptions
 
@@ -35,11 +35,11 @@ class OldProcessor:
 
 
 def test_saturating_cpu_is_detected() -> None:
-    assert saturates(OldProcessor)
+    assert int8_saturates(OldProcessor)
 
 
 def test_saturation_check_is_an_int8_product() -> None:
-    session = onnxruntime.InferenceSession(PRODUCT, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(MATMUL_INTEGER, providers=["CPUExecutionProvider"])
     generator = np.random.default_rng(0)
     a = generator.integers(0, 128, (ROWS, DEPTH), np.uint8)  # 127 * 127 * 2 still fits in 16 bits
     b = generator.integers(-128, 128, (DEPTH, COLUMNS), np.int8)
@@ -54,18 +54,18 @@ def test_emulation_saturates_at_16_bits(bytes_: tuple[int, int]) -> None:
 
 
 def test_exact_mode_is_bit_identical(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sums of integers are exact in any order: unsigned weights, as taken there, change nothing."""
+    """Sums of integers are exact in any order: the unsigned weights of that mode change nothing."""
     expected = Classifier.load(bundle, device="cpu", precision="int8").predict_proba(TEXTS)
-    monkeypatch.setattr(session_module, "saturates", lambda ort: True)
+    monkeypatch.setattr(ort_session, "int8_saturates", lambda ort: True)
     found = Classifier.load(bundle, device="cpu", precision="int8").predict_proba(TEXTS)
-    if not saturates(onnxruntime):
+    if not int8_saturates(onnxruntime):
         np.testing.assert_array_equal(found.view(np.int32), expected.view(np.int32))
     alone = np.concatenate([Classifier.load(bundle, device="cpu", precision="int8").predict_proba(t) for t in TEXTS])
     np.testing.assert_array_equal(found.view(np.int32), alone.view(np.int32))
 
 
 def test_exact_mode_uses_unsigned_weights(bundle: Path, tmp_path: Path) -> None:
-    """What `session.x64quantprecision` promises holds for our graphs: no signed weight is left in a product."""
+    """`session.x64quantprecision` works for our graphs: no signed weight is left in a MatMul."""
     written = tmp_path / "as_loaded.onnx"
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3

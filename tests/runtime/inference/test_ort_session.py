@@ -38,7 +38,7 @@ def test_session_returns_probabilities(graph: Graph) -> None:
 
 
 def test_session_feeds_declared_inputs(graph: Graph) -> None:
-    """The mean of the mask is 1, that of the token types 0."""
+    """The mean of the mask is 1; the mean of the token types is 0."""
     for first, expected in (("attention_mask", sigmoid(1)), ("token_type_ids", sigmoid(0))):
         others = {"input_ids", "attention_mask", "token_type_ids"} - {first}
         session = Session(graph("Sigmoid", inputs=[first, *sorted(others)]), device="cpu")
@@ -47,7 +47,7 @@ def test_session_feeds_declared_inputs(graph: Graph) -> None:
 
 @pytest.mark.parametrize("inputs", [["ids"], ["attention_mask"], ["input_ids", "position_ids"]])
 def test_graph_with_unknown_inputs_is_rejected(graph: Graph, inputs: list[str]) -> None:
-    with pytest.raises(BundleError, match=rf"the graph takes {', '.join(inputs)}; expected input_ids"):
+    with pytest.raises(BundleError, match=rf"the graph has the inputs {', '.join(inputs)}; expected input_ids"):
         Session(graph("Sigmoid", inputs=inputs), device="cpu")
 
 
@@ -60,14 +60,14 @@ def test_graph_without_probabilities_is_rejected(graph: Graph, options: Any) -> 
 def test_nan_or_infinity_is_an_error(graph: Graph) -> None:
     session = Session(graph("Sqrt"), device="cpu")
     np.testing.assert_allclose(session.run(IDS[:1]), [[2**0.5]])
-    with pytest.raises(BundleError, match=r"of shape \(2, 3\) .* that is no number"):
+    with pytest.raises(BundleError, match=r"of shape \(2, 3\) the model returned NaN or infinity"):
         session.run(IDS)
 
 
 def test_unexpected_output_shape_is_an_error(graph: Graph) -> None:
-    """This graph gives one row for the whole batch."""
+    """This graph returns one row for the whole batch."""
     session = Session(graph("Sigmoid", mean="of all"), device="cpu")
-    with pytest.raises(BundleError, match=r"gave shape \(1, 1\).* expected \(2, 1\)"):
+    with pytest.raises(BundleError, match=r"returned shape \(1, 1\).* expected \(2, 1\)"):
         session.run(IDS)
 
 
@@ -89,13 +89,13 @@ def test_invalid_model_bytes_are_rejected(content: bytes) -> None:
 @without_cuda
 def test_cuda_on_cpu_build_error_has_install_command(bundle: Path, cli: Cli) -> None:
     with pytest.raises(
-        DeviceUnavailable, match=r'^CUDA was asked for, but .* only\. .*pip install "manylabel\[gpu\]"$'
+        DeviceUnavailable, match=r'^CUDA was requested, but .* supports only .*pip install "manylabel\[gpu\]"$'
     ):
         Classifier.load(bundle, device="cuda")
     for command in (["predict", bundle, "late"], ["verify", bundle]):
         done = cli(*command, "--device", "cuda")
         assert done.exit_code == 2
-        assert done.stderr.startswith("DeviceUnavailable: CUDA was asked for")
+        assert done.stderr.startswith("DeviceUnavailable: CUDA was requested")
 
 
 @without_cuda
@@ -128,7 +128,7 @@ def test_cuda_uses_fp16_variant(
 
 def test_cuda_failure_raises_instead_of_cpu_fallback(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, Cuda(starts=False))
-    with pytest.raises(DeviceUnavailable, match=r"offers it, but it did not start: no NVIDIA GPU.*nvidia-smi"):
+    with pytest.raises(DeviceUnavailable, match=r"supports it, but it did not start: no NVIDIA GPU.*nvidia-smi"):
         Classifier.load(bundle, device="cuda")
 
 
@@ -173,7 +173,7 @@ def test_cuda_allows_fp32_but_not_int8(bundle: Path, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     ("options", "lines"),
     [
-        ((), ["fp32 on cuda: 6 probes", "int8: not checked, it is not made for cuda", "fp16 on cuda: 6 probes"]),
+        ((), ["fp32 on cuda: 6 probes", "int8: not checked, it is not for cuda", "fp16 on cuda: 6 probes"]),
         (("--precision", "fp16"), ["fp16 on cuda: 6 probes"]),
         (("--device", "cpu"), ["fp32 on cpu: 6 probes", "int8 on cpu: 6 probes", "fp16: not checked"]),
     ],
@@ -200,7 +200,7 @@ def test_probes_on_a_real_gpu(bundle: Path) -> None:
 
 # onnxruntime itself: absent, twice, broken. In a process of its own, with folders in front of what is installed.
 
-LOAD = "from manylabel.inference.ort_session import load_onnxruntime; print(load_onnxruntime().__name__)"
+LOAD = "from manylabel.inference.ort_loader import load_onnxruntime; print(load_onnxruntime().__name__)"
 MAIN = "import sys; from manylabel.cli.main import main; main(sys.argv[1:])"
 BLOCK = """
 import sys

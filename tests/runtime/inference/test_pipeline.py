@@ -1,4 +1,4 @@
-"""Texts without end: in order, in bounded memory, with an end whenever the caller or an error wants one."""
+"""Predictions for an iterable of any length: in order, in bounded memory, stopped by the caller or an error."""
 
 import itertools
 import threading
@@ -30,7 +30,7 @@ MANY = [" ".join(WORDS[(i + j) % len(WORDS)] for j in range(i % 9)) for i in ran
 
 
 def tokenize(texts: Sequence[Any], first_row: int) -> list[Encoding | InvalidText]:
-    """A text is a number, and its encoding as many ids as its last digit says, the first the number itself."""
+    """Encode an integer as itself and as many further ids as its last digit; anything else is an error."""
     return [
         Encoding((np.array([text, *range(text % 10)]),), n_tokens=text % 10 + 1, truncated=False)
         if isinstance(text, int)
@@ -91,7 +91,7 @@ def test_stream_equals_classify(classifier: Classifier) -> None:
 
 def test_bad_text_does_not_affect_others(own_bundle: Path, resign: Resign) -> None:
     resign(own_bundle, lambda manifest: manifest["long_text"].update(policy="error"))
-    classifier = Classifier.load(own_bundle, device="cpu", executor=2)
+    classifier = Classifier.load(own_bundle, device="cpu", threads=2)
     texts: list[Any] = list(MANY[: CHUNK_TEXTS + 10])
     texts[3], texts[CHUNK_TEXTS + 2] = None, "late " * 40
     first, second = classifier.predict_batches(texts)
@@ -110,7 +110,7 @@ def test_stream_rejects_a_single_string(classifier: Classifier) -> None:
         classifier.stream("late")
 
 
-# Bounded, and over when it should be
+# Bounded memory and cancellation
 
 
 def test_stream_reads_ahead_at_most_three_chunks(executor: ThreadPoolExecutor) -> None:
@@ -129,7 +129,7 @@ def test_stream_reads_ahead_at_most_three_chunks(executor: ThreadPoolExecutor) -
 
 
 def test_tokenization_overlaps_inference(executor: ThreadPoolExecutor) -> None:
-    """A run of the first window that waits for the second to be tokenised ends: they overlap."""
+    """Running the first chunk waits until the second is tokenized: without overlap it would time out."""
     second = threading.Event()
 
     def tokenize_and_signal(texts: Sequence[Any], first_row: int) -> list[Any]:
@@ -158,7 +158,7 @@ def test_closed_stream_cancels_pending_work(executor: ThreadPoolExecutor) -> Non
     opened.close()
     go.set()
     executor.shutdown(wait=True)
-    assert next(ran) < 400  # a window has some 90 batches; three were begun at most, of a stream without end
+    assert next(ran) < 400  # a chunk has some 90 batches, and at most three chunks were started
 
 
 @pytest.mark.parametrize("where", ["source", "tokenize", "run"])
@@ -189,27 +189,27 @@ def test_several_streams_share_a_classifier(classifier: Classifier) -> None:
 
 
 def test_stream_at_interpreter_shutdown(bundle: Path, python: Python) -> None:
-    """One that was begun before, when no pool takes work any more."""
+    """It was started before; by then no pool accepts work."""
     done = python(
         "import atexit, sys\n"
         "from manylabel import Classifier\n"
-        "classifier = Classifier.load(sys.argv[1], device='cpu', executor=2)\n"
-        "begun = classifier.stream(['late', 'the parcel'] * 9000)\n"
-        "next(begun)\n"
-        "atexit.register(lambda: print(1 + sum(1 for _ in begun)))",
+        "classifier = Classifier.load(sys.argv[1], device='cpu', threads=2)\n"
+        "started = classifier.stream(['late', 'the parcel'] * 9000)\n"
+        "next(started)\n"
+        "atexit.register(lambda: print(1 + sum(1 for _ in started)))",
         bundle,
     )
     assert (done.returncode, done.stdout) == (0, "18000\n"), done.stderr
 
 
 def test_stream_uses_requested_threads_only(bundle: Path, python: Python) -> None:
-    """The tokeniser's library would start one for each core of the machine, and onnxruntime as well."""
+    """By default both tokenizers and onnxruntime would start a thread per core of the machine."""
     done = python(
         "import os, sys\n"
         "os.environ.pop('TOKENIZERS_PARALLELISM', None)\n"
         "from manylabel import Classifier\n"
         "before = len(os.listdir('/proc/self/task'))\n"
-        "classifier = Classifier.load(sys.argv[1], device='cpu', executor=3)\n"
+        "classifier = Classifier.load(sys.argv[1], device='cpu', threads=3)\n"
         "classifier.predict_proba(['late ' * (i % 20) for i in range(9000)])\n"
         "print(len(os.listdir('/proc/self/task')) - before)",
         bundle,

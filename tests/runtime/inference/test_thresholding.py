@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
 from manylabel import InputError, UnknownLabel
-from manylabel.inference.thresholding import decide, ranked, resolve_thresholds
+from manylabel.inference.thresholding import decide, logit, rank_labels, resolve_thresholds, sigmoid
 
 LABELS = ("billing", "delivery", "user experience")
 OWN = (0.2, 0.5, 0.7)
@@ -58,7 +58,7 @@ def test_threshold_count_must_match_labels(wrong: Any) -> None:
     with pytest.raises(InputError) as caught:
         resolve_thresholds(wrong, LABELS, OWN)
     assert str(caught.value) == (
-        f"{len(wrong)} thresholds were given for 3 labels. Give one each, or name them: {{label: threshold}}."
+        f"{len(wrong)} thresholds were given for 3 labels. Give one per label, or name them: {{label: threshold}}."
     )
 
 
@@ -82,7 +82,7 @@ def test_probability_equal_to_threshold_applies() -> None:
 def test_labels_and_scores_are_sorted(
     row: NDArray[np.float32], thresholds: NDArray[np.float32], top_k: int | None
 ) -> None:
-    labels, scores = ranked(row, thresholds, LABELS, top_k)
+    labels, scores = rank_labels(row, thresholds, LABELS, top_k)
     assert list(scores.values()) == sorted(row.tolist(), reverse=True)[:top_k]
     assert set(labels) == {label for label, applies in zip(LABELS, row >= thresholds, strict=True) if applies}
     assert all(score == row[LABELS.index(label)] for label, score in scores.items())
@@ -93,12 +93,20 @@ def test_labels_and_scores_are_sorted(
 def test_equal_scores_keep_column_order() -> None:
     half, labels = np.full(40, 0.5, dtype=np.float32), [f"label {n}" for n in range(40)]
     half[20] = 0.75
-    labels, scores = ranked(half, np.full(40, 0.5, dtype=np.float32), labels)
+    labels, scores = rank_labels(half, np.full(40, 0.5, dtype=np.float32), labels)
     assert labels == list(scores) == ["label 20", *(f"label {n}" for n in range(40) if n != 20)]
 
 
 def test_top_k_keeps_all_applying_labels() -> None:
     row = np.array([0.9, 0.8, 0.1], dtype=np.float32)
-    labels, scores = ranked(row, np.full(3, 0.5, np.float32), LABELS, top_k=1)
+    labels, scores = rank_labels(row, np.full(3, 0.5, np.float32), LABELS, top_k=1)
     assert labels == ["billing", "delivery"]
     assert scores == pytest.approx({"billing": 0.9})
+
+
+@given(arrays.arrays(np.float64, 5, elements=st.floats(-30, 30)))
+def test_logit_inverts_sigmoid(logits: NDArray[np.float64]) -> None:
+    probabilities = sigmoid(logits)
+    np.testing.assert_allclose(probabilities, 1 / (1 + np.exp(-logits)), atol=1e-15)
+    np.testing.assert_allclose(logit(probabilities, eps=1e-15), logits, atol=0.1)
+    assert sigmoid(logits.astype(np.float32)).dtype == np.float32

@@ -151,14 +151,14 @@ def test_truncation_keeps_the_beginning_and_is_reported(tokenizer: MakeTokenizer
 def test_text_too_long_error_has_text_and_lengths(tokenizer: MakeTokenizer) -> None:
     made = tokenizer(numbers(), max_length=12, policy="error")
     made.encode(["7", count_to(10)])
-    with pytest.raises(TextTooLong, match="text 1 has 13 tokens, and this model reads 12"):
+    with pytest.raises(TextTooLong, match="text 1 has 13 tokens; this model reads 12"):
         made.encode(["7", count_to(11)])
     with pytest.raises(TextTooLong, match="text 4097 has 13 tokens"):
         made.encode(["7", count_to(11)], first_row=4096)
 
 
 def test_error_policy_rejects_untokenised_giant_text(tokenizer: MakeTokenizer) -> None:
-    with pytest.raises(TextTooLong, match=r"text 1 has 1,000 characters; for 12 tokens at most 160 are read"):
+    with pytest.raises(TextTooLong, match=r"text 1 has 1,000 characters; at most 160 are read for 12 tokens"):
         tokenizer(numbers(), max_length=12, policy="error").encode(["7", "x" * 1000])
     with pytest.raises(TextTooLong, match="text 4096 has 1,000 characters"):
         tokenizer(numbers(), max_length=12, policy="error").encode("x" * 1000, first_row=4096)
@@ -293,7 +293,7 @@ def test_invalid_tokenizer_json_is_rejected(tokenizer: MakeTokenizer, content: b
 def test_tokenizer_failure_error(tokenizer: MakeTokenizer) -> None:
     content = json.loads(numbers())
     content["model"]["unk_token"] = "absent"
-    with pytest.raises(BundleError, match="cannot tokenise"):
+    with pytest.raises(BundleError, match="cannot tokenize"):
         tokenizer(json.dumps(content).encode()).encode("word")
 
 
