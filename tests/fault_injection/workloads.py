@@ -21,7 +21,7 @@ from manylabel.errors import ManylabelError
 from manylabel.scoring.job import RECORDS
 from manylabel_export import bundle_writer as bundling
 from manylabel_train.data.training_run import read_run
-from manylabel_train.training import checkpoints, resume
+from manylabel_train.training import checkpoints
 from manylabel_train.training import train as training
 from manylabel_train.training.checkpoints import (
     CHECKPOINTS,
@@ -52,7 +52,7 @@ class Work(ABC):
     def __init__(self, whole: Path) -> None:
         self._whole = whole
 
-    def prepare(self, place: Path) -> None:  # most begin in an empty folder
+    def prepare(self, place: Path) -> None:
         """What lies in a folder before the first start."""
 
     @abstractmethod
@@ -157,7 +157,7 @@ class Training(Work):
 
     def careless(self) -> None:
         """Nothing is looked at, and nothing renamed."""
-        checkpoints.is_complete = resume.is_complete = lambda checkpoint: True  # type: ignore[attr-defined]
+        checkpoints.is_complete = lambda checkpoint: True
         training.atomic_folder = in_place  # type: ignore[attr-defined]
 
     def done(self, place: Path) -> bool:

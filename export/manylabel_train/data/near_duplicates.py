@@ -102,7 +102,12 @@ def _join_similar(texts: Sequence[str]) -> Numbers:
 
 
 def jaccard_similarity(one: str, other: str) -> float:
-    """Return the Jaccard similarity of two texts' shingles, from 0 to 1."""
+    """Return the Jaccard similarity of two texts' shingles, from 0 to 1.
+
+    Example:
+        >>> jaccard_similarity("a great phone", "a great phones")
+        0.9
+    """
     a, b = split_shingles(one), split_shingles(other)
     shared = len(a & b)
     return shared / (len(a) + len(b) - shared)
@@ -110,6 +115,7 @@ def jaccard_similarity(one: str, other: str) -> float:
 
 @lru_cache(maxsize=256)
 def split_shingles(text: str) -> frozenset[str]:
+    """Return the shingles of a text; a text that is shorter than a shingle is its only one."""
     return frozenset(text[at : at + SHINGLE] for at in range(max(1, len(text) - SHINGLE + 1)))
 
 

@@ -13,8 +13,7 @@ Read in this order:
 - `long_texts`: training on all windows of a long text
 - `trainer`: the Hugging Face Trainer, set up for multi-label classification
 - `callbacks`: early stopping, progress, and which checkpoints stay on the disk
-- `checkpoints`: the checkpoints of an interrupted run; imports no PyTorch
-- `resume`: the folder of an unfinished run, from which training resumes
+- `checkpoints`: the checkpoints of an unfinished run, and resuming from them; imports no PyTorch
 - `resource_errors`: errors for a full disk or exhausted memory that say what is kept and how to resume
 - `hyperparameter_search`: `--search N` with Optuna
 """

@@ -38,7 +38,7 @@ from manylabel_train.training.add_labels import (
     score_with_teacher,
     widen_labels,
 )
-from manylabel_train.training.checkpoints import CHECKPOINTS
+from manylabel_train.training.checkpoints import CHECKPOINTS, check_no_partial_run, open_partial_run
 from manylabel_train.training.config import TrainConfig
 from manylabel_train.training.hyperparameter_search import SearchConfig, check_not_resuming, search_config
 from manylabel_train.training.label_priors import (
@@ -51,7 +51,6 @@ from manylabel_train.training.long_texts import attention_dropout_overrides
 from manylabel_train.training.lora import add_adapters, merge_adapters, require_peft
 from manylabel_train.training.model_init import carry_over_model, create_model, fit_biases
 from manylabel_train.training.resource_errors import explain_training_shortage
-from manylabel_train.training.resume import check_no_partial_run, open_partial_run
 from manylabel_train.training.trainer import fine_tune, limit_threads
 
 PACKAGES = ("torch", "transformers", "tokenizers")
