@@ -1,7 +1,7 @@
-"""CUDA's logic without a GPU: onnxruntime itself on the CPU, that says and records what a build for CUDA does.
+"""The CUDA code paths without a GPU: onnxruntime on the CPU that behaves like a build for CUDA.
 
-What such a build does without a GPU was seen with onnxruntime-gpu 1.31: get_providers() lacks CUDA, silently. What it
-does of CUDA graphs with one is read from its sources and was not seen.
+What such a build does without a GPU was observed with onnxruntime-gpu 1.31: get_providers() silently lacks CUDA. What
+it does with CUDA graphs on a GPU was read from its sources and not observed.
 """
 
 import threading
@@ -57,13 +57,15 @@ class Cuda:
         print("Failed to load libcublas.so.13")  # as the real one does, on standard output
         self.preloaded += 1
 
-    def InferenceSession(self, model: bytes, options: Any, *, providers: Sequence[Any], **more: Any) -> Any:
+    def InferenceSession(  # noqa: N802 - onnxruntime's name
+        self, model: bytes, options: Any, *, providers: Sequence[Any], **more: Any
+    ) -> Any:
         self.asked = {"providers": providers, **more}
         self.fail("load")
         return _Session(self, onnxruntime.InferenceSession(model, options, providers=[CPU]), providers)
 
     @property
-    def OrtValue(self) -> Any:
+    def OrtValue(self) -> Any:  # noqa: N802 - onnxruntime's name
         return SimpleNamespace(
             ortvalue_from_numpy=self._from_numpy, ortvalue_from_shape_and_type=self._from_shape_and_type
         )

@@ -19,7 +19,7 @@ def test_public_names_equal_all() -> None:
     }
     assert visible == set(manylabel.__all__)
     with pytest.raises(AttributeError, match="no attribute 'Clasifier'"):
-        manylabel.Clasifier
+        manylabel.Clasifier  # noqa: B018
 
 
 def test_every_error_is_public() -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from manylabel.bundle.bundle import FP32, Manifest, Rescue
+from manylabel.bundle.bundle import FP32, Manifest, MixedPrecision
 from manylabel.bundle.certificate import Estimate
 from manylabel_export.card.markdown import code, table
 
@@ -60,7 +60,7 @@ def _f1(figure: Estimate, change: Estimate) -> str:
     )
 
 
-def _rescue(precision: str, rescue: Rescue) -> str:
+def _rescue(precision: str, rescue: MixedPrecision) -> str:
     return (
         f"{precision} was beyond its budget: {rescue.reason}. {len(rescue.kept)} of {rescue.products} products stay in "
         f"fp32 for that, and {rescue.cost}: {', '.join(map(code, rescue.kept))}."

@@ -5,7 +5,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from manylabel.inference.length_batching import batches
+from manylabel.inference.length_batching import group_by_length
 from manylabel.inference.tokenizer import LongText
 from manylabel_train.models import checkpoint
 
@@ -34,7 +34,7 @@ def embed(source: str, texts: Texts, max_length: int) -> NDArray[np.float32]:
     tokenizer = checkpoint.to_runtime_tokenizer(checkpoint.load_tokenizer(source), max_length, beginnings)
     windows = [encoding.windows[0] for encoding in tokenizer.encode(texts)]
     result = np.zeros((len(texts), 2 * encoder.config.hidden_size), dtype=np.float32)
-    for places, ids in batches(windows, max_tokens=4096):
+    for places, ids in group_by_length(windows, max_tokens=4096):
         inputs = torch.from_numpy(ids).to(encoder.device)
         with torch.inference_mode():
             layers = encoder(

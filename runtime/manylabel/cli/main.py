@@ -27,7 +27,7 @@ from manylabel.cli.rendering import (
 )
 from manylabel.errors import InputError, InvalidText
 from manylabel.hub import open_bundle
-from manylabel.inference.ort_session import resolve_device
+from manylabel.inference.ort_loader import resolve_device
 from manylabel.load_options import find_plan
 
 CHUNK_SIZE = 256

@@ -9,7 +9,7 @@ import click
 
 from manylabel.bundle.variants import Precision
 from manylabel.errors import InputError
-from manylabel.inference.ort_session import Device
+from manylabel.inference.ort_loader import Device
 from manylabel.inference.thresholding import column_of
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -110,7 +110,10 @@ def read_api_key(file: Path | None) -> str:
         InputError: The file cannot be read, or is empty.
     """
     if file is None:
-        return os.environ.get(API_KEY_VARIABLE, "").strip()
+        value = os.environ.get(API_KEY_VARIABLE, "")
+        return (
+            value.strip() or value
+        )  # a blank value is kept, so that `serve` rejects it instead of running without a key
     try:
         key = file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as exc:

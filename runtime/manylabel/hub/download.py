@@ -193,6 +193,6 @@ def _download(reference: HubReference, name: str) -> Path:
 
 
 def _cache_folder(reference: HubReference) -> Path:
-    """Return the folder of a repository's bundles; `huggingface_hub.cached_assets_path` names it alike and creates it."""
+    """Return the folder of a repository's bundles, named as `huggingface_hub.cached_assets_path` does."""
     assets = Path(load_huggingface_hub().constants.HF_ASSETS_CACHE).expanduser()
     return assets / "manylabel" / reference.repository.replace("/", "--") / "bundles"

@@ -1,8 +1,8 @@
 """CUDA graphs: capture what a short text runs on a GPU once per length, and replay it for every text.
 
 A single short text computes in less time than it takes to launch a GPU's hundred kernels one by one; a captured graph
-is launched at once. onnxruntime keeps captured graphs per thread, and replays them in memory that other runs of the same
-session may be given in between: so everything that such a session runs is run on one thread.
+is launched at once. onnxruntime keeps captured graphs per thread, and replays them in memory that other runs of the
+same session may be given in between: so everything that such a session runs is run on one thread.
 
 Knows no texts, and takes onnxruntime as an argument.
 """

@@ -13,7 +13,7 @@ from threading import Lock
 from manylabel.inference.length_batching import Probabilities, RunBatch, TokenIds
 
 CALLS_BEFORE_OPENING = 8
-"""Single texts before the second session is opened: more than a command line sends, fewer than a service in a second."""
+"""Single texts before the second session is opened: more than a command sends, fewer than a service in a second."""
 
 MAX_THREADS = 4
 """Threads that share a text. Two were faster than one at every length from 8 to 512 tokens (`make results-engine`, two

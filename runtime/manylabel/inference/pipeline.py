@@ -74,8 +74,8 @@ class Pipeline:
     def predict(self, texts: Iterable[object], *, first_row: int = 0) -> Iterator[PredictionBatch]:
         """Yield the predictions for texts, a chunk at a time, in order.
 
-        The source is read on the calling thread, up to three chunks ahead. When the iteration ends early, by an error or
-        because the caller closes it, work that has not started is cancelled.
+        The source is read on the calling thread, up to three chunks ahead. When the iteration ends early, by an error
+        or because the caller closes it, work that has not started is cancelled.
 
         Args:
             texts: The texts. One that is not a string gets an error in its batch.

@@ -65,7 +65,7 @@ def atomic_write_bytes(path: Path, content: bytes, *, advice: str = "") -> None:
 
 @contextmanager
 def atomic_text_file(path: Path, *, encoding: str = "utf-8", advice: str = "") -> Iterator[TextIO]:
-    """Open a text file that replaces `path` when the block ends without an error.
+    r"""Open a text file that replaces `path` when the block ends without an error.
 
     Lone surrogates, which UTF-8 cannot encode, are written as escapes.
 
@@ -78,7 +78,7 @@ def atomic_text_file(path: Path, *, encoding: str = "utf-8", advice: str = "") -
         >>> with atomic_text_file(Path("report.txt")) as file:
         ...     print("finished", file=file)
         >>> Path("report.txt").read_text()
-        'finished\\n'
+        'finished\n'
     """
     with (
         atomic_file(path, advice=advice) as temporary,

@@ -107,7 +107,7 @@ def measure_configs(
         progress: Called after every timing.
     """
     measurements = Measurements({config: [] for config in configs}, [])
-    order = random.Random(0)  # an order, not a secret
+    order = random.Random(0)  # noqa: S311  # an order, not a secret
     for number in range(rounds):
         single_texts = [texts[index % len(texts)] for index in range(number * singles, (number + 1) * singles)]
         turns = [(config, measurements.timings[config]) for config in configs] + [(default, measurements.repeats)]

@@ -124,7 +124,7 @@ def _sample_texts(data: Path, column: str, limit: int) -> list[str]:
     if column not in columns:
         raise DataError(f"{data} has no column {column!r}; it has {quote_names(columns)}. Name one with --text-column.")
     texts = [check_text(row.get(column), where) for where, row in rows]
-    return random.Random(0).sample(texts, min(limit, len(texts)))  # a sample, not a secret
+    return random.Random(0).sample(texts, min(limit, len(texts)))  # noqa: S311  # a sample, not a secret
 
 
 def _why_no_cuda_graphs(load: Callable[[LoadConfig], Classifier], default: LoadConfig) -> str | None:

@@ -30,7 +30,7 @@ class OldProcessor:
     SessionOptions = onnxruntime.SessionOptions
 
     @staticmethod
-    def InferenceSession(*_: object, **__: object) -> SimpleNamespace:  # onnxruntime's name
+    def InferenceSession(*_: object, **__: object) -> SimpleNamespace:  # noqa: N802  # onnxruntime's name
         return SimpleNamespace(run=lambda names, feeds: [before_vnni(feeds["a"], feeds["b"])])
 
 

@@ -215,12 +215,17 @@ def content(path: Path) -> bytes:
     return path.read_bytes()
 
 
+def write_half_and_raise(path: Path, failure: BaseException) -> None:
+    with atomic_text_file(path) as file:
+        file.write("half")
+        raise failure
+
+
 @pytest.mark.parametrize("failure", [ValueError(), KeyboardInterrupt(), FileNotFoundError(errno.ENOENT, "", "input")])
 def test_atomic_file_keeps_the_old_file_after_an_error(tmp_path: Path, failure: BaseException) -> None:
     atomic_write_text(tmp_path / "file", "old")
-    with pytest.raises(type(failure)), atomic_text_file(tmp_path / "file") as file:
-        file.write("half")
-        raise failure
+    with pytest.raises(type(failure)):
+        write_half_and_raise(tmp_path / "file", failure)
     assert content(tmp_path / "file") == b"old"
     assert names(tmp_path) == ["file"]
 
@@ -252,14 +257,16 @@ def test_atomic_file_reports_an_impossible_path(tmp_path: Path, name: str, reaso
     assert names(tmp_path) == ["folder"]
 
 
-def test_atomic_file_reports_a_full_disk(tmp_path: Path) -> None:
-    """Writing to /dev/full fails as on a full disk."""
-    with (
-        pytest.raises(CannotWrite, match=r"has no room for the table \(No space left on device; .* Start again\.$"),
-        atomic_file(tmp_path / "file", what="the table", advice="Start again.") as temporary,
-    ):
+def write_to_full_disk(path: Path) -> None:
+    with atomic_file(path, what="the table", advice="Start again.") as temporary:
         temporary.symlink_to("/dev/full")
         temporary.write_text("too much")
+
+
+def test_atomic_file_reports_a_full_disk(tmp_path: Path) -> None:
+    """Writing to /dev/full fails as on a full disk."""
+    with pytest.raises(CannotWrite, match=r"has no room for the table \(No space left on device; .* Start again\.$"):
+        write_to_full_disk(tmp_path / "file")
     assert names(tmp_path) == []
 
 
