@@ -1,4 +1,4 @@
-"""A running server for other people's clients, and what it has to say."""
+"""A running server for the clients of other projects, and its expected results."""
 
 import json
 from collections.abc import Iterator
@@ -15,18 +15,18 @@ LONG = "the parcel was late and the invoice is bad " * 20
 
 @pytest.fixture(scope="session")
 def url(bundle: Path) -> Iterator[str]:
-    """A server of the tiny bundle, called `tiny`."""
+    """Return the URL of a server of the tiny bundle; its model is called `tiny`."""
     with serving(bundle, "--name", "tiny") as started:
         yield started
 
 
 @pytest.fixture(scope="session")
 def classifier(bundle: Path) -> Classifier:
-    """What answers without a server: every client has to get the same numbers."""
+    """Return a classifier without a server; every client must get the same numbers."""
     return Classifier.load(bundle, device="cpu")
 
 
 @pytest.fixture(scope="session")
 def version(bundle: Path) -> str:
-    """The bundle's version in the server's paths."""
+    """Return the model's version in the server's URLs."""
     return str(json.loads((bundle / "bundle.json").read_text())["digest"])[:12]

@@ -1,4 +1,4 @@
-"""Whatever is sent, the server keeps to its own OpenAPI document and never answers 5xx."""
+"""Fuzzing: for any request, the server conforms to its OpenAPI document and never responds with 5xx."""
 
 import importlib.util
 import subprocess
@@ -11,12 +11,13 @@ if importlib.util.find_spec("schemathesis") is None:
     pytest.skip("needs schemathesis", allow_module_level=True)
 
 EXAMPLES = 20
-"""For each operation and kind of data: all of them together take less than a minute on one core."""
+"""Examples per operation and kind of data; all of them take less than a minute on one core."""
+
 CHECKS = ("not_a_server_error", "status_code_conformance", "content_type_conformance", "response_schema_conformance")
 
 
 def test_server_conforms_to_its_openapi_document(url: str, tmp_path: Path) -> None:
-    """By the command line: schemathesis' plugin does not run under every pytest."""
+    """Run schemathesis as a command, since its plugin does not support every version of pytest."""
     command = [sys.executable, "-W", "ignore", "-c", "from schemathesis.cli import schemathesis; schemathesis()"]
     command += ["run", f"{url}/openapi.json", "--max-examples", str(EXAMPLES), "--checks", ",".join(CHECKS)]
     command += ["--seed", "0", "--phases", "examples,coverage,fuzzing", "--mode", "all", "--no-color"]

@@ -20,19 +20,17 @@ def client(url: str, monkeypatch: pytest.MonkeyPatch) -> object:
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_text_classification_gives_every_label_with_its_own_probability(
-    client: object, classifier: Classifier, text: str
-) -> None:
+def test_text_classification_matches_the_classifier(client: object, classifier: Classifier, text: str) -> None:
     (expected,) = classifier.classify(text)
-    found = client.text_classification(text)  # type: ignore[attr-defined]
-    assert {each.label: each.score for each in found} == expected.scores
-    assert [each.label for each in found] == list(expected.scores)  # the most probable first
-    assert sum(each.score for each in found) != pytest.approx(1)  # no softmax
+    result = client.text_classification(text)  # type: ignore[attr-defined]
+    assert {each.label: each.score for each in result} == expected.scores
+    assert [each.label for each in result] == list(expected.scores)  # most probable first
+    assert sum(each.score for each in result) != pytest.approx(1)  # not a softmax
 
 
-def test_top_k_keeps_the_greatest(client: object, classifier: Classifier) -> None:
-    found = client.text_classification(TEXTS[0], top_k=2)  # type: ignore[attr-defined]
-    assert [each.label for each in found] == list(classifier.classify(TEXTS[0])[0].scores)[:2]
+def test_top_k_keeps_the_highest_scores(client: object, classifier: Classifier) -> None:
+    result = client.text_classification(TEXTS[0], top_k=2)  # type: ignore[attr-defined]
+    assert [each.label for each in result] == list(classifier.classify(TEXTS[0])[0].scores)[:2]
 
 
 def test_softmax_request_is_rejected(client: object) -> None:
@@ -41,7 +39,7 @@ def test_softmax_request_is_rejected(client: object) -> None:
     assert caught.value.response.status_code == 422
 
 
-def test_the_token_is_the_servers_key(bundle: Path) -> None:
+def test_hub_token_is_the_api_key(bundle: Path) -> None:
     with serving(bundle, MANYLABEL_API_KEY=KEY) as url:
         assert hub.InferenceClient(url, token=KEY).text_classification(TEXTS[0])
         with pytest.raises(hub.errors.HfHubHTTPError) as caught:

@@ -1,4 +1,4 @@
-"""The files of `deploy/` fit the server that they start, and each other."""
+"""The files in `deploy/` match the server's options, routes and metrics, and each other."""
 
 import json
 import re
@@ -24,7 +24,7 @@ def documents(name: str) -> dict[str, Any]:
 
 
 def arguments() -> Iterator[tuple[str, list[str]]]:
-    """How each file starts the server."""
+    """Yield each file that starts the server, and the arguments it passes."""
     dockerfile = (DEPLOY / "Dockerfile").read_text()
     yield "Dockerfile", json.loads(re.findall(r"^CMD (\[.*\])", dockerfile, re.MULTILINE)[-1])
     (pod,) = documents("kubernetes.yaml")["Deployment"]["spec"]["template"]["spec"]["containers"]
@@ -35,15 +35,13 @@ def arguments() -> Iterator[tuple[str, list[str]]]:
     yield "manylabel.service", re.findall(r"^ExecStart=\S+ serve (.*)", unit, re.MULTILINE)[0].split()
 
 
-@pytest.mark.parametrize(
-    ("name", "given"), list(arguments()), ids=lambda value: value if isinstance(value, str) else ""
-)
-def test_server_accepts_the_deployed_arguments(name: str, given: list[str], tmp_path: Path) -> None:
-    rendered = [each.replace("{{.Name}}", "reviews") for each in given[1:]]  # as KServe does
+@pytest.mark.parametrize(("name", "args"), list(arguments()), ids=lambda value: value if isinstance(value, str) else "")
+def test_server_accepts_the_deployed_arguments(name: str, args: list[str], tmp_path: Path) -> None:
+    rendered = [each.replace("{{.Name}}", "reviews") for each in args[1:]]  # as KServe renders it
     command = [sys.executable, "-m", "manylabel", "serve", str(tmp_path / "none"), *rendered, "--port", "0"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
-    assert f"there is no bundle at {tmp_path / 'none'}" in done.stderr  # all options were understood
+    assert f"there is no bundle at {tmp_path / 'none'}" in done.stderr  # so all options were parsed
 
 
 @pytest.fixture(scope="module")
@@ -58,11 +56,11 @@ def get(url: str) -> tuple[int, str]:
 
 
 def test_every_probed_path_responds(url: str) -> None:
-    found = set()
+    paths = set()
     for name in ("Dockerfile", "kubernetes.yaml", "kserve.yaml"):
-        found |= set(re.findall(r"/v2/health/\w+|/metrics", (DEPLOY / name).read_text()))
-    assert found == {"/v2/health/live", "/v2/health/ready", "/metrics"}
-    for path in found:
+        paths |= set(re.findall(r"/v2/health/\w+|/metrics", (DEPLOY / name).read_text()))
+    assert paths == {"/v2/health/live", "/v2/health/ready", "/metrics"}
+    for path in paths:
         assert get(url + path)[0] == 200
 
 
@@ -70,19 +68,19 @@ def test_dashboard_queries_existing_metrics(url: str) -> None:
     body = json.dumps({"inputs": ["the parcel was late"]}).encode()
     with urlopen(Request(f"{url}/v1/classify", body, {"Content-Type": "application/json"}), timeout=30):
         pass
-    told = get(f"{url}/metrics")[1]
-    names = set(re.findall(r"^(\w+)(?:\{| )", told, re.MULTILINE)) | set(
-        re.findall(r"^# TYPE (\w+)", told, re.MULTILINE)
+    metrics = get(f"{url}/metrics")[1]
+    names = set(re.findall(r"^(\w+)(?:\{| )", metrics, re.MULTILINE)) | set(
+        re.findall(r"^# TYPE (\w+)", metrics, re.MULTILINE)
     )
     dashboard = json.loads((DEPLOY / "grafana.json").read_text())
     queries = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
-    asked = {name for query in queries for name in re.findall(r"\b(?:manylabel|process)_\w+", query)}
+    queried = {name for query in queries for name in re.findall(r"\b(?:manylabel|process)_\w+", query)}
     assert len(queries) >= 12
-    assert asked <= names
+    assert queried <= names
     for query in queries:
         for labels in re.findall(r"by \((.*?)\)", query):
             for label in set(labels.split(", ")) - {"le", "reason"}:
-                assert f'{label}="' in told
+                assert f'{label}="' in metrics
 
 
 def test_dashboard_can_be_imported_by_grafana() -> None:
@@ -97,7 +95,7 @@ def test_dashboard_can_be_imported_by_grafana() -> None:
         assert panel["datasource"]["uid"] == "${datasource}"
 
 
-def test_the_images_run_without_root_on_a_read_only_file_system() -> None:
+def test_images_run_rootless_and_read_only() -> None:
     dockerfile = (DEPLOY / "Dockerfile").read_text()
     assert re.findall(r"^USER (.*)", dockerfile, re.MULTILINE) == ["65532:65532"]
     for target in ("cpu", "cuda"):
@@ -114,12 +112,12 @@ def test_the_images_run_without_root_on_a_read_only_file_system() -> None:
 
 
 def test_kubernetes_names_and_ports_match() -> None:
-    found = documents("kubernetes.yaml")
-    template = found["Deployment"]["spec"]["template"]
-    assert found["Deployment"]["spec"]["selector"]["matchLabels"] == template["metadata"]["labels"]
-    assert found["Service"]["spec"]["selector"] == template["metadata"]["labels"]
+    manifests = documents("kubernetes.yaml")
+    template = manifests["Deployment"]["spec"]["template"]
+    assert manifests["Deployment"]["spec"]["selector"]["matchLabels"] == template["metadata"]["labels"]
+    assert manifests["Service"]["spec"]["selector"] == template["metadata"]["labels"]
     (container,) = template["spec"]["containers"]
-    assert found["Service"]["spec"]["ports"][0]["targetPort"] == container["ports"][0]["name"]
+    assert manifests["Service"]["spec"]["ports"][0]["targetPort"] == container["ports"][0]["name"]
     assert str(container["ports"][0]["containerPort"]) in container["args"]
     assert {each["name"] for each in container["volumeMounts"]} == {
         each["name"] for each in template["spec"]["volumes"]
@@ -129,7 +127,7 @@ def test_kubernetes_names_and_ports_match() -> None:
     assert service["predictor"]["model"]["modelFormat"]["name"] == runtime["supportedModelFormats"][0]["name"]
 
 
-def test_the_dockerfile_passes_its_linter() -> None:
+def test_dockerfile_passes_hadolint() -> None:
     linter = shutil.which("hadolint") or str(Path(sys.executable).with_name("hadolint"))
     if not Path(linter).exists():
         pytest.skip("needs hadolint")
@@ -147,5 +145,5 @@ def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
     (tmp_path / "manylabel.service").write_text(unit)
     command = ["systemd-analyze", "verify", "--man=no", tmp_path / "manylabel.service"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    said = [line for line in done.stderr.splitlines() if "manylabel" in line]
-    assert said == []
+    warnings = [line for line in done.stderr.splitlines() if "manylabel" in line]
+    assert warnings == []

@@ -1,6 +1,6 @@
-"""A headless Chromium, driven by chromedriver over plain HTTP (W3C WebDriver): Selenium would bring eight packages.
+"""A headless Chromium, driven through chromedriver over plain HTTP (W3C WebDriver); Selenium would add eight packages.
 
-`python tests/helpers/browser.py PAGE.html FOLDER` takes the screenshots that a person looks at.
+`python tests/helpers/browser.py PAGE.html FOLDER` takes screenshots for a person to look at.
 """
 
 import base64
@@ -20,7 +20,7 @@ DESKTOP, PHONE = (1280, 900), (390, 844)
 
 
 def missing() -> list[str]:
-    """The programs that are not installed."""
+    """Return the programs that are not installed."""
     return [name for name in PROGRAMS if not shutil.which(name)]
 
 
@@ -34,12 +34,12 @@ class Browser:
             "args": ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"],
         }
         logs = {"browser": "ALL"}
-        wanted = {"browserName": "chrome", "goog:chromeOptions": options, "goog:loggingPrefs": logs}
-        session = self._ask("POST", "/session", {"capabilities": {"alwaysMatch": wanted}})
+        capabilities = {"browserName": "chrome", "goog:chromeOptions": options, "goog:loggingPrefs": logs}
+        session = self._ask("POST", "/session", {"capabilities": {"alwaysMatch": capabilities}})
         self._url = f"{url}/session/{session['sessionId']}"
 
     def open(self, page: Path, size: tuple[int, int] = DESKTOP, *, dark: bool = False) -> "Browser":
-        """Show a page on a screen of some size."""
+        """Open a page on a screen of the given size."""
         device = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": size == PHONE}
         self.devtools("Emulation.setDeviceMetricsOverride", device)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
@@ -48,24 +48,24 @@ class Browser:
         return self
 
     def run(self, script: str) -> Any:
-        """What a script returns."""
+        """Return the value of a script."""
         return self._ask("POST", "/execute/sync", {"script": script, "args": []})
 
     def messages(self) -> list[str]:
-        """What the page complained of since the last time."""
+        """Return the messages in the browser's console since the last call."""
         return [entry["message"] for entry in self._ask("POST", "/se/log", {"type": "browser"})]
 
     def screenshot(self, *, whole: bool = True) -> bytes:
-        """The page as PNG, also what is below the screen."""
+        """Return the page as PNG; by default, all of it."""
         options = {"format": "png", "captureBeyondViewport": whole}
         return base64.b64decode(self.devtools("Page.captureScreenshot", options)["data"])
 
     def devtools(self, command: str, parameters: dict[str, Any]) -> Any:
-        """Chromium's own protocol."""
+        """Send a command of the Chrome DevTools Protocol."""
         return self._ask("POST", "/goog/cdp/execute", {"cmd": command, "params": parameters})
 
     def close(self) -> None:
-        """End the session and its Chromium."""
+        """End the session, which closes Chromium."""
         self._ask("DELETE", "", None)
 
     def _ask(self, method: str, path: str, content: dict[str, Any] | None) -> Any:
@@ -73,13 +73,13 @@ class Browser:
         request = urllib.request.Request(
             self._url + path, data=body, method=method, headers={"Content-Type": "application/json"}
         )
-        with urllib.request.urlopen(request, timeout=120) as answer:
-            return json.load(answer)["value"]
+        with urllib.request.urlopen(request, timeout=120) as response:
+            return json.load(response)["value"]
 
 
 @contextmanager
 def browser() -> Iterator[Browser]:
-    """A Chromium that ends with the block."""
+    """Run Chromium for the duration of the block."""
     driver = subprocess.Popen(["chromedriver", "--port=0"], stdout=subprocess.PIPE, text=True)
     try:
         tab = Browser(f"http://127.0.0.1:{_port(driver)}")
@@ -93,7 +93,7 @@ def browser() -> Iterator[Browser]:
 
 
 def _port(driver: "subprocess.Popen[str]") -> int:
-    """What chromedriver says that it listens on."""
+    """Return the port that chromedriver reports."""
     assert driver.stdout
     end = time.monotonic() + 60
     while time.monotonic() < end:

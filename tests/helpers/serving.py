@@ -1,4 +1,4 @@
-"""`manylabel serve` as a process of its own, for tests that use it as its users do."""
+"""`manylabel serve` as a separate process, for tests that use it as users do."""
 
 import os
 import re
@@ -15,7 +15,7 @@ READY = re.compile(r"https?://[\w.]+:\d+")
 
 @contextmanager
 def serving(bundle: Path, *options: object, **environment: str) -> Iterator[str]:
-    """A running server's URL, without a slash at the end. Ends it as an operator would, and expects it to end well."""
+    """Run a server and yield its URL; then send SIGTERM, and check that the server exits with status 0."""
     command = [sys.executable, "-m", "manylabel", "serve", bundle, "--port", 0, *options]
     process = subprocess.Popen(
         [str(each) for each in command],
@@ -24,18 +24,18 @@ def serving(bundle: Path, *options: object, **environment: str) -> Iterator[str]
         env={**os.environ, **environment},
     )
     assert process.stderr
-    said: list[str] = []
+    log: list[str] = []
     url = None
     for line in process.stderr:
-        said.append(line)
-        if found := READY.search(line):
-            url = found.group()
+        log.append(line)
+        if match := READY.search(line):
+            url = match.group()
             break
-    if not url:  # it has ended
+    if not url:  # the process has exited
         process.wait(30)
         process.stderr.close()
-    assert url, f"the server did not start: {''.join(said)}"
-    drain = threading.Thread(target=said.extend, args=(process.stderr,), daemon=True)
+    assert url, f"the server did not start: {''.join(log)}"
+    drain = threading.Thread(target=log.extend, args=(process.stderr,), daemon=True)
     drain.start()
     try:
         yield url
@@ -47,4 +47,4 @@ def serving(bundle: Path, *options: object, **environment: str) -> Iterator[str]
             process.kill()
             drain.join(10)
             process.stderr.close()
-    assert status == 0, "".join(said)
+    assert status == 0, "".join(log)

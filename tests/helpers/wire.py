@@ -1,4 +1,4 @@
-"""HTTP as bytes on a socket, for what no client sends of its own will."""
+"""HTTP as bytes on a socket, for requests that no client would send."""
 
 import re
 import socket
@@ -6,16 +6,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-PATIENCE = 20.0
-"""Seconds until a silent server fails a test."""
+TIMEOUT = 20.0
+"""Seconds after which a silent server fails a test."""
 
 
 @dataclass(frozen=True)
-class Answer:
-    """A response: its status, its head in lower case, its body."""
+class Response:
+    """A response: its status, its header lines in lower case, its body."""
 
     status: int
-    head: str
+    headers: str
     body: bytes
 
 
@@ -27,50 +27,50 @@ class Wire:
         self._received = b""
 
     def send(self, data: bytes) -> None:
-        """Send, whether or not the server still listens."""
+        """Send bytes, whether or not the server still reads them."""
         with suppress(BrokenPipeError, ConnectionResetError):
             self._connection.sendall(data)
 
-    def answer(self) -> Answer:
-        """The next whole response."""
-        while not (found := re.match(rb"HTTP/1\.1 (\d+)[^\r]*(.*?)\r\n\r\n", self._received, re.DOTALL)):
-            self._more()
-        head = found[2].decode().lower()
-        length = int((re.search(r"content-length: (\d+)", head) or [0, 0])[1])
-        while len(self._received) < found.end() + length:
-            self._more()
-        body = self._received[found.end() : found.end() + length]
-        self._received = self._received[found.end() + length :]
-        return Answer(int(found[1]), head, body)
+    def response(self) -> Response:
+        """Return the next complete response."""
+        while not (match := re.match(rb"HTTP/1\.1 (\d+)[^\r]*(.*?)\r\n\r\n", self._received, re.DOTALL)):
+            self._receive()
+        headers = match[2].decode().lower()
+        length = int((re.search(r"content-length: (\d+)", headers) or [0, 0])[1])
+        while len(self._received) < match.end() + length:
+            self._receive()
+        body = self._received[match.end() : match.end() + length]
+        self._received = self._received[match.end() + length :]
+        return Response(int(match[1]), headers, body)
 
     def is_closed(self) -> bool:
-        """Whether the server closes the connection, without another word."""
+        """Return whether the server closes the connection without sending anything else."""
         try:
             return not self._received and self._connection.recv(65536) == b""
         except ConnectionResetError:
             return True
 
-    def _more(self) -> None:
+    def _receive(self) -> None:
         data = self._connection.recv(65536)
-        assert data, f"the server hung up after {self._received!r}"
+        assert data, f"the server closed the connection after {self._received!r}"
         self._received += data
 
 
 @contextmanager
 def connected(url: str) -> Iterator[Wire]:
-    """A connection of its own."""
+    """Open a new connection."""
     host, port = url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=PATIENCE) as connection:
+    with socket.create_connection((host, int(port)), timeout=TIMEOUT) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         yield Wire(connection)
 
 
 def post(body: bytes = b"", *headers: str, path: str = "/v1/classify", length: bool = True) -> bytes:
-    """A request's bytes."""
+    """Return the bytes of a request."""
     lines = [f"POST {path} HTTP/1.1", "Host: test", *headers, *([f"Content-Length: {len(body)}"] if length else [])]
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
 def chunk(data: bytes) -> bytes:
-    """A chunk of a body without a length."""
+    """Return one chunk of a chunked body."""
     return b"%x\r\n%b\r\n" % (len(data), data)

@@ -1,4 +1,4 @@
-"""A real browser without a window, and the page that it opens."""
+"""A real browser in headless mode, and the page it opens."""
 
 import json
 import shutil
@@ -16,14 +16,14 @@ BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
 
 class Page:
-    """The page in a browser, handled as a person would: by sight and by keys."""
+    """The page in a browser, used as a person would: with eyes, mouse and keyboard."""
 
     def __init__(self, driver: Any, url: str) -> None:
         self.driver = driver
         self.url = url
 
     def open(self, *, width: int = 1280, height: int = 900, scheme: str = "light") -> "Page":
-        """Load it anew, on a screen of some size."""
+        """Load the page again, on a screen of the given size."""
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
         media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
@@ -33,25 +33,25 @@ class Page:
         return self
 
     def run(self, script: str, *arguments: object) -> Any:
-        """What a script gives."""
+        """Return the value of a script."""
         return self.driver.execute_script(script, *arguments)
 
     def until(self, script: str) -> None:
-        """Wait until a script gives something true."""
+        """Wait until a script returns a true value."""
         from selenium.webdriver.support.ui import WebDriverWait
 
         WebDriverWait(self.driver, 20, 0.02).until(lambda driver: driver.execute_script(script))
 
     def find(self, selector: str) -> Any:
-        """The first element."""
+        """Return the first element that matches."""
         return self.driver.find_element("css selector", selector)
 
     def texts(self, selector: str) -> list[str]:
-        """What all such elements say."""
+        """Return the texts of all elements that match."""
         return self.run("return [...document.querySelectorAll(arguments[0])].map((e) => e.textContent)", selector)  # type: ignore[no-any-return]
 
     def press(self, *keys: str) -> None:
-        """Press keys wherever the focus is."""
+        """Press keys in the focused element."""
         from selenium.webdriver import ActionChains
 
         chain = ActionChains(self.driver, duration=0)
@@ -77,13 +77,13 @@ class Page:
         )
 
     def labels(self) -> list[str]:
-        """The labels that are said to apply."""
+        """Return the labels that are shown as applying."""
         return self.texts("#said .chip")
 
 
 @pytest.fixture(scope="module")
 def url(bundle: Path) -> Iterator[str]:
-    """A server of the tiny bundle."""
+    """Return the URL of a server of the tiny bundle."""
     pytest.importorskip("uvicorn")
     with serving(bundle, "--name", "tiny") as started:
         yield started
@@ -91,16 +91,16 @@ def url(bundle: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def classifier(bundle: Path) -> Classifier:
-    """What the server answers with."""
+    """Return a classifier with the bundle that the server serves."""
     return Classifier.load(bundle, device="cpu")
 
 
 @pytest.fixture(scope="session")
 def driver() -> Iterator[Any]:
-    """Chromium without a window."""
+    """Return a headless Chromium."""
     if not BROWSER or not DRIVER:
         pytest.skip("needs chromium and chromedriver")
-    from selenium import webdriver  # here: without it, the tests of this folder skip themselves
+    from selenium import webdriver  # not at the top: without selenium, the tests of this folder are skipped
 
     options = webdriver.ChromeOptions()
     options.binary_location = BROWSER
@@ -115,12 +115,12 @@ def driver() -> Iterator[Any]:
 
 @pytest.fixture
 def page(driver: Any, url: str) -> Page:
-    """The page, loaded anew."""
+    """Return the page, freshly loaded."""
     return Page(driver, f"{url}/").open()
 
 
 def ask(url: str, inputs: str | list[str], **options: object) -> list[dict[str, Any]]:
-    """What the server itself answers."""
+    """Return the server's predictions."""
     request = Request(
         f"{url}/v1/classify", json.dumps({"inputs": inputs, **options}).encode(), {"Content-Type": "application/json"}
     )
@@ -130,11 +130,11 @@ def ask(url: str, inputs: str | list[str], **options: object) -> list[dict[str, 
 
 @pytest.fixture(scope="session")
 def api() -> Any:
-    """Asks a server, past the page."""
+    """Return a function that calls a server without the page."""
     return ask
 
 
 @pytest.fixture(scope="session")
 def open_page(driver: Any) -> Any:
-    """Opens the page of another server."""
+    """Return a function that opens the page of another server."""
     return lambda url: Page(driver, f"{url}/").open()

@@ -24,7 +24,7 @@ LONG = " ".join(f"{('late', 'good', 'teuer')[n % 3]} parcel number {n}" for n in
 
 
 def probabilities(page: Any) -> dict[str, float]:
-    """What stands beside each bar, top to bottom."""
+    """Return the numbers beside the bars, top to bottom."""
     names, numbers = page.texts("#labels .name > span"), page.texts("#labels .probability")
     return dict(zip(names, map(float, numbers), strict=True))
 
@@ -40,7 +40,7 @@ def test_page_shows_labels_and_probabilities(page: Any, url: str, api: Any) -> N
     (expected,) = api(url, TEXT)
     assert page.labels() == expected["labels"]
     assert probabilities(page) == {label: round(p, 2) for label, p in expected["probabilities"].items()}
-    assert list(probabilities(page)) == list(expected["probabilities"])  # the most probable first
+    assert list(probabilities(page)) == list(expected["probabilities"])  # most probable first
     assert page.texts("#labels li.applies .name > span") == expected["labels"]
     assert f"{expected['n_tokens']} tokens" in page.find("#status").text
 
@@ -119,7 +119,7 @@ def test_page_shows_window_of_each_maximum(page: Any, url: str, api: Any) -> Non
         assert passage
 
 
-def test_a_short_text_shows_no_windows(page: Any) -> None:
+def test_page_hides_windows_of_a_short_text(page: Any) -> None:
     page.classify(LONG)
     assert page.find("#windows").is_displayed()
     page.classify(TEXT)
@@ -128,7 +128,7 @@ def test_a_short_text_shows_no_windows(page: Any) -> None:
 
 
 def why(page: Any, label: str) -> None:
-    """Ask why, by the keyboard alone."""
+    """Explain a label, with the keyboard only."""
     page.run(
         "[...document.querySelectorAll('.name > span button')].find((e) => e.textContent === arguments[0]).focus()",
         label,
@@ -171,7 +171,7 @@ def test_decisive_window_is_explained(page: Any, classifier: Classifier) -> None
     assert not page.find("#why").is_displayed()
 
 
-def test_before_a_text_there_is_nothing_to_explain(page: Any) -> None:
+def test_page_cannot_explain_before_classifying(page: Any) -> None:
     assert page.run("return [...document.querySelectorAll('.name > span button')].every((e) => e.disabled)")
 
 
@@ -195,7 +195,7 @@ return [...document.querySelectorAll("#why mark")].map((e) => {
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_explained_words_have_enough_contrast(page: Any, scheme: str) -> None:
-    """WCAG 2.2, 1.4.3: a contrast of 4.5 at least."""
+    """WCAG 2.2, 1.4.3: the contrast is at least 4.5."""
     page.open(scheme=scheme)
     page.classify(TEXT)
     why(page, LABELS[0])
@@ -211,7 +211,7 @@ def test_curl_example_matches_the_page(page: Any, tmp_path: Path, text: str) -> 
     line = page.run("return document.getElementById('snippet').textContent")
     done = subprocess.run(["bash", "-c", line], capture_output=True, cwd=tmp_path, timeout=30, check=True)
     assert json.loads(done.stdout)["predictions"][0]["labels"] == page.labels()
-    assert list(tmp_path.iterdir()) == []  # nothing in the text was run
+    assert list(tmp_path.iterdir()) == []  # no part of the text was executed
 
 
 @pytest.mark.parametrize("text", [TEXT, HOSTILE])
@@ -223,7 +223,7 @@ def test_python_example_matches_the_page(page: Any, tmp_path: Path, text: str) -
     assert done.stdout.decode().startswith(str(page.labels()))
 
 
-def test_the_code_can_be_copied(page: Any) -> None:
+def test_code_snippet_can_be_copied(page: Any) -> None:
     grant = {"permissions": ["clipboardReadWrite"], "origin": page.url.rstrip("/")}
     page.driver.execute_cdp_cmd("Browser.grantPermissions", grant)
     page.classify(TEXT)
@@ -244,7 +244,7 @@ def test_page_is_usable_by_keyboard(page: Any) -> None:
 
 
 def test_page_loads_no_external_resources(page: Any) -> None:
-    page.driver.get_log("browser")  # what other tests provoked
+    page.driver.get_log("browser")  # drops the messages of other tests
     page.open()
     page.classify(LONG)
     fetched = page.run("return performance.getEntriesByType('resource').map((e) => e.name)")
@@ -281,7 +281,7 @@ return [...document.querySelectorAll(arguments[0])].map((e) => {
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_page_contrast_in_light_and_dark(page: Any, scheme: str) -> None:
-    """WCAG 2.2, 1.4.3: a contrast of 4.5 at least."""
+    """WCAG 2.2, 1.4.3: the contrast is at least 4.5."""
     page.open(scheme=scheme)
     page.classify(LONG)
     ground = page.run("return getComputedStyle(document.body).backgroundColor")
@@ -313,4 +313,4 @@ def test_page_reports_unreachable_server(bundle: Path, open_page: Any) -> None:
         page = open_page(url)
         page.classify(TEXT)
     page.classify(TEXT)
-    assert page.find("#alert").text == "The server does not answer. Is it still running?"
+    assert page.find("#alert").text == "The server does not respond. Is it still running?"

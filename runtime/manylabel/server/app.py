@@ -1,4 +1,4 @@
-"""The application: routes behind the one place that gives ids, asks for the key, speaks of errors and keeps records."""
+"""The ASGI application: the routes, and around them request IDs, authentication, error responses and records."""
 
 import logging
 import time
@@ -12,22 +12,21 @@ from starlette.responses import Response
 from starlette.routing import Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from manylabel.server.http.auth import check_key
-from manylabel.server.http.errors import Refusal, dialect_of
-from manylabel.server.http.request_id import request_id
-from manylabel.server.observability.access_log import Finished, Recorder
+from manylabel.server.http.errors import HTTPRefusal, error_format
+from manylabel.server.http.request_headers import check_api_key, resolve_request_id
+from manylabel.server.observability.access_log import Recorder, RequestRecord
 from manylabel.server.routes.huggingface import HuggingFaceRoutes
-from manylabel.server.routes.open_inference import OipRoutes
+from manylabel.server.routes.open_inference import OpenInferenceRoutes
 from manylabel.server.routes.page import PageRoutes
 from manylabel.server.routes.tei import TeiRoutes
-from manylabel.server.routes.v1 import OwnRoutes
+from manylabel.server.routes.v1 import V1Routes
 from manylabel.server.service import Service
 from manylabel.server.worker_pool import Timings
 
-CLIENT_GONE = 499
-"""In the records only, as nginx has it."""
+CLIENT_CLOSED_REQUEST = 499
+"""Status in the records of a request whose client disconnected, as in nginx's log. It is never sent."""
 
-NOTHING = Timings(0.0, 0.0, 0.0)
+NO_TIMINGS = Timings(0.0, 0.0, 0.0)
 logger = logging.getLogger("manylabel.server")
 
 
@@ -35,72 +34,68 @@ class App:
     """The ASGI application.
 
     Args:
-        service: What the routes share.
-        recorders: Are told of every request that is over.
+        service: The service behind the routes.
+        recorders: Called with the record of every finished request.
     """
 
     def __init__(self, service: Service, recorders: Sequence[Recorder]) -> None:
-        groups = (OwnRoutes, TeiRoutes, OipRoutes, HuggingFaceRoutes, PageRoutes)
+        groups = (V1Routes, TeiRoutes, OpenInferenceRoutes, HuggingFaceRoutes, PageRoutes)
         routes = [route for group in groups for route in group(service).routes()]
         self._router: ASGIApp = Router(routes, redirect_slashes=False)
         self._service = service
         self._recorders = recorders
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Handle one request."""
         if scope["type"] != "http":
             return
         await _Exchange(scope, send).run(self, receive)
 
     async def route(self, scope: Scope, receive: Receive, send: Send, headers: Headers) -> None:
-        """Answer a request, or raise why not."""
-        check_key(self._service.settings.api_key, scope["method"], scope["path"], headers)
-        scope["app"] = self  # so that the router raises what it does not find, rather than answer in its own words
+        """Pass an authenticated request to its route."""
+        check_api_key(self._service.settings.api_key, scope["method"], scope["path"], headers)
+        scope["app"] = self  # makes the router raise for an unknown path instead of sending its own response
         await self._router(scope, receive, send)
 
-    def record(self, done: Finished) -> None:
-        """Tell the recorders."""
-        for recorder in self._recorders:
-            recorder(done)
-
-    def release(self, scope: Scope) -> None:
-        """Give back what the request held."""
+    def finish(self, scope: Scope, record: RequestRecord) -> None:
+        """Release what a finished request held, and record it."""
         self._service.bodies.release(scope)
+        for recorder in self._recorders:
+            recorder(record)
 
 
 class _Exchange:
-    """One request on its way."""
+    """One request and its response."""
 
     def __init__(self, scope: Scope, send: Send) -> None:
         self._scope = scope
         self._send = send
         self._headers = Headers(scope=scope)
-        self._id = request_id(self._headers.get("x-request-id"))
-        self._epoch = time.time()
+        self._id = resolve_request_id(self._headers.get("x-request-id"))
+        self._started = time.time()
         self._start = time.perf_counter()
         self._status = 0
         self._reason = ""
 
     async def run(self, app: App, receive: Receive) -> None:
-        """Answer, whatever happens, and record it."""
+        """Send a response, whatever happens, and record the request."""
         try:
-            await self._answer(app, receive)
+            await self._respond(app, receive)
         finally:
-            app.release(self._scope)
-            app.record(self._finished())
+            app.finish(self._scope, self._record())
 
-    async def _answer(self, app: App, receive: Receive) -> None:
+    async def _respond(self, app: App, receive: Receive) -> None:
         try:
             await app.route(self._scope, receive, self._send_with_headers, self._headers)
         except ClientDisconnect:
-            self._status, self._reason = CLIENT_GONE, "cancelled"
+            self._status, self._reason = CLIENT_CLOSED_REQUEST, "cancelled"
         except Exception as exc:
-            if self._status:  # the answer has begun
+            if self._status:  # the response has started
                 raise
-            refusal = exc if isinstance(exc, Refusal) else _foreign(exc, self._scope, self._id)
+            refusal = exc if isinstance(exc, HTTPRefusal) else _to_refusal(exc, self._scope, self._id)
             self._reason = refusal.reason
-            rendered = dialect_of(self._scope["path"], self._scope["method"])(refusal, self._id)
-            response = Response(rendered.body, rendered.status, refusal.headers, rendered.content_type)
+            error = error_format(self._scope["path"], self._scope["method"])(refusal, self._id)
+            response = Response(error.body, error.status, refusal.headers, error.content_type)
             await response(self._scope, receive, self._send_with_headers)
 
     async def _send_with_headers(self, message: Message) -> None:
@@ -112,36 +107,37 @@ class _Exchange:
                 headers["Server-Timing"] = _server_timing(timings, time.perf_counter() - self._start)
         await self._send(message)
 
-    def _finished(self) -> Finished:
+    def _record(self) -> RequestRecord:
         endpoint = self._scope.get("endpoint")
-        known = endpoint is not None and self._reason != "not_found"
-        return Finished(
+        found = endpoint is not None and self._reason != "not_found"
+        return RequestRecord(
             request_id=self._id,
-            method=self._scope["method"] if known else "OTHER",
-            route=f"{endpoint.__self__.protocol}.{endpoint.__name__}" if known and endpoint else "other",
+            method=self._scope["method"] if found else "OTHER",
+            route=f"{endpoint.__self__.protocol}.{endpoint.__name__}" if found and endpoint else "other",
             status=self._status,
             reason=self._reason,
-            started=self._epoch,
+            started=self._started,
             seconds=time.perf_counter() - self._start,
             texts=self._scope.get("manylabel.texts", 0),
-            timings=self._scope.get("manylabel.timings", NOTHING),
+            timings=self._scope.get("manylabel.timings", NO_TIMINGS),
             headers=self._headers,
         )
 
 
 def _server_timing(timings: Timings, total: float) -> str:
-    """Milliseconds by part."""
+    """Return the value of the header `Server-Timing`, in milliseconds."""
     parts = {"queue": timings.queue, "tokenize": timings.tokenize, "inference": timings.inference, "total": total}
     return ", ".join(f"{name};dur={seconds * 1000:.3f}" for name, seconds in parts.items())
 
 
-def _foreign(exc: Exception, scope: Scope, request_id: str) -> Refusal:
-    """What the router says of a path or a method, and faults of ours."""
+def _to_refusal(exc: Exception, scope: Scope, request_id: str) -> HTTPRefusal:
+    """Convert an error of the router, or a bug, to a refusal."""
+    path = scope["path"][:80]
     if isinstance(exc, HTTPException) and exc.status_code == HTTPStatus.NOT_FOUND:
-        return Refusal(404, "not_found", f"there is nothing at {scope['path'][:80]!r}; see /docs.")
+        return HTTPRefusal(404, "not_found", f"path {path!r} not found; see /docs.")
     if isinstance(exc, HTTPException):
-        allowed = dict(exc.headers or {})
-        detail = f"{scope['path'][:80]!r} does not take {scope['method']}; it takes {allowed.get('Allow', 'others')}."
-        return Refusal(exc.status_code, "not_found", detail, allowed)
+        headers = dict(exc.headers or {})
+        detail = f"{path!r} does not support {scope['method']}; use {headers.get('Allow', 'another method')}."
+        return HTTPRefusal(exc.status_code, "not_found", detail, headers)
     logger.error("request %s failed", request_id, exc_info=exc)
-    return Refusal(500, "model", f"a fault of the server's own; its log has more of request {request_id}.")
+    return HTTPRefusal(500, "model", f"internal server error; the server's log has details of request {request_id}.")

@@ -1,7 +1,7 @@
-"""Explanations over HTTP: a text is scored without each of its words, a few at a time, by the scheduler as all else.
+"""Explanations over HTTP: occlude each word of a text, and compute the occluded texts through the scheduler.
 
-So nothing waits for more than a few of them, one explanation takes as much of the queue as a small request, and the
-limits of the server are those of texts.
+An explanation is computed in small parts. So other requests never wait for more than one part, an explanation takes no
+more of the queue than a small request, and it is subject to the same limits as a text.
 """
 
 import asyncio
@@ -14,49 +14,56 @@ from starlette.requests import Request
 from manylabel.errors import InputError, InvalidText
 from manylabel.explain.occlusion import Explanation, Ids, build_explanation, plan_occlusion
 from manylabel.inference.tokenizer import Encoding
-from manylabel.server.http.errors import Refusal
-from manylabel.server.served_model import Model
+from manylabel.server.http.errors import HTTPRefusal
+from manylabel.server.served_model import ServedModel
 from manylabel.server.service import Service
 
-PART = 32
-"""Windows that are in the queue at a time, a word each: 16,000 tokens of 100,000 where a text fills its window."""
+PART_WINDOWS = 32
+"""Occluded windows in the queue at a time: 16,000 tokens of 100,000 if the text fills its window."""
 
 
-async def explained(service: Service, request: Request, text: str, label: str | None) -> tuple[Model, Explanation]:
-    """What a label's probability hangs on, and the model that says so.
+async def explain_text(
+    service: Service, request: Request, text: str, label: str | None
+) -> tuple[ServedModel, Explanation]:
+    """Explain a label's probability; return the model that computed it, too.
 
     Raises:
-        Refusal: The text or the label is not taken, or there is no room or no time.
-        ClientDisconnect: Nobody waits for it any more.
+        HTTPRefusal: The text or the label is invalid, the queue is full, or the deadline has passed.
+        ClientDisconnect: The client disconnected.
     """
-    service.check([text])
-    seconds = service.timeout_of(request)
+    service.check_texts([text])
+    timeout = service.timeout_of(request)
     try:
-        async with asyncio.timeout(seconds):
-            return await _explained(service, request, text, label)
+        async with asyncio.timeout(timeout):
+            return await _explain(service, request, text, label)
     except TimeoutError as exc:
-        raise Refusal(504, "deadline", f"not explained within {seconds:g} s; a shorter text takes less.") from exc
+        raise HTTPRefusal(504, "deadline", f"not explained within {timeout:g} s; a shorter text takes less.") from exc
     except InvalidText as exc:
-        raise Refusal(422, "text", str(exc)) from exc
+        raise HTTPRefusal(422, "text", str(exc)) from exc
     except InputError as exc:
-        raise Refusal(422, "malformed", str(exc)) from exc
+        raise HTTPRefusal(422, "malformed", str(exc)) from exc
 
 
-async def _explained(service: Service, request: Request, text: str, label: str | None) -> tuple[Model, Explanation]:
+async def _explain(service: Service, request: Request, text: str, label: str | None) -> tuple[ServedModel, Explanation]:
+    # Tokenization and word splitting take time that grows with the text, so they run outside the event loop.
     model = service.model
-    prepared = await asyncio.to_thread(model.classifier.prepare_explanation, text, label)
-    scores = await _scores(service, request, model, prepared.windows)
-    plan = await asyncio.to_thread(plan_occlusion, prepared, scores)  # splits words: off the event loop
-    return model, build_explanation(plan, await _scores(service, request, model, plan.windows))
+    tokenized = await asyncio.to_thread(model.classifier.prepare_explanation, text, label)
+    scores = await _score_windows(service, request, model, tokenized.windows)
+    plan = await asyncio.to_thread(plan_occlusion, tokenized, scores)
+    scores = await _score_windows(service, request, model, plan.windows)
+    return model, build_explanation(plan, scores)
 
 
-async def _scores(service: Service, request: Request, model: Model, windows: Sequence[Ids]) -> NDArray[np.float32]:
-    """Probabilities of windows, shape `(n_windows, n_labels)`."""
-    rows = [np.empty((0, len(model.classifier.labels)), dtype=np.float32)]
-    for start in range(0, len(windows), PART):
-        part = [Encoding((window,), len(window), truncated=False) for window in windows[start : start + PART]]
-        answered = await service.answer(request, part)
-        if answered.model is not model:
-            raise Refusal(503, "model", "another bundle was loaded meanwhile; ask again.", {"Retry-After": "1"})
-        rows += [answer.windows for answer in answered.answers]
+async def _score_windows(
+    service: Service, request: Request, model: ServedModel, windows: Sequence[Ids]
+) -> NDArray[np.float32]:
+    """Return the probabilities of the windows, shape `(n_windows, n_labels)`."""
+    rows = [np.empty((0, len(model.labels)), dtype=np.float32)]
+    for start in range(0, len(windows), PART_WINDOWS):
+        part = [Encoding((window,), len(window), truncated=False) for window in windows[start : start + PART_WINDOWS]]
+        computed = await service.compute(request, part)
+        if computed.model is not model:
+            detail = "a new bundle was loaded while the text was being explained; send the request again."
+            raise HTTPRefusal(503, "model", detail, {"Retry-After": "1"})
+        rows += [result.windows for result in computed.results]
     return np.concatenate(rows)

@@ -1,4 +1,7 @@
-"""Runs the application until a signal ends it: SIGTERM or SIGINT drains, a second one forces, SIGHUP reloads."""
+"""Lifecycle of the server process: start, graceful shutdown (SIGTERM, SIGINT), forced exit, reload (SIGHUP).
+
+The first SIGTERM or SIGINT drains the server; a second one ends the process immediately.
+"""
 
 import asyncio
 import gc
@@ -18,60 +21,74 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from manylabel.classifier import Classifier
-from manylabel.drift import baseline as scores
+from manylabel.drift import baseline
 from manylabel.errors import InputError
-from manylabel.hub.hub_ref import name_of
+from manylabel.hub.client import bundle_name
 from manylabel.server.app import App
-from manylabel.server.http.errors import Refusal
+from manylabel.server.http.errors import HTTPRefusal
 from manylabel.server.http.uvicorn_protocol import DeadlineProtocol
-from manylabel.server.load_shedding import Gate
-from manylabel.server.observability.access_log import Recorder, log_access
-from manylabel.server.observability.metrics import Metrics
-from manylabel.server.scheduler import Policy
-from manylabel.server.served_model import Model
+from manylabel.server.load_shedding import AdmissionControl
+from manylabel.server.observability.access_log import Recorder, log_request
+from manylabel.server.observability.metrics import ServerMetrics
+from manylabel.server.scheduler import SchedulingPolicy
+from manylabel.server.served_model import ServedModel
 from manylabel.server.service import Service
 from manylabel.server.settings import Settings
-from manylabel.server.worker_pool import Engine
+from manylabel.server.worker_pool import WorkerPool
 
 BACKLOG = 2048
 KEEP_ALIVE = 75.0
-"""Seconds that a connection may idle between requests: longer than what load balancers use (60 commonly), so that it is
-not the server that closes a connection which they are about to use."""
+"""Seconds that a connection may be idle between requests. Longer than load balancers keep theirs (commonly 60), so that
+the server never closes a connection that a load balancer is about to use."""
 
-SWITCH = 0.0002
-"""Seconds that a thread may hold the interpreter while another waits for it, in place of Python's 0.005. The event loop
-and the threads that compute hand it to and fro several times a text; at twice what the server can do, texts answered
-rise by a third, and refusals that took 3 s take 50 ms (load_tests, two cores)."""
+SWITCH_INTERVAL = 0.0002
+"""Seconds that a thread may hold the interpreter lock while another waits for it; Python's default is 0.005. The event
+loop and the worker threads hand it over several times per text. At twice the server's capacity, throughput rises by a
+third, and rejections that took 3 s take 50 ms (load_tests, two cores)."""
 
 logger = logging.getLogger("manylabel.server")
-Load = Callable[[], Classifier]
+LoadClassifier = Callable[[], Classifier]
 
 
-def create(
-    load: Load, settings: Settings, *, workers: int | None = None, recorders: Sequence[Recorder] = ()
+def create_app(
+    load: LoadClassifier, settings: Settings, *, workers: int | None = None, recorders: Sequence[Recorder] = ()
 ) -> tuple[ASGIApp, Service]:
-    """The application around a classifier that answers its probes, and what it shares.
+    """Load a bundle and create the ASGI application that serves it.
+
+    The application can run under any ASGI server once `service.phase` is `"ready"`. Only `serve` adds load shedding,
+    the deadline for headers and the handling of signals.
 
     Args:
         load: Loads the classifier, now and at every reload.
-        settings: How the server answers.
-        workers: Threads that compute on the CPU; `None`: as many as the classifier has.
-        recorders: Are told of every request that is over, besides the metrics and the log.
+        settings: Limits, timeouts and access rules.
+        workers: Worker threads on CPU; `None` for as many as the classifier has threads.
+        recorders: Called with every finished request, in addition to the metrics and the access log.
+
+    Returns:
+        The application, and the service behind its routes.
 
     Raises:
-        ManylabelError: The bundle cannot be loaded, or does not answer its probes.
+        ManylabelError: The bundle cannot be loaded or fails its probes.
+
+    Example:
+        >>> from manylabel import Classifier
+        >>> app, service = create_app(lambda: Classifier.load("bundle", device="cpu"), Settings("reviews"))
+        >>> service.model.name, service.phase
+        ('reviews', 'starting')
+        >>> service.pool.close()
     """
-    metrics = Metrics()
-    model = Model(settings.name, load_checked(load))
+    metrics = ServerMetrics()
+    model = ServedModel(settings.name, load_verified(load))
     cuda = model.classifier.device == "cuda"
-    policy = Policy(
+    policy = SchedulingPolicy(
         workers=1 if cuda else workers or model.classifier.threads,
         max_queue_tokens=settings.max_queue_tokens,
-        batch_tokens=settings.batch_tokens if cuda else 0,  # a text at a time: see docs/serving.md, Measuring
+        batch_tokens=settings.batch_tokens if cuda else 0,  # one text at a time on CPU: see docs/serving.md, Measuring
         batch_wait=settings.batch_wait if cuda else 0.0,
     )
-    service = Service(settings, Engine(model, policy, metrics.computed), metrics, partial(load_checked, load))
-    app: ASGIApp = App(service, [metrics.finished, log_access, *recorders])
+    pool = WorkerPool(model, policy, metrics.record_batch)
+    service = Service(settings, pool, metrics, partial(load_verified, load))
+    app: ASGIApp = App(service, [metrics.record_request, log_request, *recorders])
     if settings.cors_origins:
         app = CORSMiddleware(
             app,
@@ -83,29 +100,29 @@ def create(
     return app, service
 
 
-def load_checked(load: Load) -> Classifier:
-    """A classifier whose bundle is whole, and that answers its probes on this machine.
+def load_verified(load: LoadClassifier) -> Classifier:
+    """Load a classifier, verify its bundle's checksums, and run its probes on this machine.
 
-    All that may fail is tried here, before it takes another's place.
+    Everything that can fail is tried here, before the classifier replaces another one.
 
     Raises:
-        ManylabelError: It is not, or does not.
+        ManylabelError: The bundle cannot be loaded, fails verification, or fails its probes.
     """
     classifier = load()
     classifier.bundle.verify()
     classifier.check_probes()
-    if scores.FILE in classifier.bundle.manifest.files:
-        scores.Reference.read(classifier.bundle)
+    if baseline.BASELINE_FILE in classifier.bundle.manifest.files:
+        baseline.ScoreBaseline.read(classifier.bundle)
     return classifier
 
 
-def uvicorn_config(app: ASGIApp, service: Service) -> uvicorn.Config:
-    """How uvicorn serves the application."""
+def build_uvicorn_config(app: ASGIApp, service: Service) -> uvicorn.Config:
+    """Configure uvicorn for the application."""
     settings = service.settings
     return uvicorn.Config(
         app,
-        http=partial(  # type: ignore[arg-type]  # a type there
-            DeadlineProtocol, header_timeout=settings.header_timeout, refuse=Gate(service).refusal
+        http=partial(  # type: ignore[arg-type]  # uvicorn declares a class, and calls it
+            DeadlineProtocol, header_timeout=settings.header_timeout, admission_check=AdmissionControl(service).check
         ),
         ws="none",
         lifespan="off",
@@ -120,19 +137,28 @@ def uvicorn_config(app: ASGIApp, service: Service) -> uvicorn.Config:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, with the signals left to us."""
+    """uvicorn's server without its signal handlers."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Nothing: `serve` has them."""
+        """Leave the signals to `serve`."""
         yield
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """A socket that listens.
+def bind_socket(host: str, port: int) -> socket.socket:
+    """Return a listening socket.
+
+    Args:
+        host: Host name or address.
+        port: Port; 0 for any free one.
 
     Raises:
-        InputError: The address cannot be had.
+        InputError: The address is invalid or in use.
+
+    Example:
+        >>> with bind_socket("127.0.0.1", 0) as listener:
+        ...     listener.getsockname()[0]
+        '127.0.0.1'
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -142,86 +168,100 @@ def bind(host: str, port: int) -> socket.socket:
         listener.listen(BACKLOG)
     except OSError as exc:
         raise InputError(
-            f"cannot listen on {host} port {port}: {exc.strerror}. Choose others with --host, --port."
+            f"cannot listen on {host} port {port}: {exc.strerror}. Choose another address with --host and --port."
         ) from exc
     return listener
 
 
 def serve(app: ASGIApp, service: Service, listener: socket.socket) -> None:
-    """Answer until a signal ends it. A second one ends the process at once."""
-    sys.setswitchinterval(SWITCH)
+    """Serve until SIGTERM or SIGINT, then drain and return. A second signal ends the process immediately.
+
+    Args:
+        app: The application from `create_app`, or one that wraps it.
+        service: The service from `create_app`.
+        listener: The socket from `bind_socket`.
+    """
+    sys.setswitchinterval(SWITCH_INTERVAL)
     gc.collect()
-    gc.freeze()  # what is loaded stays: to look through it stops all threads for 12 to 16 ms, most often in a surge
+    gc.freeze()  # the loaded objects stay: scanning them stops all threads for 12 to 16 ms, most often under load
     asyncio.run(_serve(app, service, listener))
 
 
 async def _serve(app: ASGIApp, service: Service, listener: socket.socket) -> None:
-    server = _Server(uvicorn_config(app, service))
+    server = _Server(build_uvicorn_config(app, service))
     loop = asyncio.get_running_loop()
-    tasks: set[asyncio.Task[None]] = set()  # else the loop may forget them
+    tasks: set[asyncio.Task[None]] = set()  # the event loop keeps weak references only
 
     def start(name: signal.Signals) -> None:
         task = loop.create_task(_reload(service) if name is signal.SIGHUP else _drain(service, server))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
-    def end(name: signal.Signals) -> None:
+    def shut_down(name: signal.Signals) -> None:
         if service.phase == "draining":
-            logger.warning("%s again: ending at once", name.name)
+            logger.warning("received %s again: exiting immediately", name.name)
             logging.shutdown()
             os._exit(128 + name)
-        logger.info("%s: no new texts are taken, %d requests are being answered", name.name, service.active)
+        logger.info("received %s: draining, %d requests in progress", name.name, service.active)
         service.phase = "draining"
         start(name)
 
     for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, end, name)
+        loop.add_signal_handler(name, shut_down, name)
     loop.add_signal_handler(signal.SIGHUP, start, signal.SIGHUP)
     service.phase = "ready"
     host, port = listener.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    logger.info("%s %s on http://%s:%d", service.model.name, service.model.version, shown, port)
+    url_host = f"[{host}]" if ":" in host else host
+    logger.info("serving %s %s on http://%s:%d", service.model.name, service.model.version, url_host, port)
     await server.serve([listener])
-    service.engine.close()
-    logger.info("ended")
+    service.pool.close()
+    logger.info("shutdown complete")
 
 
 async def _drain(service: Service, server: uvicorn.Server) -> None:
-    """Let the server end once what it took is answered, or its grace is over."""
+    """Stop the server when the requests in progress are finished, or when the grace period is over."""
+    grace = service.settings.grace
     try:
-        async with asyncio.timeout(service.settings.grace):
-            await service.idle()
+        async with asyncio.timeout(grace):
+            await service.wait_until_idle()
     except TimeoutError:
-        logger.warning("%d requests are given up: the grace of %g s is over", service.active, service.settings.grace)
-        await service.give_up()
+        logger.warning("aborting %d requests: the grace period of %g s is over", service.active, grace)
+        await service.abort()
     server.should_exit = True
 
 
 async def _reload(service: Service) -> None:
     try:
         await service.reload()
-    except Refusal as exc:
-        logger.error("%s", exc.detail)  # the sentence says it
+    except HTTPRefusal as exc:
+        logger.error("%s", exc.detail)  # a traceback would add nothing
 
 
-def warn_if_open(host: str, settings: Settings) -> None:
-    """Say so where anybody on the network may ask."""
+def warn_if_unauthenticated(host: str, settings: Settings) -> None:
+    """Log a warning if anybody on the network can send requests."""
     try:
         loopback = host == "localhost" or ip_address(host).is_loopback
     except ValueError:
         loopback = False
     if not loopback and not settings.api_key:
-        logger.warning("%s is not loopback and there is no key: whoever reaches it may ask. Set --api-key-file.", host)
+        logger.warning(
+            "listening on %s without an API key: anybody who can reach it can send requests. Set --api-key-file.", host
+        )
 
 
-def default_name(bundle: Path) -> str:
-    """What a bundle's model is called where nothing else is said: with what a path can hold."""
-    name = name_of(bundle)
-    return "".join(mark if mark.isascii() and (mark.isalnum() or mark in "._-") else "-" for mark in name) or "model"
+def default_model_name(bundle: Path) -> str:
+    """Return a bundle's name, with the characters that a URL cannot contain replaced by `-`.
+
+    Example:
+        >>> default_model_name(Path("models/my reviews"))
+        'my-reviews'
+    """
+    name = bundle_name(bundle)
+    return "".join(char if char.isascii() and (char.isalnum() or char in "._-") else "-" for char in name) or "model"
 
 
-def log_to_stderr(formatter: logging.Formatter) -> None:
-    """Send the server's log and uvicorn's to standard error."""
+def configure_logging(formatter: logging.Formatter) -> None:
+    """Send the logs of the server and of uvicorn to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
     for name in ("manylabel", "uvicorn"):

@@ -1,10 +1,12 @@
-"""Which text is computed next: a state machine without I/O, threads or a clock. Times are seconds of any one clock.
+"""Scheduler: earliest deadline first within fair queueing; a state machine without I/O, threads or a clock.
 
-A request is a list of texts, each with a cost in tokens. Among requests that have had no more than their fair share,
-the one with the earliest deadline has its next text computed. The share is kept in virtual time, which runs at one
-token for each request that waits: a request may be served while its own service is not ahead of it (the eligibility
-rule of EEVDF, Stoica et al. 1996, section 3, with real deadlines in place of virtual ones). So a request of a thousand
-texts, however early its deadline, gets every second turn at most while a single text waits.
+A request is a list of texts, each with a cost in tokens. Among the requests that have received no more than their fair
+share, the one with the earliest deadline gets its next text computed. Fairness is tracked in virtual time, which
+advances by one token per queued request: a request is eligible while its own service is not ahead of virtual time (the
+eligibility rule of EEVDF, Stoica et al. 1996, section 3, with real instead of virtual deadlines). A request of a
+thousand texts, however early its deadline, therefore gets at most every second turn while a single text waits.
+
+Times are in seconds of any one clock.
 """
 
 from collections import deque
@@ -17,25 +19,29 @@ T = TypeVar("T")
 Outcome = Literal["waiting", "answered", "cancelled", "expired", "failed"]
 
 SMOOTHING = 0.05
-"""Weight of the newest batch in the estimate of seconds a token: some twenty batches are remembered."""
+"""Weight of the newest batch in the moving average of seconds per token: it remembers about twenty batches."""
 
-MARGIN = 0.8
-"""A request is taken if it would be answered within this part of its time, as the queue stands: estimates err, and work
-that ends too late is wasted."""
+DEADLINE_MARGIN = 0.8
+"""A request is admitted if its estimated duration is within this fraction of its timeout: estimates have errors, and
+work that finishes after the deadline is wasted."""
 
-CROWDED = 0.95
-"""A request's texts are not looked at where the queue is filled, in tokens or in time, beyond this part."""
+SHEDDING_THRESHOLD = 0.95
+"""Load shedding starts when the queue reaches this fraction of its limits, in tokens or in time."""
 
 
 @dataclass(frozen=True)
-class Policy:
-    """How work is handed out.
+class SchedulingPolicy:
+    """Limits of the queue and of the batches.
 
     Attributes:
-        workers: How many take work at the same time.
-        max_queue_tokens: Tokens that may wait.
-        batch_tokens: Tokens that a worker takes together, of its share of what waits; 0: one text at a time.
-        batch_wait: How long a text may wait for others to fill its batch.
+        workers: Number of workers.
+        max_queue_tokens: Maximum tokens in the queue.
+        batch_tokens: Tokens in a batch, of a worker's share of the queue; 0 for one text at a time.
+        batch_wait: How long a text may wait for its batch to fill.
+
+    Example:
+        >>> SchedulingPolicy(workers=2, max_queue_tokens=100_000).batch_tokens
+        0
     """
 
     workers: int
@@ -49,42 +55,42 @@ class Ticket(Generic[T]):
     """A request in the queue.
 
     Attributes:
-        payload: What its owner wants back with its texts.
-        costs: Tokens of each text.
-        arrived: When it was submitted.
-        deadline: When its answer is of no use any more.
-        start: Virtual time from which its next text may be computed.
-        queued: Tokens of its texts that wait.
-        taken: How many texts were handed out, in order.
-        done: How many of those are computed.
-        outcome: What became of it.
+        payload: Data of the caller's choice, returned with each text.
+        costs: Tokens per text.
+        arrived: When the request was submitted.
+        deadline: When its result becomes useless.
+        eligible_at: Virtual time at which its next text becomes eligible.
+        queued_tokens: Tokens of its texts that are still in the queue.
+        taken: Number of texts that were handed out, in order.
+        done: Number of texts that were computed.
+        outcome: What happened to the request.
     """
 
     payload: T
     costs: Sequence[int]
     arrived: float
     deadline: float
-    start: float
-    queued: int
+    eligible_at: float
+    queued_tokens: int
     taken: int = 0
     done: int = 0
     outcome: Outcome = "waiting"
 
 
 @dataclass(frozen=True)
-class Work(Generic[T]):
-    """A text to be computed."""
+class TextTask(Generic[T]):
+    """One text of a request, handed out to a worker."""
 
     ticket: Ticket[T]
     row: int
     cost: int
 
 
-class Full(Exception):
-    """There is no room for a request, or no time.
+class QueueFull(Exception):
+    """The queue does not have room for a request, or could not finish it before its deadline.
 
     Attributes:
-        retry_after: Seconds until there will be, as the queue stands.
+        retry_after: Estimated seconds until the request would be admitted.
     """
 
     def __init__(self, retry_after: float) -> None:
@@ -94,140 +100,148 @@ class Full(Exception):
 
 @dataclass(eq=False)
 class Scheduler(Generic[T]):
-    """The queue.
+    """The queue of texts.
 
     Attributes:
-        policy: How work is handed out.
-        token_seconds: Seconds of one worker that a token takes, as last seen.
-        queued_tokens: Tokens of the texts that wait.
+        policy: Limits of the queue and of the batches.
+        token_seconds: Moving average of a worker's seconds per token.
+        queued_tokens: Tokens of the texts in the queue.
         running_tokens: Tokens of the texts that are being computed.
-        waiting: Requests that have texts in the queue.
+        queued_requests: Requests with texts in the queue.
+        virtual_time: Tokens that each queued request is entitled to so far; 0 while the queue is empty.
+
+    Example:
+        >>> scheduler = Scheduler(SchedulingPolicy(workers=1, max_queue_tokens=1_000))
+        >>> _ = scheduler.submit("batch", [8, 8, 8], deadline=9.0, now=0.0)
+        >>> _ = scheduler.submit("urgent", [8], deadline=1.0, now=0.0)
+        >>> [scheduler.take(now=0.0)[0].ticket.payload for _ in range(4)]
+        ['urgent', 'batch', 'batch', 'batch']
     """
 
-    policy: Policy
+    policy: SchedulingPolicy
     token_seconds: float = 1e-4
     queued_tokens: int = 0
     running_tokens: int = 0
-    waiting: int = 0
-    _virtual: float = 0.0
+    queued_requests: int = 0
+    virtual_time: float = 0.0
     _sequence: int = 0
     _eligible: list[tuple[float, int, Ticket[T]]] = field(default_factory=list)  # by deadline
-    _ahead: list[tuple[float, int, Ticket[T]]] = field(default_factory=list)  # of their share, by start
+    _ineligible: list[tuple[float, int, Ticket[T]]] = field(default_factory=list)  # by eligible_at
     _arrivals: deque[Ticket[T]] = field(default_factory=deque)
-    _many: set[Ticket[T]] = field(default_factory=set)  # of several texts
+    _multi_text: set[Ticket[T]] = field(default_factory=set)
 
     def submit(self, payload: T, costs: Sequence[int], *, deadline: float, now: float) -> Ticket[T]:
-        """Take a request into the queue.
+        """Add a request to the queue.
 
         Args:
-            payload: What its owner wants back with its texts.
-            costs: Tokens of each text, 1 or more.
-            deadline: When its answer is of no use any more.
-            now: The time.
+            payload: Data of the caller's choice, returned with each text.
+            costs: Tokens per text, 1 or more.
+            deadline: When the request's result becomes useless.
+            now: The current time.
 
         Raises:
-            Full: There is no room for it, or it would not be answered in time.
+            QueueFull: The queue does not have room for the request, or could not finish it before its deadline.
         """
         cost = sum(costs)
         if (excess := self.queued_tokens + cost - self.policy.max_queue_tokens) > 0:
-            raise Full(self._seconds(min(excess, self.queued_tokens)))
-        if (late := self.expected_seconds(cost) - MARGIN * (deadline - now)) > 0:
-            raise Full(late)
-        ticket = Ticket(payload, costs, now, deadline, self._virtual, cost)
+            raise QueueFull(self._seconds(min(excess, self.queued_tokens)))
+        if (late := self.estimate_seconds(cost) - DEADLINE_MARGIN * (deadline - now)) > 0:
+            raise QueueFull(late)
+        ticket = Ticket(payload, costs, now, deadline, self.virtual_time, cost)
         self.queued_tokens += cost
-        self.waiting += 1
+        self.queued_requests += 1
         if len(costs) > 1:
-            self._many.add(ticket)
+            self._multi_text.add(ticket)
         self._push(self._eligible, deadline, ticket)
         self._arrivals.append(ticket)
         return ticket
 
-    def expected_seconds(self, cost: int) -> float:
-        """Until a request of this cost would be answered, as the queue stands.
+    def estimate_seconds(self, cost: int) -> float:
+        """Estimate the seconds until a new request of this cost would be finished.
 
-        While it gets its share, no other request gets more than the same; those of one text are counted whole.
+        While it receives its share, no multi-text request receives more than that; single-text requests count in full.
         """
-        beyond = sum(max(0, ticket.queued - cost) for ticket in tuple(self._many))
+        beyond = sum(max(0, ticket.queued_tokens - cost) for ticket in tuple(self._multi_text))
         return self._seconds(self.running_tokens + self.queued_tokens - beyond + cost)
 
-    def crowded_for(self, seconds: float) -> float:
-        """Until there is room again for requests that may take so many seconds; 0 while there is.
+    def estimate_retry_after(self, timeout: float) -> float:
+        """Estimate the seconds until requests with this timeout are admitted again; 0 while they are.
 
-        Knows nothing of their texts, and so refuses a little before `submit` does: under overload nearly every refusal
-        is one of these, which costs no body to read, and no request is taken for being short while longer ones are not.
+        It does not depend on a request's texts, so it rejects slightly earlier than `submit`. Under overload nearly
+        every rejection comes from here, without reading a body, and short requests are not preferred to long ones.
         """
-        late = self.expected_seconds(0) - CROWDED * MARGIN * seconds
-        excess = self.queued_tokens - CROWDED * self.policy.max_queue_tokens
+        late = self.estimate_seconds(0) - SHEDDING_THRESHOLD * DEADLINE_MARGIN * timeout
+        excess = self.queued_tokens - SHEDDING_THRESHOLD * self.policy.max_queue_tokens
         return max(0.0, late, self._seconds(excess))
 
     def ready_at(self) -> float | None:
-        """When `take` will hand out something; `None` while nothing waits."""
-        while self._arrivals and not self._arrivals[0].queued:
+        """Return the time at which `take` will hand out a text; `None` while the queue is empty."""
+        while self._arrivals and not self._arrivals[0].queued_tokens:
             self._arrivals.popleft()
-        if not self.waiting:
+        if not self.queued_requests:
             return None
         if self.queued_tokens >= self.policy.batch_tokens:
             return float("-inf")
         return self._arrivals[0].arrived + self.policy.batch_wait
 
-    def take(self, now: float) -> list[Work[T]]:
-        """Hand out texts to a worker: none where it is better to wait. Requests that are too late are dropped."""
-        works: list[Work[T]] = []
+    def take(self, now: float) -> list[TextTask[T]]:
+        """Hand out the next batch, or nothing while a batch should wait to fill; drop expired requests."""
+        tasks: list[TextTask[T]] = []
         ready = self.ready_at()
-        most = min(self.policy.batch_tokens, self.queued_tokens // self.policy.workers)
+        limit = min(self.policy.batch_tokens, self.queued_tokens // self.policy.workers)
         tokens = 0
-        while ready is not None and ready <= now and (ticket := self._next(now)) is not None:
+        while ready is not None and ready <= now and (ticket := self._pop_next(now)) is not None:
             cost = ticket.costs[ticket.taken]
-            if works and tokens + cost > most:
+            if tasks and tokens + cost > limit:
                 self._push(self._eligible, ticket.deadline, ticket)
                 break
-            works.append(self._hand_out(ticket, cost))
+            tasks.append(self._hand_out(ticket, cost))
             tokens += cost
-            if tokens >= most:
+            if tokens >= limit:
                 break
-        return works
+        return tasks
 
-    def finish(self, works: Sequence[Work[T]], seconds: float | None) -> list[Ticket[T]]:
-        """Note that texts which were taken together are done with.
+    def finish(self, tasks: Sequence[TextTask[T]], seconds: float | None) -> list[Ticket[T]]:
+        """Record that a batch is finished.
 
         Args:
-            works: What `take` gave.
-            seconds: Of one worker that they took; `None` where they were not computed after all.
+            tasks: The batch, as returned by `take`.
+            seconds: How long one worker took; `None` if the batch was not computed.
 
         Returns:
-            The requests that are answered by it.
+            The requests that this batch completed.
         """
-        tokens = sum(work.cost for work in works)
+        tokens = sum(task.cost for task in tasks)
         self.running_tokens -= tokens
         if seconds is not None:
             self.token_seconds += SMOOTHING * (seconds / tokens - self.token_seconds)
-        answered = []
-        for ticket in (work.ticket for work in works):
+        completed = []
+        for ticket in (task.ticket for task in tasks):
             ticket.done += 1
             if ticket.outcome == "waiting" and ticket.done == len(ticket.costs):
                 ticket.outcome = "answered"
-                answered.append(ticket)
-        return answered
+                completed.append(ticket)
+        return completed
 
     def drop(self, ticket: Ticket[T], outcome: Literal["cancelled", "expired", "failed"]) -> bool:
-        """Drop what waits of a request; `False` where its outcome stands already."""
+        """Remove a request's texts from the queue; return `False` if the request already has an outcome."""
         if ticket.outcome != "waiting":
             return False
         ticket.outcome = outcome
-        self.queued_tokens -= ticket.queued
-        if ticket.queued:
-            ticket.queued = 0
+        self.queued_tokens -= ticket.queued_tokens
+        if ticket.queued_tokens:
+            ticket.queued_tokens = 0
             self._leave(ticket)
             self._compact()
         return True
 
-    def _next(self, now: float) -> Ticket[T] | None:
-        """The request whose turn it is, out of the heaps."""
-        while self.waiting:
-            if not self._eligible:  # virtual time does not stand still: on to whoever is the least ahead
-                self._virtual = max(self._virtual, self._ahead[0][0])
-            while self._ahead and self._ahead[0][0] <= self._virtual:
-                ticket = heappop(self._ahead)[2]
+    def _pop_next(self, now: float) -> Ticket[T] | None:
+        """Remove the next request from the heaps and return it."""
+        while self.queued_requests:
+            if not self._eligible:  # virtual time must not stand still: advance to the first request
+                self.virtual_time = max(self.virtual_time, self._ineligible[0][0])
+            while self._ineligible and self._ineligible[0][0] <= self.virtual_time:
+                ticket = heappop(self._ineligible)[2]
                 self._push(self._eligible, ticket.deadline, ticket)
             ticket = heappop(self._eligible)[2]
             if ticket.outcome != "waiting":
@@ -237,41 +251,41 @@ class Scheduler(Generic[T]):
             self.drop(ticket, "expired")
         return None
 
-    def _hand_out(self, ticket: Ticket[T], cost: int) -> Work[T]:
-        work = Work(ticket, ticket.taken, cost)
+    def _hand_out(self, ticket: Ticket[T], cost: int) -> TextTask[T]:
+        task = TextTask(ticket, ticket.taken, cost)
         self.queued_tokens -= cost
         self.running_tokens += cost
-        self._virtual += cost / self.waiting
-        ticket.start += cost
-        ticket.queued -= cost
+        self.virtual_time += cost / self.queued_requests
+        ticket.eligible_at += cost
+        ticket.queued_tokens -= cost
         ticket.taken += 1
-        if ticket.queued:
-            self._push(self._ahead, ticket.start, ticket)
+        if ticket.queued_tokens:
+            self._push(self._ineligible, ticket.eligible_at, ticket)
         else:
             self._leave(ticket)
-        return work
+        return task
 
     def _leave(self, ticket: Ticket[T]) -> None:
-        """Count a request out of the queue."""
-        self.waiting -= 1
-        self._many.discard(ticket)
-        if not self.waiting:
-            self._virtual = 0.0
+        """Remove a request without queued texts from the counts."""
+        self.queued_requests -= 1
+        self._multi_text.discard(ticket)
+        if not self.queued_requests:
+            self.virtual_time = 0.0
             self._eligible.clear()
-            self._ahead.clear()
+            self._ineligible.clear()
             self._arrivals.clear()
 
     def _compact(self) -> None:
-        """Forget dropped requests once they are the greater part: what clients gave up must not fill the memory."""
-        if len(self._eligible) + len(self._ahead) > 2 * self.waiting + 64:
-            for heap in (self._eligible, self._ahead):
-                heap[:] = [entry for entry in heap if entry[2].queued]
+        """Release dropped requests once they are the majority: cancelled requests must not fill the memory."""
+        if len(self._eligible) + len(self._ineligible) > 2 * self.queued_requests + 64:
+            for heap in (self._eligible, self._ineligible):
+                heap[:] = [entry for entry in heap if entry[2].queued_tokens]
                 heapify(heap)
-            self._arrivals = deque(ticket for ticket in self._arrivals if ticket.queued)
+            self._arrivals = deque(ticket for ticket in self._arrivals if ticket.queued_tokens)
 
     def _seconds(self, tokens: float) -> float:
         return tokens * self.token_seconds / self.policy.workers
 
     def _push(self, heap: list[tuple[float, int, Ticket[T]]], key: float, ticket: Ticket[T]) -> None:
-        self._sequence += 1  # so that equals keep their order and tickets are never compared
+        self._sequence += 1  # keeps equal keys in order of arrival, and tickets from being compared
         heappush(heap, (key, self._sequence, ticket))

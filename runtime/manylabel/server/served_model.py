@@ -1,4 +1,4 @@
-"""What is served: a classifier under a name, and what it says of texts."""
+"""The served model: a classifier with a name and a version, and its results for batches of texts."""
 
 import time
 from collections.abc import Sequence
@@ -12,52 +12,58 @@ from manylabel.classifier import Classifier
 from manylabel.errors import ManylabelError
 from manylabel.inference.tokenizer import Encoding
 
-Asked = str | Encoding
-"""What is computed: a text as it was sent, or what was tokenised before, such as a part of an explanation."""
+ModelInput = str | Encoding
+"""A text from a client, or an input that is already tokenized, such as a perturbed text of an explanation."""
 
 CHARACTERS_PER_TOKEN = 4
-"""By which a text's tokens are estimated before it is tokenised; English and German run at 4 to 5."""
+"""For the estimate of a text's tokens before it is tokenized; English and German have 4 to 5."""
 
 SPECIAL_TOKENS = 2
-"""Around a text, in that estimate."""
+"""Special tokens per text in that estimate."""
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What the model says of one text.
+class TextResult:
+    """The model's result for one text.
 
     Attributes:
-        windows: Probabilities of every window that the text was read in, shape `(n_windows, n_labels)`.
-        n_tokens: Tokens of the text, special ones included; where `truncated`, of the part that was read.
-        truncated: Whether some of the text was not read.
-        sent: Whether it is of a text that somebody sent, to be counted as such.
+        windows: Probabilities per window of the text, shape `(n_windows, n_labels)`.
+        n_tokens: Tokens in the text, special tokens included; if `truncated`, in the part that was read.
+        truncated: Whether a part of the text was not read.
+        is_client_text: Whether the text came from a client, and counts in the metrics.
     """
 
     windows: NDArray[np.float32]
     n_tokens: int
     truncated: bool
-    sent: bool = True
+    is_client_text: bool = True
 
     @cached_property
     def probabilities(self) -> NDArray[np.float32]:
-        """Each label's greatest, shape `(n_labels,)`."""
+        """Maximum over the windows per label, shape `(n_labels,)`."""
         return self.windows[0] if len(self.windows) == 1 else np.asarray(self.windows.max(axis=0), dtype=np.float32)
 
 
 @dataclass(frozen=True)
-class Computed:
-    """What became of texts that were computed together: an answer or an error for each, and the seconds it took."""
+class BatchResult:
+    """The results of texts that were computed together.
 
-    results: list[Answer | Exception]
+    Attributes:
+        results: A result or an error per text.
+        tokenize: Seconds of tokenization.
+        inference: Seconds of inference.
+    """
+
+    results: list[TextResult | Exception]
     tokenize: float
     inference: float
 
 
-class Model:
-    """A classifier under the name that it is served by.
+class ServedModel:
+    """A classifier and the name it is served under.
 
     Attributes:
-        version: Names the bundle: the first digits of its digest.
+        version: The first digits of the bundle's digest.
     """
 
     def __init__(self, name: str, classifier: Classifier) -> None:
@@ -68,16 +74,16 @@ class Model:
         self.thresholds = classifier.thresholds_
         manifest = classifier.bundle.manifest
         windows = manifest.long_text.max_windows if manifest.long_text.policy == "window" else 1
-        self._most = manifest.max_length * windows
+        self._max_tokens = manifest.max_length * windows
 
-    def estimate_tokens(self, text: Asked) -> int:
-        """Tokens that a text will cost, by its characters."""
+    def estimate_tokens(self, text: ModelInput) -> int:
+        """Estimate the tokens that the model will read of a text, from its number of characters."""
         if isinstance(text, Encoding):
             return sum(len(window) for window in text.windows)
-        return min(len(text) // CHARACTERS_PER_TOKEN + SPECIAL_TOKENS, self._most)
+        return min(len(text) // CHARACTERS_PER_TOKEN + SPECIAL_TOKENS, self._max_tokens)
 
-    def compute(self, texts: Sequence[Asked]) -> Computed:
-        """Answer texts on the calling thread. An error of one of them is that one's alone."""
+    def compute(self, texts: Sequence[ModelInput]) -> BatchResult:
+        """Compute a batch on the calling thread; if it fails, compute its texts one by one to isolate the error."""
         start = time.perf_counter()
         try:
             encodings = self._encode(texts)
@@ -85,23 +91,23 @@ class Model:
             scores = self.classifier.score_windows([window for each in encodings for window in each.windows])
         except ManylabelError as exc:
             if len(texts) == 1:
-                return Computed([exc], 0.0, time.perf_counter() - start)
-            return _together([self.compute([text]) for text in texts])
+                return BatchResult([exc], 0.0, time.perf_counter() - start)
+            return _concatenate([self.compute([text]) for text in texts])
         ends = np.cumsum([len(each.windows) for each in encodings])
         rows = np.split(scores, ends[:-1]) if len(texts) > 1 else [scores]
-        results: list[Answer | Exception] = [
-            Answer(windows, each.n_tokens, each.truncated, isinstance(text, str))
+        results: list[TextResult | Exception] = [
+            TextResult(windows, each.n_tokens, each.truncated, isinstance(text, str))
             for text, each, windows in zip(texts, encodings, rows, strict=True)
         ]
-        return Computed(results, tokenized - start, time.perf_counter() - tokenized)
+        return BatchResult(results, tokenized - start, time.perf_counter() - tokenized)
 
-    def _encode(self, texts: Sequence[Asked]) -> list[Encoding]:
-        read = iter(self.classifier.encode([text for text in texts if isinstance(text, str)]))
-        return [next(read) if isinstance(text, str) else text for text in texts]
+    def _encode(self, texts: Sequence[ModelInput]) -> list[Encoding]:
+        encodings = iter(self.classifier.encode([text for text in texts if isinstance(text, str)]))
+        return [next(encodings) if isinstance(text, str) else text for text in texts]
 
 
-def _together(parts: Sequence[Computed]) -> Computed:
-    return Computed(
+def _concatenate(parts: Sequence[BatchResult]) -> BatchResult:
+    return BatchResult(
         [result for part in parts for result in part.results],
         sum(part.tokenize for part in parts),
         sum(part.inference for part in parts),

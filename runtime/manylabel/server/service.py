@@ -1,8 +1,11 @@
-"""What the routes share: settings, the model, and the one way from texts to answers."""
+"""The service behind all routes: settings, the served model, and the path from texts to results.
+
+It checks the limits on texts, maps errors to HTTP, and knows which requests are in progress, so that a reload can
+replace the model and a graceful shutdown can wait for them.
+"""
 
 import asyncio
 import logging
-import re
 from collections.abc import Callable, Sequence
 from math import ceil
 from typing import Any, Literal
@@ -11,178 +14,176 @@ from starlette.requests import Request
 
 from manylabel.classifier import Classifier
 from manylabel.errors import InvalidText, ManylabelError
-from manylabel.server.http.client_disconnect import this_task, while_connected
-from manylabel.server.http.errors import Refusal
-from manylabel.server.http.request_body import CLOSE, Bodies
-from manylabel.server.observability.metrics import Metrics
-from manylabel.server.scheduler import Full
-from manylabel.server.served_model import Asked, Model
+from manylabel.server.http.body import CLOSE_CONNECTION, BodyReader
+from manylabel.server.http.client_disconnect import cancel_on_disconnect, current_task
+from manylabel.server.http.errors import HTTPRefusal
+from manylabel.server.http.request_headers import resolve_timeout
+from manylabel.server.observability.metrics import ServerMetrics
+from manylabel.server.scheduler import QueueFull
+from manylabel.server.served_model import ModelInput, ServedModel
 from manylabel.server.settings import Settings
-from manylabel.server.worker_pool import Answered, DeadlineExceeded, Engine
+from manylabel.server.worker_pool import DeadlineExceeded, RequestResult, WorkerPool
 
 Phase = Literal["starting", "ready", "draining"]
 logger = logging.getLogger("manylabel.server")
 
 
 class Service:
-    """A model being served."""
+    """A served model and its requests in progress.
 
-    def __init__(self, settings: Settings, engine: Engine, metrics: Metrics, load: Callable[[], Classifier]) -> None:
+    Args:
+        settings: Limits, timeouts and access rules.
+        pool: Computes the texts.
+        metrics: Metrics of the server.
+        load: Loads the bundle for a reload.
+    """
+
+    def __init__(
+        self, settings: Settings, pool: WorkerPool, metrics: ServerMetrics, load: Callable[[], Classifier]
+    ) -> None:
         self.settings = settings
-        self._answering: set[asyncio.Task[Any]] = set()
-        self._gives_up = False
-        self._load = load
-        self._loading = asyncio.Lock()
-        self._idle = asyncio.Event()
-        self.engine = engine
+        self.pool = pool
         self.metrics = metrics
-        self.bodies = Bodies(settings)
+        self.bodies = BodyReader(settings)
         self.phase: Phase = "starting"
-        metrics.describe(engine.model)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._idle = asyncio.Event()
+        self._aborting = False
+        self._load = load
+        self._reload_lock = asyncio.Lock()
+        metrics.set_model(pool.model)
         metrics.ready.set_function(lambda: self.ready)
-        metrics.queue_tokens.set_function(lambda: engine.queued_tokens)
-        metrics.queue_requests.set_function(lambda: engine.waiting)
+        metrics.queue_tokens.set_function(lambda: pool.queued_tokens)
+        metrics.queue_requests.set_function(lambda: pool.queued_requests)
 
     @property
-    def model(self) -> Model:
-        """The model that answers now."""
-        return self.engine.model
+    def model(self) -> ServedModel:
+        """The model that new requests get."""
+        return self.pool.model
 
     @property
     def active(self) -> int:
-        """Requests whose texts are being answered."""
-        return len(self._answering)
+        """Number of requests in progress."""
+        return len(self._tasks)
 
     @property
     def ready(self) -> bool:
-        """Whether texts are taken."""
+        """Whether new requests are accepted."""
         return self.phase == "ready"
 
-    def expose_metrics(self) -> bytes:
-        """All figures in Prometheus' text format."""
-        return self.metrics.expose()
-
     def check_name(self, name: str | None, version: str | None = None) -> None:
-        """Refuse a path that names another model or version than the one that is served; `None` names none."""
+        """Refuse a path with another model name or version than the served one; `None` matches any."""
         if name is not None and name != self.model.name:
-            raise Refusal(404, "not_found", f"there is no model {name[:80]!r}; this server has {self.model.name!r}.")
+            detail = f"model {name[:80]!r} not found; this server serves {self.model.name!r}."
+            raise HTTPRefusal(404, "not_found", detail)
         if version is not None and version != self.model.version:
-            raise Refusal(
-                404, "not_found", f"there is no version {version[:80]!r}; {self.model.name} has {self.model.version!r}."
-            )
+            detail = f"version {version[:80]!r} not found; {self.model.name} has version {self.model.version!r}."
+            raise HTTPRefusal(404, "not_found", detail)
 
-    def crowded(self, timeout_ms: str | None) -> Refusal | None:
-        """Why a request would be refused whatever its texts are; `None` where they have to be looked at.
+    def check_texts(self, texts: Sequence[ModelInput]) -> None:
+        """Refuse too many or too long texts, and any text unless the server is ready."""
+        if not self.ready:
+            detail = f"the server is {self.phase} and does not accept texts."
+            raise HTTPRefusal(503, "draining", detail, {"Retry-After": "1", **CLOSE_CONNECTION})
+        if not texts:
+            raise HTTPRefusal(422, "text", "the request does not contain a text; send 1 or more.")
+        if len(texts) > self.settings.max_texts:
+            detail = f"the request has {len(texts):,} texts; at most {self.settings.max_texts:,} are allowed."
+            raise HTTPRefusal(413, "too_large", detail)
+        limit = self.settings.max_characters
+        for row, text in enumerate(texts):
+            if isinstance(text, str) and len(text) > limit:
+                detail = f"text {row} has {len(text):,} characters; at most {limit:,} are allowed."
+                raise HTTPRefusal(413, "too_large", detail)
+
+    def refuse_overload(self, timeout_ms: str | None) -> HTTPRefusal | None:
+        """Return the refusal that applies to any request while the queue is full; `None` if requests are admitted.
 
         Args:
-            timeout_ms: Its `X-Timeout-Ms`, if it has one.
+            timeout_ms: The request's `X-Timeout-Ms` header, if it has one.
         """
-        seconds = self.engine.crowded_for(self._timeout(timeout_ms))
-        return self._full(seconds) if seconds else None
+        retry_after = self.pool.estimate_retry_after(resolve_timeout(timeout_ms, self.settings.timeout))
+        return self._queue_full(retry_after) if retry_after else None
 
-    async def answer(self, request: Request, texts: Sequence[Asked]) -> Answered:
-        """Answer a request's texts.
+    def timeout_of(self, request: Request) -> float:
+        """Return the seconds that a request may take."""
+        return resolve_timeout(request.headers.get("x-timeout-ms"), self.settings.timeout)
+
+    async def compute(self, request: Request, texts: Sequence[ModelInput]) -> RequestResult:
+        """Compute a request's texts.
 
         Raises:
-            Refusal: They are not answered.
-            ClientDisconnect: Nobody waits for them any more.
+            HTTPRefusal: A text is invalid, the queue is full, the deadline has passed, or the model failed.
+            ClientDisconnect: The client disconnected.
         """
-        self.check(texts)
+        self.check_texts(texts)
         timeout = self.timeout_of(request)
-        task = this_task()
-        self._answering.add(task)
+        task = current_task()
+        self._tasks.add(task)
         try:
-            answered = await while_connected(request, self.engine.answer(texts, timeout))
-        except Full as exc:
-            raise self._full(exc.retry_after) from exc
+            result = await cancel_on_disconnect(request, self.pool.compute(texts, timeout))
+        except QueueFull as exc:
+            raise self._queue_full(exc.retry_after) from exc
         except DeadlineExceeded as exc:
-            raise Refusal(504, "deadline", f"not answered within {timeout:g} s.") from exc
+            raise HTTPRefusal(504, "deadline", f"not computed within {timeout:g} s.") from exc
         except InvalidText as exc:
-            raise Refusal(422, "text", str(exc)) from exc
+            raise HTTPRefusal(422, "text", str(exc)) from exc
         except ManylabelError as exc:
-            raise Refusal(500, "model", str(exc)) from exc
+            raise HTTPRefusal(500, "model", str(exc)) from exc
         except asyncio.CancelledError:
-            if not self._gives_up:
+            if not self._aborting:
                 raise
             task.uncancel()
-            raise Refusal(503, "draining", "the server ends before this is answered; ask another.", CLOSE) from None
+            detail = "the server shut down before the request was finished; send it to another server."
+            raise HTTPRefusal(503, "draining", detail, CLOSE_CONNECTION) from None
         finally:
-            self._answering.discard(task)
-            if not self._answering:
+            self._tasks.discard(task)
+            if not self._tasks:
                 self._idle.set()
-        request.scope["manylabel.timings"] = answered.timings
+        request.scope["manylabel.timings"] = result.timings
         request.scope["manylabel.texts"] = len(texts)
-        return answered
+        return result
 
-    async def idle(self) -> None:
-        """Wait until no request's texts are being answered."""
+    async def wait_until_idle(self) -> None:
+        """Wait until no request is in progress."""
         while self.active:
             self._idle.clear()
             await self._idle.wait()
 
-    async def give_up(self) -> None:
-        """Refuse what is being answered: there is no more time."""
-        self._gives_up = True
-        for task in self._answering:
+    async def abort(self) -> None:
+        """Refuse the requests in progress: the time for a graceful shutdown is over."""
+        self._aborting = True
+        for task in self._tasks:
             task.cancel()
-        await self.idle()
+        await self.wait_until_idle()
 
     async def reload(self) -> bool:
-        """Load the bundle anew, while the one that was loaded answers, and let it answer what comes from then on.
+        """Load the bundle again and switch new requests to it; meanwhile, the current model continues to serve.
 
         Returns:
-            Whether it is another than before.
+            Whether the version has changed.
 
         Raises:
-            Refusal: It cannot be loaded, or does not answer its probes; the one that was loaded goes on answering.
+            HTTPRefusal: The bundle cannot be loaded or fails its probes; the current model stays.
         """
-        async with self._loading:
+        async with self._reload_lock:
             before = self.model
             try:
-                model = Model(before.name, await asyncio.to_thread(self._load))
+                model = ServedModel(before.name, await asyncio.to_thread(self._load))
             except ManylabelError as exc:
                 self.metrics.reloads.labels("failed").inc()
-                detail = f"the bundle cannot be loaded, {before.version} goes on answering: {exc}"
-                raise Refusal(422, "model", detail) from exc
+                detail = f"the bundle cannot be loaded, version {before.version} stays in service: {exc}"
+                raise HTTPRefusal(422, "model", detail) from exc
             changed = model.version != before.version
             if changed:
-                self.engine.model = model
-                self.metrics.describe(model)
+                self.pool.model = model
+                self.metrics.set_model(model)
             self.metrics.reloads.labels("switched" if changed else "unchanged").inc()
-            logger.info("reloaded: %s before, %s now", before.version, model.version)
+            logger.info("reloaded: version %s replaces %s", model.version, before.version)
             return changed
 
-    def timeout_of(self, request: Request) -> float:
-        """Seconds that a request may take."""
-        return self._timeout(request.headers.get("x-timeout-ms"))
-
-    def _timeout(self, given: str | None) -> float:
-        """Seconds that a request may take: what its client grants, within what the server does."""
-        if given is None:
-            return self.settings.timeout
-        if not re.fullmatch("[1-9][0-9]{0,8}", given):
-            raise Refusal(422, "malformed", f"X-Timeout-Ms is {given[:20]!r}; expected milliseconds, 1 or more.")
-        return min(int(given) / 1000, self.settings.timeout)
-
-    def _full(self, seconds: float) -> Refusal:
-        after = str(max(1, ceil(seconds)))
-        queued, most = self.engine.queued_tokens, self.settings.max_queue_tokens
-        detail = f"the queue holds {queued:,} tokens of at most {most:,}; try again after {after} s."
-        return Refusal(429, "full", detail, {"Retry-After": after})
-
-    def check(self, texts: Sequence[Asked]) -> None:
-        """Refuse texts that are too many or too long, and all of them where none are taken."""
-        if not self.ready:
-            raise Refusal(
-                503, "draining", f"the server is {self.phase}; it takes no texts.", {"Retry-After": "1", **CLOSE}
-            )
-        if not texts:
-            raise Refusal(422, "text", "there is no text; send 1 or more.")
-        if len(texts) > self.settings.max_texts:
-            raise Refusal(413, "too_large", f"{len(texts)} texts; a request takes at most {self.settings.max_texts}.")
-        for row, text in enumerate(texts):
-            if isinstance(text, str) and len(text) > self.settings.max_characters:
-                limit = self.settings.max_characters
-                raise Refusal(
-                    413, "too_large", f"text {row} has {len(text):,} characters; at most {limit:,} are taken."
-                )
+    def _queue_full(self, seconds: float) -> HTTPRefusal:
+        retry_after = str(max(1, ceil(seconds)))
+        tokens, limit = self.pool.queued_tokens, self.settings.max_queue_tokens
+        detail = f"the queue is full: it holds {tokens:,} tokens of at most {limit:,}; retry after {retry_after} s."
+        return HTTPRefusal(429, "full", detail, {"Retry-After": retry_after})

@@ -1,27 +1,38 @@
-"""What can be set, with its defaults. Times are seconds."""
+"""Settings of the server, with their defaults. Times are in seconds."""
 
 from dataclasses import dataclass
+
+from manylabel.errors import InputError
+
+MIN_API_KEY_LENGTH = 16
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How the server answers and what it refuses.
+    """Limits, timeouts and access rules of a server.
 
     Attributes:
-        name: The model's name in paths and answers.
-        api_key: What requests must carry as `Authorization: Bearer`; empty where none is asked for.
-        max_body_bytes: Of one request.
-        max_held_bytes: Of all requests' bodies together.
+        name: The model's name in URLs and responses.
+        api_key: The key that requests must carry as `Authorization: Bearer KEY`; empty for a server without a key.
+        max_body_bytes: Bytes in one request body.
+        max_held_bytes: Bytes in all request bodies together.
         max_texts: Texts in one request.
-        max_characters: Of one text.
-        max_queue_tokens: Tokens that may wait, as estimated from the texts' characters.
-        batch_tokens: On CUDA, tokens that are computed together.
-        batch_wait: On CUDA, how long a text may wait for others to fill its batch.
-        timeout: Until a request is answered; a client may ask for less with `X-Timeout-Ms`.
-        body_timeout: Until a request's body has arrived.
-        header_timeout: Until a request's headers have arrived.
-        grace: From the signal to end until the end.
-        cors_origins: Origins that a browser may call from.
+        max_characters: Characters in one text.
+        max_queue_tokens: Tokens in the queue, as estimated from the number of characters.
+        batch_tokens: On CUDA: tokens in one batch.
+        batch_wait: On CUDA: how long a text may wait for its batch to fill.
+        timeout: Time for a response. A client can ask for less with `X-Timeout-Ms`.
+        body_timeout: Time for a request's body to arrive.
+        header_timeout: Time for a request's headers to arrive.
+        grace: Time for a graceful shutdown, from the signal to the end of the process.
+        cors_origins: Origins from which browsers may call the server.
+
+    Raises:
+        InputError: The API key is too short, or contains characters that a header cannot carry.
+
+    Example:
+        >>> Settings("reviews", max_texts=100).timeout
+        10.0
     """
 
     name: str
@@ -38,3 +49,11 @@ class Settings:
     header_timeout: float = 5.0
     grace: float = 30.0
     cors_origins: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        key = self.api_key
+        if key and (len(key) < MIN_API_KEY_LENGTH or not key.isascii() or not key.isprintable() or " " in key):
+            raise InputError(
+                f"the API key cannot be used: expected {MIN_API_KEY_LENGTH} or more printable ASCII characters without "
+                f"spaces, found {len(key)} characters. Generate a key with: openssl rand -hex 32"
+            )

@@ -1,4 +1,8 @@
-"""Texts to answers: the scheduler between the event loop, which submits requests, and the threads that compute."""
+"""Worker pool: threads that compute texts; the scheduler decides which text is next.
+
+The event loop submits requests and awaits their results. Each worker thread takes a batch from the scheduler, computes
+it, and hands the results of completed requests back to the event loop.
+"""
 
 import asyncio
 import logging
@@ -11,30 +15,33 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from math import inf
 
-from manylabel.server.scheduler import Full, Policy, Scheduler, Ticket, Work
-from manylabel.server.served_model import Answer, Asked, Computed, Model
+from manylabel.server.scheduler import Scheduler, SchedulingPolicy, TextTask, Ticket
+from manylabel.server.served_model import BatchResult, ModelInput, ServedModel, TextResult
 
-__all__ = ["Answered", "DeadlineExceeded", "Engine", "Full", "Job", "Observer", "Timings"]
+NICE_INCREMENT = 5
+"""Lower priority of the worker threads against the event loop. Where cores are scarce, load shedding and the liveness
+probe come first: in a tenfold spike, responses to them took 8 s without it and 0.15 s with it, and more texts were
+classified, too (load_tests, two cores)."""
 
-
-STEP_BACK = 5
-"""By how much less urgent than the event loop the threads are that compute. Where cores are short, who refuses and who
-says that the server lives comes first: in a tenfold spike that took 8 s without, 0.15 s with it, and more texts were
-answered, too (load_tests, two cores)."""
-
-LAST_TEXTS = 10.0
-"""Seconds until threads that still compute are left behind."""
+JOIN_TIMEOUT = 10.0
+"""Seconds after which `close` abandons a worker thread that is still computing."""
 
 logger = logging.getLogger("manylabel.server")
 
 
 class DeadlineExceeded(Exception):
-    """A request was not answered in its time."""
+    """A request was not finished before its deadline."""
 
 
 @dataclass(frozen=True)
 class Timings:
-    """Where a request's seconds went: until its first text was computed, and summed over its texts."""
+    """Where a request's time went, in seconds.
+
+    Attributes:
+        queue: Time until its first text was computed.
+        tokenize: Tokenization, summed over its texts.
+        inference: Inference, summed over its texts.
+    """
 
     queue: float
     tokenize: float
@@ -42,54 +49,76 @@ class Timings:
 
 
 @dataclass(frozen=True)
-class Answered:
-    """An answer for every text of a request, in order, all of one model."""
+class RequestResult:
+    """The results of one request, one per text in input order, all computed by the same model."""
 
-    model: Model
-    answers: Sequence[Answer]
+    model: ServedModel
+    results: Sequence[TextResult]
     timings: Timings
 
 
 @dataclass(eq=False)
-class Job:
-    """A request that is being answered.
+class PendingRequest:
+    """A request whose texts are queued or being computed.
 
     Attributes:
-        model: What answers all its texts, whatever is loaded meanwhile.
-        texts: Emptied once nobody waits for them.
-        answered: Where it goes, in the event loop.
-        answers: By row, as they come.
-        first: When the first text began to be computed.
+        model: The model for all its texts, even if another one is loaded meanwhile.
+        texts: The texts; emptied when nobody awaits the result.
+        future: Receives the result, in the event loop.
+        submitted: When the request was submitted.
+        results: Results by row.
+        first: When computation of the first text started.
+        tokenize: Seconds of tokenization so far.
+        inference: Seconds of inference so far.
     """
 
-    model: Model
-    texts: Sequence[Asked]
-    answered: "asyncio.Future[Answered]"
+    model: ServedModel
+    texts: Sequence[ModelInput]
+    future: "asyncio.Future[RequestResult]"
     submitted: float
-    answers: dict[int, Answer] = field(default_factory=dict)
+    results: dict[int, TextResult] = field(default_factory=dict)
     first: float = inf
     tokenize: float = 0.0
     inference: float = 0.0
 
+    def result(self) -> RequestResult:
+        """Return the results in input order."""
+        timings = Timings(self.first - self.submitted, self.tokenize, self.inference)
+        return RequestResult(self.model, [self.results[row] for row in range(len(self.results))], timings)
 
-Observer = Callable[[Sequence[Work[Job]], Computed, float], None]
-"""Is told, on the thread that computed, of texts that were computed together and of the time that was."""
+
+BatchObserver = Callable[[Sequence[TextTask[PendingRequest]], BatchResult, float], None]
+"""Called on the worker thread with each computed batch and the time at which its computation started."""
 
 
-class Engine:
-    """Answers requests on threads of its own.
+def _ignore_batch(tasks: Sequence[TextTask[PendingRequest]], batch: BatchResult, start: float) -> None:
+    pass
+
+
+class WorkerPool:
+    """Computes requests on its own threads.
 
     Args:
-        model: What answers.
-        policy: How work is handed out; a thread for each of its workers.
-        observe: Is told of everything that was computed.
+        model: The model to compute with.
+        policy: Limits of the queue and of the batches; the pool starts one thread per worker.
+        observe: Called with each computed batch.
+
+    Example:
+        >>> import asyncio
+        >>> from manylabel import Classifier
+        >>> model = ServedModel("reviews", Classifier.load("bundle", device="cpu"))
+        >>> pool = WorkerPool(model, SchedulingPolicy(workers=1, max_queue_tokens=1_000))
+        >>> request = asyncio.run(pool.compute(["The parcel was late."], timeout=10))
+        >>> request.results[0].probabilities.shape
+        (4,)
+        >>> pool.close()
     """
 
-    def __init__(self, model: Model, policy: Policy, observe: Observer = lambda works, computed, now: None) -> None:
+    def __init__(self, model: ServedModel, policy: SchedulingPolicy, observe: BatchObserver = _ignore_batch) -> None:
         self.model = model
         self.policy = policy
         self._observe = observe
-        self._scheduler: Scheduler[Job] = Scheduler(policy)
+        self._scheduler: Scheduler[PendingRequest] = Scheduler(policy)
         self._changed = threading.Condition()
         self._open = True
         self._threads = [
@@ -101,137 +130,138 @@ class Engine:
 
     @property
     def queued_tokens(self) -> int:
-        """Tokens that wait."""
+        """Tokens of the texts in the queue."""
         return self._scheduler.queued_tokens
 
     @property
-    def waiting(self) -> int:
-        """Requests that have texts in the queue."""
-        return self._scheduler.waiting
+    def queued_requests(self) -> int:
+        """Requests with texts in the queue."""
+        return self._scheduler.queued_requests
 
-    def crowded_for(self, timeout: float) -> float:
-        """Seconds until requests that may take `timeout` will be taken again; 0 while they are.
+    def estimate_retry_after(self, timeout: float) -> float:
+        """Estimate the seconds until requests with this timeout are admitted again; 0 while they are.
 
-        Without the lock: the event loop must not wait for a thread that holds it and has stepped back. Numbers that are
-        read while they change are an estimate all the same.
+        It does not take the lock: the event loop must not wait for a low-priority thread that holds it. The values may
+        change while they are read, which an estimate tolerates.
         """
-        return self._scheduler.crowded_for(timeout)
+        return self._scheduler.estimate_retry_after(timeout)
 
-    async def answer(self, texts: Sequence[Asked], timeout: float) -> Answered:
-        """Answer the texts of one request. Cancelling it drops what was not computed yet.
+    async def compute(self, texts: Sequence[ModelInput], timeout: float) -> RequestResult:
+        """Compute the texts of one request. Cancellation removes its texts from the queue.
+
+        Args:
+            texts: The texts, one or more.
+            timeout: Seconds until the request's deadline.
 
         Raises:
-            Full: There is no room for it, or it would not be answered in time.
-            DeadlineExceeded: It was not answered in time.
-            ManylabelError: Of one of its texts.
+            QueueFull: The queue does not have room for the request, or could not finish it before its deadline.
+            DeadlineExceeded: The request was not finished before its deadline.
+            ManylabelError: One of its texts is invalid, or the model failed.
         """
         loop = asyncio.get_running_loop()
         now = time.monotonic()
-        job = Job(self.model, texts, loop.create_future(), now)
-        costs = [job.model.estimate_tokens(text) for text in texts]
+        request = PendingRequest(self.model, texts, loop.create_future(), now)
+        costs = [request.model.estimate_tokens(text) for text in texts]
         with self._changed:
-            ticket = self._scheduler.submit(job, costs, deadline=now + timeout, now=now)
+            ticket = self._scheduler.submit(request, costs, deadline=now + timeout, now=now)
             self._changed.notify(min(len(costs), self.policy.workers))
-        timer = loop.call_later(timeout, _set, job.answered, DeadlineExceeded())
+        timer = loop.call_later(timeout, _resolve, request.future, DeadlineExceeded())
         try:
-            return await job.answered
+            return await request.future
         finally:
             timer.cancel()
-            self._forget(ticket)
+            self._abandon(ticket)
 
     def close(self) -> None:
-        """End the threads, once they are done with the texts that they compute. What waits is never answered."""
+        """Stop the threads when their current batches are finished. Queued requests are never resolved."""
         with self._changed:
             self._open = False
             self._changed.notify_all()
-        for thread in self._threads:  # the interpreter must not end under them: onnxruntime would abort the process
-            thread.join(LAST_TEXTS)
+        for thread in self._threads:  # if the interpreter exited first, onnxruntime would abort the process
+            thread.join(JOIN_TIMEOUT)
 
-    def _forget(self, ticket: Ticket[Job]) -> None:
-        """See that nothing more is computed or kept for a request that is over."""
+    def _abandon(self, ticket: Ticket[PendingRequest]) -> None:
+        """Stop computing and storing results for a request that nobody awaits."""
         ticket.payload.texts = ()
         if ticket.outcome == "waiting":
             with self._changed:
                 self._scheduler.drop(ticket, "cancelled")
 
     def _work(self) -> None:
-        _step_back()
-        while works := self._take():
-            self._compute(works)
+        _lower_thread_priority()
+        while tasks := self._take():
+            self._compute_batch(tasks)
 
-    def _take(self) -> list[Work[Job]]:
-        """What to compute next, once there is something; nothing at the end."""
+    def _take(self) -> list[TextTask[PendingRequest]]:
+        """Wait for the next batch; return an empty one when the pool is closed."""
         with self._changed:
             while self._open:
                 now = time.monotonic()
-                if works := self._scheduler.take(now):
-                    return works
+                if tasks := self._scheduler.take(now):
+                    return tasks
                 ready = self._scheduler.ready_at()
                 self._changed.wait(None if ready is None else max(0.0, ready - now))
         return []
 
-    def _compute(self, works: Sequence[Work[Job]]) -> None:
+    def _compute_batch(self, tasks: Sequence[TextTask[PendingRequest]]) -> None:
         start = time.monotonic()
-        by_model: dict[Model, list[tuple[Work[Job], Asked]]] = {}
-        for work in works:
-            if texts := work.ticket.payload.texts:  # else its request is over
-                by_model.setdefault(work.ticket.payload.model, []).append((work, texts[work.row]))
-        for model, asked in by_model.items():
-            computed = _answers(model, [text for _, text in asked])
-            self._observe([work for work, _ in asked], computed, start)  # first: who hears an answer finds it counted
-            for (work, _), result in zip(asked, computed.results, strict=True):
-                _record(work, result, computed, start)
+        by_model: dict[ServedModel, list[tuple[TextTask[PendingRequest], ModelInput]]] = {}
+        for task in tasks:
+            if texts := task.ticket.payload.texts:  # empty if nobody awaits the request
+                by_model.setdefault(task.ticket.payload.model, []).append((task, texts[task.row]))
+        for model, inputs in by_model.items():
+            batch = _compute_safely(model, [text for _, text in inputs])
+            self._observe([task for task, _ in inputs], batch, start)  # first: a client finds its own request counted
+            for (task, _), result in zip(inputs, batch.results, strict=True):
+                _store_result(task, result, batch, start)
         with self._changed:
-            answered = self._scheduler.finish(works, time.monotonic() - start if by_model else None)
-        if answered:
-            _hand_over([(ticket.payload.answered, _answered(ticket.payload)) for ticket in answered])
+            completed = self._scheduler.finish(tasks, time.monotonic() - start if by_model else None)
+        if completed:
+            _send_to_loop([(ticket.payload.future, ticket.payload.result()) for ticket in completed])
 
 
-def _step_back() -> None:
-    """Have the kernel run this thread after others. On Linux alone is that a thread's own, not its process's."""
+def _lower_thread_priority() -> None:
+    """Lower the calling thread's priority. Only on Linux does a thread have a priority of its own."""
     if sys.platform == "linux":
         with suppress(OSError):  # a sandbox may forbid it
-            os.setpriority(os.PRIO_PROCESS, 0, min(19, os.getpriority(os.PRIO_PROCESS, 0) + STEP_BACK))
+            os.setpriority(os.PRIO_PROCESS, 0, min(19, os.getpriority(os.PRIO_PROCESS, 0) + NICE_INCREMENT))
 
 
-def _answers(model: Model, texts: Sequence[Asked]) -> Computed:
-    """What a model says of texts; whatever goes wrong is theirs, and the thread goes on."""
+def _compute_safely(model: ServedModel, texts: Sequence[ModelInput]) -> BatchResult:
+    """Compute a batch; an unexpected error becomes the result of its texts, and the thread survives."""
     try:
         return model.compute(texts)
     except Exception as exc:
         logger.exception("computing %d texts failed", len(texts))
-        return Computed([exc] * len(texts), 0.0, 0.0)
+        return BatchResult([exc] * len(texts), 0.0, 0.0)
 
 
-def _record(work: Work[Job], result: Answer | Exception, computed: Computed, start: float) -> None:
-    """Keep a text's answer with its request, or fail the request."""
-    job = work.ticket.payload
+def _store_result(
+    task: TextTask[PendingRequest], result: TextResult | Exception, batch: BatchResult, start: float
+) -> None:
+    """Store a text's result in its request, or fail the request."""
+    request = task.ticket.payload
     if isinstance(result, Exception):
-        _hand_over([(job.answered, result)])
+        _send_to_loop([(request.future, result)])
         return
-    job.first = min(job.first, start)
-    job.tokenize += computed.tokenize / len(computed.results)
-    job.inference += computed.inference / len(computed.results)
-    job.answers[work.row] = result
+    request.first = min(request.first, start)
+    request.tokenize += batch.tokenize / len(batch.results)
+    request.inference += batch.inference / len(batch.results)
+    request.results[task.row] = result
 
 
-def _answered(job: Job) -> Answered:
-    timings = Timings(job.first - job.submitted, job.tokenize, job.inference)
-    return Answered(job.model, [job.answers[row] for row in range(len(job.answers))], timings)
+def _send_to_loop(results: Sequence[tuple["asyncio.Future[RequestResult]", RequestResult | Exception]]) -> None:
+    """Resolve futures from a worker thread, waking up the event loop once for all of them."""
 
-
-def _hand_over(results: Sequence[tuple["asyncio.Future[Answered]", Answered | Exception]]) -> None:
-    """Hand results to the event loop, from a thread, which wakes it up once for all of them."""
-
-    def hand_over() -> None:
+    def resolve_all() -> None:
         for future, result in results:
-            _set(future, result)
+            _resolve(future, result)
 
-    with suppress(RuntimeError):  # the loop is closed: nobody waits
-        results[0][0].get_loop().call_soon_threadsafe(hand_over)
+    with suppress(RuntimeError):  # the event loop is closed: nobody awaits the results
+        results[0][0].get_loop().call_soon_threadsafe(resolve_all)
 
 
-def _set(future: "asyncio.Future[Answered]", result: Answered | Exception) -> None:
+def _resolve(future: "asyncio.Future[RequestResult]", result: RequestResult | Exception) -> None:
     if future.done():
         return
     if isinstance(result, Exception):

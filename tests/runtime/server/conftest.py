@@ -1,4 +1,4 @@
-"""A real server on loopback, in this process, and a client for it."""
+"""A real server on loopback, in this process."""
 
 import asyncio
 import threading
@@ -13,28 +13,40 @@ from manylabel import Classifier
 
 
 @dataclass(frozen=True)
-class Running:
-    """A server that answers.
+class RunningServer:
+    """A server that accepts requests.
 
     Attributes:
-        url: Where, without a slash at the end.
-        service: What its routes share.
+        url: Its URL, without a trailing slash.
+        service: The service behind its routes.
     """
 
     url: str
     service: Any
 
+    def metrics(self) -> str:
+        """Return the metrics in Prometheus' text format."""
+        text: str = self.service.metrics.expose().decode()
+        return text
+
+    def pretend_queued_tokens(self, tokens: int) -> None:
+        """Make the server believe that its queue holds so many tokens.
+
+        This sets a private attribute, because workers would empty a queue that is really full before the requests of a
+        test arrive.
+        """
+        self.service.pool._scheduler.queued_tokens = tokens
+
 
 @contextmanager
-def running(classifier: Classifier, **settings: Any) -> Iterator[Running]:
-    """Run a server in a thread, on a free port, with the model called `tiny`."""
-    import uvicorn  # here: the bare environment has no server, and its tests skip themselves
+def running(classifier: Classifier, **settings: Any) -> Iterator[RunningServer]:
+    """Run a server in a thread, on a free port; its model is called `tiny`."""
+    import uvicorn  # not at the top: without the extra `server`, the tests of this folder are skipped
 
-    from manylabel.server.lifecycle import build_uvicorn_config, create
+    from manylabel.server.lifecycle import build_uvicorn_config, create_app
     from manylabel.server.settings import Settings
 
-    chosen = Settings(**{"name": "tiny", **settings})
-    app, service = create(lambda: classifier, chosen, workers=2)
+    app, service = create_app(lambda: classifier, Settings(**{"name": "tiny", **settings}), workers=2)
     service.phase = "ready"
     config = build_uvicorn_config(app, service)
     config.port = 0
@@ -45,24 +57,24 @@ def running(classifier: Classifier, **settings: Any) -> Iterator[Running]:
         while not server.started:
             assert thread.is_alive(), "the server did not start"
         port = server.servers[0].sockets[0].getsockname()[1]
-        yield Running(f"http://127.0.0.1:{port}", service)
+        yield RunningServer(f"http://127.0.0.1:{port}", service)
     finally:
         server.should_exit = True
         thread.join(10)
-        service.engine.close()
+        service.pool.close()
 
 
 @pytest.fixture(scope="session")
-def server(classifier: Classifier) -> Iterator[Running]:
-    """A server with everything as it comes."""
+def server(classifier: Classifier) -> Iterator[RunningServer]:
+    """Return a server with default settings."""
     with running(classifier) as started:
         yield started
 
 
-Run = Callable[..., AbstractContextManager[Running]]
+Run = Callable[..., AbstractContextManager[RunningServer]]
 
 
 @pytest.fixture(scope="session")
 def run() -> Run:
-    """Runs a server of a classifier with settings of one's own."""
+    """Return a context manager that runs a server with given settings."""
     return running

@@ -1,4 +1,4 @@
-"""Explanations over HTTP: what the library says, by the scheduler, within the limits of texts."""
+"""Explanations over HTTP: the library's result, computed through the scheduler, within the limits on texts."""
 
 import threading
 import time
@@ -15,13 +15,13 @@ from manylabel import Classifier
 httpx = pytest.importorskip("httpx")
 pytest.importorskip("uvicorn")
 
-from manylabel.server.served_model import Model  # once it is known to be there
+from manylabel.server.served_model import ServedModel  # after the check for the extra
 
 TEXT = "the parcel was late 😀, and the invoice wasn't good!!"
 LONG = "the parcel was late 😀 and the invoice is bad, " * 20
 
 
-def ask(server: Any, **body: Any) -> Any:
+def explain(server: Any, **body: Any) -> Any:
     return httpx.post(f"{server.url}/v1/explain", json=body, timeout=30)
 
 
@@ -29,19 +29,19 @@ def ask(server: Any, **body: Any) -> Any:
 def test_explain_route_equals_the_library(server: Any, classifier: Classifier, text: str) -> None:
     for label in (None, *LABELS[:2]):
         expected = classifier.explain(text, label)
-        found = ask(server, input=text, **({} if label is None else {"label": label})).json()
-        assert (found["label"], found["probability"]) == (expected.label, expected.score)
-        assert (found["threshold"], found["carried_by"]) == (expected.threshold, expected.carried_by)
-        assert [(each["start"], each["end"], each["probability"]) for each in found["passages"]] == [
+        response = explain(server, input=text, **({} if label is None else {"label": label})).json()
+        assert (response["label"], response["probability"]) == (expected.label, expected.score)
+        assert (response["threshold"], response["carried_by"]) == (expected.threshold, expected.carried_by)
+        assert [(each["start"], each["end"], each["probability"]) for each in response["passages"]] == [
             (each.start, each.end, each.score) for each in expected.passages
         ]
-        assert [(each["start"], each["end"], each["effect"]) for each in found["words"]] == [
+        assert [(each["start"], each["end"], each["effect"]) for each in response["words"]] == [
             (each.start, each.end, each.effect) for each in expected.words
         ]
 
 
 @pytest.mark.parametrize(
-    ("body", "status", "said"),
+    ("body", "status", "message"),
     [
         ({"input": TEXT, "label": "nothing"}, 422, "nothing"),
         ({"input": "x" * 200_001}, 413, "200,001 characters; at most 200,000"),
@@ -49,10 +49,10 @@ def test_explain_route_equals_the_library(server: Any, classifier: Classifier, t
         ({}, 422, "input"),
     ],
 )
-def test_explain_route_errors(server: Any, body: Any, status: int, said: str) -> None:
-    refused = ask(server, **body)
-    assert refused.status_code == status
-    assert said in refused.json()["detail"]
+def test_explain_route_errors(server: Any, body: Any, status: int, message: str) -> None:
+    response = explain(server, **body)
+    assert response.status_code == status
+    assert message in response.json()["detail"]
 
 
 def test_explain_route_has_a_deadline(server: Any) -> None:
@@ -62,32 +62,32 @@ def test_explain_route_has_a_deadline(server: Any) -> None:
 
 def test_explain_route_is_not_counted_as_texts(classifier: Classifier) -> None:
     with running(classifier) as server:
-        assert ask(server, input=TEXT).status_code == 200
+        assert explain(server, input=TEXT).status_code == 200
         metrics = httpx.get(f"{server.url}/metrics").text
     assert "manylabel_texts_total 0.0" in metrics
     assert 'manylabel_requests_total{route="own.explain",status="200"} 1.0' in metrics
 
 
 def test_explanations_do_not_block_single_texts(classifier: Classifier) -> None:
-    """Of a crowd of explanations no more than a part of each is in the queue."""
+    """Each explanation has only one small part in the queue."""
     with running(classifier, max_queue_tokens=8_000) as server:
-        crowd = [threading.Thread(target=ask, args=(server,), kwargs={"input": LONG}) for _ in range(6)]
-        for one in crowd:
-            one.start()
+        explanations = [threading.Thread(target=explain, args=(server,), kwargs={"input": LONG}) for _ in range(6)]
+        for thread in explanations:
+            thread.start()
         statuses = []
-        while any(one.is_alive() for one in crowd):
+        while any(thread.is_alive() for thread in explanations):
             statuses.append(httpx.post(f"{server.url}/v1/classify", json={"inputs": "late"}, timeout=30).status_code)
             time.sleep(0.005)
-        for one in crowd:
-            one.join()
+        for thread in explanations:
+            thread.join()
     assert statuses
     assert set(statuses) == {200}
 
 
 def test_reload_during_explanation_error(own_bundle: Path, resign: Any) -> None:
-    models = [Model("tiny", Classifier.load(own_bundle, device="cpu", threads=1))]
+    models = [ServedModel("tiny", Classifier.load(own_bundle, device="cpu", threads=1))]
     resign(own_bundle, lambda manifest: manifest["source"].update(new=1))
-    models.append(Model("tiny", Classifier.load(own_bundle, device="cpu", threads=1)))
+    models.append(ServedModel("tiny", Classifier.load(own_bundle, device="cpu", threads=1)))
     stop = threading.Event()
     with running(models[0].classifier) as server:
 
@@ -95,17 +95,17 @@ def test_reload_during_explanation_error(own_bundle: Path, resign: Any) -> None:
             for number in count():
                 if stop.wait(0.002):
                     return
-                server.service.engine.model = models[number % 2]
+                server.service.pool.model = models[number % 2]
 
         switching = threading.Thread(target=switch)
         switching.start()
-        answers = []
+        responses = []
         for _ in range(200):
-            answers.append(ask(server, input=LONG))
-            if answers[-1].status_code == 503:
+            responses.append(explain(server, input=LONG))
+            if responses[-1].status_code == 503:
                 break
         stop.set()
         switching.join()
-    assert answers[-1].status_code == 503
-    assert "another bundle was loaded meanwhile" in answers[-1].json()["detail"]
-    assert {each.status_code for each in answers[:-1]} <= {200}
+    assert responses[-1].status_code == 503
+    assert "a new bundle was loaded" in responses[-1].json()["detail"]
+    assert {each.status_code for each in responses[:-1]} <= {200}

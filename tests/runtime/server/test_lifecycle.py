@@ -1,4 +1,4 @@
-"""A server as a process of its own: signals, reloads, what it says when it cannot start."""
+"""The server as a separate process: signals, reloads, errors at startup."""
 
 import json
 import os
@@ -23,10 +23,10 @@ pytest.importorskip("uvicorn")
 KEY = "0123456789abcdef0123456789abcdef"
 TEXT = "the parcel was late"
 MANY = ("--max-texts", "20000", "--max-queue-tokens", "1000000", "--timeout", "60", "--grace", "60", "--threads", "1")
-"""Options by which one request keeps the tiny model busy for seconds."""
+"""Options with which one request keeps the tiny model busy for seconds."""
 
 
-class Process:
+class ServerProcess:
     """`manylabel serve` on a free port."""
 
     def __init__(self, bundle: Path, *options: str, key: str = "") -> None:
@@ -55,7 +55,7 @@ class Process:
     def send(self, name: signal.Signals) -> None:
         self._process.send_signal(name)
 
-    def ended(self) -> int:
+    def wait(self) -> int:
         return self._process.wait(60)
 
     def kill(self) -> None:
@@ -66,15 +66,15 @@ class Process:
             self._process.stderr.close()
 
 
-Start = Callable[..., Process]
+Start = Callable[..., ServerProcess]
 
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    processes: list[Process] = []
+    processes: list[ServerProcess] = []
 
-    def run(*arguments: Any, **options: Any) -> Process:
-        processes.append(Process(*arguments, **options))
+    def run(*arguments: Any, **options: Any) -> ServerProcess:
+        processes.append(ServerProcess(*arguments, **options))
         return processes[-1]
 
     yield run
@@ -82,35 +82,35 @@ def start() -> Iterator[Start]:
         process.kill()
 
 
-def _ask(process: Process, texts: int = 1) -> Any:
+def _post(process: ServerProcess, texts: int = 1) -> Any:
     headers = {"Authorization": f"Bearer {KEY}"}
     return httpx.post(f"{process.url}/v1/classify", json={"inputs": [TEXT] * texts}, headers=headers, timeout=60)
 
 
-def _wait_until_asked(process: Process) -> None:
+def _wait_until_queued(process: ServerProcess) -> None:
     for _ in range(3000):
         if "manylabel_queue_requests 1.0" in httpx.get(f"{process.url}/metrics").text:
             return
         time.sleep(0.01)
-    raise AssertionError("no request waits")
+    raise AssertionError("no request is in the queue")
 
 
 def test_sigterm_drains_and_exits_cleanly(bundle: Path, start: Start) -> None:
     process = start(bundle, *MANY)
-    answers: list[Any] = []
-    client = threading.Thread(target=lambda: answers.append(_ask(process, 20_000)))
+    responses: list[Any] = []
+    client = threading.Thread(target=lambda: responses.append(_post(process, 20_000)))
     client.start()
-    _wait_until_asked(process)
+    _wait_until_queued(process)
     process.send(signal.SIGTERM)
-    process.wait_for("no new texts are taken, 1 requests")
+    process.wait_for("draining, 1 requests in progress")
     assert httpx.get(f"{process.url}/health").status_code == 503
     assert httpx.get(f"{process.url}/v2/health/ready").status_code == 503
-    assert _ask(process).status_code == 503
+    assert _post(process).status_code == 503
     client.join()
-    assert [answer.status_code for answer in answers] == [200]
-    assert len(answers[0].json()["predictions"]) == 20_000
-    assert process.ended() == 0
-    process.wait_for("ended")
+    assert [response.status_code for response in responses] == [200]
+    assert len(responses[0].json()["predictions"]) == 20_000
+    assert process.wait() == 0
+    process.wait_for("shutdown complete")
     assert TEXT not in "".join(process.log)
 
 
@@ -118,14 +118,14 @@ def test_api_key_is_required_and_never_logged(bundle: Path, start: Start) -> Non
     process = start(bundle, key=KEY)
     refused = httpx.post(f"{process.url}/v1/classify", json={"inputs": TEXT})
     assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
-    assert _ask(process).status_code == 200
+    assert _post(process).status_code == 200
     assert httpx.get(f"{process.url}/v2/health/ready").json() == {"ready": True}
     assert KEY not in "".join(process.log)
 
 
 def test_warns_of_public_host_without_key(bundle: Path, start: Start) -> None:
-    start(bundle, "--host", "0.0.0.0").wait_for("0.0.0.0 is not loopback and there is no key")
-    assert "not loopback" not in "".join(start(bundle, "--host", "0.0.0.0", key=KEY).log)
+    start(bundle, "--host", "0.0.0.0").wait_for("listening on 0.0.0.0 without an API key")
+    assert "without an API key" not in "".join(start(bundle, "--host", "0.0.0.0", key=KEY).log)
 
 
 def test_failed_reload_keeps_the_old_bundle(bundle: Path, own_bundle: Path, start: Start) -> None:
@@ -137,12 +137,12 @@ def test_failed_reload_keeps_the_old_bundle(bundle: Path, own_bundle: Path, star
     (own_bundle / "model.onnx").write_bytes(b"broken")
     failed = httpx.post(load, headers=headers, timeout=20)
     assert failed.status_code == 422
-    assert "goes on answering" in failed.json()["error"]
-    assert _ask(process).status_code == 200
+    assert "stays in service" in failed.json()["error"]
+    assert _post(process).status_code == 200
     shutil.copy(bundle / "model.onnx", own_bundle / "model.onnx")
     process.send(signal.SIGHUP)
     process.wait_for("reloaded")
-    assert _ask(process).status_code == 200
+    assert _post(process).status_code == 200
 
 
 def test_reload_rejects_unreadable_scores(own_bundle: Path, start: Start, resign: Resign) -> None:
@@ -155,7 +155,7 @@ def test_reload_rejects_unreadable_scores(own_bundle: Path, start: Start, resign
     assert failed.status_code == 422
     assert "scores.json" in failed.json()["error"]
     assert httpx.get(f"{process.url}/v1/model", headers=headers).json()["version"] == before
-    assert _ask(process).status_code == 200
+    assert _post(process).status_code == 200
 
 
 def test_invalid_api_key_is_rejected_at_start(bundle: Path) -> None:
@@ -168,74 +168,74 @@ def test_invalid_api_key_is_rejected_at_start(bundle: Path) -> None:
         check=False,
     )
     assert done.returncode == 2
-    assert "MANYLABEL_API_KEY holds no key" in done.stderr
+    assert "the API key cannot be used" in done.stderr
     assert "Traceback" not in done.stderr
 
 
 def test_second_signal_exits_immediately(bundle: Path, start: Start) -> None:
     process = start(bundle, *MANY)
-    client = threading.Thread(target=_ask_and_lose, args=(process,))
+    client = threading.Thread(target=_post_and_get_disconnected, args=(process,))
     client.start()
-    _wait_until_asked(process)
+    _wait_until_queued(process)
     process.send(signal.SIGTERM)
-    process.wait_for("no new texts are taken, 1 requests")
+    process.wait_for("draining, 1 requests in progress")
     process.send(signal.SIGTERM)
-    assert process.ended() == 128 + signal.SIGTERM
-    process.wait_for("ending at once")
+    assert process.wait() == 128 + signal.SIGTERM
+    process.wait_for("exiting immediately")
     client.join()
 
 
 def test_grace_period_limits_the_drain(bundle: Path, start: Start) -> None:
     process = start(bundle, *MANY, "--grace", "0.2")
-    answers: list[Any] = []
-    client = threading.Thread(target=lambda: answers.append(_ask(process, 20_000)))
+    responses: list[Any] = []
+    client = threading.Thread(target=lambda: responses.append(_post(process, 20_000)))
     client.start()
-    _wait_until_asked(process)
+    _wait_until_queued(process)
     process.send(signal.SIGINT)
-    assert process.ended() == 0
-    process.wait_for("1 requests are given up")
+    assert process.wait() == 0
+    process.wait_for("aborting 1 requests")
     client.join()
-    assert [answer.status_code for answer in answers] == [503]
+    assert [response.status_code for response in responses] == [503]
 
 
-def _ask_and_lose(process: Process) -> None:
+def _post_and_get_disconnected(process: ServerProcess) -> None:
     with pytest.raises(httpx.RemoteProtocolError):
-        _ask(process, 20_000)
+        _post(process, 20_000)
 
 
-@pytest.mark.parametrize("how", ["in place", "by a link"])
+@pytest.mark.parametrize("how", ["in place", "by a symbolic link"])
 def test_reload_without_failed_requests(bundle: Path, tmp_path: Path, resign: Any, start: Start, how: str) -> None:
-    """Both ways of deploying: files replaced, or a link turned to another folder."""
+    """Both ways of deployment: files are replaced, or a symbolic link is switched to another folder."""
     old, new = (Path(shutil.copytree(bundle, tmp_path / name)) for name in ("old", "new"))
     resign(new, lambda manifest: [each.update(thresholds=[0.25] * 4) for each in manifest["variants"]])
     link = tmp_path / "current"
     link.symlink_to(old)
-    process = start(link if how == "by a link" else old)
+    process = start(link if how == "by a symbolic link" else old)
     versions: list[str] = []
     done = threading.Event()
 
     def ask() -> None:
         with httpx.Client() as client:
             while not done.is_set():
-                answer = client.post(f"{process.url}/v1/classify", json={"inputs": TEXT})
-                assert answer.status_code == 200
-                found = answer.json()
-                assert (set(found["thresholds"].values()) == {0.25}) == (found["version"] == _version(new))
-                versions.append(found["version"])
+                response = client.post(f"{process.url}/v1/classify", json={"inputs": TEXT})
+                assert response.status_code == 200
+                body = response.json()
+                assert (set(body["thresholds"].values()) == {0.25}) == (body["version"] == _version(new))
+                versions.append(body["version"])
 
     clients = [threading.Thread(target=ask) for _ in range(3)]
     for client in clients:
         client.start()
     _wait_for_more(versions, clients)
     first = _version(old)
-    if how == "by a link":
+    if how == "by a symbolic link":
         (tmp_path / "next").symlink_to(new)
         (tmp_path / "next").rename(link)
     else:
         for file in new.iterdir():
             shutil.copy(file, old / file.name)
     process.send(signal.SIGHUP)
-    process.wait_for(f"reloaded: {first} before, {_version(new)} now")
+    process.wait_for(f"reloaded: version {_version(new)} replaces {first}")
     _wait_for_more(versions, clients)
     done.set()
     for client in clients:
@@ -246,9 +246,9 @@ def test_reload_without_failed_requests(bundle: Path, tmp_path: Path, resign: An
     assert first not in metrics
 
 
-def _wait_for_more(answers: list[str], clients: list[threading.Thread]) -> None:
-    seen = len(answers)
-    while len(answers) < seen + 20:
+def _wait_for_more(responses: list[str], clients: list[threading.Thread]) -> None:
+    seen = len(responses)
+    while len(responses) < seen + 20:
         assert all(client.is_alive() for client in clients), "a request failed"
         time.sleep(0.01)
 
@@ -258,18 +258,18 @@ def _version(folder: Path) -> str:
 
 
 def test_reload_rejects_wrong_probes(own_bundle: Path, resign: Any, start: Start) -> None:
-    """Its files are whole and its digests fit: the probes tell."""
+    """Its files and checksums are valid, but its probes fail."""
     process = start(own_bundle)
     first = _version(own_bundle)
 
-    def lie(manifest: dict[str, Any]) -> None:
+    def invert_probes(manifest: dict[str, Any]) -> None:
         for probe in manifest["probes"]:
             probe["probabilities"] = {name: 1 - value for name, value in probe["probabilities"].items()}
 
-    resign(own_bundle, lie)
+    resign(own_bundle, invert_probes)
     process.send(signal.SIGHUP)
     process.wait_for("cannot be loaded")
-    assert _ask(process).json()["version"] == first
+    assert _post(process).json()["version"] == first
     assert 'manylabel_reloads_total{outcome="failed"} 1.0' in httpx.get(f"{process.url}/metrics").text
 
 
@@ -277,39 +277,39 @@ def test_disconnected_client_is_not_computed(bundle: Path, start: Start) -> None
     process = start(bundle, *MANY)
     with connected(process.url) as wire:
         wire.send(post(json.dumps({"inputs": [TEXT] * 20_000}).encode()))
-        _wait_until_asked(process)
+        _wait_until_queued(process)
     process.wait_for('"status":499,"ms":[^}]*"reason":"cancelled"')
     assert "manylabel_queue_tokens 0.0" in httpx.get(f"{process.url}/metrics").text
 
 
 def test_sigstop_then_sigcont_answers_requests(bundle: Path, start: Start) -> None:
-    """Longer than headers may take: time in which nobody could read is nobody's fault."""
+    """The process is suspended for longer than the header timeout, which must not count against the clients."""
     process = start(bundle, "--header-timeout", "1")
-    with connected(process.url) as kept, connected(process.url) as gone:
-        for wire in (kept, gone):
+    with connected(process.url) as kept, connected(process.url) as closed:
+        for wire in (kept, closed):
             wire.send(post(b'{"inputs": "late"}'))
-            assert wire.answer().status == 200
-        with connected(process.url) as halfway:
-            halfway.send(post(b'{"inputs": "late"}')[:20])
+            assert wire.response().status == 200
+        with connected(process.url) as partial:
+            partial.send(post(b'{"inputs": "late"}')[:20])
             process.send(signal.SIGSTOP)
-            halfway.send(post(b'{"inputs": "late"}')[20:])
+            partial.send(post(b'{"inputs": "late"}')[20:])
             kept.send(post(b'{"inputs": "late"}'))
             with connected(process.url) as new:
                 new.send(post(b'{"inputs": "late"}'))
                 time.sleep(1.5)
                 process.send(signal.SIGCONT)
-                assert [wire.answer().status for wire in (kept, halfway, new)] == [200, 200, 200]
+                assert [wire.response().status for wire in (kept, partial, new)] == [200, 200, 200]
 
 
 def test_sigkill_closes_connections_and_frees_port(bundle: Path, start: Start) -> None:
     process = start(bundle, *MANY)
-    client = threading.Thread(target=_ask_and_lose, args=(process,))
+    client = threading.Thread(target=_post_and_get_disconnected, args=(process,))
     client.start()
-    _wait_until_asked(process)
+    _wait_until_queued(process)
     process.send(signal.SIGKILL)
-    assert process.ended() == -signal.SIGKILL
+    assert process.wait() == -signal.SIGKILL
     client.join(10)
     assert not client.is_alive()
     again = start(bundle, "--port", process.url.rpartition(":")[2])
     assert again.url == process.url
-    assert _ask(again).status_code == 200
+    assert _post(again).status_code == 200

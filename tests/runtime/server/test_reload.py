@@ -1,4 +1,7 @@
-"""A reload gives back what it replaces at once: what the server began with is frozen, and no collector looks for it."""
+"""A reload frees the replaced model immediately, without the garbage collector.
+
+The objects that the server starts with are frozen (`gc.freeze`), so the collector would never find them.
+"""
 
 import asyncio
 import gc
@@ -14,12 +17,12 @@ pytest.importorskip("uvicorn")
 
 
 def test_replaced_model_is_freed_without_gc(bundle: Path, own_bundle: Path, resign: Resign) -> None:
-    from manylabel.server.lifecycle import create
+    from manylabel.server.lifecycle import create_app
     from manylabel.server.settings import Settings
 
     new = resign(own_bundle, lambda manifest: manifest["source"].update(again=True))
     folders = iter([bundle, new])
-    _, service = create(lambda: Classifier.load(next(folders), device="cpu", threads=1), Settings(name="tiny"))
+    _, service = create_app(lambda: Classifier.load(next(folders), device="cpu", threads=1), Settings(name="tiny"))
     replaced = weakref.ref(service.model.classifier)
     gc.disable()
     try:
@@ -27,4 +30,4 @@ def test_replaced_model_is_freed_without_gc(bundle: Path, own_bundle: Path, resi
         assert replaced() is None
     finally:
         gc.enable()
-        service.engine.close()
+        service.pool.close()

@@ -1,4 +1,4 @@
-"""Whether a request's client is still there."""
+"""Client disconnect: cancel the work for a request when its client has gone."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -9,35 +9,35 @@ from starlette.requests import ClientDisconnect, Request
 T = TypeVar("T")
 
 
-async def while_connected(request: Request, answer: Awaitable[T]) -> T:
-    """Await an answer, and cancel it where the client goes away. The request's body has been read.
+async def cancel_on_disconnect(request: Request, result: Awaitable[T]) -> T:
+    """Await a result, but cancel it if the client disconnects. The request's body must have been read.
 
     Raises:
-        ClientDisconnect: It went away first.
+        ClientDisconnect: The client disconnected first.
     """
-    task = this_task()
-    watch = asyncio.ensure_future(request.receive())  # after the body, only a disconnect can come
+    task = current_task()
+    disconnect = asyncio.ensure_future(request.receive())  # after the body, only a disconnect can arrive
     waiting = True
 
-    def gone(_: object) -> None:
+    def cancel(_: object) -> None:
         if waiting:
             task.cancel()
 
-    watch.add_done_callback(gone)
+    disconnect.add_done_callback(cancel)
     try:
-        return await answer
+        return await result
     except asyncio.CancelledError:
-        if watch.done() and not watch.cancelled():
+        if disconnect.done() and not disconnect.cancelled():
             task.uncancel()
             raise ClientDisconnect from None
         raise
     finally:
         waiting = False
-        watch.cancel()
+        disconnect.cancel()
 
 
-def this_task() -> "asyncio.Task[Any]":
-    """What the caller runs in: a request's own task, as uvicorn starts one for each."""
+def current_task() -> "asyncio.Task[Any]":
+    """Return the task that runs the request; uvicorn starts one per request."""
     task = asyncio.current_task()
-    assert task, "called outside of a task"
+    assert task, "called outside a task"
     return task

@@ -1,4 +1,4 @@
-"""What is refused, with which status, and how each protocol says so."""
+"""HTTP errors: why a request is refused, with which status, and in which format each protocol reports it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -7,9 +7,12 @@ from typing import Literal
 
 import msgspec
 
-from manylabel.server.schemas.all import HfError, OipError, Problem, TeiError, TeiErrorType
+from manylabel.server.schemas.huggingface import HfError
+from manylabel.server.schemas.open_inference import OipError
+from manylabel.server.schemas.tei import TeiError, TeiErrorType
+from manylabel.server.schemas.v1 import Problem
 
-Reason = Literal[
+RefusalReason = Literal[
     "malformed",
     "key",
     "not_found",
@@ -22,27 +25,28 @@ Reason = Literal[
     "deadline",
     "model",
 ]
+"""Values of the label `reason` of the metric `manylabel_refusals_total`."""
 
 
 @dataclass
-class Refusal(Exception):
-    """A request that is not answered.
+class HTTPRefusal(Exception):
+    """A request that gets an error response.
 
     Attributes:
-        status: HTTP's.
-        reason: For the metrics.
-        detail: For the client, with numbers on both sides.
-        headers: To be sent besides.
+        status: HTTP status code.
+        reason: Reason, for the metrics and the log.
+        detail: Message for the client: what was received and what was expected.
+        headers: Additional response headers.
     """
 
     status: int
-    reason: Reason
+    reason: RefusalReason
     detail: str
     headers: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Rendered:
+class ErrorResponse:
     """An error as it is sent."""
 
     status: int
@@ -50,34 +54,34 @@ class Rendered:
     content_type: str = "application/json"
 
 
-Dialect = Callable[[Refusal, str], Rendered]
-"""From a refusal and the request's id to what is sent."""
+ErrorFormat = Callable[[HTTPRefusal, str], ErrorResponse]
+"""Renders a refusal, given the request ID."""
 
 
-def dialect_of(path: str, method: str) -> Dialect:
-    """How the protocol that owns a path speaks of errors."""
+def error_format(path: str, method: str) -> ErrorFormat:
+    """Return the error format of the protocol that a path belongs to."""
     if path == "/v2" or path.startswith("/v2/"):
-        return _oip
+        return _open_inference_error
     if path in ("/predict", "/info", "/health", "/metrics"):
-        return _tei
+        return _tei_error
     if path.startswith("/models/") or (path == "/" and method == "POST"):
-        return _hf
+        return _huggingface_error
     return _problem
 
 
-def _problem(refusal: Refusal, request_id: str) -> Rendered:
+def _problem(refusal: HTTPRefusal, request_id: str) -> ErrorResponse:
     status = HTTPStatus(refusal.status)
     body = Problem(title=status.phrase, status=status, detail=refusal.detail, request_id=request_id)
-    return Rendered(refusal.status, msgspec.json.encode(body), "application/problem+json")
+    return ErrorResponse(refusal.status, msgspec.json.encode(body), "application/problem+json")
 
 
-def _tei(refusal: Refusal, request_id: str) -> Rendered:
+def _tei_error(refusal: HTTPRefusal, request_id: str) -> ErrorResponse:
     kind = _TEI_TYPES.get(refusal.reason, "Validation")
-    status = HTTPStatus.FAILED_DEPENDENCY if kind == "Backend" else refusal.status  # as it says of its own back ends
-    return Rendered(status, msgspec.json.encode(TeiError(refusal.detail, kind)))
+    status = HTTPStatus.FAILED_DEPENDENCY if kind == "Backend" else refusal.status  # as TEI reports a backend's failure
+    return ErrorResponse(status, msgspec.json.encode(TeiError(refusal.detail, kind)))
 
 
-_TEI_TYPES: dict[Reason, TeiErrorType] = {
+_TEI_TYPES: dict[RefusalReason, TeiErrorType] = {
     "full": "Overloaded",
     "draining": "Unhealthy",
     "deadline": "Overloaded",
@@ -85,9 +89,9 @@ _TEI_TYPES: dict[Reason, TeiErrorType] = {
 }
 
 
-def _oip(refusal: Refusal, request_id: str) -> Rendered:
-    return Rendered(refusal.status, msgspec.json.encode(OipError(refusal.detail)))
+def _open_inference_error(refusal: HTTPRefusal, request_id: str) -> ErrorResponse:
+    return ErrorResponse(refusal.status, msgspec.json.encode(OipError(refusal.detail)))
 
 
-def _hf(refusal: Refusal, request_id: str) -> Rendered:
-    return Rendered(refusal.status, msgspec.json.encode(HfError(refusal.detail)))
+def _huggingface_error(refusal: HTTPRefusal, request_id: str) -> ErrorResponse:
+    return ErrorResponse(refusal.status, msgspec.json.encode(HfError(refusal.detail)))

@@ -1,4 +1,4 @@
-"""The OpenAPI document of the routes, written from the structs of `schemas`."""
+"""The OpenAPI document of the routes, generated from the structs of `schemas`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,24 +6,35 @@ from typing import Any
 import msgspec
 
 from manylabel import __version__
-from manylabel.server.schemas import all
+from manylabel.server.schemas import huggingface, open_inference, tei, v1
 
-_STRUCTS = [each for each in vars(all).values() if isinstance(each, type) and issubclass(each, msgspec.Struct)]
+_STRUCTS = [
+    value
+    for module in (v1, tei, open_inference, huggingface)
+    for value in vars(module).values()
+    if isinstance(value, type) and issubclass(value, msgspec.Struct) and value is not msgspec.Struct
+]
 REF = "#/components/schemas/{name}"
 
 
-def document(model: str) -> dict[str, Any]:
-    """OpenAPI 3.1.
+def build_openapi(model: str) -> dict[str, Any]:
+    """Build the OpenAPI 3.1 document.
 
     Args:
-        model: The model's name, the only one that paths take.
+        model: The served model's name, which appears in the paths.
+
+    Example:
+        >>> sorted(build_openapi("reviews")["paths"])[:3]
+        ['/', '/health', '/info']
     """
-    _, components = msgspec.json.schema_components(
-        [each for each in _STRUCTS if each is not msgspec.Struct], ref_template=REF
-    )
+    _, components = msgspec.json.schema_components(_STRUCTS, ref_template=REF)
     return {
         "openapi": "3.1.0",
-        "info": {"title": "manylabel", "version": __version__, "description": "Every label that applies to a text."},
+        "info": {
+            "title": "manylabel",
+            "version": __version__,
+            "description": "Multi-label text classification: every label that applies to a text.",
+        },
         "paths": _paths(model),
         "components": {"schemas": components, "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}},
     }
@@ -33,17 +44,17 @@ def _paths(model: str) -> dict[str, Any]:
     prefix = f"/v2/models/{model}"
     return {
         "/v1/classify": {"post": _post("Labels and probabilities", "ClassifyRequest", "ClassifyResponse", "Problem")},
-        "/v1/explain": {"post": _post("Which words a label hangs on", "ExplainRequest", "ExplainResponse", "Problem")},
-        "/v1/model": {"get": _get("The model that answers", "ModelInfo", "Problem")},
+        "/v1/explain": {"post": _post("Words behind a label", "ExplainRequest", "ExplainResponse", "Problem")},
+        "/v1/model": {"get": _get("The served model", "ModelInfo", "Problem")},
         "/predict": {"post": _post("TEI: probabilities", "TeiPredictRequest", _TEI_ROWS, "TeiError")},
         "/info": {"get": _get("TEI: model and limits", "TeiInfo", "TeiError")},
-        "/health": {"get": _get("TEI: 200 while texts are taken", None, "TeiError")},
-        "/v2": {"get": _get("OIP: server", "OipServerMetadata", "OipError")},
-        "/v2/health/live": {"get": _get("OIP: live", "OipLive", "OipError")},
-        "/v2/health/ready": {"get": _get("OIP: ready", "OipReady", "OipReady")},
-        prefix: {"get": _get("OIP: model", "OipModelMetadata", "OipError")},
-        f"{prefix}/ready": {"get": _get("OIP: model ready", "OipModelReady", "OipModelReady")},
-        f"{prefix}/infer": {"post": _post("OIP: infer", "OipInferRequest", "OipInferResponse", "OipError")},
+        "/health": {"get": _get("TEI: health check, 200 while requests are accepted", None, "TeiError")},
+        "/v2": {"get": _get("OIP: server metadata", "OipServerMetadata", "OipError")},
+        "/v2/health/live": {"get": _get("OIP: liveness probe", "OipLive", "OipError")},
+        "/v2/health/ready": {"get": _get("OIP: readiness probe", "OipReady", "OipReady")},
+        prefix: {"get": _get("OIP: model metadata", "OipModelMetadata", "OipError")},
+        f"{prefix}/ready": {"get": _get("OIP: model readiness probe", "OipModelReady", "OipModelReady")},
+        f"{prefix}/infer": {"post": _post("OIP: inference", "OipInferRequest", "OipInferResponse", "OipError")},
         "/": {"post": _post("Hugging Face: probabilities", "HfRequest", _ROWS, "HfError")},
     }
 
@@ -59,37 +70,37 @@ def _post(summary: str, request: str, response: str | Mapping[str, Any], error: 
         "security": [{}, {"key": []}],
         "requestBody": {"required": True, "content": _content(request)},
         "responses": {
-            "200": {"description": "Answered", "content": _content(response)},
-            **{status: _error(status, error) for status in _REFUSALS},
+            "200": {"description": "Success", "content": _content(response)},
+            **{status: _error(status, error) for status in _ERRORS},
         },
     }
 
 
 def _get(summary: str, response: str | None, error: str) -> dict[str, Any]:
-    ok = {"description": "As it is", **({"content": _content(response)} if response else {})}
+    success = {"description": "Success", **({"content": _content(response)} if response else {})}
     return {
         "summary": summary,
         "security": [{}, {"key": []}],
-        "responses": {"200": ok, **{status: _error(status, error) for status in ("401", "503")}},
+        "responses": {"200": success, **{status: _error(status, error) for status in ("401", "503")}},
     }
 
 
-_REFUSALS = {
+_ERRORS = {
     "400": "The body is not JSON",
-    "401": "The key is missing or wrong",
-    "408": "The body came too slowly",
-    "413": "Body, text or number of texts too large",
-    "415": "Not JSON, or compressed",
-    "422": "JSON, but not as the schema says, or a text that is not taken",
+    "401": "The API key is missing or wrong",
+    "408": "The body arrived too slowly",
+    "413": "The body or a text is too large, or there are too many texts",
+    "415": "The body is compressed or not JSON",
+    "422": "The JSON does not match the schema, or a text is invalid",
     "429": "The queue is full; see Retry-After",
-    "503": "Starting or draining",
-    "504": "Not answered in time",
+    "503": "The server is starting or draining",
+    "504": "The deadline has passed",
 }
 
 
 def _error(status: str, name: str) -> dict[str, Any]:
-    kind = "application/problem+json" if name == "Problem" else "application/json"
-    return {"description": _REFUSALS[status], "content": {kind: {"schema": {"$ref": REF.format(name=name)}}}}
+    media_type = "application/problem+json" if name == "Problem" else "application/json"
+    return {"description": _ERRORS[status], "content": {media_type: {"schema": {"$ref": REF.format(name=name)}}}}
 
 
 def _content(schema: str | Mapping[str, Any]) -> dict[str, Any]:

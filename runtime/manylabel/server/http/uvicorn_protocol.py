@@ -1,7 +1,7 @@
-"""HTTP/1.1 on a connection: uvicorn's, with a deadline and a bound for headers, and a gate behind them.
+"""One HTTP/1.1 connection: uvicorn's protocol, with a deadline and a size limit for headers, and an admission check.
 
-Without them, a client that sends a byte a minute holds its connection for ever, and one that never ends its headers
-fills the memory.
+Without the deadline, a client that sends one byte per minute holds its connection forever (slowloris). Without the
+limit, endless headers fill the memory.
 """
 
 import asyncio
@@ -12,96 +12,101 @@ from httptools import HttpParserError
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MAX_HEADER_BYTES = 65_536
-"""Headers that are not complete by then are refused."""
+"""Headers that are incomplete after this many bytes are refused."""
 
-Refuse = Callable[[bytes, bytes, Iterable[tuple[bytes, bytes]]], bytes | None]
-"""From a request's method, URL and headers to the response of one that is not let in."""
+AdmissionCheck = Callable[[bytes, bytes, Iterable[tuple[bytes, bytes]]], bytes | None]
+"""Takes a request's method, URL and headers; returns the complete response to a rejected request, else `None`."""
 
 
 class DeadlineProtocol(HttpToolsProtocol):
-    """A connection whose requests must send their headers in time.
+    """A connection whose requests must send their headers before a deadline.
 
-    The time runs from the connection's begin, and from the first byte of each later request; an idle connection between
-    requests is uvicorn's to close (`timeout_keep_alive`).
+    The time starts when the connection is made, and at the first byte of each further request. Idle connections between
+    requests are closed by uvicorn (`timeout_keep_alive`).
+
+    Args:
+        header_timeout: Seconds for a request's headers to arrive.
+        admission_check: Called when the headers are complete.
     """
 
-    def __init__(self, *args: Any, header_timeout: float, refuse: Refuse, **kwargs: Any) -> None:  # uvicorn's own
-        super().__init__(*args, **kwargs)
-        self._refusal = refuse
-        self._skipping = False
+    def __init__(self, *args: Any, header_timeout: float, admission_check: AdmissionCheck, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)  # uvicorn passes its own arguments
+        self._admission_check = admission_check
+        self._skipping_body = False
         self._header_timeout = header_timeout
         self._header_bytes = 0
-        self._timers: list[asyncio.TimerHandle] = []  # one at most
+        self._timers: list[asyncio.TimerHandle] = []  # at most one
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
-        """A client came."""
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn declares it
+        """Start the deadline of the first request."""
         super().connection_made(transport)
-        self._start()
+        self._start_timer()
 
     def on_message_begin(self) -> None:
-        """A request's first byte."""
+        """Start the deadline of a further request."""
         super().on_message_begin()
         if not self._timers:
-            self._start()
+            self._start_timer()
 
     def on_headers_complete(self) -> None:
-        """A request's headers are there."""
-        self._stop()
+        """Check the headers; then pass the request on, or reject it."""
+        self._stop_timer()
         if [name for name, _ in self.headers].count(b"host") != 1 and self.parser.get_http_version() == "1.1":
-            raise HttpParserError("one Host is expected (RFC 9112, section 3.2)")  # which answers 400 and hangs up
-        free = self.cycle is None or self.cycle.response_complete
-        refusal = self._refusal(self.parser.get_method(), self.url, self.headers) if free else None
-        if refusal is None:
+            # uvicorn responds with 400 and closes the connection.
+            raise HttpParserError("expected exactly one Host header (RFC 9112, section 3.2)")
+        idle = self.cycle is None or self.cycle.response_complete
+        rejection = self._admission_check(self.parser.get_method(), self.url, self.headers) if idle else None
+        if rejection is None:
             super().on_headers_complete()
-            if self.scope["method"] != "HEAD":  # else no body would follow
-                self.cycle.transport = _Together(self.transport)  # type: ignore[assignment]  # as far as a cycle asks
+            if self.scope["method"] != "HEAD":  # a response to HEAD does not have a body to send the headers with
+                self.cycle.transport = _CoalescingTransport(self.transport)  # type: ignore[assignment]  # a cycle needs no more
             return
-        self._skipping = True
-        self.transport.write(refusal)
-        self._start()  # for the rest of it, too
+        self._skipping_body = True
+        self.transport.write(rejection)
+        self._start_timer()  # the deadline for the body that is skipped
 
     def on_body(self, body: bytes) -> None:
-        """A part of a request's body."""
-        if not self._skipping:
+        """Receive a part of a body, or skip it."""
+        if not self._skipping_body:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """A request is there."""
-        if not self._skipping:
+        """End a request."""
+        if not self._skipping_body:
             super().on_message_complete()
             return
-        self._skipping = False
-        self._stop()
+        self._skipping_body = False
+        self._stop_timer()
         if self.parser.should_keep_alive():
             self.on_response_complete()
         else:
             self.transport.close()
 
     def data_received(self, data: bytes) -> None:
-        """Some bytes."""
+        """Parse bytes, and limit the size of headers."""
         super().data_received(data)
-        if self._timers and not self._skipping:  # all of it, as far as is known, was headers
+        if self._timers and not self._skipping_body:  # the headers are incomplete, so all of the data belongs to them
             self._header_bytes += len(data)
             if self._header_bytes > MAX_HEADER_BYTES:
-                self._refuse(b"431 Request Header Fields Too Large")
+                self._close(b"431 Request Header Fields Too Large")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The client went."""
-        self._stop()
+        """Stop the deadline."""
+        self._stop_timer()
         super().connection_lost(exc)
 
-    def _start(self) -> None:
+    def _start_timer(self) -> None:
         self._header_bytes = 0
-        self._timers = [self.loop.call_later(self._header_timeout, self._refuse, b"408 Request Timeout")]
+        self._timers = [self.loop.call_later(self._header_timeout, self._close, b"408 Request Timeout")]
 
-    def _stop(self) -> None:
+    def _stop_timer(self) -> None:
         for timer in self._timers:
             timer.cancel()
         self._timers = []
 
-    def _refuse(self, status: bytes) -> None:
-        """Close the connection, with a word where a request had begun and none is being answered."""
-        self._stop()
+    def _close(self, status: bytes) -> None:
+        """Close the connection; first send the status if a request has started and no response is in progress."""
+        self._stop_timer()
         if self.transport.is_closing():
             return
         if self._header_bytes and (self.cycle is None or self.cycle.response_complete):
@@ -109,29 +114,29 @@ class DeadlineProtocol(HttpToolsProtocol):
         self.transport.close()
 
 
-class _Together:
-    """A transport for one response, whose head goes out with the first part of its body.
+class _CoalescingTransport:
+    """A transport for one response that sends the headers together with the first part of the body.
 
-    uvicorn writes them apart: two packets, for which the client wakes up twice.
+    uvicorn writes them separately, in two packets, and each packet wakes up the client.
     """
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
-        self._head = b""
-        self._begun = False
+        self._headers = b""
+        self._started = False
 
     def write(self, data: bytes) -> None:
-        if not self._begun and not data.startswith(b"HTTP/1.1 100 "):
-            self._begun = True
-            self._head = data
+        if not self._started and not data.startswith(b"HTTP/1.1 100 "):
+            self._started = True
+            self._headers = data
             return
-        self._transport.write(self._head + data)
-        self._head = b""
+        self._transport.write(self._headers + data)
+        self._headers = b""
 
     def is_closing(self) -> bool:
         return self._transport.is_closing()
 
     def close(self) -> None:
-        if self._head:
-            self._transport.write(self._head)
+        if self._headers:
+            self._transport.write(self._headers)
         self._transport.close()

@@ -1,4 +1,4 @@
-"""One request and what became of it, for those who keep records: metrics, logs, traces. It holds no text."""
+"""Access log: the record of a finished request, and the log in JSON or plain text."""
 
 import logging
 import time
@@ -10,24 +10,24 @@ import msgspec
 
 from manylabel.server.worker_pool import Timings
 
-access = logging.getLogger("manylabel.access")
+access_logger = logging.getLogger("manylabel.access")
 
 
 @dataclass(frozen=True)
-class Finished:
-    """A request that is over.
+class RequestRecord:
+    """A finished request, as metrics, log and traces see it. It does not contain any text.
 
     Attributes:
-        request_id: The client's, or one that was made up.
-        method: HTTP's.
-        route: Which of our routes, such as `tei.predict`; never the path, which is the client's.
-        status: HTTP's; 499 where the client went away.
-        reason: Why it was refused; empty where it was not.
+        request_id: The client's request ID, or a generated one.
+        method: HTTP method.
+        route: The name of the route, such as `tei.predict`; never the path, which the client chooses.
+        status: HTTP status code; 499 if the client disconnected.
+        reason: Why the request was refused; empty if it was not.
         started: Seconds since the epoch.
-        seconds: From the headers to the answer.
-        texts: How many were answered.
-        timings: Where the seconds went; zeros where nothing was computed.
-        headers: The request's, for those who follow it across services.
+        seconds: Duration from the headers to the response.
+        texts: Number of classified texts.
+        timings: Where the time went; zeros if nothing was computed.
+        headers: The request's headers, for trace propagation.
     """
 
     request_id: str
@@ -42,34 +42,34 @@ class Finished:
     headers: Mapping[str, str]
 
 
-Recorder = Callable[[Finished], None]
+Recorder = Callable[[RequestRecord], None]
 
 
-def log_access(done: Finished) -> None:
-    """A line for every request."""
+def log_request(request: RequestRecord) -> None:
+    """Write one line to the access log."""
     fields: dict[str, Any] = {
-        "request_id": done.request_id,
-        "method": done.method,
-        "route": done.route,
-        "status": done.status,
-        "ms": round(done.seconds * 1000, 3),
+        "request_id": request.request_id,
+        "method": request.method,
+        "route": request.route,
+        "status": request.status,
+        "ms": round(request.seconds * 1000, 3),
     }
-    if done.reason:
-        fields["reason"] = done.reason
-    if done.texts:
+    if request.reason:
+        fields["reason"] = request.reason
+    if request.texts:
         fields |= {
-            "texts": done.texts,
-            "queue_ms": round(done.timings.queue * 1000, 3),
-            "inference_ms": round(done.timings.inference * 1000, 3),
+            "texts": request.texts,
+            "queue_ms": round(request.timings.queue * 1000, 3),
+            "inference_ms": round(request.timings.inference * 1000, 3),
         }
-    access.info("%s %d", done.route, done.status, extra={"fields": fields})
+    access_logger.info("%s %d", request.route, request.status, extra={"fields": fields})
 
 
 class JsonFormatter(logging.Formatter):
-    """A log record as one line of JSON."""
+    """Formats a log record as one line of JSON."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line."""
+        """Return the record and its fields as JSON."""
         line = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{record.msecs:03.0f}Z",
             "level": record.levelname.lower(),
@@ -83,12 +83,12 @@ class JsonFormatter(logging.Formatter):
 
 
 class PlainFormatter(logging.Formatter):
-    """A log record for a reader at a terminal."""
+    """Formats a log record as plain text for a terminal."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S")
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, with what belongs to it."""
+        """Return the record's line, followed by its fields as `name=value`."""
         fields = "".join(f" {name}={value}" for name, value in getattr(record, "fields", {}).items())
         return super().format(record) + fields

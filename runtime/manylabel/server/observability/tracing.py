@@ -1,23 +1,23 @@
-"""Traces, for those who ask for them: a span for every request, within the trace that its client began.
+"""Tracing: an OpenTelemetry span per request, as a child of the client's trace.
 
-Spans are made once a request is over, from what is known of it then, so that nothing is carried through its way. Only
-this module knows `opentelemetry`.
+A span is created when its request has finished, from the request's record, so no context is carried through the
+server. Only this module imports `opentelemetry`.
 """
 
 import os
 
 from manylabel.errors import MissingDependency
-from manylabel.server.observability.access_log import Finished, Recorder
+from manylabel.server.observability.access_log import Recorder, RequestRecord
 
 NANOSECONDS = 1_000_000_000
 
 
-def exporting_to(url: str, name: str) -> Recorder:
-    """A recorder that sends spans to a collector, such as `http://localhost:4318/v1/traces`.
+def create_span_recorder(url: str, service_name: str) -> Recorder:
+    """Create a recorder that sends spans to a collector.
 
     Args:
-        url: Takes OpenTelemetry's protocol over HTTP.
-        name: The service's name, where `OTEL_SERVICE_NAME` does not say another.
+        url: The collector's address for OTLP over HTTP, such as `http://localhost:4318/v1/traces`.
+        service_name: The service's name, unless the environment variable `OTEL_SERVICE_NAME` is set.
 
     Raises:
         MissingDependency: OpenTelemetry is not installed.
@@ -31,40 +31,40 @@ def exporting_to(url: str, name: str) -> Recorder:
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
     except ModuleNotFoundError as exc:
         raise MissingDependency(f'{exc.name} is not installed. pip install "manylabel[server-otel]"') from exc
-    named = {} if os.environ.get("OTEL_SERVICE_NAME") else {"service.name": name}  # what is named here has precedence
-    resource = Resource.create(named)
-    provider = TracerProvider(resource=resource)
+    # An attribute passed here would override the environment variable.
+    attributes = {} if os.environ.get("OTEL_SERVICE_NAME") else {"service.name": service_name}
+    provider = TracerProvider(resource=Resource.create(attributes))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=url)))
     tracer, propagator = provider.get_tracer("manylabel.server"), TraceContextTextMapPropagator()
 
-    def record(done: Finished) -> None:
-        start = int(done.started * NANOSECONDS)
-        end = start + int(done.seconds * NANOSECONDS)
-        context = propagator.extract(done.headers)
-        span = tracer.start_span(done.route, context, SpanKind.SERVER, _attributes(done), start_time=start)
-        if done.status >= 500:
-            span.set_status(Status(StatusCode.ERROR, done.reason))
-        if done.texts:
-            begun = start + int(done.timings.queue * NANOSECONDS)
+    def record(request: RequestRecord) -> None:
+        start = int(request.started * NANOSECONDS)
+        end = start + int(request.seconds * NANOSECONDS)
+        context = propagator.extract(request.headers)
+        span = tracer.start_span(request.route, context, SpanKind.SERVER, _attributes(request), start_time=start)
+        if request.status >= 500:
+            span.set_status(Status(StatusCode.ERROR, request.reason))
+        if request.texts:
+            computing = start + int(request.timings.queue * NANOSECONDS)
             inner = set_span_in_context(span)
-            tracer.start_span("queue", inner, start_time=start).end(begun)
-            tracer.start_span("compute", inner, attributes=_seconds(done), start_time=begun).end(end)
+            tracer.start_span("queue", inner, start_time=start).end(computing)
+            tracer.start_span("compute", inner, attributes=_compute_attributes(request), start_time=computing).end(end)
         span.end(end)
 
     return record
 
 
-def _attributes(done: Finished) -> dict[str, str | int]:
-    """By OpenTelemetry's names for HTTP servers."""
+def _attributes(request: RequestRecord) -> dict[str, str | int]:
+    """Return the span's attributes, named by OpenTelemetry's conventions for HTTP servers."""
     return {
-        "http.request.method": done.method,
-        "http.route": done.route,
-        "http.response.status_code": done.status,
-        "manylabel.request_id": done.request_id,
-        "manylabel.texts": done.texts,
-        **({"error.type": done.reason} if done.reason else {}),
+        "http.request.method": request.method,
+        "http.route": request.route,
+        "http.response.status_code": request.status,
+        "manylabel.request_id": request.request_id,
+        "manylabel.texts": request.texts,
+        **({"error.type": request.reason} if request.reason else {}),
     }
 
 
-def _seconds(done: Finished) -> dict[str, float]:
-    return {"manylabel.tokenize": done.timings.tokenize, "manylabel.inference": done.timings.inference}
+def _compute_attributes(request: RequestRecord) -> dict[str, float]:
+    return {"manylabel.tokenize": request.timings.tokenize, "manylabel.inference": request.timings.inference}

@@ -1,9 +1,7 @@
-"""The pages for people: `/` to try the model, `/docs` to read the API. Nothing comes from anywhere else.
+"""The web page at `/` and the API documentation at `/docs`; neither loads anything from other hosts.
 
-Knows nothing of the application that serves it: names in, bytes and headers out.
+- `index.html`, `page.css`, `page.js`: the page, which calls `/v1`.
+- `docs`: renders an OpenAPI document as HTML.
+
+`routes.page` serves them.
 """
-
-from manylabel.server.page.assets import Asset, assets
-from manylabel.server.page.docs import docs_page
-
-__all__ = ["Asset", "assets", "docs_page"]

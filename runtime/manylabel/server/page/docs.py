@@ -1,11 +1,9 @@
-"""The page at `/docs`: an OpenAPI document as plain HTML, written by the server, without a script."""
+"""The API documentation at `/docs`: an OpenAPI document rendered as HTML, without a script."""
 
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
-
-from manylabel.server.page.assets import Asset
 
 METHODS = ("get", "head", "post", "put", "patch", "delete")
 
@@ -31,15 +29,19 @@ _PAGE = """<!doctype html>
 
 
 class Html(str):
-    """Escaped already."""
+    """A string that is already escaped."""
 
     __slots__ = ()
 
 
-def docs_page(openapi: Mapping[str, Any]) -> Asset:
-    """The page for an OpenAPI 3 document: its operations, and below them the schemas that these name.
+def render_docs(openapi: Mapping[str, Any]) -> str:
+    """Render an OpenAPI 3 document as an HTML page: the operations, then the schemas.
 
-    Every string of the document is escaped.
+    All strings of the document are escaped.
+
+    Example:
+        >>> "<title>A &amp; B</title>" in render_docs({"info": {"title": "A & B"}})
+        True
     """
     info = openapi.get("info", {})
     schemas = openapi.get("components", {}).get("schemas", {})
@@ -52,17 +54,20 @@ def docs_page(openapi: Mapping[str, Any]) -> Asset:
     parts = [_paragraphs(info.get("description", "")), *operations, "<h2>Schemas</h2>"]
     parts += [_schema(name, schema) for name, schema in sorted(schemas.items())]
     title, version = escape(str(info.get("title", "API"))), escape(str(info.get("version", "")))
-    page = _PAGE.format(title=title, version=version, body="\n".join(parts))
-    return Asset(page.encode(), "text/html; charset=utf-8")
+    return _PAGE.format(title=title, version=version, body="\n".join(parts))
 
 
 def _operation(method: str, path: str, operation: Mapping[str, Any], shared: Sequence[Any]) -> str:
     summary = escape(str(operation.get("summary", "")))
-    parameters = [(one["name"], one["in"], one.get("description", "")) for one in _given(operation, shared)]
+    parameters = [
+        (each["name"], each["in"], each.get("description", ""))
+        for each in (*shared, *operation.get("parameters", ()))
+        if "name" in each
+    ]
     body = _content(operation.get("requestBody", {}))
-    answers = [
-        (status, answer.get("description", ""), *_content(answer))
-        for status, answer in operation.get("responses", {}).items()
+    responses = [
+        (status, response.get("description", ""), *_content(response))
+        for status, response in operation.get("responses", {}).items()
     ]
     return "".join(
         (
@@ -70,58 +75,58 @@ def _operation(method: str, path: str, operation: Mapping[str, Any], shared: Seq
             f'<code>{escape(path)}</code> <span class="quiet">{summary}</span></summary>',
             _paragraphs(operation.get("description", "")),
             _table(("parameter", "in", ""), parameters) if parameters else "",
-            _table(("request", "as"), [body]) if body else "",
-            _table(("status", "", "answer", "as"), answers),
+            _table(("request", "media type"), [body]) if body else "",
+            _table(("status", "", "response", "media type"), responses),
             "</details>",
         )
     )
 
 
-def _given(operation: Mapping[str, Any], shared: Sequence[Any]) -> list[Mapping[str, Any]]:
-    return [one for one in (*shared, *operation.get("parameters", ())) if "name" in one]
-
-
 def _content(holder: Mapping[str, Any]) -> tuple[Html | str, ...]:
-    """What is sent and in which media type, of the first that is offered; nothing where there is no body."""
+    """Return the type and the media type of the first content; empty if there is no body."""
     for media_type, content in holder.get("content", {}).items():
-        return Html(_kind(content.get("schema", {}))), str(media_type)
+        return Html(_type_name(content.get("schema", {}))), str(media_type)
     return ()
 
 
 def _schema(name: str, schema: Mapping[str, Any]) -> str:
-    said, fields = _attributes(str(schema.get("description", "")))
+    description, fields = _split_attributes(str(schema.get("description", "")))
     required = schema.get("required", ())
     rows = [
-        (field if field in required else f"{field}?", Html(_kind(of)), of.get("description") or fields.get(field, ""))
-        for field, of in schema.get("properties", {}).items()
+        (
+            field if field in required else f"{field}?",
+            Html(_type_name(property_)),
+            property_.get("description") or fields.get(field, ""),
+        )
+        for field, property_ in schema.get("properties", {}).items()
     ]
-    inside = _table(("field", "type", ""), rows) if rows else f"<p>{_kind(schema)}</p>"
+    table = _table(("field", "type", ""), rows) if rows else f"<p>{_type_name(schema)}</p>"
     anchor = escape(f"schema-{name}")
-    return f'<section class="card" id="{anchor}"><h3>{escape(name)}</h3>{_paragraphs(said)}{inside}</section>'
+    return f'<section class="card" id="{anchor}"><h3>{escape(name)}</h3>{_paragraphs(description)}{table}</section>'
 
 
-def _attributes(description: str) -> tuple[str, dict[str, str]]:
-    """A docstring's text, and its fields' descriptions where it ends in `Attributes:`."""
-    said, _, listed = description.partition("Attributes:")
-    found = re.findall(r"^ +(\w+): (.*(?:\n +(?! |\w+: ).*)*)", listed, re.MULTILINE)
-    return said, {field: " ".join(text.split()) for field, text in found}
+def _split_attributes(docstring: str) -> tuple[str, dict[str, str]]:
+    """Split a docstring into its text and the descriptions of its fields under `Attributes:`."""
+    text, _, attributes = docstring.partition("Attributes:")
+    entries = re.findall(r"^ +(\w+): (.*(?:\n +(?! |\w+: ).*)*)", attributes, re.MULTILINE)
+    return text, {field: " ".join(description.split()) for field, description in entries}
 
 
-def _kind(schema: Mapping[str, Any]) -> str:
-    """A type in words, as HTML: `string`, `list of number`, `object of number`, `A or B`; names are links."""
+def _type_name(schema: Mapping[str, Any]) -> str:
+    """Describe a type as HTML: `string`, `list of number`, `object of number`, `A or B`. Names of schemas are links."""
     if "$ref" in schema:
         name = escape(str(schema["$ref"]).rsplit("/", 1)[-1])
         return f'<a href="#schema-{name}">{name}</a>'
     if "const" in schema or "enum" in schema:
         return " or ".join(escape(repr(value)) for value in schema.get("enum", [schema.get("const")]))
-    several = [*schema.get("oneOf", ()), *schema.get("anyOf", ())]
-    if several:
-        return " or ".join(dict.fromkeys(_kind(part) for part in several))
+    alternatives = [*schema.get("oneOf", ()), *schema.get("anyOf", ())]
+    if alternatives:
+        return " or ".join(dict.fromkeys(_type_name(each) for each in alternatives))
     kind = schema.get("type", "anything")
     if kind == "array":
-        return f"list of {_kind(schema.get('items', {}))}"
+        return f"list of {_type_name(schema.get('items', {}))}"
     if kind == "object" and isinstance(schema.get("additionalProperties"), Mapping):
-        return f"object of {_kind(schema['additionalProperties'])}"
+        return f"object of {_type_name(schema['additionalProperties'])}"
     return escape(" or ".join(kind) if isinstance(kind, list) else str(kind))
 
 

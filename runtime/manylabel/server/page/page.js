@@ -1,10 +1,10 @@
-// The page at `/`: asks /v1/model, /v1/classify and /v1/explain, and decides again by itself as thresholds move.
-// Texts and labels are only ever set as textContent; the Content-Security-Policy refuses anything that parses HTML.
+// The page at `/`: calls /v1/model, /v1/classify and /v1/explain; applies changed thresholds without another request.
+// Texts and labels are only set as textContent; the Content-Security-Policy blocks anything that parses HTML.
 "use strict";
 
 const at = (id) => document.getElementById(id);
 const state = { model: null, thresholds: {}, texts: [], results: [], chosen: 0, window: 0, took: 0 };
-const rows = new Map(); // label -> the parts of its row
+const rows = new Map(); // label -> elements of its row
 
 function make(tag, properties = {}, ...children) {
   const { style = {}, ...rest } = properties;
@@ -17,7 +17,7 @@ function make(tag, properties = {}, ...children) {
 const shown = (p) => (Number.isFinite(p) ? p.toFixed(2) : "–");
 const percent = (p) => `${(100 * p).toFixed(2)}%`;
 const plural = (n, noun) => `${n.toLocaleString("en")} ${noun}${n === 1 ? "" : "s"}`;
-// As the server compares: in float32.
+// Compares in float32, as the server does.
 const applies = (label, p) => Math.fround(p) >= Math.fround(state.thresholds[label]);
 const labelsOf = (result) =>
   Object.keys(result.probabilities)
@@ -29,7 +29,7 @@ const changed = () => {
   return Object.fromEntries(Object.entries(state.thresholds).filter(([label, p]) => p !== before[label]));
 };
 
-// What is sent
+// Requests
 
 async function ask(path, body) {
   const headers = {};
@@ -40,7 +40,7 @@ async function ask(path, body) {
     const method = body === undefined ? "GET" : "POST";
     response = await fetch(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body) });
   } catch {
-    throw new Error("The server does not answer. Is it still running?");
+    throw new Error("The server does not respond. Is it still running?");
   }
   const answer = await response.json().catch(() => null);
   if (response.ok && answer !== null) return answer;
@@ -49,10 +49,10 @@ async function ask(path, body) {
 }
 
 function reason(response, answer) {
-  const said = answer && (answer.detail || answer.error || answer.title);
+  const detail = answer && (answer.detail || answer.error || answer.title);
   const wait = response.headers.get("Retry-After");
   return [
-    response.status === 401 ? "This server wants an API key." : typeof said === "string" ? said : `Status ${response.status}.`,
+    response.status === 401 ? "This server requires an API key." : typeof detail === "string" ? detail : `Status ${response.status}.`,
     wait ? `Try again in ${plural(Number(wait), "second")}.` : "",
   ].join(" ").trim();
 }
@@ -80,7 +80,7 @@ async function classify() {
   showAnswers();
 }
 
-// What is seen: one text's labels
+// Labels of the selected text
 
 function buildRows() {
   rows.clear();
@@ -167,7 +167,7 @@ function showChosen() {
   decide();
 }
 
-// Several texts
+// List of texts
 
 function showAnswers() {
   at("answers").hidden = state.texts.length < 2;
@@ -178,7 +178,7 @@ function showAnswers() {
       make("span", { className: "text", textContent: text.slice(0, 300) }),
       make("span", { className: "chips" }),
     );
-    if (result.truncated) button.append(make("span", { className: "quiet", textContent: "the end was not read" }));
+    if (result.truncated) button.append(make("span", { className: "quiet", textContent: "truncated" }));
     button.addEventListener("click", () => choose(index));
     return make("li", {}, button);
   }));
@@ -191,14 +191,14 @@ function choose(index) {
   showChosen();
 }
 
-// Long texts
+// Windows of a long text
 
 function showWindows(result, windows) {
   at("windows").hidden = windows.length < 2 && !result.truncated;
   at("windows-said").textContent = [
     `${plural(result.n_tokens, "token")} in ${plural(windows.length, "window")} of at most ${state.model.max_length}.`,
-    windows.length > 1 ? "Each label takes its greatest probability, from the window whose number is beside it; dots are the chosen window's." : "",
-    result.truncated ? "The end of the text was not read." : "",
+    windows.length > 1 ? "A label's probability is its maximum over the windows; the number beside it is that window. Dots show the selected window." : "",
+    result.truncated ? "The end of the text was truncated." : "",
   ].join(" ");
   const length = Math.max(1, ...windows.map((each) => each.end));
   at("map").replaceChildren(...windows.map((each, index) => {
@@ -215,7 +215,7 @@ function chooseWindow(index) {
   const each = state.results[state.chosen].windows[index];
   const several = state.results[state.chosen].windows.length > 1;
   [...at("map").children].forEach((button, other) => button.setAttribute("aria-pressed", other === index));
-  // Offsets count characters, as Python does, not UTF-16 units.
+  // Offsets count code points, as Python does, not UTF-16 units.
   at("excerpt").textContent = [...state.texts[state.chosen]].slice(each.start, each.end).join("");
   at("excerpt").scrollTop = 0;
   for (const [label, row] of rows) {
@@ -225,11 +225,11 @@ function chooseWindow(index) {
   }
 }
 
-// Why a label
+// Explanation of a label
 
-const LISTED = 6; // words whose effects stand in figures
-const STRONGEST = 0.45; // opacity of the strongest word's ground
-const FAINT = 0.1; // of the strongest: below, a word is not underlined
+const LISTED = 6; // number of words listed with their effects
+const STRONGEST = 0.45; // background opacity of the strongest word
+const FAINT = 0.1; // fraction of the strongest effect below which a word is not underlined
 const signed = (effect) => (effect < 0 ? "−" : "+") + Math.abs(effect).toFixed(3);
 
 async function explain(label) {
@@ -237,16 +237,16 @@ async function explain(label) {
   showWhy(text, await ask("v1/explain", { input: text, label }));
 }
 
-function showWhy(text, found) {
-  const { label, passages, carried_by: best } = found;
+function showWhy(text, explanation) {
+  const { label, passages, carried_by: best } = explanation;
   const others = passages.filter((_, index) => index !== best).map((each) => shown(each.probability));
   at("why-title").textContent = `Why ${label}`;
   at("why-said").textContent = [
-    `Probability ${shown(found.probability)}, threshold of the model ${shown(found.threshold)}.`,
-    others.length ? `From window ${best + 1} of ${passages.length}, whose words are explained; the other windows gave ${others.join(", ")}.` : "",
+    `Probability ${shown(explanation.probability)}, the model's threshold ${shown(explanation.threshold)}.`,
+    others.length ? `From window ${best + 1} of ${passages.length}, whose words are explained. Other windows: ${others.join(", ")}.` : "",
   ].join(" ").trim();
-  at("why-text").replaceChildren(...marked([...text], found.words));
-  const strongest = [...found.words].sort((a, b) => Math.abs(b.effect) - Math.abs(a.effect)).slice(0, LISTED);
+  at("why-text").replaceChildren(...marked([...text], explanation.words));
+  const strongest = [...explanation.words].sort((a, b) => Math.abs(b.effect) - Math.abs(a.effect)).slice(0, LISTED);
   at("why-words").replaceChildren(...strongest.sort((a, b) => b.effect - a.effect).map((word) =>
     make("li", {}, `${[...text].slice(word.start, word.end).join("")} `, make("span", { textContent: signed(word.effect) }))));
   for (const [name, row] of rows) row.why.setAttribute("aria-pressed", name === label);
@@ -257,7 +257,7 @@ function showWhy(text, found) {
   at("why").scrollIntoView({ block: "nearest" });
 }
 
-// Offsets count characters, as Python does, not UTF-16 units. What was not explained is quiet.
+// Offsets count code points, as Python does, not UTF-16 units. Text outside the explained passage is dimmed.
 function marked(characters, words) {
   const part = (start, end) => characters.slice(start, end).join("");
   const strongest = Math.max(1e-9, ...words.map((word) => Math.abs(word.effect)));
@@ -279,7 +279,7 @@ function closeWhy() {
   for (const row of rows.values()) row.why.setAttribute("aria-pressed", false);
 }
 
-// As code
+// Code snippet
 
 const quoted = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
 
@@ -318,7 +318,7 @@ async function copy() {
   const text = at("snippet").textContent;
   try {
     await navigator.clipboard.writeText(text);
-  } catch { // not offered over plain http except on this machine
+  } catch { // unavailable over plain HTTP, except on localhost
     getSelection().selectAllChildren(at("snippet"));
     document.execCommand("copy");
   }
@@ -326,7 +326,7 @@ async function copy() {
   setTimeout(() => { at("copy").textContent = "Copy"; }, 1500);
 }
 
-// Beginning
+// Start
 
 async function load() {
   state.model = await ask("v1/model");

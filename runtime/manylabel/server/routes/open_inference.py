@@ -1,7 +1,7 @@
-"""Open Inference Protocol v2 over REST, with the binary tensors that Triton's client sends.
+"""Routes of the Open Inference Protocol v2 over REST, with the binary tensors that Triton's client sends.
 
-Source: `specification/protocol/inference_rest.md` of kserve/open-inference-protocol; of triton-inference-server/server
-`docs/protocol/extension_binary_data.md` and `extension_model_repository.md`.
+Sources: `specification/protocol/inference_rest.md` of kserve/open-inference-protocol;
+`docs/protocol/extension_binary_data.md` and `extension_model_repository.md` of triton-inference-server/server.
 """
 
 import msgspec
@@ -10,11 +10,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from manylabel import __version__
-from manylabel.server.http.errors import Refusal
-from manylabel.server.http.json_codec import decode, reply
-from manylabel.server.http.request_body import BINARY_HEADER
-from manylabel.server.routes.open_inference_tensors import check_outputs, outputs_of, texts_of
-from manylabel.server.schemas.all import (
+from manylabel.server.http.body import BINARY_HEADER, decode_json, json_response
+from manylabel.server.http.errors import HTTPRefusal
+from manylabel.server.routes.open_inference_tensors import build_outputs, check_outputs, read_texts
+from manylabel.server.schemas.open_inference import (
     OipInferRequest,
     OipInferResponse,
     OipLive,
@@ -33,7 +32,7 @@ MODEL = "/v2/models/{model}"
 VERSION = MODEL + "/versions/{version}"
 
 
-class OipRoutes:
+class OpenInferenceRoutes:
     """`/v2`."""
 
     protocol = "oip"
@@ -42,7 +41,7 @@ class OipRoutes:
         self._service = service
 
     def routes(self) -> list[Route]:
-        """What to mount."""
+        """Return the routes to mount."""
         routes = [
             Route("/v2", self.server, methods=["GET"]),
             Route("/v2/", self.server, methods=["GET"]),
@@ -60,49 +59,48 @@ class OipRoutes:
         return routes
 
     async def infer(self, request: Request) -> Response:
-        """Texts as a tensor in, probabilities as a tensor out."""
+        """Take texts as a tensor, and return probabilities as a tensor."""
         self._check_path(request)
         body = await self._service.bodies.read(request)
-        header, tail = _split(body, request.headers.get(BINARY_HEADER))
-        asked = decode(header, _DECODER)
-        check_outputs(asked)
-        texts = texts_of(asked, tail)
-        answered = await self._service.answer(request, texts)
-        outputs, binary = outputs_of(asked, answered)
-        model = answered.model
-        response = OipInferResponse(model.name, model.version, outputs)
-        if asked.id is not None:
-            response.id = asked.id
+        header, tail = _split_binary(body, request.headers.get(BINARY_HEADER))
+        infer_request = decode_json(header, _DECODER)
+        check_outputs(infer_request)
+        texts = read_texts(infer_request, tail)
+        computed = await self._service.compute(request, texts)
+        outputs, binary = build_outputs(infer_request, computed)
+        response = OipInferResponse(computed.model.name, computed.model.version, outputs)
+        if infer_request.id is not None:
+            response.id = infer_request.id
         if not binary:
-            return reply(response)
+            return json_response(response)
         encoded = msgspec.json.encode(response)
         headers = {BINARY_HEADER: str(len(encoded))}
         return Response(encoded + b"".join(binary), 200, headers, "application/octet-stream")
 
     async def server(self, request: Request) -> Response:
-        """What the server is."""
-        return reply(OipServerMetadata("manylabel", __version__, ["binary_tensor_data", "model_repository"]))
+        """Return the server's metadata."""
+        return json_response(OipServerMetadata("manylabel", __version__, ["binary_tensor_data", "model_repository"]))
 
     async def live(self, request: Request) -> Response:
-        """200 while the process answers at all."""
-        return reply(OipLive(True))
+        """Answer the liveness probe: 200 while the process can respond."""
+        return json_response(OipLive(True))
 
     async def ready(self, request: Request) -> Response:
-        """200 while texts are taken, else 503."""
-        return reply(OipReady(self._service.ready), status=200 if self._service.ready else 503)
+        """Answer the readiness probe: 200 while requests are accepted, else 503."""
+        return json_response(OipReady(self._service.ready), status=200 if self._service.ready else 503)
 
     async def model_ready(self, request: Request) -> Response:
-        """200 while texts are taken, else 503."""
+        """Answer the model's readiness probe: 200 while requests are accepted, else 503."""
         self._check_path(request)
         ready = self._service.ready
-        return reply(OipModelReady(self._service.model.name, ready), status=200 if ready else 503)
+        return json_response(OipModelReady(self._service.model.name, ready), status=200 if ready else 503)
 
     async def model(self, request: Request) -> Response:
-        """The model's tensors."""
+        """Return the model's metadata: its input and output tensors."""
         self._check_path(request)
         model = self._service.model
         n_labels = len(model.labels)
-        return reply(
+        return json_response(
             OipModelMetadata(
                 model.name,
                 [model.version],
@@ -117,29 +115,31 @@ class OipRoutes:
         )
 
     async def index(self, request: Request) -> Response:
-        """The models of the repository: this one."""
+        """Return the index of the model repository: the one served model."""
         model, state = self._service.model, "READY" if self._service.ready else "UNAVAILABLE"
         reason = "" if self._service.ready else self._service.phase
-        return reply([OipRepositoryEntry(model.name, model.version, state, reason)])
+        return json_response([OipRepositoryEntry(model.name, model.version, state, reason)])
 
     async def load(self, request: Request) -> Response:
-        """Read the bundle anew from the folder that the server was started with."""
+        """Reload the bundle from the folder that the server was started with."""
         self._service.check_name(request.path_params["model"])
         if not self._service.settings.api_key:
-            raise Refusal(401, "key", "a reload needs a server that was started with a key; or send it SIGHUP.")
+            raise HTTPRefusal(
+                401, "key", "a reload over HTTP requires a server with an API key; start it with one, or send SIGHUP."
+            )
         changed = await self._service.reload()
-        return reply(OipLoaded(self._service.model.name, self._service.model.version, changed))
+        return json_response(OipLoaded(self._service.model.name, self._service.model.version, changed))
 
     def _check_path(self, request: Request) -> None:
         self._service.check_name(request.path_params["model"], request.path_params.get("version"))
 
 
-def _split(body: bytes, header_length: str | None) -> tuple[bytes, memoryview]:
-    """The JSON and the binary tensors after it."""
+def _split_binary(body: bytes, header_length: str | None) -> tuple[bytes, memoryview]:
+    """Split a body into its JSON and the binary tensors after it."""
     if header_length is None:
         return body, memoryview(b"")
     if not header_length.isascii() or not header_length.isdigit() or int(header_length[:20]) > len(body):
-        raise Refusal(
+        raise HTTPRefusal(
             400,
             "malformed",
             f"Inference-Header-Content-Length is {header_length[:40]!r}; the body has {len(body)} bytes.",

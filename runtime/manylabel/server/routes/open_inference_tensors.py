@@ -1,123 +1,121 @@
-"""Tensors of the Open Inference Protocol: texts from a BYTES tensor, tensors from answers."""
+"""Tensors of the Open Inference Protocol: read texts from a BYTES tensor, build output tensors from results."""
 
 import struct
+from collections.abc import Sequence
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from manylabel.server.http.errors import Refusal
-from manylabel.server.schemas.all import OipInferRequest, OipInput, OipOutput
-from manylabel.server.worker_pool import Answered
+from manylabel.server.http.errors import HTTPRefusal
+from manylabel.server.schemas.open_inference import OipInferRequest, OipInput, OipOutput
+from manylabel.server.worker_pool import RequestResult
 
-DEFAULT = ("probabilities", "labels")
-"""What is given where no output is named."""
+DEFAULT_OUTPUTS = ("probabilities", "labels")
+"""The outputs of a request that does not name any."""
+
+OUTPUTS = (*DEFAULT_OUTPUTS, "decisions")
 
 
-def texts_of(asked: OipInferRequest, tail: memoryview) -> list[str]:
-    """The texts of a request.
+def read_texts(request: OipInferRequest, tail: memoryview) -> list[str]:
+    """Return the texts of a request.
 
     Args:
-        asked: The request.
-        tail: What follows the JSON: the tensor where it comes in binary.
+        request: The request.
+        tail: The bytes after the JSON: the tensor, if it is binary.
 
     Raises:
-        Refusal: There is no tensor `text`, or it is not as it says.
+        HTTPRefusal: The request does not have the tensor `text`, or the tensor is invalid (422).
     """
-    if len(asked.inputs) != 1 or asked.inputs[0].name != "text" or asked.inputs[0].datatype != "BYTES":
-        found = ", ".join(f"{each.name[:40]} {each.datatype[:10]}" for each in asked.inputs[:4]) or "none"
-        raise Refusal(422, "malformed", f"the inputs are {found}; expected one, `text` of BYTES.")
-    tensor = asked.inputs[0]
+    if len(request.inputs) != 1 or request.inputs[0].name != "text" or request.inputs[0].datatype != "BYTES":
+        inputs = ", ".join(f"{each.name[:40]} {each.datatype[:10]}" for each in request.inputs[:4]) or "none"
+        raise HTTPRefusal(422, "malformed", f"the inputs are {inputs}; expected one, `text` of type BYTES.")
+    tensor = request.inputs[0]
     if len(tensor.shape) not in (1, 2) or (len(tensor.shape) == 2 and tensor.shape[1] != 1):
-        raise Refusal(422, "malformed", f"`text` has shape {tensor.shape[:8]}; expected [n] or [n, 1].")
-    texts = _from_json(tensor) if tensor.data is not None else _from_binary(tensor, tail)
+        raise HTTPRefusal(422, "malformed", f"`text` has shape {tensor.shape[:8]}; expected [n] or [n, 1].")
+    texts = _texts_from_json(tensor) if tensor.data is not None else _texts_from_binary(tensor, tail)
     if len(texts) != prod(tensor.shape):
-        raise Refusal(422, "malformed", f"`text` has shape {tensor.shape} and {len(texts)} elements.")
+        raise HTTPRefusal(422, "malformed", f"`text` has shape {tensor.shape}, but {len(texts)} elements.")
     return texts
 
 
-def _from_json(tensor: OipInput) -> list[str]:
-    """Elements of `data`, flat or in rows of one."""
+def _texts_from_json(tensor: OipInput) -> list[str]:
+    """Return the elements of `data`, a flat list or rows of one element."""
     texts: list[str] = []
     for row, element in enumerate(tensor.data or []):
         text = element[0] if isinstance(element, list) and len(element) == 1 else element
         if not isinstance(text, str):
-            raise Refusal(422, "text", f"element {row} of `text` is not a string.")
+            raise HTTPRefusal(422, "text", f"element {row} of `text` is not a string.")
         texts.append(text)
     return texts
 
 
-def _from_binary(tensor: OipInput, tail: memoryview) -> list[str]:
-    """Elements as four bytes of length, little-endian, and that many of UTF-8."""
+def _texts_from_binary(tensor: OipInput, tail: memoryview) -> list[str]:
+    """Return the elements, each a four-byte little-endian length and that many bytes of UTF-8."""
     size = tensor.parameters.get("binary_data_size")
     if type(size) is not int or size != len(tail):
-        raise Refusal(
-            422, "malformed", f"`text` has no data, and a binary_data_size of {str(size)[:20]} for {len(tail)} bytes."
-        )
+        detail = f"`text` does not have data, and its binary_data_size is {str(size)[:20]} for {len(tail)} bytes."
+        raise HTTPRefusal(422, "malformed", detail)
     texts: list[str] = []
-    at = 0
-    while at < len(tail):
-        end = at + 4
-        if end > len(tail) or (end := end + struct.unpack_from("<I", tail, at)[0]) > len(tail):
-            raise Refusal(422, "malformed", f"element {len(texts)} of `text` runs beyond the {len(tail)} bytes.")
+    start = 0
+    while start < len(tail):
+        end = start + 4
+        if end > len(tail) or (end := end + struct.unpack_from("<I", tail, start)[0]) > len(tail):
+            raise HTTPRefusal(422, "malformed", f"element {len(texts)} of `text` exceeds the {len(tail)} bytes.")
         try:
-            texts.append(str(tail[at + 4 : end], "utf-8"))
+            texts.append(str(tail[start + 4 : end], "utf-8"))
         except UnicodeDecodeError as exc:
-            raise Refusal(422, "text", f"element {len(texts)} of `text` is not UTF-8.") from exc
-        at = end
+            raise HTTPRefusal(422, "text", f"element {len(texts)} of `text` is not valid UTF-8.") from exc
+        start = end
     return texts
 
 
-def outputs_of(asked: OipInferRequest, answered: Answered) -> tuple[list[OipOutput], list[bytes]]:
-    """The tensors that were asked for, and the bytes of those that go in binary, in order.
+def check_outputs(request: OipInferRequest) -> None:
+    """Refuse a request for an unknown output, before anything is computed.
 
     Raises:
-        Refusal: There is no such output.
+        HTTPRefusal: An output is unknown (422).
     """
-    by_default = asked.parameters.get("binary_data_output") is True
-    named = [(each.name, each.parameters.get("binary_data", by_default) is True) for each in asked.outputs]
+    for output in request.outputs:
+        if output.name not in OUTPUTS:
+            detail = f"output {output.name[:40]!r} does not exist; the outputs are {', '.join(OUTPUTS)}."
+            raise HTTPRefusal(422, "malformed", detail)
+
+
+def build_outputs(request: OipInferRequest, computed: RequestResult) -> tuple[list[OipOutput], list[bytes]]:
+    """Return the requested tensors, and the bytes of those that are sent in binary, in order."""
+    by_default = request.parameters.get("binary_data_output") is True
+    requested = [(each.name, each.parameters.get("binary_data", by_default) is True) for each in request.outputs]
     outputs, binary = [], []
-    for name, as_bytes in named or [(name, by_default) for name in DEFAULT]:
-        datatype, shape, values = _tensor(name, answered)
-        if as_bytes:
-            raw = _serialized(datatype, values)
+    for name, as_binary in requested or [(name, by_default) for name in DEFAULT_OUTPUTS]:
+        datatype, shape, values = _build_tensor(name, computed)
+        if as_binary:
+            raw = _serialize(datatype, values)
             outputs.append(OipOutput(name, shape, datatype, parameters={"binary_data_size": len(raw)}))
             binary.append(raw)
         else:
-            outputs.append(
-                OipOutput(name, shape, datatype, data=values if isinstance(values, list) else values.ravel().tolist())
-            )
+            data = values if isinstance(values, list) else values.ravel().tolist()
+            outputs.append(OipOutput(name, shape, datatype, data=data))
     return outputs, binary
 
 
-def check_outputs(asked: OipInferRequest) -> None:
-    """Refuse an output that there is not, before anything is computed."""
-    for output in asked.outputs:
-        if output.name not in (*DEFAULT, "decisions"):
-            raise Refusal(
-                422,
-                "malformed",
-                f"there is no output {output.name[:40]!r}; there are probabilities, labels and decisions.",
-            )
-
-
-def _tensor(name: str, answered: Answered) -> tuple[str, list[int], Any]:
-    """Kind, shape and values."""
-    model = answered.model
+def _build_tensor(name: str, computed: RequestResult) -> tuple[str, list[int], Any]:
+    """Return a tensor's data type, shape and values."""
+    model = computed.model
     if name == "labels":
         return "BYTES", [len(model.labels)], list(model.labels)
-    probabilities = np.stack([answer.probabilities for answer in answered.answers])
+    probabilities = np.stack([result.probabilities for result in computed.results])
     if name == "decisions":
         return "BOOL", list(probabilities.shape), probabilities >= model.thresholds
     return "FP32", list(probabilities.shape), probabilities
 
 
-def _serialized(datatype: str, values: Any) -> bytes:
+def _serialize(datatype: str, values: Any) -> bytes:
     if datatype == "BYTES":
-        return b"".join(_element(text) for text in values)
+        return _serialize_strings(values)
     return bytes(values.astype("<f4" if datatype == "FP32" else "?").tobytes())
 
 
-def _element(text: str) -> bytes:
-    raw = text.encode()
-    return struct.pack("<I", len(raw)) + raw
+def _serialize_strings(strings: Sequence[str]) -> bytes:
+    encoded = [string.encode() for string in strings]
+    return b"".join(struct.pack("<I", len(raw)) + raw for raw in encoded)

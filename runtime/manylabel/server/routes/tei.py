@@ -1,4 +1,4 @@
-"""The routes of text-embeddings-inference, with its shapes and without its softmax.
+"""Routes of text-embeddings-inference (TEI), with its request and response format, but sigmoid instead of softmax.
 
 Source: `router/src/http/{server,types}.rs` of huggingface/text-embeddings-inference.
 """
@@ -12,10 +12,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from manylabel import __version__
-from manylabel.server.http.errors import Refusal
-from manylabel.server.http.json_codec import decode, reply
-from manylabel.server.schemas.all import LabelScore, TeiClassifier, TeiInfo, TeiModelType, TeiPredictRequest
-from manylabel.server.served_model import SPECIAL_TOKENS, Answer, Model
+from manylabel.inference.thresholding import rank_labels
+from manylabel.server.http.body import decode_json, json_response
+from manylabel.server.http.errors import HTTPRefusal
+from manylabel.server.schemas.tei import LabelScore, TeiClassifier, TeiInfo, TeiModelType, TeiPredictRequest
+from manylabel.server.served_model import SPECIAL_TOKENS, ServedModel, TextResult
 from manylabel.server.service import Service
 
 _DECODER = msgspec.json.Decoder(TeiPredictRequest)
@@ -30,7 +31,7 @@ class TeiRoutes:
         self._service = service
 
     def routes(self) -> list[Route]:
-        """What to mount."""
+        """Return the routes to mount."""
         return [
             Route("/predict", self.predict, methods=["POST"]),
             Route("/info", self.info, methods=["GET"]),
@@ -39,96 +40,97 @@ class TeiRoutes:
         ]
 
     async def predict(self, request: Request) -> Response:
-        """Every label with its probability, the most probable first; a list of them for a batch."""
-        asked = decode(await self._service.bodies.read(request), _DECODER)
-        texts, batched = _texts(asked)
-        _check_options(asked)
-        answered = await self._service.answer(request, texts)
-        if asked.truncate is False:
-            _refuse_truncated(answered.answers)
-        rows = [label_scores(answer, answered.model) for answer in answered.answers]
-        return reply(rows if batched else rows[0])
+        """Return every label with its probability, most probable first; for a batch, a list of such lists."""
+        body = decode_json(await self._service.bodies.read(request), _DECODER)
+        texts, is_batch = _parse_inputs(body)
+        _check_options(body)
+        computed = await self._service.compute(request, texts)
+        if body.truncate is False:
+            _refuse_truncated(computed.results)
+        rows = [to_label_scores(result, computed.model) for result in computed.results]
+        return json_response(rows if is_batch else rows[0])
 
     async def info(self, request: Request) -> Response:
-        """The model and the limits."""
-        return reply(_info(self._service))
+        """Return the model and the limits."""
+        return json_response(_info(self._service))
 
     async def health(self, request: Request) -> Response:
-        """200 while texts are taken."""
+        """Return 200 while requests are accepted, else 503."""
         if not self._service.ready:
-            raise Refusal(503, "draining", f"the server is {self._service.phase}.")
+            raise HTTPRefusal(503, "draining", f"the server is {self._service.phase}.")
         return Response()
 
     async def metrics(self, request: Request) -> Response:
-        """Figures for Prometheus."""
-        return Response(self._service.expose_metrics(), 200, None, CONTENT_TYPE_LATEST)
+        """Return the metrics in Prometheus' text format."""
+        return Response(self._service.metrics.expose(), 200, None, CONTENT_TYPE_LATEST)
 
 
-def label_scores(answer: Answer, model: Model, top_k: int | None = None) -> list[LabelScore]:
-    """Labels with their probabilities, the most probable first."""
-    row = answer.probabilities
-    order = (-row).argsort(kind="stable")[:top_k]
-    return [LabelScore(score, model.labels[column]) for column, score in zip(order, row[order].tolist(), strict=True)]
+def to_label_scores(result: TextResult, model: ServedModel, top_k: int | None = None) -> list[LabelScore]:
+    """Return the labels with their probabilities, most probable first."""
+    _, probabilities = rank_labels(result.probabilities, model.thresholds, model.labels, top_k)
+    return [LabelScore(probability, label) for label, probability in probabilities.items()]
 
 
-def _texts(asked: TeiPredictRequest) -> tuple[list[str], bool]:
-    """The texts, and whether they came as a batch."""
-    inputs = asked.inputs
+def _parse_inputs(body: TeiPredictRequest) -> tuple[list[str], bool]:
+    """Return the texts, and whether they came as a batch."""
+    inputs = body.inputs
     if isinstance(inputs, str):
         return [inputs], False
     if not inputs:
-        raise Refusal(422, "text", "`inputs` is empty; send a text or a batch such as [[text], [text]].")
+        raise HTTPRefusal(422, "text", "`inputs` is empty; send a text, or a batch such as [[text], [text]].")
     if isinstance(inputs[0], str):
         if len(inputs) > 1:
-            raise Refusal(
+            raise HTTPRefusal(
                 422,
                 "text",
-                f"`inputs` is a list of {len(inputs)} strings, a pair here, and this model takes single texts. "
-                "Send a batch as [[text], [text]], or to /v1/classify as [text, text].",
+                f"`inputs` is a list of {len(inputs)} strings, which this protocol reads as a text pair; this model "
+                "classifies single texts. Send a batch as [[text], [text]], or to /v1/classify as [text, text].",
             )
         return [inputs[0]], False
     texts = []
     for row, sequence in enumerate(inputs):
         if len(sequence) != 1 or isinstance(sequence, str):
-            raise Refusal(
+            raise HTTPRefusal(
                 422,
                 "text",
-                f"`inputs[{row}]` has {len(sequence)} strings; this model takes single texts: [[text], ...].",
+                f"`inputs[{row}]` has {len(sequence)} strings; this model classifies single texts: [[text], ...].",
             )
         texts.append(sequence[0])
     return texts, True
 
 
-def _check_options(asked: TeiPredictRequest) -> None:
-    if asked.raw_scores:
-        raise Refusal(422, "malformed", "`raw_scores` is not offered: this model gives probabilities.")
-    if asked.truncation_direction.lower() == "left":
-        raise Refusal(422, "malformed", "`truncation_direction` left is not offered: texts are read from their start.")
+def _check_options(body: TeiPredictRequest) -> None:
+    if body.raw_scores:
+        raise HTTPRefusal(422, "malformed", "`raw_scores` is not supported: this server returns probabilities.")
+    if body.truncation_direction.lower() == "left":
+        detail = "`truncation_direction` left is not supported: the start of a text is kept."
+        raise HTTPRefusal(422, "malformed", detail)
 
 
-def _refuse_truncated(answers: Sequence[Answer]) -> None:
-    for row, answer in enumerate(answers):
-        if answer.truncated:
-            raise Refusal(422, "text", f"`inputs[{row}]` is longer than this model reads, and `truncate` is false.")
+def _refuse_truncated(results: Sequence[TextResult]) -> None:
+    for row, result in enumerate(results):
+        if result.truncated:
+            detail = f"`inputs[{row}]` is longer than the model can read, and `truncate` is false."
+            raise HTTPRefusal(422, "text", detail)
 
 
 def _info(service: Service) -> TeiInfo:
-    settings, model, workers = service.settings, service.model, service.engine.policy.workers
+    settings, model, workers = service.settings, service.model, service.pool.policy.workers
     manifest = model.classifier.bundle.manifest
-    numbered = {str(column): label for column, label in enumerate(model.labels)}
+    id2label = {str(column): label for column, label in enumerate(model.labels)}
     return TeiInfo(
         model_id=model.name,
         model_sha=model.classifier.bundle.digest,
         model_dtype={"fp32": "float32", "fp16": "float16"}.get(model.classifier.precision, model.classifier.precision),
         served_model_name=model.name,
-        model_type=TeiModelType(TeiClassifier(numbered, {label: int(column) for column, label in numbered.items()})),
-        # The queue is bounded in tokens: as many fit as are estimated at least, besides those at work.
+        model_type=TeiModelType(TeiClassifier(id2label, {label: int(column) for column, label in id2label.items()})),
+        # The queue is limited in tokens: as many of the shortest texts as fit, and one per worker.
         max_concurrent_requests=settings.max_queue_tokens // SPECIAL_TOKENS + workers,
         max_input_length=manifest.max_length,
-        max_batch_tokens=max(model.classifier.batch_tokens, manifest.max_length),  # of one run of the graph
+        max_batch_tokens=max(model.classifier.batch_tokens, manifest.max_length),  # of one inference call
         max_batch_requests=None,
         max_client_batch_size=settings.max_texts,
         auto_truncate=manifest.long_text.policy != "error",
-        tokenization_workers=workers,  # a thread tokenises what it computes
+        tokenization_workers=workers,  # each worker tokenizes the texts that it computes
         version=__version__,
     )

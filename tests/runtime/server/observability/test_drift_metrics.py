@@ -1,4 +1,4 @@
-"""Drift as Prometheus sees it."""
+"""Drift metrics, as Prometheus scrapes them."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ httpx = pytest.importorskip("httpx")
 pytest.importorskip("uvicorn")
 
 
-def gauges(url: str) -> dict[str, float]:
+def read_gauges(url: str) -> dict[str, float]:
     lines = httpx.get(f"{url}/metrics").text.splitlines()
     return {
         name: float(value)
@@ -25,20 +25,21 @@ def gauges(url: str) -> dict[str, float]:
 
 def test_drift_metrics_compare_with_validation(classifier: Classifier) -> None:
     with running(classifier) as server:
-        assert gauges(server.url) == {"manylabel_drift_texts": 0}
+        assert read_gauges(server.url) == {"manylabel_drift_texts": 0}
         httpx.post(f"{server.url}/v1/classify", json={"inputs": list(TEXTS)}).raise_for_status()
-        quiet = gauges(server.url)
+        similar = read_gauges(server.url)
         httpx.post(f"{server.url}/v1/classify", json={"inputs": ["sehr sehr gut"] * 400}).raise_for_status()
-        loud = gauges(server.url)
-    assert quiet["manylabel_drift_texts"] == len(TEXTS)
+        drifted = read_gauges(server.url)
+    assert similar["manylabel_drift_texts"] == len(TEXTS)
     for label in LABELS:
-        assert quiet[f'manylabel_drift_detected{{label="{label}"}}'] == 0
+        assert similar[f'manylabel_drift_detected{{label="{label}"}}'] == 0
         rate, expected = (
-            quiet[f'manylabel_drift_{name}{{label="{label}"}}'] for name in ("positive_rate", "expected_positive_rate")
+            similar[f'manylabel_drift_{name}{{label="{label}"}}']
+            for name in ("positive_rate", "expected_positive_rate")
         )
         assert rate == pytest.approx(expected, abs=0.05)
-    assert loud["manylabel_drift_texts"] == len(TEXTS) + 400
-    assert any(loud[f'manylabel_drift_detected{{label="{label}"}}'] for label in LABELS)
+    assert drifted["manylabel_drift_texts"] == len(TEXTS) + 400
+    assert any(drifted[f'manylabel_drift_detected{{label="{label}"}}'] for label in LABELS)
 
 
 def test_bundle_without_scores_has_no_drift_metrics(own_bundle: Path, resign) -> None:  # type: ignore[no-untyped-def]  # a fixture
@@ -48,4 +49,4 @@ def test_bundle_without_scores_has_no_drift_metrics(own_bundle: Path, resign) ->
     (own_bundle / "bundle.json").write_text(json.dumps(manifest))
     with running(Classifier.load(resign(own_bundle), threads=1)) as server:
         httpx.post(f"{server.url}/v1/classify", json={"inputs": "late"}).raise_for_status()
-        assert gauges(server.url) == {}
+        assert read_gauges(server.url) == {}

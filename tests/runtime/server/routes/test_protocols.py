@@ -1,6 +1,6 @@
-"""Other people's shapes, spoken by hand: what their clients would send wrong, and what they get right.
+"""The protocols of other servers, with requests written by hand: valid ones, and invalid ones that no client sends.
 
-tests/clients asks the same server with the clients themselves.
+tests/clients sends requests with the protocols' own clients.
 """
 
 import json
@@ -30,8 +30,8 @@ def elements(texts: list[bytes]) -> bytes:
     return b"".join(struct.pack("<I", len(text)) + text for text in texts)
 
 
-def infer(server: Any, *inputs: dict[str, Any], tail: bytes | None = None, **asked: Any) -> Any:
-    body = json.dumps({"inputs": inputs, **asked}).encode()
+def infer(server: Any, *inputs: dict[str, Any], tail: bytes | None = None, **parameters: Any) -> Any:
+    body = json.dumps({"inputs": inputs, **parameters}).encode()
     headers = {} if tail is None else {HEADER: str(len(body))}
     return httpx.post(server.url + INFER, content=body + (tail or b""), headers=headers)
 
@@ -39,10 +39,10 @@ def infer(server: Any, *inputs: dict[str, Any], tail: bytes | None = None, **ask
 def test_json_tensors_round_trip(server: Any, classifier: Classifier) -> None:
     outputs = [{"name": name} for name in ("probabilities", "decisions", "labels")]
     for data, shape in ((TEXTS, [2]), ([[each] for each in TEXTS], [2, 1])):
-        found = infer(server, tensor(data=data, shape=shape), outputs=outputs, id="mine").json()
-        values = {each["name"]: each["data"] for each in found["outputs"]}
+        response = infer(server, tensor(data=data, shape=shape), outputs=outputs, id="mine").json()
+        values = {each["name"]: each["data"] for each in response["outputs"]}
         expected = classifier.predict_proba(TEXTS)
-        assert found["id"] == "mine"
+        assert response["id"] == "mine"
         assert np.array_equal(np.array(values["probabilities"], np.float32).reshape(expected.shape), expected)
         assert np.array_equal(np.array(values["decisions"]).reshape(expected.shape), expected >= classifier.thresholds_)
         assert values["labels"] == list(classifier.classes_)
@@ -68,7 +68,7 @@ def test_binary_tensors_round_trip(server: Any, classifier: Classifier) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("tensors", "message"),
     [
         ([], "the inputs are none; expected one"),
         ([tensor(name="tokens")], "the inputs are tokens BYTES; expected one"),
@@ -76,29 +76,29 @@ def test_binary_tensors_round_trip(server: Any, classifier: Classifier) -> None:
         ([tensor(), tensor()], "expected one"),
         ([tensor(shape=[1, 2])], "has shape [1, 2]; expected [n] or [n, 1]"),
         ([tensor(shape=[1, 1, 2])], "expected [n] or [n, 1]"),
-        ([tensor(shape=[3])], "has shape [3] and 2 elements"),
+        ([tensor(shape=[3])], "has shape [3], but 2 elements"),
         ([tensor(data=["a", ["b", "c"]])], "element 1 of `text` is not a string"),
-        ([tensor(data=None)], "a binary_data_size of None for 0 bytes"),
+        ([tensor(data=None)], "its binary_data_size is None for 0 bytes"),
     ],
 )
-def test_inconsistent_tensor_is_rejected(server: Any, given: list[dict[str, Any]], said: str) -> None:
-    response = infer(server, *given)
+def test_inconsistent_tensor_is_rejected(server: Any, tensors: list[dict[str, Any]], message: str) -> None:
+    response = infer(server, *tensors)
     assert response.status_code == 422
-    assert said in response.text.replace("\\", "")
+    assert message in response.text.replace("\\", "")
 
 
 @pytest.mark.parametrize(
-    ("tail", "said"),
+    ("tail", "message"),
     [
-        (elements([b"late"])[:-1], "element 0 of `text` runs beyond the 7 bytes"),
-        (elements([b"late"]) + b"\x01\x00", "element 1 of `text` runs beyond the 10 bytes"),
-        (elements([b"late", b"\xff"]), "element 1 of `text` is not UTF-8"),
+        (elements([b"late"])[:-1], "element 0 of `text` exceeds the 7 bytes"),
+        (elements([b"late"]) + b"\x01\x00", "element 1 of `text` exceeds the 10 bytes"),
+        (elements([b"late", b"\xff"]), "element 1 of `text` is not valid UTF-8"),
     ],
 )
-def test_non_utf8_tensor_is_rejected(server: Any, tail: bytes, said: str) -> None:
+def test_non_utf8_tensor_is_rejected(server: Any, tail: bytes, message: str) -> None:
     response = infer(server, tensor(data=None, parameters={"binary_data_size": len(tail)}), tail=tail)
     assert response.status_code == 422
-    assert said in response.text
+    assert message in response.text
 
 
 @pytest.mark.parametrize("length", ["-1", "1e3", "99999", "²"])
@@ -111,7 +111,7 @@ def test_tensor_header_longer_than_body_is_rejected(server: Any, length: str) ->
 def test_unknown_output_is_rejected(server: Any) -> None:
     response = infer(server, tensor(), outputs=[{"name": "logits"}])
     assert response.status_code == 422
-    assert "there are probabilities, labels and decisions" in response.text
+    assert "the outputs are probabilities, labels, decisions" in response.text
 
 
 def test_model_metadata_lists_tensors(server: Any, classifier: Classifier) -> None:
@@ -129,7 +129,7 @@ def test_model_metadata_lists_tensors(server: Any, classifier: Classifier) -> No
 def test_reload_always_requires_a_key(server: Any) -> None:
     response = httpx.post(f"{server.url}/v2/repository/models/tiny/load")
     assert response.status_code == 401
-    assert "a reload needs a server that was started with a key" in response.text
+    assert "a reload over HTTP requires a server with an API key" in response.text
 
 
 def test_api_key_is_required_and_compared(run: Any, classifier: Classifier) -> None:
@@ -166,19 +166,19 @@ def test_huggingface_softmax_is_rejected(server: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("body", "message"),
     [
         ({"inputs": []}, "`inputs` is empty"),
-        ({"inputs": ["one", "two"]}, "a list of 2 strings, a pair here"),
+        ({"inputs": ["one", "two"]}, "a list of 2 strings, which this protocol reads as a text pair"),
         ({"inputs": [["one"], ["two", "three"]]}, "`inputs[1]` has 2 strings"),
-        ({"inputs": "late", "raw_scores": True}, "`raw_scores` is not offered"),
-        ({"inputs": "late", "truncation_direction": "Left"}, "`truncation_direction` left is not offered"),
+        ({"inputs": "late", "raw_scores": True}, "`raw_scores` is not supported"),
+        ({"inputs": "late", "truncation_direction": "Left"}, "`truncation_direction` left is not supported"),
     ],
 )
-def test_unsupported_tei_options_are_rejected(server: Any, asked: dict[str, Any], said: str) -> None:
-    response = httpx.post(f"{server.url}/predict", json=asked)
+def test_unsupported_tei_options_are_rejected(server: Any, body: dict[str, Any], message: str) -> None:
+    response = httpx.post(f"{server.url}/predict", json=body)
     assert response.status_code == 422
-    assert said in response.text
+    assert message in response.text
 
 
 def test_tei_response_for_text_and_batch(server: Any) -> None:
@@ -189,7 +189,8 @@ def test_tei_response_for_text_and_batch(server: Any) -> None:
 
 
 def test_api_key_from_file_or_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from manylabel.server.http.auth import read_api_key
+    from manylabel.cli.options import read_api_key
+    from manylabel.server.settings import Settings
 
     file = tmp_path / "key"
     file.write_text("0123456789abcdef\n")
@@ -197,9 +198,11 @@ def test_api_key_from_file_or_environment(tmp_path: Path, monkeypatch: pytest.Mo
     assert read_api_key(None) == ""
     monkeypatch.setenv("MANYLABEL_API_KEY", "fedcba9876543210")
     assert (read_api_key(None), read_api_key(file)) == ("fedcba9876543210", "0123456789abcdef")
-    for wrong in ("short", "has a blank 0123456789", "0123456789abcdeé"):
-        file.write_text(wrong)
-        with pytest.raises(InputError, match=f"key holds no key: .* found {len(wrong)} characters"):
-            read_api_key(file)
-    with pytest.raises(InputError, match=r"the key's file .*none cannot be read"):
+    for key in ("short", "has a blank 0123456789", "0123456789abcdeé"):
+        with pytest.raises(InputError, match=f"the API key cannot be used: .* found {len(key)} characters"):
+            Settings("tiny", key)
+    file.write_text("\n")
+    with pytest.raises(InputError, match=r"the API key file .*key is empty"):
+        read_api_key(file)
+    with pytest.raises(InputError, match=r"the API key file .*none cannot be read"):
         read_api_key(tmp_path / "none")

@@ -1,4 +1,4 @@
-"""Our own routes and the pages, over HTTP."""
+"""The native protocol and the web page, over HTTP."""
 
 from itertools import pairwise
 from typing import Any
@@ -16,23 +16,23 @@ LONG = "the parcel was late 😀 and the invoice is bad, " * 20
 def _classify(server: Any, **body: Any) -> list[dict[str, Any]]:
     response = httpx.post(f"{server.url}/v1/classify", json=body)
     assert response.status_code == 200, response.text
-    found: list[dict[str, Any]] = response.json()["predictions"]
-    return found
+    predictions: list[dict[str, Any]] = response.json()["predictions"]
+    return predictions
 
 
 def test_window_offsets_match_the_text(server: Any, classifier: Classifier) -> None:
-    """The passage alone has the window's probabilities, and together they cover the text."""
-    (found,) = _classify(server, inputs=LONG, windows=True)
-    windows = found["windows"]
-    assert len(windows) == found["n_windows"] > 2
+    """Each passage on its own has the window's probabilities, and the windows cover the text."""
+    (prediction,) = _classify(server, inputs=LONG, windows=True)
+    windows = prediction["windows"]
+    assert len(windows) == prediction["n_windows"] > 2
     for window in windows:
         alone = classifier.predict_proba(LONG[window["start"] : window["end"]])[0]
         assert list(window["probabilities"].values()) == pytest.approx(alone.tolist(), abs=1e-6)
     assert windows[0]["start"] == 0
     assert windows[-1]["end"] == len(LONG.rstrip())
-    for one, next_ in pairwise(windows):
-        assert one["start"] < next_["start"] <= one["end"] < next_["end"]
-    for label, probability in found["probabilities"].items():
+    for window, following in pairwise(windows):
+        assert window["start"] < following["start"] <= window["end"] < following["end"]
+    for label, probability in prediction["probabilities"].items():
         assert probability == max(window["probabilities"][label] for window in windows)
 
 
@@ -40,8 +40,8 @@ def test_windows_are_returned_on_request(server: Any) -> None:
     texts = ["good", "", "late 😀", LONG]
     assert all("windows" not in each for each in _classify(server, inputs=texts))
     spans = [
-        [(each["start"], each["end"]) for each in found["windows"]]
-        for found in _classify(server, inputs=texts, windows=True)
+        [(each["start"], each["end"]) for each in prediction["windows"]]
+        for prediction in _classify(server, inputs=texts, windows=True)
     ]
     assert spans[:2] == [[(0, 4)], [(0, 0)]]
     assert [len(each) > 1 for each in spans] == [False, False, False, True]
@@ -55,16 +55,16 @@ def test_pages_have_a_strict_csp(server: Any) -> None:
         assert "trusted-types 'none'" in response.headers["content-security-policy"]
         assert response.headers["x-content-type-options"] == "nosniff"
     assert "/v1/classify" in httpx.get(f"{server.url}/docs").text
-    assert httpx.get(f"{server.url}/page/../serving.py").status_code == 404
-    assert httpx.get(f"{server.url}/page/assets.py").status_code == 404
+    assert httpx.get(f"{server.url}/page/../lifecycle.py").status_code == 404
+    assert httpx.get(f"{server.url}/page/docs.py").status_code == 404
 
 
-def test_page_facts_match_the_server(server: Any, classifier: Classifier) -> None:
-    found = httpx.get(f"{server.url}/info").json()
-    assert found["tokenization_workers"] == 2
-    assert found["max_concurrent_requests"] == server.service.settings.max_queue_tokens // 2 + 2
-    assert found["max_batch_tokens"] == 512
-    assert found["max_input_length"] == classifier.bundle.manifest.max_length
+def test_tei_info_matches_the_server(server: Any, classifier: Classifier) -> None:
+    info = httpx.get(f"{server.url}/info").json()
+    assert info["tokenization_workers"] == 2
+    assert info["max_concurrent_requests"] == server.service.settings.max_queue_tokens // 2 + 2
+    assert info["max_batch_tokens"] == 512
+    assert info["max_input_length"] == classifier.bundle.manifest.max_length
 
 
 def test_response_has_server_timing(server: Any) -> None:
@@ -79,9 +79,9 @@ def test_cors_allows_named_origins_only(server: Any, run: Any, classifier: Class
     friend, stranger = {"Origin": "https://friend.example"}, {"Origin": "https://stranger.example"}
     allowed = "access-control-allow-origin"
     assert allowed not in httpx.get(f"{server.url}/health", headers=friend).headers
-    with run(classifier, cors_origins=("https://friend.example",)) as open_one:
-        assert httpx.get(f"{open_one.url}/health", headers=friend).headers[allowed] == "https://friend.example"
-        assert allowed not in httpx.get(f"{open_one.url}/health", headers=stranger).headers
-        open_one.service.engine._scheduler.queued_tokens = 10**6  # as if so many waited
-        refused = httpx.post(f"{open_one.url}/v1/classify", json={"inputs": "late"}, headers=friend)
-        assert (refused.status_code, refused.headers[allowed]) == (429, "https://friend.example")
+    with run(classifier, cors_origins=("https://friend.example",)) as cors_server:
+        assert httpx.get(f"{cors_server.url}/health", headers=friend).headers[allowed] == "https://friend.example"
+        assert allowed not in httpx.get(f"{cors_server.url}/health", headers=stranger).headers
+        cors_server.pretend_queued_tokens(10**6)
+        rejected = httpx.post(f"{cors_server.url}/v1/classify", json={"inputs": "late"}, headers=friend)
+        assert (rejected.status_code, rejected.headers[allowed]) == (429, "https://friend.example")
