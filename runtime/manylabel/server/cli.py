@@ -30,7 +30,9 @@ def _setting(name: str, help_: str, kind: type = int) -> Callable[[Callable[...,
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0 for any free port.")
 @click.option("--name", help="The model's name in URLs and responses.  [default: the bundle's folder]")
 @api_key_file_option
-@click.option("--cors-origin", "cors_origins", multiple=True, help="Origin that browsers may call from. Repeatable.")
+@click.option(
+    "--cors-origin", "cors_origins", multiple=True, help="Origin that browsers may call from. May be repeated."
+)
 @_setting("max_queue_tokens", "Maximum tokens in the queue; further requests get 429.")
 @_setting("max_texts", "Maximum texts in a request.")
 @_setting("max_characters", "Maximum characters in a text.")

@@ -16,7 +16,7 @@ from heapq import heapify, heappop, heappush
 from typing import Generic, Literal, TypeVar
 
 T = TypeVar("T")
-Outcome = Literal["waiting", "answered", "cancelled", "expired", "failed"]
+Outcome = Literal["waiting", "completed", "cancelled", "expired", "failed"]
 
 SMOOTHING = 0.05
 """Weight of the newest batch in the moving average of seconds per token: it remembers about twenty batches."""
@@ -219,7 +219,7 @@ class Scheduler(Generic[T]):
         for ticket in (task.ticket for task in tasks):
             ticket.done += 1
             if ticket.outcome == "waiting" and ticket.done == len(ticket.costs):
-                ticket.outcome = "answered"
+                ticket.outcome = "completed"
                 completed.append(ticket)
         return completed
 

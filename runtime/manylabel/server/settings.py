@@ -31,8 +31,9 @@ class Settings:
         InputError: The API key is too short, or contains characters that a header cannot carry.
 
     Example:
-        >>> Settings("reviews", max_texts=100).timeout
-        10.0
+        >>> settings = Settings("reviews", max_texts=100)
+        >>> settings.max_texts, settings.timeout
+        (100, 10.0)
     """
 
     name: str

@@ -11,11 +11,11 @@ from tests.helpers.toy import LABELS
 from tests.runtime.server.conftest import running
 
 from manylabel import Classifier
+from manylabel.server.served_model import ServedModel
 
 httpx = pytest.importorskip("httpx")
 pytest.importorskip("uvicorn")
 
-from manylabel.server.served_model import ServedModel  # after the check for the extra
 
 TEXT = "the parcel was late 😀, and the invoice wasn't good!!"
 LONG = "the parcel was late 😀 and the invoice is bad, " * 20

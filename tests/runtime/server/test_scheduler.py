@@ -55,9 +55,9 @@ def test_single_texts_do_not_starve_large_request() -> None:
         now = step * 0.01
         scheduler.submit("single", [5], deadline=now + 1.0, now=now)
         scheduler.finish(scheduler.take(now), 0.01)
-        if many.outcome == "answered":
+        if many.outcome == "completed":
             break
-    assert many.outcome == "answered"
+    assert many.outcome == "completed"
 
 
 def test_large_requests_take_turns(scheduler: Scheduler[str]) -> None:
@@ -285,7 +285,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         outcomes = [ticket.outcome for ticket in self.tickets]
         assert self.sent == self.rejected + len(outcomes)
         for ticket in self.tickets:
-            assert ticket.outcome != "answered" or ticket.done == ticket.taken == len(ticket.costs)
+            assert ticket.outcome != "completed" or ticket.done == ticket.taken == len(ticket.costs)
             if ticket.outcome == "waiting":
                 running = sum(task.ticket is ticket for tasks in self.running for task in tasks)
                 assert ticket.done + running == ticket.taken
@@ -305,7 +305,7 @@ class SchedulerMachine(RuleBasedStateMachine):
                 assert ticket.eligible_at <= self.scheduler.virtual_time + ticket.costs[ticket.taken - 1] + 1e-9
 
     def teardown(self) -> None:
-        """When workers continue, every waiting request is answered or expires."""
+        """When workers continue, every waiting request is completed or expires."""
         while self.running:
             self.scheduler.finish(self.running.pop(), 0.01)
         while tasks := self.scheduler.take(self.now):
