@@ -17,7 +17,7 @@ from manylabel_train.training.train import train
 
 @pytest.fixture(scope="session")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the files that the pages mention, of a tiny, barely trained model. Tests must copy it, not change it."""
+    """A folder with the files that the pages mention, of a tiny, barely trained model; tests change only copies."""
     folder = tmp_path_factory.mktemp("pages")
     toy.write_csv(folder / "reviews.csv", toy.dataset(720))
     later = [(text, labels + ["packaging"] * ("parcel" in text)) for text, labels in toy.examples(240, seed=5)]
