@@ -16,7 +16,7 @@ BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
 
 class Page:
-    """The page in a browser, used as a person would: with eyes, mouse and keyboard."""
+    """The page in a browser, operated as a person would: with the mouse and the keyboard."""
 
     def __init__(self, driver: Any, url: str) -> None:
         self.driver = driver

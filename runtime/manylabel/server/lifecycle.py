@@ -202,7 +202,7 @@ async def _serve(app: ASGIApp, service: Service, listener: socket.socket) -> Non
             logger.warning("received %s again: exiting immediately", name.name)
             logging.shutdown()
             os._exit(128 + name)
-        logger.info("received %s: draining, %d requests in progress", name.name, service.active)
+        logger.info("received %s: draining; requests in progress: %d", name.name, service.active)
         service.phase = "draining"
         start(name)
 
@@ -225,7 +225,7 @@ async def _drain(service: Service, server: uvicorn.Server) -> None:
         async with asyncio.timeout(grace):
             await service.wait_until_idle()
     except TimeoutError:
-        logger.warning("aborting %d requests: the grace period of %g s is over", service.active, grace)
+        logger.warning("the grace period of %g s is over; requests aborted: %d", grace, service.active)
         await service.abort()
     server.should_exit = True
 

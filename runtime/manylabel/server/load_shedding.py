@@ -53,7 +53,7 @@ class AdmissionControl:
         self._unlogged += 1
 
     def _log(self) -> None:
-        logger.warning("the queue is full: %d requests were rejected within one second", self._unlogged)
+        logger.warning("the queue is full; requests rejected within one second: %d", self._unlogged)
         self._unlogged = 0
 
 

@@ -22,7 +22,7 @@ pytest.importorskip("uvicorn")
 
 KEY = "0123456789abcdef0123456789abcdef"
 TEXT = "the parcel was late"
-MANY = ("--max-texts", "20000", "--max-queue-tokens", "1000000", "--timeout", "60", "--grace", "60", "--threads", "1")
+BUSY = ("--max-texts", "20000", "--max-queue-tokens", "1000000", "--timeout", "60", "--grace", "60", "--threads", "1")
 """Options with which one request keeps the tiny model busy for seconds."""
 
 
@@ -96,13 +96,13 @@ def _wait_until_queued(process: ServerProcess) -> None:
 
 
 def test_sigterm_drains_and_exits_cleanly(bundle: Path, start: Start) -> None:
-    process = start(bundle, *MANY)
+    process = start(bundle, *BUSY)
     responses: list[Any] = []
     client = threading.Thread(target=lambda: responses.append(_post(process, 20_000)))
     client.start()
     _wait_until_queued(process)
     process.send(signal.SIGTERM)
-    process.wait_for("draining, 1 requests in progress")
+    process.wait_for("draining; requests in progress: 1")
     assert httpx.get(f"{process.url}/health").status_code == 503
     assert httpx.get(f"{process.url}/v2/health/ready").status_code == 503
     assert _post(process).status_code == 503
@@ -173,12 +173,12 @@ def test_invalid_api_key_is_rejected_at_start(bundle: Path) -> None:
 
 
 def test_second_signal_exits_immediately(bundle: Path, start: Start) -> None:
-    process = start(bundle, *MANY)
+    process = start(bundle, *BUSY)
     client = threading.Thread(target=_post_and_get_disconnected, args=(process,))
     client.start()
     _wait_until_queued(process)
     process.send(signal.SIGTERM)
-    process.wait_for("draining, 1 requests in progress")
+    process.wait_for("draining; requests in progress: 1")
     process.send(signal.SIGTERM)
     assert process.wait() == 128 + signal.SIGTERM
     process.wait_for("exiting immediately")
@@ -186,14 +186,14 @@ def test_second_signal_exits_immediately(bundle: Path, start: Start) -> None:
 
 
 def test_grace_period_limits_the_drain(bundle: Path, start: Start) -> None:
-    process = start(bundle, *MANY, "--grace", "0.2")
+    process = start(bundle, *BUSY, "--grace", "0.2")
     responses: list[Any] = []
     client = threading.Thread(target=lambda: responses.append(_post(process, 20_000)))
     client.start()
     _wait_until_queued(process)
     process.send(signal.SIGINT)
     assert process.wait() == 0
-    process.wait_for("aborting 1 requests")
+    process.wait_for("requests aborted: 1")
     client.join()
     assert [response.status_code for response in responses] == [503]
 
@@ -214,7 +214,7 @@ def test_reload_without_failed_requests(bundle: Path, tmp_path: Path, resign: An
     versions: list[str] = []
     done = threading.Event()
 
-    def ask() -> None:
+    def post_repeatedly() -> None:
         with httpx.Client() as client:
             while not done.is_set():
                 response = client.post(f"{process.url}/v1/classify", json={"inputs": TEXT})
@@ -223,7 +223,7 @@ def test_reload_without_failed_requests(bundle: Path, tmp_path: Path, resign: An
                 assert (set(body["thresholds"].values()) == {0.25}) == (body["version"] == _version(new))
                 versions.append(body["version"])
 
-    clients = [threading.Thread(target=ask) for _ in range(3)]
+    clients = [threading.Thread(target=post_repeatedly) for _ in range(3)]
     for client in clients:
         client.start()
     _wait_for_more(versions, clients)
@@ -274,7 +274,7 @@ def test_reload_rejects_wrong_probes(own_bundle: Path, resign: Any, start: Start
 
 
 def test_disconnected_client_is_not_computed(bundle: Path, start: Start) -> None:
-    process = start(bundle, *MANY)
+    process = start(bundle, *BUSY)
     with connected(process.url) as wire:
         wire.send(post(json.dumps({"inputs": [TEXT] * 20_000}).encode()))
         _wait_until_queued(process)
@@ -302,7 +302,7 @@ def test_sigstop_then_sigcont_answers_requests(bundle: Path, start: Start) -> No
 
 
 def test_sigkill_closes_connections_and_frees_port(bundle: Path, start: Start) -> None:
-    process = start(bundle, *MANY)
+    process = start(bundle, *BUSY)
     client = threading.Thread(target=_post_and_get_disconnected, args=(process,))
     client.start()
     _wait_until_queued(process)

@@ -144,7 +144,7 @@ def test_single_text_is_accepted_beside_large_request(scheduler: Scheduler[str])
     assert single.queued_tokens == 0
 
 
-def test_two_texts_are_many(scheduler: Scheduler[str]) -> None:
+def test_two_texts_count_as_a_multi_text_request(scheduler: Scheduler[str]) -> None:
     scheduler.token_seconds = 0.01
     scheduler.submit("two", [400, 400], deadline=100.0, now=0.0)
     assert scheduler.estimate_seconds(10) == pytest.approx(0.2)

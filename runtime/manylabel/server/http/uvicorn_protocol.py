@@ -35,7 +35,7 @@ class DeadlineProtocol(HttpToolsProtocol):
         self._skipping_body = False
         self._header_timeout = header_timeout
         self._header_bytes = 0
-        self._timers: list[asyncio.TimerHandle] = []  # at most one
+        self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn declares it
         """Start the deadline of the first request."""
@@ -45,7 +45,7 @@ class DeadlineProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Start the deadline of a further request."""
         super().on_message_begin()
-        if not self._timers:
+        if self._timer is None:
             self._start_timer()
 
     def on_headers_complete(self) -> None:
@@ -85,7 +85,7 @@ class DeadlineProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Parse bytes, and limit the size of headers."""
         super().data_received(data)
-        if self._timers and not self._skipping_body:  # the headers are incomplete, so all of the data belongs to them
+        if self._timer and not self._skipping_body:  # the headers are incomplete, so all of the data belongs to them
             self._header_bytes += len(data)
             if self._header_bytes > MAX_HEADER_BYTES:
                 self._close(b"431 Request Header Fields Too Large")
@@ -97,12 +97,12 @@ class DeadlineProtocol(HttpToolsProtocol):
 
     def _start_timer(self) -> None:
         self._header_bytes = 0
-        self._timers = [self.loop.call_later(self._header_timeout, self._close, b"408 Request Timeout")]
+        self._timer = self.loop.call_later(self._header_timeout, self._close, b"408 Request Timeout")
 
     def _stop_timer(self) -> None:
-        for timer in self._timers:
-            timer.cancel()
-        self._timers = []
+        if self._timer:
+            self._timer.cancel()
+        self._timer = None
 
     def _close(self, status: bytes) -> None:
         """Close the connection; first send the status if a request has started and no response is in progress."""
