@@ -333,7 +333,7 @@ results-calibration: .venv/ready ## calibration, floors and guarantees, of the r
 	$(WORKBENCH) -m experiments.calibration.run build/mobasa-run --data $(DATA)/mobasa/data.csv \
 	    --output benchmarks/experiments/calibration/mobasa --title "Calibration and goals: MobASA with multilingual-e5-small"
 
-# Which loss: BENCH_LOSSES trains a model for every loss and seed, and goes on where it was interrupted.
+# BENCH_LOSSES trains a model for every loss and seed; an interrupted run resumes.
 BENCH_LOSSES := $(WORKBENCH) -m experiments.losses.run
 
 results-single-positive: .venv/ready ## one label noted of those that a text has: MAMS-ACSA, every loss for positives
@@ -346,7 +346,7 @@ results-imbalance: .venv/ready ## skewed labels: BCE, weighted BCE, focal and as
 	$(BENCH_LOSSES) imbalance --data $(DATA)/goemotions/data.csv --output benchmarks/experiments/losses/imbalance-goemotions --cut 10000 \
 	    --epochs 3 --title "Losses for skewed labels: 10,000 rows of GoEmotions with MiniLM-L6"
 
-# Which way of training: goes on where it was interrupted, too.
+# BENCH_RECIPES trains a model for every variant and seed; an interrupted run resumes.
 BENCH_RECIPES := $(WORKBENCH) -m experiments.train_recipes.run
 
 results-steam: .venv/ready ## long reviews: windows against the beginning of a text, on Steam's review aspects
@@ -380,7 +380,7 @@ results-single-file: .venv/ready ## the file that takes text: ids on all of GoEm
 	$(WORKBENCH) -m experiments.single_file.run build/goemotions-single --data $(DATA)/goemotions/data.csv \
 	    --output benchmarks/experiments/single_file --title "The file that takes text: MiniLM-L6 on GoEmotions"
 
-# Accuracy may be measured beside other work, speed not; both go on where they were interrupted.
+# Accuracy may be measured on a busy machine, speed not; both resume after an interruption.
 BENCH_BAKEOFF := $(WORKBENCH) -m experiments.int8_bakeoff.run
 BAKEOFF_OUTPUT := --output benchmarks/experiments/int8_bakeoff
 
@@ -395,7 +395,7 @@ results-bakeoff: .venv/ready ## forms of int8: accuracy, speed and size of each,
 	done
 	$(BENCH_BAKEOFF) speed "random 12x768" $(BAKEOFF_OUTPUT)
 
-results-rescue: .venv/ready ## int8 under tighter and tighter budgets, judged on the test split: five minutes
+results-rescue: .venv/ready ## int8 under increasingly tight budgets, evaluated on the test split: five minutes
 	test -f build/goemotions-run/run.json || $(MAKE) build-goemotions
 	$(WORKBENCH) -m experiments.mixed_precision_budget.run build/goemotions-run --data $(DATA)/goemotions/data.csv \
 	    --output benchmarks/experiments/mixed_precision_budget --title "What a tighter budget costs: MiniLM-L6 on GoEmotions"
