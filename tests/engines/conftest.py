@@ -1,4 +1,4 @@
-"""Rows, what the command line says of them, and engines whose processes may die of a text."""
+"""Rows, the command line's predictions for them, and engines whose processes crash on certain texts."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ ROWS = [{"id": n, "text": TEXTS[n % 7] and f"{TEXTS[n % 7]} {n}"} for n in range
 
 
 def scored_by_command(bundle: Path, folder: Path, *options: object) -> Any:
-    """The rows with the answers of `manylabel score`, as an Arrow table."""
+    """Return the rows with the predictions of `manylabel score` as an Arrow table."""
     pq.write_table(pa.Table.from_pylist(ROWS), folder / "rows.parquet")
     subprocess.run(
         [
@@ -37,7 +37,7 @@ def expected(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def assert_same_answers(found: Any, expected: Any) -> None:
-    """Bit for bit, in any order of rows; errors name a file and a line where there is one, and elsewhere not."""
+    """Compare bit for bit, in any order of rows; the wording of errors may differ, as only files have lines."""
     found = found.sort_by("id")
     assert found.column_names == expected.column_names
     for name in expected.column_names:
@@ -50,7 +50,7 @@ def assert_same_answers(found: Any, expected: Any) -> None:
 
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Processes that are started from here on die of certain texts; the file is there once `ONCE` has struck."""
+    """Make new processes crash on certain texts; the file exists once `ONCE` has crashed one."""
     flag = tmp_path_factory.mktemp("hostile") / "once"
     with pytest.MonkeyPatch.context() as patch:
         inherited = filter(None, [os.environ.get("PYTHONPATH")])

@@ -1,4 +1,4 @@
-"""A real local Ray cluster: the command line's answers, and actors that die."""
+"""A real local Ray cluster: the command line's predictions, and actors that die."""
 
 import json
 import os
@@ -86,7 +86,7 @@ def test_invalid_arguments_fail_before_any_work(bundle: Path) -> None:
 
 
 def test_shards_are_committed_once_and_resumed(bundle: Path, tmp_path: Path, hostile: Path) -> None:
-    """A shard whose process dies once is scored again; a row that always ends it is left out, as by the command."""
+    """A shard whose process dies once is scored again; a row that always crashes it is quarantined."""
     from manylabel.engines.ray import score_files
 
     hostile.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""A real local Spark: the command line's answers, workers that die, and a stream."""
+"""A real local Spark: the command line's predictions, workers that die, and a stream."""
 
 import json
 import os
@@ -88,7 +88,7 @@ def test_spark_worker_loads_the_model_once_after_fork(spark: Any, bundle: Path) 
 
         before = "onnxruntime" in sys.modules
         classifier = spec.with_threads(TaskContext.get().cpus()).load_classifier()
-        yield os.getpid(), before, id(classifier), classifier._options.threads, os.getppid()
+        yield os.getpid(), before, id(classifier), classifier.threads, os.getppid()
 
     found = [spark.sparkContext.parallelize(range(2), 1).mapPartitions(look).collect()[0] for _ in range(3)]
     (worker, before, loaded, threads, daemon), *later = found
@@ -122,7 +122,7 @@ def test_empty_data_frame_loads_no_model(spark: Any, bundle: Path) -> None:
 
 
 def test_streaming_example_scores_each_file_once(bundle: Path, tmp_path: Path, hostile: Path) -> None:
-    """As a user runs it: two files, then a third one after a stop."""
+    """As a user runs it: two files, then a third one after a restart."""
     given, output = tmp_path / "in", tmp_path / "out"
     given.mkdir()
     for number in range(3):

@@ -1,5 +1,5 @@
-"""The repository for Triton. Its configurations are parsed by Triton's own definition, its Python backend is run with a
-stand-in of the module that Triton gives it, its graph by onnxruntime; no Triton has served it."""
+"""The model repository for Triton. Its configurations are parsed with Triton's own definition, its Python backend runs
+with a stub of the module that Triton provides, its graph with onnxruntime; no Triton server runs."""
 
 import importlib.util
 import json
@@ -24,7 +24,7 @@ Write = Callable[..., Path]
 
 @pytest.fixture
 def write(bundle: Path, tmp_path: Path) -> Write:
-    """Writes the tiny bundle's repository under the name `tiny`."""
+    """Write the tiny bundle's repository under the name `tiny`."""
 
     def run(*options: object) -> Path:
         output = tmp_path / "models"
@@ -37,14 +37,14 @@ def write(bundle: Path, tmp_path: Path) -> Write:
 
 
 def config(folder: Path) -> Any:
-    """A configuration as Triton reads it: a field that it does not know, or a value of the wrong kind, is an error."""
+    """Parse a configuration as Triton does: an unknown field or a value of the wrong type is an error."""
     pb2 = pytest.importorskip("tritonclient.grpc.model_config_pb2")
     from google.protobuf import text_format
 
     return text_format.Parse((folder / "config.pbtxt").read_text(encoding="utf-8"), pb2.ModelConfig())
 
 
-# The stand-in: what the Python backend's documentation says of `triton_python_backend_utils`.
+# The stub: `triton_python_backend_utils` as the Python backend's documentation describes it.
 
 
 class Tensor:
@@ -92,11 +92,11 @@ def get_input_tensor_by_name(request: Request, name: str) -> Tensor | None:
 
 @pytest.fixture
 def start(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], Any]:
-    """Loads a repository's Python backend as Triton does."""
-    stand_in = ModuleType("triton_python_backend_utils")
+    """Load a repository's Python backend as Triton does."""
+    stub = ModuleType("triton_python_backend_utils")
     for each in (Tensor, TritonError, InferenceResponse, get_input_tensor_by_name):
-        setattr(stand_in, each.__name__, each)
-    monkeypatch.setitem(sys.modules, "triton_python_backend_utils", stand_in)
+        setattr(stub, each.__name__, each)
+    monkeypatch.setitem(sys.modules, "triton_python_backend_utils", stub)
 
     def load(models: Path) -> Any:
         from google.protobuf import json_format
@@ -116,7 +116,7 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], Any]:
 
 
 def answers(models: Path, model: Any, *requests: list[bytes]) -> list[Any]:
-    """What the ensemble gives for each request: the backend's tensors through the graph."""
+    """Return the ensemble's output for each request: the backend's tensors through the graph."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(models / "tiny_graph" / "1" / "model.onnx")
@@ -203,7 +203,7 @@ def test_bad_text_fails_only_its_own_request(write: Write, start: Any) -> None:
     models = write()
     good, no_utf8, long = answers(models, start(models), [b"late"], [b"late", b"\xff"], [LONG.encode()])
     assert good.shape == (1, 4)
-    assert "text 1 is no UTF-8" in no_utf8
+    assert "text 1 is not UTF-8" in no_utf8
     assert "and this model reads 32" in long
     cut = write("--long-text", "truncate")
     (response,) = start(cut).execute([Request([LONG.encode()])])
@@ -229,6 +229,6 @@ def test_any_label_survives_the_pbtxt_format(bundle: Path) -> None:
 
     pb2 = pytest.importorskip("tritonclient.grpc.model_config_pb2")
     labels = ['price "net"', "Lieferung\\spät", "größe\n💥", "'"]
-    said = ensemble_config(ServingConfig("x"), ["input_ids"], labels, [0.25] * 4)
-    found = text_format.Parse(said, pb2.ModelConfig())
+    text = ensemble_config(ServingConfig("x"), ["input_ids"], labels, [0.25] * 4)
+    found = text_format.Parse(text, pb2.ModelConfig())
     assert json.loads(found.parameters["thresholds"].string_value) == dict.fromkeys(labels, 0.25)

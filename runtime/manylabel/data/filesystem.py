@@ -56,6 +56,46 @@ def join(folder: str, name: str) -> str:
     return f"{base.rstrip('/')}/{name}{mark}{query}" if base != "/" else f"/{name}"
 
 
+def resolve(uri: str) -> tuple[Any, str]:
+    """Return the file system of a path or URI and the path in it.
+
+    `s3://`, `gs://` and others are pyarrow's own; the rest, such as `hf://`, come from fsspec.
+
+    Raises:
+        MissingDependency: pyarrow, fsspec or the package for the scheme is not installed.
+        InputError: The scheme is unknown, or the file system cannot be reached.
+
+    Example:
+        >>> system, path = resolve("data/reviews.csv")
+        >>> system.type_name, path
+        ('local', 'data/reviews.csv')
+    """
+    try:
+        from pyarrow import fs
+    except ImportError as exc:
+        raise needs_files_extra(f"reach {uri}") from exc
+    if not is_remote(uri):
+        return fs.LocalFileSystem(), uri
+    try:
+        system, path = fs.FileSystem.from_uri(uri)
+        return system, path
+    except ValueError:
+        pass  # not one of pyarrow's own
+    except (OSError, ImportError) as exc:
+        raise InputError(f"{uri} cannot be reached: {_reason(exc)}") from exc
+    try:
+        import fsspec
+
+        system, path = fsspec.core.url_to_fs(uri)
+    except ImportError as exc:
+        raise MissingDependency(
+            f"{uri} needs a package that is not installed: {exc}. pip install fsspec and the package that it names."
+        ) from exc
+    except ValueError as exc:
+        raise InputError(f"{uri} cannot be reached: {exc}") from exc
+    return fs.PyFileSystem(fs.FSSpecHandler(system)), path
+
+
 def open_input(uri: str) -> IO[bytes]:
     """Open a file for reading, seekable.
 
@@ -65,7 +105,7 @@ def open_input(uri: str) -> IO[bytes]:
     try:
         if not is_remote(uri):
             return open(uri, "rb")
-        system, path = _resolve(uri)
+        system, path = resolve(uri)
         return io.BufferedReader(system.open_input_file(path), COPY_BYTES)
     except (OSError, ValueError) as exc:
         hint = "" if is_remote(uri) else near_path(uri)
@@ -74,7 +114,7 @@ def open_input(uri: str) -> IO[bytes]:
 
 def status(uri: str) -> FileStatus | None:
     """Return a file's size and time; None where it does not exist."""
-    system, path = _resolve(uri)
+    system, path = resolve(uri)
     info = _info(uri, system, path)
     return FileStatus(info.size or 0, info.mtime_ns or 0) if info.is_file or _is_folder(info) else None
 
@@ -88,7 +128,7 @@ def expand(uri: str) -> list[str]:
     Raises:
         DataError: There are none.
     """
-    system, path = _resolve(uri)
+    system, path = resolve(uri)
     info = _info(uri, system, path)
     if info.is_file:
         return [uri]
@@ -117,7 +157,7 @@ def new_file(uri: str) -> Iterator[Path]:
     Raises:
         CannotWrite: The disk is full or cannot be written to.
     """
-    system, path = _resolve(uri)
+    system, path = resolve(uri)
     if _is_local(system):
         with atomic_file(Path(path), what="the output", advice=RESUME_HINT) as temporary:
             yield temporary
@@ -140,7 +180,7 @@ def make_folder(uri: str) -> None:
     Raises:
         InputError: It cannot be created.
     """
-    system, path = _resolve(uri)
+    system, path = resolve(uri)
     if not _is_local(system):
         return
     try:
@@ -151,7 +191,7 @@ def make_folder(uri: str) -> None:
 
 def remove(uri: str) -> None:
     """Remove a file, or a folder with its content, if it exists."""
-    system, path = _resolve(uri)
+    system, path = resolve(uri)
     info = _info(uri, system, path)
     if info.is_file:
         _call(uri, lambda: system.delete_file(path))
@@ -191,51 +231,31 @@ def _below(system: Any, folder: str, pattern: list[str]) -> Iterator[str]:
     from pyarrow import fs
 
     part, *rest = pattern
-    if part == "**" and not rest:
-        part, rest = "*", ["**"]
-    if part == "**":
-        yield from _below(system, folder, rest)
-    for info in system.get_file_info(fs.FileSelector(folder, allow_not_found=True)):
-        name = info.base_name
-        if name.startswith(HIDDEN):
-            continue
-        if part == "**":
-            # a link to a folder may form a cycle
-            if _is_folder(info) and not (_is_local(system) and os.path.islink(info.path)):
-                yield from _below(system, info.path, pattern)
-        elif fnmatch.fnmatchcase(name, part):
+    if part != "**":
+        for info in system.get_file_info(fs.FileSelector(folder, allow_not_found=True)):
+            if _is_hidden(info.base_name) or not fnmatch.fnmatchcase(info.base_name, part):
+                continue
             if rest and _is_folder(info):
                 yield from _below(system, info.path, rest)
             elif not rest and info.is_file:
                 yield info.path.removeprefix("./")
+        return
+    rest = rest or ["*"]
+    if len(rest) == 1 and not _is_local(system):  # one request lists all folders of an object store
+        for info in system.get_file_info(fs.FileSelector(folder, allow_not_found=True, recursive=True)):
+            parts = info.path.removeprefix(folder).strip("/").split("/")
+            if info.is_file and fnmatch.fnmatchcase(parts[-1], rest[0]) and not any(map(_is_hidden, parts)):
+                yield info.path
+        return
+    yield from _below(system, folder, rest)
+    for info in system.get_file_info(fs.FileSelector(folder, allow_not_found=True)):
+        linked = _is_local(system) and os.path.islink(info.path)  # may form a cycle
+        if _is_folder(info) and not linked and not _is_hidden(info.base_name):
+            yield from _below(system, info.path, pattern)
 
 
-def _resolve(uri: str) -> tuple[Any, str]:
-    """Return the file system of a path or URI, pyarrow's own or fsspec's, and the path there."""
-    try:
-        from pyarrow import fs
-    except ImportError as exc:
-        raise needs_files_extra(f"reach {uri}") from exc
-    if not is_remote(uri):
-        return fs.LocalFileSystem(), uri
-    try:
-        system, path = fs.FileSystem.from_uri(uri)
-        return system, path
-    except ValueError:
-        pass  # not one of pyarrow's own
-    except (OSError, ImportError) as exc:
-        raise InputError(f"{uri} cannot be reached: {_reason(exc)}") from exc
-    try:
-        import fsspec
-
-        system, path = fsspec.core.url_to_fs(uri)
-    except ImportError as exc:
-        raise MissingDependency(
-            f"{uri} needs a package that is not installed: {exc}. pip install fsspec and the package that it names."
-        ) from exc
-    except ValueError as exc:
-        raise InputError(f"{uri} cannot be reached: {exc}") from exc
-    return fs.PyFileSystem(fs.FSSpecHandler(system)), path
+def _is_hidden(name: str) -> bool:
+    return name.startswith(HIDDEN)
 
 
 def _upload(file: Path, uri: str, system: Any, path: str) -> None:

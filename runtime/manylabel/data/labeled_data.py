@@ -100,8 +100,8 @@ def read_labelled_texts(
         UnknownLabel: A row has a label that is not among `labels`.
 
     Example:
-        >>> _ = Path("reviews.csv").write_text("text,labels\nlate and dear,delivery|price\nlate,delivery\n")
-        >>> data = read_labelled_texts(Path("reviews.csv"))
+        >>> _ = Path("two.csv").write_text("text,labels\nlate and dear,delivery|price\nlate,delivery\n")
+        >>> data = read_labelled_texts(Path("two.csv"))
         >>> data.labels, data.targets.tolist()
         (('delivery', 'price'), [[1.0, 1.0], [1.0, 0.0]])
     """

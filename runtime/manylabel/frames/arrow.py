@@ -24,21 +24,36 @@ from manylabel.inference.thresholding import Thresholds, resolve_thresholds
 
 
 class ArrowStream(Protocol):
-    """Supports Arrow's PyCapsule interface for tables: pandas, polars, DuckDB, pyarrow."""
+    """Supports Arrow's PyCapsule interface for tables: pandas, polars, DuckDB, pyarrow.
+
+    Example:
+        >>> hasattr(pa.table({"text": ["late again"]}), "__arrow_c_stream__")
+        True
+    """
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         """Return a capsule with a stream of record batches."""
 
 
 class ArrowArray(Protocol):
-    """Supports Arrow's PyCapsule interface for a single record batch."""
+    """Supports Arrow's PyCapsule interface for a single record batch.
+
+    Example:
+        >>> hasattr(pa.record_batch({"text": ["late again"]}), "__arrow_c_array__")
+        True
+    """
 
     def __arrow_c_array__(self, requested_schema: object | None = None) -> object:
         """Return capsules with a schema and an array."""
 
 
 class Interchange(Protocol):
-    """Supports the dataframe interchange protocol."""
+    """Supports the dataframe interchange protocol.
+
+    Example:
+        >>> hasattr(pa.table({"text": ["late again"]}), "__dataframe__")
+        True
+    """
 
     def __dataframe__(self, nan_as_null: bool = False, allow_copy: bool = True) -> object:
         """Return the frame as the protocol defines it."""
@@ -56,6 +71,10 @@ class FrameOptions:
         probabilities: One column a label, one list, or none.
         prefix: Stands before the names of the added columns.
         thresholds: In place of the bundle's own: one for all, one a label, or some by name.
+
+    Example:
+        >>> FrameOptions("review", probabilities="list", thresholds={"price": 0.7}).prefix
+        ''
     """
 
     text_column: str = "text"
@@ -107,6 +126,13 @@ def predict_record_batches(predictor: Predictor, batches: Iterable[Any], options
         UnknownLabel: A threshold names a label that does not exist.
         InputError: A threshold is not between 0 and 1.
         BundleError: The graph fails.
+
+    Example:
+        >>> from manylabel import Classifier
+        >>> batches = pa.table({"text": ["late again"] * 5000}).to_batches()
+        >>> scored = predict_record_batches(Classifier.load("bundle"), batches, FrameOptions())
+        >>> [batch.num_rows for batch in scored]
+        [4096, 904]
     """
     labels = predictor.labels
     thresholds = resolve_thresholds(options.thresholds, labels, predictor.thresholds_.tolist())

@@ -21,7 +21,7 @@ from manylabel.scoring.merge import merge, summary
 from manylabel.scoring.planner import STANDARD_INPUT, ShardPlan, find_sources, plan_shards
 from manylabel.scoring.shard import CommitRecord, read_commit
 from manylabel.scoring.worker_supervisor import WorkerConfig, WorkerSupervisor
-from manylabel.system.resource_errors import remembering, writing
+from manylabel.system.resource_errors import memory_errors, writing
 
 SPOOL = "stdin"
 """Standard input, stored: the name of the file."""
@@ -101,7 +101,7 @@ def score_in_worker(
         yield from (supervisor.score(number, progress) for number in shards)
 
 
-@remembering(filesystem.RESUME_HINT)
+@memory_errors(filesystem.RESUME_HINT)
 def run(
     request: ScoreRequest, progress: Progress | None = None, score_shards: ShardScorer = score_in_worker
 ) -> dict[str, Any]:

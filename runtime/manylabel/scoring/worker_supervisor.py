@@ -174,6 +174,11 @@ class WorkerProcess:
             self.stop()
             raise
 
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
     def request(self, command: Mapping[str, Any], progress: Callable[[int], object]) -> dict[str, Any]:
         """Send a command and return the reply.
 

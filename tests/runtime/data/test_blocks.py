@@ -42,7 +42,7 @@ def planned(*paths: Path, shard_rows: int = 3, text_column: str = "text") -> Sha
 def read(
     found: ShardPlan, text_column: str = "text"
 ) -> tuple[list[dict[str, Any]], list[str | None], list[str | None]]:
-    """The columns, the texts and the errors of all rows, shard by shard."""
+    """Return the columns, texts and errors of all rows, shard by shard."""
     rows: list[dict[str, Any]] = []
     texts: list[str | None] = []
     errors: list[str | None] = []
@@ -195,7 +195,7 @@ def test_mixed_column_is_json(tmp_path: Path) -> None:
     assert planned(tmp_path / "a.jsonl", tmp_path / "a.jsonl").schema.field("n").metadata
 
 
-# Rows that are none
+# Bad rows
 
 
 def test_bad_csv_row_is_one_error_with_its_line(tmp_path: Path) -> None:
@@ -254,7 +254,7 @@ def test_large_parquet_batches_are_split(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_unclosed_quote_costs_one_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor does it hold the rest of the file in memory."""
+    """It does not hold the rest of the file in memory, either."""
     monkeypatch.setattr(table, "ROW_BYTES", 200)
     path = tmp_path / "x.csv"
     path.write_text('id,text\n0,"open\n' + "".join(f"{n},row {n}\n" for n in range(1, 100)))
@@ -324,7 +324,7 @@ def test_parquet_null_error_has_its_row(tmp_path: Path) -> None:
     assert errors[1] == "x.parquet, row 2: no text: 'text' is null."
 
 
-# Files that cannot be used
+# Unusable files
 
 
 @pytest.mark.parametrize(
@@ -394,7 +394,7 @@ def test_file_change_during_job_is_detected(tmp_path: Path) -> None:
 
 
 def test_reading_starts_at_the_shard_offset(tmp_path: Path) -> None:
-    """Not at the beginning of the file: what stands before it may be anything."""
+    """The bytes before that offset may be anything."""
     path = write_csv(tmp_path / "x.csv", [("text",), *[(f"row {n}",) for n in range(10)]])
     made = planned(path, shard_rows=4)
     start = made.shards[2].start

@@ -1,4 +1,4 @@
-"""Where files lie, on a disk: named, found, written whole, and taken away."""
+"""Files on a local disk: listed, read, written atomically, and removed."""
 
 from pathlib import Path
 
@@ -52,7 +52,7 @@ def test_relative_globs_and_literal_names(tmp_path: Path, monkeypatch: pytest.Mo
         Path(name).touch()
     assert filesystem.expand("?.csv") == ["a.csv", "b.csv"]
     assert filesystem.expand("[1].csv") == ["[1].csv"]
-    assert filesystem.expand(".c.csv") == [".c.csv"]  # by its name it is meant
+    assert filesystem.expand(".c.csv") == [".c.csv"]  # named explicitly
 
 
 def test_file_write_is_atomic(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_create_folder_with_parents(tmp_path: Path) -> None:
 
 
 def test_local_and_uri_paths_are_equivalent(tmp_path: Path) -> None:
-    """Here the disk by its URI, which goes the way of the object stores."""
+    """`file://` is the local disk, addressed as an object store is."""
     store = f"file://{tmp_path}"
     for name in ("b1/x.csv", "b1/y.csv", "a2/x.csv", "b1/.hidden", "b1/_log", "_logs/x.csv"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -123,3 +123,34 @@ def test_local_and_uri_paths_are_equivalent(tmp_path: Path) -> None:
     assert filesystem.read_bytes(f"{store}/none") is None
     with pytest.raises(DataError, match="/none cannot be read: "):
         filesystem.open_input(f"{store}/none")
+
+
+def test_globs_match_whole_folders(tmp_path: Path) -> None:
+    for name in ("a/x.csv", "a/b/x.csv", "a/b/c/x.csv", "a/.b/x.csv", "a/_b/x.csv"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    for pattern, expected in (
+        ("a/*.csv", ["a/x.csv"]),
+        ("a/*/x.csv", ["a/b/x.csv"]),
+        ("a/**/x.csv", ["a/b/c/x.csv", "a/b/x.csv", "a/x.csv"]),
+        ("**/c/*", ["a/b/c/x.csv"]),
+        ("a/**", ["a/b/c/x.csv", "a/b/x.csv", "a/x.csv"]),
+        ("a/", ["a/b/c/x.csv", "a/b/x.csv", "a/x.csv"]),
+    ):
+        assert filesystem.expand(f"{tmp_path}/{pattern}") == [str(tmp_path / name) for name in expected], pattern
+        assert filesystem.expand(f"file://{tmp_path}/{pattern}") == [f"file://{tmp_path}/{name}" for name in expected]
+
+
+def test_linked_folders_are_listed_once(tmp_path: Path) -> None:
+    """A link to a parent folder would otherwise list every file again, until the path is too long."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "x.csv").touch()
+    (tmp_path / "in" / "loop").symlink_to(tmp_path / "in")
+    assert filesystem.expand(str(tmp_path / "in")) == [str(tmp_path / "in" / "x.csv")]
+
+
+def test_hidden_parent_folders_do_not_hide_files(tmp_path: Path) -> None:
+    (tmp_path / ".cache").mkdir()
+    (tmp_path / ".cache" / "x.csv").touch()
+    for pattern in ("*.csv", ""):
+        assert filesystem.expand(str(tmp_path / ".cache" / pattern)) == [str(tmp_path / ".cache" / "x.csv")]

@@ -1,4 +1,4 @@
-"""Frames: the command line's answers beside a frame's own columns, whoever made it."""
+"""Frames of any library get the columns that the command line adds to a file."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ FRAME = pa.table({"id": range(9000), "text": [None if n % 70 == 9 else f"{TEXTS[
 
 
 def test_frame_matches_the_command_line(classifier: Classifier, tmp_path: Path, score_here: ScoreHere) -> None:
-    """Bit for bit, over several blocks and windows."""
+    """Bit for bit, over several blocks."""
     pq.write_table(FRAME, tmp_path / "rows.parquet")
     score_here(tmp_path / "rows.parquet", output=tmp_path / "out.parquet")
     expected, found = pq.read_table(tmp_path / "out.parquet"), classifier.predict_frame(FRAME)
@@ -43,7 +43,7 @@ def test_frame_options_match_the_command_line(classifier: Classifier, tmp_path: 
 
 
 class Speaks:
-    """A frame of another library, which has one way to hand its columns over."""
+    """A frame of another library, with a single method to export its columns."""
 
     def __init__(self, table: Any, how: str) -> None:
         setattr(type(self), how, staticmethod(getattr(table, how)))

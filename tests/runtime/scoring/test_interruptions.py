@@ -1,4 +1,4 @@
-"""Killed at any moment and started again: no row lost, none twice, the same bytes. And what is refused."""
+"""Killed at any moment and resumed: no row is lost or duplicated, the bytes are the same; a changed job is refused."""
 
 import os
 import random
@@ -24,7 +24,7 @@ ROWS = [{"id": n, "text": f"{TEXTS[n % 60]} {n}"} for n in range(600)]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file that counts, by its name."""
+    """Return the content of every file but the locks, by name."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in folder.rglob("*")
@@ -37,11 +37,11 @@ def request(bundle: Path, *inputs: Path, output: Path, **changed: Any) -> ScoreR
     return ScoreRequest(bundle, [str(each) for each in inputs], None, str(output), options, device="cpu", **changed)
 
 
-# Killed and started again
+# Killed and resumed
 
 
-def kill_and_go_on(bundle: Path, given: Path, output: Path, moments: list[float]) -> None:
-    """Start the run once for each moment, kill it and its worker there; at the end let it through."""
+def kill_and_resume(bundle: Path, given: Path, output: Path, moments: list[float]) -> None:
+    """Start the run once for each moment and kill it there; finally let it finish."""
     arguments = [
         *(sys.executable, "-m", "manylabel", "score", bundle, given, "-o", output),
         *("--to", "jsonl", "--shard-rows", "40", "--threads", "1", "--device", "cpu"),
@@ -62,24 +62,24 @@ def kill_and_go_on(bundle: Path, given: Path, output: Path, moments: list[float]
 def test_killed_job_resumes_to_identical_bytes(bundle: Path, tmp_path: Path, kills: int) -> None:
     dice = random.Random(kills)
     given = write_jsonl(tmp_path / "rows.jsonl", ROWS)
-    kill_and_go_on(bundle, given, tmp_path / "whole", [])
+    kill_and_resume(bundle, given, tmp_path / "whole", [])
     started = time.monotonic()
-    kill_and_go_on(bundle, given, tmp_path / "timed", [])
+    kill_and_resume(bundle, given, tmp_path / "timed", [])
     full = time.monotonic() - started
     moments = [dice.uniform(0.1, 1.1) * full for _ in range(kills)]
     done = 0
-    while done < kills:  # a run that is complete has nothing more to be killed at: then a new one
+    while done < kills:  # a complete run cannot be killed any more: start another
         output = tmp_path / f"out{done}"
         part = moments[done : done + dice.randint(1, 8)]
         done += len(part)
-        kill_and_go_on(bundle, given, output, part)
+        kill_and_resume(bundle, given, output, part)
         assert contents(output) == contents(tmp_path / "whole")
     rows = [row for path in sorted((tmp_path / "whole").glob("*.jsonl")) for row in read_jsonl(path)]
     assert [row["id"] for row in rows] == list(range(600))
 
 
 def test_committed_shards_are_not_scored_again(bundle: Path, tmp_path: Path) -> None:
-    """And what is not, is: a part without its record, and one that was cut short."""
+    """A part without its record, and a truncated part, are scored again."""
     given, output = write_jsonl(tmp_path / "rows.jsonl", ROWS), tmp_path / "out"
     run(request(bundle, given, output=output))
     before = contents(output)
@@ -160,7 +160,7 @@ def test_two_jobs_cannot_share_an_output(bundle: Path, tmp_path: Path) -> None:
     run(request(bundle, given, output=output))
 
 
-# What has changed
+# Changed bundles, inputs and options
 
 
 def test_resume_rejects_changed_bundle_input_or_option(
@@ -218,7 +218,7 @@ def test_shard_rejects_classifier_of_another_bundle(
 
 @pytest.fixture
 def hostile(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From here on a worker dies of certain texts, as of a fault in a library's native code."""
+    """Make workers crash on certain texts, as from a fault in native code."""
     inherited = filter(None, [os.environ.get("PYTHONPATH")])
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "tests" / "helpers" / "crash_on_text"), *inherited]))
 
@@ -273,13 +273,13 @@ def test_worker_death_without_a_bad_row(
 def test_quarantine_is_limited(
     bundle: Path, tmp_path: Path, score_here: ScoreHere, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where one row after the other ends the process, it is not the rows."""
+    """If one row after the other ends the process, the rows are not the cause."""
     score_here(write_jsonl(tmp_path / "rows.jsonl", ROWS[:30]), output=tmp_path / "out")
     job = Job.load(str(tmp_path / "out"))
     from manylabel.scoring import worker_supervisor
 
     class Dying:
-        """Dies of every row that is not left out."""
+        """Crashes on every row that is not left out."""
 
         def __init__(self, *_: Any) -> None: ...
 
@@ -297,7 +297,7 @@ def test_quarantine_is_limited(
 
 
 def test_worker_start_failure_error(own_bundle: Path, tmp_path: Path, command: Command) -> None:
-    """After the plan was made, so that only the worker sees it."""
+    """Damage that only the worker sees, because the shards are planned already."""
     given = write_jsonl(tmp_path / "rows.jsonl", ROWS[:8])
     graph = own_bundle / "model_int8.onnx"
     graph.write_bytes(graph.read_bytes()[:-1] + b"!")
@@ -310,7 +310,7 @@ def test_worker_errors_keep_their_type(bundle: Path, tmp_path: Path, score_here:
     score_here(given, output=tmp_path / "out")
     write_jsonl(given, ROWS[:9])
     with WorkerSupervisor(Job.load(str(tmp_path / "out")), WorkerConfig(str(bundle), "cpu", 1)) as watch:
-        for _ in range(2):  # of which the worker does not die
+        for _ in range(2):  # the worker survives it
             with pytest.raises(DataError) as caught:
                 watch.score(0, lambda rows: None)
             assert str(caught.value) == (
@@ -330,7 +330,7 @@ def test_worker_killed_while_loading_is_restarted(
     def dying(self: Any, command: Any, scored: Any) -> Any:
         if "job" in command and deaths[0]:
             deaths[0] -= 1
-            self._process.kill()
+            os.kill(self.pid, signal.SIGKILL)
         return request(self, command, scored)
 
     monkeypatch.setattr(worker_supervisor.WorkerProcess, "request", dying)

@@ -1,4 +1,4 @@
-"""Parts of a run, of one machine or several, become one file: all of them, of one run, and unchanged."""
+"""Merging the parts of one run, from one machine or several: complete, of the same run, and unchanged."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from manylabel.scoring import Job, merge
 
 
 def test_merge_parts_of_several_machines(bundle: Path, rows: Path, tmp_path: Path, cli: Cli) -> None:
-    """Each with a disk of its own; one of them begins late."""
+    """Each machine has its own disk; one of them starts late."""
     whole = cli("score", bundle, rows, "-o", tmp_path / "whole.jsonl", "--shard-rows", 7)
     assert whole.exit_code == 0
     folders = [tmp_path / f"machine{n}" for n in (1, 2, 3)]

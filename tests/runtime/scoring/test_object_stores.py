@@ -17,7 +17,7 @@ pytest.importorskip("moto")
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
-    """The URI of an empty bucket; the credentials and the server's address are in the environment."""
+    """Return the URI of an empty bucket; credentials and the server's address are in the environment."""
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
@@ -39,7 +39,7 @@ def put(uri: str, content: bytes) -> str:
 
 
 def keys(uri: str) -> list[str]:
-    """What lies below, without the folders that pyarrow marks."""
+    """Return the keys below a URI, without the markers of folders that pyarrow writes."""
     system, path = pyarrow.fs.FileSystem.from_uri(uri)
     found = system.get_file_info(pyarrow.fs.FileSelector(path, recursive=True))
     return sorted(each.path.removeprefix(path + "/") for each in found if each.is_file)
@@ -97,7 +97,7 @@ def test_missing_object_error(bundle: Path, bucket: str, tmp_path: Path, command
 
 
 def test_other_filesystems_come_from_fsspec(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As `hf://` does; here one that is in memory."""
+    """`hf://` is one of them; here it is the one in memory."""
     pytest.importorskip("fsspec")
     uri = put("memory://folder/x.csv", b"text\nlate\n")
     assert filesystem.read_bytes(uri) == b"text\nlate\n"
@@ -108,9 +108,9 @@ def test_other_filesystems_come_from_fsspec(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_uri_scheme_selects_filesystem() -> None:
-    """Without asking it anything: there is no network."""
+    """The file systems are only created, not used: there is no network."""
     pytest.importorskip("huggingface_hub")
-    system, path = filesystem._resolve("gs://bucket/folder/x.csv")
+    system, path = filesystem.resolve("gs://bucket/folder/x.csv")
     assert (type(system).__name__, path) == ("GcsFileSystem", "bucket/folder/x.csv")
-    system, path = filesystem._resolve("hf://datasets/owner/name/x.csv")
+    system, path = filesystem.resolve("hf://datasets/owner/name/x.csv")
     assert (type(system.handler.fs).__name__, path) == ("HfFileSystem", "datasets/owner/name/x.csv")

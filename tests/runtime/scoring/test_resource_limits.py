@@ -1,4 +1,4 @@
-"""Full and read-only disks, limits on files and memory: a sentence with the next step, and the run goes on."""
+"""Full and read-only disks, limits on files and memory: an error with the next step, and the run can be resumed."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from manylabel.data import filesystem
 
 ROWS = [{"id": n, "text": f"{TEXTS[n % 60]} {n}"} for n in range(600)]
 MOUNTING = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c")
-"""A shell that may mount what no other process sees, and that is gone with it."""
+"""A shell with mounts of its own, which end with it."""
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def mounts(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("mount")
     asked = [*MOUNTING, f"mount -t tmpfs tmpfs {folder}"]
     if subprocess.run(asked, capture_output=True, check=False).returncode:
-        pytest.skip("this system lets nobody mount in a namespace of their own")
+        pytest.skip("this system does not allow mounts in a user namespace")
 
 
 def score(bundle: Path, given: Path, output: Path) -> list[str]:
@@ -57,7 +57,7 @@ def sentence(shown: str, *parts: str) -> None:
 def test_full_disk_error_and_resume_of_a_job(
     bundle: Path, tmp_path: Path, shortage: str, said: tuple[str, ...]
 ) -> None:
-    """The output's folder is a disk of its own, which is given room after the first run."""
+    """The output's folder is a disk of its own, which becomes larger after the first run."""
     given, place = write_jsonl(tmp_path / "rows.jsonl", ROWS), tmp_path / "place"
     place.mkdir()
     script = (
@@ -74,7 +74,7 @@ def test_full_disk_error_and_resume_of_a_job(
 
 def limited(limit: Callable[[], object], command: list[str]) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
-    return subprocess.run(  # without coverage's own file, which the limit holds for, too
+    return subprocess.run(  # without coverage's data file, to which the limit would apply, too
         command, capture_output=True, text=True, timeout=120, check=False, preexec_fn=limit, env=environment
     )
 
@@ -92,7 +92,7 @@ def test_file_size_limit_error_and_resume(bundle: Path, tmp_path: Path) -> None:
 
 
 def test_memory_limit_error_and_resume(bundle: Path, tmp_path: Path) -> None:
-    """From what not even numpy fits in to what is almost enough, all for one output."""
+    """From too little for numpy to almost enough, with one output for all attempts."""
     given, output = write_jsonl(tmp_path / "rows.jsonl", ROWS), tmp_path / "out.jsonl"
     command = score(bundle, given, output)
     short = []
@@ -103,7 +103,7 @@ def test_memory_limit_error_and_resume(bundle: Path, tmp_path: Path) -> None:
             continue
         assert done.returncode == 2, done.stderr
         assert "Traceback" not in done.stderr
-        short.append(done.stderr.splitlines()[-1])  # a library's own last words may come before
+        short.append(done.stderr.splitlines()[-1])  # a library may print its own message before
         sentence(
             short[-1], f"ulimit -v, now {megabytes} MB", "" if "was loaded" in short[-1] else filesystem.RESUME_HINT
         )
@@ -115,7 +115,7 @@ def test_memory_limit_error_and_resume(bundle: Path, tmp_path: Path) -> None:
 
 
 def test_batch_out_of_memory_blames_no_row(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would be left out, and the run would end without its answer."""
+    """If it did, the row would be quarantined and lack its prediction."""
     given, output = write_jsonl(tmp_path / "rows.jsonl", [*ROWS, {"id": 600, "text": "SHORT"}]), tmp_path / "out.jsonl"
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests" / "helpers" / "crash_on_text"))
     monkeypatch.setenv("MANYLABEL_TEST_ONCE", str(tmp_path / "once"))
@@ -134,4 +134,6 @@ def test_full_stdout_error(bundle: Path) -> None:
             stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
         )  # fmt: skip
     assert done.returncode == 2
-    sentence(done.stderr, "CannotWrite: the output has no room left (No space left on device). Make room there")
+    sentence(
+        done.stderr, "CannotWrite: there is no space left for the output (No space left on device). Free some space"
+    )

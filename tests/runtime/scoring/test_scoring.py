@@ -1,4 +1,4 @@
-"""Files in, files out: every row once, with the answer that the library gives."""
+"""Scored files: every row once, with the prediction that the library returns."""
 
 import bz2
 import csv
@@ -30,7 +30,7 @@ def read_csv(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-# Answers
+# Predictions
 
 
 def test_scored_row_matches_the_library(
@@ -82,17 +82,17 @@ def test_row_with_error_has_no_prediction(tmp_path: Path, score_here: ScoreHere)
             )
             assert (commit.rows, commit.errors) == (4, 2)
         found = read_jsonl(tmp_path / f"{chosen}-jsonl" / "out.jsonl")
-        answer = [name for name in found[0] if name not in ("text", "other", "error")]
+        added = [name for name in found[0] if name not in ("text", "other", "error")]
         for row in (found[1], found[3]):
-            assert {row[name] for name in answer} == {None}
+            assert {row[name] for name in added} == {None}
             assert "no text" in row["error"]
         for row in (found[0], found[2]):
-            assert None not in [row[name] for name in answer]
+            assert None not in [row[name] for name in added]
             assert row["error"] is None
 
 
 def test_too_long_text_is_a_row_error(own_bundle: Path, resign: Resign, tmp_path: Path, cli: Cli) -> None:
-    """Under the policy `"error"`; its neighbours are answered."""
+    """With the policy `"error"`; the other rows are scored."""
     resign(own_bundle, lambda manifest: manifest["long_text"].update(policy="error"))
     given = write_jsonl(tmp_path / "rows.jsonl", [{"text": "late"}, {"text": "late " * 40}, {"text": "good"}])
     result = cli("score", own_bundle, given, "-o", tmp_path / "out.jsonl", "--device", "cpu")
@@ -112,7 +112,7 @@ def test_truncation_is_reported(tmp_path: Path, score_here: ScoreHere) -> None:
 def test_long_and_short_rows_keep_their_predictions(
     tmp_path: Path, score_here: ScoreHere, classifier: Classifier
 ) -> None:
-    """Blocks of rows end by bytes and windows of texts by characters, and not at the same rows."""
+    """Blocks of long rows end by bytes, in the middle of a shard."""
     texts = [("the parcel was late " * (90_000 if n % 7 == 0 else 3)) + TEXTS[n % 60] for n in range(60)]
     given = write_jsonl(tmp_path / "rows.jsonl", [{"text": text} for text in texts])
     score_here(given, output=tmp_path / "out.parquet", probabilities="list")
@@ -122,7 +122,7 @@ def test_long_and_short_rows_keep_their_predictions(
     )
 
 
-# What stands in the input stays, or is refused
+# Input columns are kept, or refused
 
 
 def test_json_values_are_kept(tmp_path: Path, score_here: ScoreHere) -> None:
@@ -158,7 +158,7 @@ def test_parquet_types_to_parquet_and_csv(tmp_path: Path, score_here: ScoreHere)
 
 
 def test_values_without_json_type_are_text(tmp_path: Path, score_here: ScoreHere) -> None:
-    """Numbers that are none become null, wherever they stand; bytes base64, times ISO, decimals text."""
+    """NaN and infinity become null, bytes base64, times ISO 8601, decimals text."""
     from datetime import date, time
     from decimal import Decimal
 
@@ -190,7 +190,7 @@ def test_values_without_json_type_are_text(tmp_path: Path, score_here: ScoreHere
 def test_row_groups_are_limited_by_rows_and_bytes(
     rows: Path, tmp_path: Path, score_here: ScoreHere, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(block, "BLOCK_ROWS", 10)  # so that a part is written in six pieces
+    monkeypatch.setattr(block, "BLOCK_ROWS", 10)  # a part is written in six pieces
     for name, limit, expected in (("GROUP_ROWS", 25, [25, 5, 25, 5]), ("GROUP_BYTES", 1, [10] * 6), ("", 0, [60])):
         with monkeypatch.context() as patched:
             if name:
@@ -249,7 +249,7 @@ def test_label_containing_separator_is_rejected(rows: Path, tmp_path: Path, scor
     assert str(caught.value) == (
         "the label 'user experience' contains ' ', which separates labels in a CSV cell. Choose another --separator."
     )
-    score_here(rows, output=tmp_path / "out.jsonl", separator=" ")  # where lists are lists
+    score_here(rows, output=tmp_path / "out.jsonl", separator=" ")  # lists stay lists there
 
 
 # Inputs

@@ -1,4 +1,4 @@
-"""What the process that scores does at a word, and what it says."""
+"""The commands and replies of the worker process."""
 
 import io
 import json
@@ -16,7 +16,7 @@ from manylabel.scoring import Job, worker
 
 @pytest.fixture
 def job(tmp_path: Path, score_here: ScoreHere) -> Job:
-    """Of eight rows in two shards, of which nothing is scored yet."""
+    """A job of eight rows in two shards, none of them scored."""
     given = write_jsonl(tmp_path / "rows.jsonl", [{"text": text} for text in TEXTS[:8]])
     score_here(given, output=tmp_path / "out", format="jsonl", shard_rows=5)
     for path in [*(tmp_path / "out").glob("part-*"), *(tmp_path / "out/_manylabel").glob("part-*")]:
@@ -24,16 +24,16 @@ def job(tmp_path: Path, score_here: ScoreHere) -> Job:
     return Job.load(str(tmp_path / "out"))
 
 
-def told(classifier: Classifier, job: Job, **command: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The reply to a command, and what was said before it."""
-    said = io.StringIO()
-    reply = worker.execute({"shard": 0, "quarantined": {}, **command}, classifier, job, said)
-    return reply, [json.loads(line) for line in said.getvalue().splitlines()]
+def execute(classifier: Classifier, job: Job, **command: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Execute a command; return the reply and the progress messages before it."""
+    output = io.StringIO()
+    reply = worker.execute({"shard": 0, "quarantined": {}, **command}, classifier, job, output)
+    return reply, [json.loads(line) for line in output.getvalue().splitlines()]
 
 
 def test_shard_is_scored_and_committed(classifier: Classifier, job: Job) -> None:
-    reply, said = told(classifier, job, shard=1)
-    assert ({*reply}, said) == ({"commit"}, [{"rows": 3}])
+    reply, progress = execute(classifier, job, shard=1)
+    assert ({*reply}, progress) == ({"commit"}, [{"rows": 3}])
     assert reply["commit"] == json.loads(Path(job.record(1)).read_text())
     assert [row["text"] for row in read_jsonl(Path(job.part(1)))] == [*TEXTS[5:8]]
 
@@ -43,37 +43,37 @@ def test_quarantined_rows_are_left_out(
     classifier: Classifier, job: Job, monkeypatch: pytest.MonkeyPatch, block_rows: int
 ) -> None:
     monkeypatch.setattr(block, "BLOCK_ROWS", block_rows)
-    reply, _ = told(classifier, job, quarantined={"2": "left out", "4": "and this"})
+    reply, _ = execute(classifier, job, quarantined={"2": "left out", "4": "and this"})
     assert (reply["commit"]["quarantined"], reply["commit"]["errors"]) == ([2, 4], 2)
     assert [row["error"] for row in read_jsonl(Path(job.part(0)))] == [None, None, "left out", None, "and this"]
 
 
-class Noting:
-    """A classifier that remembers which texts it was asked for, and cannot bear one."""
+class RecordingClassifier:
+    """A classifier that records the texts it receives, and runs out of memory for one of them."""
 
-    def __init__(self, classifier: Classifier, unbearable: str = "") -> None:
+    def __init__(self, classifier: Classifier, failing: str = "") -> None:
         self.bundle, self.precision, self.variant = classifier.bundle, classifier.precision, classifier.variant
         self.labels, self.thresholds_ = classifier.labels, classifier.thresholds_
-        self.classifier, self.unbearable, self.asked = classifier, unbearable, list[str]()
+        self.classifier, self.failing, self.received = classifier, failing, list[str]()
 
     def predict_chunks(self, chunks: Any, **more: Any) -> Any:
         given = list(chunks)
-        self.asked += [text for chunk in given for text in chunk if text is not None]
-        if self.unbearable in self.asked:
+        self.received += [text for chunk in given for text in chunk if text is not None]
+        if self.failing in self.received:
             raise MemoryError("no room")
         return self.classifier.predict_chunks(given, **more)
 
 
 def test_trial_rows_write_nothing(classifier: Classifier, job: Job) -> None:
-    noting: Any = Noting(classifier)
-    assert told(noting, job, rows=[1, 4], quarantined={"2": "left out"}) == ({"tried": True}, [])
-    assert noting.asked == [TEXTS[1], TEXTS[3]]
+    recorder: Any = RecordingClassifier(classifier)
+    assert execute(recorder, job, rows=[1, 4], quarantined={"2": "left out"}) == ({"tried": True}, [])
+    assert recorder.received == [TEXTS[1], TEXTS[3]]
     assert not Path(job.part(0)).exists()
 
 
 def test_row_faults_differ_from_disk_faults(classifier: Classifier, job: Job) -> None:
-    unbearable: Any = Noting(classifier, TEXTS[3])
-    assert told(unbearable, job) == ({"died": "MemoryError: no room"}, [])
+    failing: Any = RecordingClassifier(classifier, TEXTS[3])
+    assert execute(failing, job) == ({"died": "MemoryError: no room"}, [])
     (given,) = (Path(each.source.uri) for each in job.plan.inputs)
     given.unlink()
-    assert told(classifier, job)[0] == {"failed": "DataError", "message": f"{given} does not exist any more."}
+    assert execute(classifier, job)[0] == {"failed": "DataError", "message": f"{given} does not exist any more."}

@@ -15,7 +15,7 @@ csv.field_size_limit(2**31 - 1)  # the default of 128 KiB refuses long texts; `L
 
 
 class CsvTable(LineTable):
-    """A CSV or TSV file. `columns` is empty where the file is.
+    r"""A CSV or TSV file. `columns` is empty where the file is.
 
     Args:
         file: The decompressed bytes, at `start`.
@@ -26,6 +26,12 @@ class CsvTable(LineTable):
 
     Raises:
         DataError: The header cannot be read, or has two columns of the same name.
+
+    Example:
+        >>> import io
+        >>> table = CsvTable(io.BytesIO(b"text;labels\nlate again;delivery\n"), "reviews.csv", delimiter=";")
+        >>> table.columns, [row.values["labels"] for row in table]
+        (['text', 'labels'], ['delivery'])
     """
 
     columns: Sequence[str]

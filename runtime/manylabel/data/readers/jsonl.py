@@ -8,13 +8,19 @@ from manylabel.data.readers.table import ROW_BYTES, START, LineTable, Position, 
 
 
 class JsonLinesTable(LineTable):
-    """A file of JSON lines.
+    r"""A file of JSON lines.
 
     Args:
         file: The decompressed bytes, at `start`.
         name: The file's name.
         start: The position of the first row that is wanted.
         allow_nan: Accept `NaN` and `Infinity`, which Python writes and JSON does not know.
+
+    Example:
+        >>> import io
+        >>> table = JsonLinesTable(io.BytesIO(b'{"text": "late again"}\n[1]\n'), "reviews.jsonl")
+        >>> [row.error or row.values["text"] for row in table]
+        ['late again', 'reviews.jsonl, line 2: expected an object such as {"text": "..."}, found list.']
     """
 
     columns = None

@@ -146,10 +146,9 @@ def read_rows(path: Path) -> list[LocatedRow]:
         MissingDependency: It is a Parquet file, and pyarrow is not installed.
 
     Example:
-        >>> Path("reviews.csv").write_text("text,labels\nlate again,delivery\n")
-        32
-        >>> read_rows(Path("reviews.csv"))
-        [('reviews.csv, line 2', {'text': 'late again', 'labels': 'delivery'})]
+        >>> _ = Path("one.csv").write_text("text,labels\nlate again,delivery\n")
+        >>> read_rows(Path("one.csv"))
+        [('one.csv, line 2', {'text': 'late again', 'labels': 'delivery'})]
     """
     if path.is_dir():
         raise DataError(

@@ -29,6 +29,11 @@ class Row(NamedTuple):
         values: The row's values by column. A column that the row lacks may be missing.
         error: Why the row cannot be used; None for a sound row. It begins with the location.
         size: Bytes that the row takes in the file; 0 where rows are not stored one after the other.
+
+    Example:
+        >>> row = Row("reviews.csv, line 2", {"text": "late again"})
+        >>> row.error is None
+        True
     """
 
     location: str
@@ -127,12 +132,21 @@ class RowTooLong(Exception):
 
 
 class LineReader:
-    """An iterator over the lines of a file that knows their offsets and can return to a row's second line.
+    r"""An iterator over the lines of a file that knows their offsets and can return to a row's second line.
 
     Args:
         file: Bytes, read from their current position.
         line: The number of the first line.
         offset: The bytes before it.
+
+    Example:
+        >>> import io
+        >>> lines = LineReader(io.BytesIO(b"text\nlate again\n"))
+        >>> next(lines)
+        'text\n'
+        >>> lines.begin_row()
+        >>> lines.line, lines.offset
+        (2, 5)
     """
 
     def __init__(self, file: IO[bytes], *, line: int = 1, offset: int = 0) -> None:
@@ -205,7 +219,10 @@ def check_unique(file: object, names: Sequence[str]) -> None:
     """Refuse a header that has two columns of the same name.
 
     Raises:
-        DataError: It has.
+        DataError: It has two such columns.
+
+    Example:
+        >>> check_unique("reviews.csv", ["text", "labels"])
     """
     duplicates = sorted({name for name in names if names.count(name) > 1})
     if duplicates:
