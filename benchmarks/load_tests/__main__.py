@@ -15,7 +15,7 @@ import click
 
 from load_tests import baselines, report, scenarios, throughput
 from manylabel import Bundle
-from manylabel.system.cpu_quota import available_cores
+from manylabel.system.hardware_info import available_cores
 from manylabel_bench.contenders.registry import ContenderConfig, bundle_contender
 from manylabel_bench.hardware import describe_hardware
 from manylabel_bench.load import servers

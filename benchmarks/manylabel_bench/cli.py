@@ -95,7 +95,7 @@ def bench(**options: Any) -> None:
     sentence-transformers.
     """
     from manylabel import Bundle
-    from manylabel.system.cpu_quota import available_cores
+    from manylabel.system.hardware_info import available_cores
     from manylabel_bench import compare, hardware
     from manylabel_bench.results import document, report
 

@@ -8,17 +8,15 @@ zero.
 
 import json
 import os
-import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from manylabel.system.hardware_info import CPUINFO, this_machine
+from manylabel.system.hardware_info import core_clocks, installed_version, this_machine
 
 BASELINE_PACKAGES = ("openvino", "nncf", "sentence-transformers")
 
@@ -31,10 +29,10 @@ SIZE_FIELDS = ("hidden_size", "num_hidden_layers", "intermediate_size")
 def describe_hardware() -> dict[str, Any]:
     """Return the machine with its load and clock, and the versions of the packages that are measured on it."""
     machine = asdict(this_machine())
-    baselines = {name: installed for name in BASELINE_PACKAGES if (installed := _installed_version(name))}
+    baselines = {name: installed for name in BASELINE_PACKAGES if (installed := installed_version(name))}
     return machine | {
         "flags": list(machine["flags"]),
-        "mhz": _core_clocks(),
+        "mhz": core_clocks(),
         "load_1min": os.getloadavg()[0],
         "versions": {**machine["versions"], **baselines},
     }
@@ -70,19 +68,6 @@ def operations_per_token(config: Path) -> float | None:
         return None
     hidden, layers, inner = (fields[name] for name in SIZE_FIELDS)
     return float(2 * layers * (4 * hidden * hidden + 2 * hidden * inner))
-
-
-def _core_clocks() -> list[int]:
-    """Return the current MHz of each core, where Linux lists them."""
-    text = CPUINFO.read_text(encoding="utf-8", errors="replace") if CPUINFO.exists() else ""
-    return [round(float(mhz)) for mhz in re.findall(r"^cpu MHz\s*: (.*)$", text, re.MULTILINE)]
-
-
-def _installed_version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return ""
 
 
 def _matmul_rate(operands: str, shape: tuple[int, int, int], threads: int) -> float:

@@ -1,6 +1,19 @@
-"""Every label that applies to a text, from ONNX Runtime, without PyTorch.
+"""Multi-label text classification with ONNX Runtime, without PyTorch.
 
-`Classifier.load(bundle)` answers; `manylabel.errors` has every error as a tree.
+Start with `Classifier.load`. In the order in which to read the package:
+
+- `errors`: all errors, as a tree;
+- `classifier`: `Classifier`, which composes the packages below;
+- `load_options`: explicit arguments, a tuned plan and defaults resolve to what a classifier runs with;
+- `inference`: texts to probabilities to labels;
+- `bundle`: the folder that is loaded;
+- `hub`: bundles on the Hugging Face Hub;
+- `data`, `frames`: files, and tables of pandas, polars, DuckDB and Arrow;
+- `explain`, `certify`, `drift`, `doctor`, `tune`, `scoring`: one capability each, with its command;
+- `server`: HTTP;
+- `engines`: Ray, Spark and Triton;
+- `cli`: the command line;
+- `system`: files, memory and hardware.
 """
 
 import importlib
@@ -77,11 +90,11 @@ _HOMES = {
     "Classifier": "manylabel.classifier",
     "Prediction": "manylabel.inference.predictions",
 }
-"""What needs numpy and tokenizers is imported when it is asked for: the command says first where these do not fit."""
+"""Names whose modules need numpy and tokenizers are imported on first use: the command first checks the memory."""
 
 
 def __getattr__(name: str) -> object:
-    """A public name from its module, once."""
+    """Import a public name from its module, once."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value = getattr(importlib.import_module(_HOMES[name]), name)
@@ -89,5 +102,5 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    """Those that were not asked for yet, too."""
+    """Include the names that were not imported yet."""
     return sorted({*globals(), *__all__})

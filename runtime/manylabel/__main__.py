@@ -1,30 +1,30 @@
-"""The command `manylabel`, and `python -m manylabel`: light until it is known that there is room for the rest."""
+"""The command `manylabel`, and `python -m manylabel`: check that there is memory for the rest before importing it."""
 
 import os
 import resource
 import sys
 
 from manylabel.errors import OutOfMemory
-from manylabel.system.process_supervisor import watched
+from manylabel.system.process_supervisor import supervise
 from manylabel.system.resource_errors import is_lack_of_memory, loading, out_of_memory
 
-ROOM = 112
-"""MB that numpy, tokenizers and what else the command imports take: 104 with numpy 2.4, which ends the process or
-raises from its midst with less."""
+NUMPY_MEGABYTES = 112
+"""Address space that importing numpy, tokenizers and the rest takes: 104 MB with numpy 2.4, which exits or raises
+halfway with less."""
 
 
 def main() -> None:
-    """Run the command; where memory is limited, in a process that is watched."""
+    """Run the command; if memory is limited, in a supervised child process."""
     if resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY:
         _command()
     else:
-        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # 40 MB for every other core, which nothing here needs
-        watched(_command)
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # each further thread takes 40 MB, and nothing here needs it
+        supervise(_command)
 
 
 def _command() -> None:
     try:
-        with loading("numpy", ROOM):
+        with loading("numpy", NUMPY_MEGABYTES):
             from manylabel.cli.main import main as command
     except Exception as exc:
         if not is_lack_of_memory(exc):

@@ -44,7 +44,7 @@ class Classifier:
         >>> from manylabel import Classifier
         >>> classifier = Classifier.load("bundle")
         >>> classifier.predict("The courier was rude and the parcel was late.")
-        [['delivery']]
+        [['delivery', 'price']]
     """
 
     def __init__(self, bundle: Bundle, config: LoadConfig, arguments: LoadArguments) -> None:
@@ -221,8 +221,8 @@ class Classifier:
 
         Example:
             >>> from manylabel import Classifier
-            >>> Classifier.load("bundle").predict("The parcel was late.", thresholds={"delivery": 1.0})
-            [[]]
+            >>> Classifier.load("bundle").predict("The parcel was late.", thresholds={"price": 1.0})
+            [['delivery']]
         """
         resolved = resolve_thresholds(thresholds, self.bundle.labels, self.variant.thresholds)
         decisions = decide(self.predict_proba(texts), resolved)
@@ -248,8 +248,8 @@ class Classifier:
         Example:
             >>> from manylabel import Classifier
             >>> (prediction,) = Classifier.load("bundle").classify("The parcel was late.", top_k=2)
-            >>> prediction.labels, list(prediction.scores)[0]
-            (['delivery'], 'delivery')
+            >>> prediction.labels, list(prediction.scores)
+            (['delivery', 'price'], ['delivery', 'price'])
         """
         return list(self.stream(as_texts(texts), top_k=top_k, thresholds=thresholds))
 

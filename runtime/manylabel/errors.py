@@ -1,51 +1,79 @@
-"""Every error that manylabel raises on purpose.
+"""All errors that manylabel raises on purpose, as a tree.
 
 ```
 ManylabelError
-├── InputError              what was handed in cannot be used
+├── InputError              an argument or an input file cannot be used
 │   ├── InvalidText         a text is not a string
 │   │   └── TextTooLong     a text exceeds `max_length` tokens under the policy "error"
-│   ├── UnknownLabel        a label that is not in the set
-│   ├── DataError           a file of labelled texts cannot be read as such
+│   ├── UnknownLabel        a label does not exist
+│   ├── DataError           a file of labelled texts cannot be read
 │   ├── CheckpointError     a checkpoint cannot be used
-│   │   └── LabelMismatch   its labels are not those of the data
-│   ├── OutputExists        the output is there already
-│   └── JobChanged          a run is gone on with by another bundle, input or option
-├── MissingDependency       an optional package is absent, or two exclude each other
-├── HubError                a hub has it not, gives it not, or cannot be reached
-├── DeviceUnavailable       the device that was asked for cannot run
-├── WorkerDied              a process that scores files ended, and no single row is to blame
-├── ForkedProcess           a loaded classifier was carried into a forked process
-├── Interrupted             a signal told a command to stop
-├── CannotWrite             the disk is full, or the place cannot be written to
+│   │   └── LabelMismatch   its labels differ from those of the data
+│   ├── OutputExists        the output already exists
+│   └── JobChanged          a run is resumed with another bundle, input or option
+├── MissingDependency       an optional package is not installed, or two exclude each other
+├── HubError                not found on the Hub, access denied, or the Hub cannot be reached
+├── DeviceUnavailable       the requested device cannot be used
+├── WorkerDied              a process that scores files died, and no single row is the cause
+├── ForkedProcess           a classifier that was loaded before a fork is used after it
+├── Interrupted             a signal stopped a command
+├── CannotWrite             the disk is full, or the folder cannot be written to
 ├── OutOfMemory             memory ran out
-├── BudgetExceeded          a variant differs more from its reference than was allowed
-├── ExportError             a checkpoint cannot be turned into a graph
-│   └── ParityError         a graph answers otherwise than PyTorch
-└── BundleError             a folder is no bundle, or a damaged one
-    ├── BundleTooNew        it was written by a later version
-    ├── SignatureInvalid    it is not signed by the key that was asked for
-    └── NonFiniteScore      its graph gave a score that is no number
+├── BudgetExceeded          a variant differs from its reference by more than is allowed
+├── ExportError             a checkpoint cannot be exported
+│   └── ParityError         the graph's scores differ from PyTorch's
+└── BundleError             a folder is not a bundle, or the bundle is damaged
+    ├── BundleTooNew        it was written by a newer version
+    ├── SignatureInvalid    it is not signed with the requested key
+    └── NonFiniteScore      the model returned NaN or infinity
 ```
 
-A message says what happened, what was expected, and the next step. The command line prints it as one
-line and exits with `exit_code`: 2 for wrong usage or input, 3 for a bundle that fails verification or a variant beyond
-its budget, 128 and the signal's number for a command that was told to stop.
+A message says what happened, what was expected, and the next step. The command line prints it as one line and exits
+with `exit_code`: 2 for wrong usage or input, 3 for a bundle that fails verification or a variant beyond its budget, 128
+plus the signal's number for a command that was stopped by a signal.
+
+Example:
+    >>> from manylabel import Classifier, ManylabelError
+    >>> try:
+    ...     Classifier.load("no/such/folder")
+    ... except ManylabelError as error:
+    ...     print(f"{type(error).__name__}: {error}")
+    InputError: there is no bundle at no/such/folder: no such folder. Make one with manylabel export.
 """
 
 
 class ManylabelError(Exception):
-    """Base of all errors that manylabel raises on purpose."""
+    """The base class of all errors that manylabel raises on purpose.
+
+    Example:
+        >>> raise ManylabelError("what happened, what was expected, and the next step")
+        Traceback (most recent call last):
+        manylabel.errors.ManylabelError: what happened, what was expected, and the next step
+    """
 
     exit_code = 2
 
 
 class InputError(ManylabelError):
-    """What was handed in cannot be used."""
+    """An argument or an input file cannot be used.
+
+    Example:
+        >>> from manylabel import Classifier
+        >>> Classifier.load("bundle", threads=0)
+        Traceback (most recent call last):
+        manylabel.errors.InputError: threads is 0; expected 1 or more, or None for all cores.
+    """
 
 
 class InvalidText(InputError):
-    """A text is not a string."""
+    """A text is not a string.
+
+    Example:
+        >>> from manylabel import Classifier
+        >>> Classifier.load("bundle").predict(["late", None])
+        Traceback (most recent call last):
+        manylabel.errors.InvalidText: text 1 is NoneType ('None'), not a string. ...
+    """
 
 
 class TextTooLong(InvalidText):
@@ -53,11 +81,18 @@ class TextTooLong(InvalidText):
 
 
 class UnknownLabel(InputError):
-    """A label that is not in the set of labels."""
+    """A label does not exist.
+
+    Example:
+        >>> from manylabel import Classifier
+        >>> Classifier.load("bundle").explain("late again", "delivry")
+        Traceback (most recent call last):
+        manylabel.errors.UnknownLabel: there is no label 'delivry'. Did you mean 'delivery'?
+    """
 
 
 class DataError(InputError):
-    """A file of labelled texts is missing, empty, or not in the form that was said."""
+    """A file of labelled texts is missing, empty, or not in the expected form."""
 
 
 class CheckpointError(InputError):
@@ -65,43 +100,64 @@ class CheckpointError(InputError):
 
 
 class LabelMismatch(CheckpointError):
-    """The labels of a checkpoint are not those of the data."""
+    """The labels of a checkpoint differ from those of the data."""
 
 
 class OutputExists(InputError):
-    """The output is there already and `--force` was not given."""
+    """The output already exists, and `force` was not given.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from manylabel.system.atomic_write import atomic_folder
+        >>> with atomic_folder(Path("bundle")):
+        ...     pass
+        Traceback (most recent call last):
+        manylabel.errors.OutputExists: bundle already exists. Choose another output, or replace it with --force.
+    """
 
 
 class JobChanged(InputError):
-    """A run over files is gone on with by another bundle, input or option than it was begun with."""
+    """A run over files is resumed with another bundle, input or option than it was started with."""
 
 
 class WorkerDied(ManylabelError):
-    """A process that scores files ended again and again, and no single row is to blame."""
+    """A process that scores files died repeatedly, and no single row is the cause."""
 
 
 class MissingDependency(ManylabelError):
-    """An optional package is absent, or two that exclude each other are both installed."""
+    """An optional package is not installed, or two that exclude each other are both installed.
+
+    Example:
+        >>> str(MissingDependency('hf:// needs huggingface_hub. pip install "manylabel[hub]"'))
+        'hf:// needs huggingface_hub. pip install "manylabel[hub]"'
+    """
 
 
 class HubError(ManylabelError):
-    """A hub does not have what was asked for, does not give it, or cannot be reached."""
+    """A bundle is not found on the Hub, access is denied, or the Hub cannot be reached."""
 
 
 class DeviceUnavailable(ManylabelError):
-    """The device that was asked for cannot run."""
+    """The requested device cannot be used.
+
+    Example:
+        >>> from manylabel import Classifier
+        >>> Classifier.load("bundle", device="tpu")
+        Traceback (most recent call last):
+        manylabel.errors.DeviceUnavailable: there is no device 'tpu'. Choose auto, cpu or cuda.
+    """
 
 
 class ForkedProcess(ManylabelError):
-    """A classifier that was loaded before `fork` is used in the child."""
+    """A classifier that was loaded before a `fork` is used in the child process."""
 
 
 class Interrupted(ManylabelError):
-    """A signal told a command to stop.
+    """A signal stopped a command.
 
     Args:
-        message: What is kept, and how to go on.
-        exit_code: 128 and the signal's number, as shells have it.
+        message: What is kept, and how to continue.
+        exit_code: 128 plus the signal's number, as shells do.
     """
 
     def __init__(self, message: str, *, exit_code: int) -> None:
@@ -110,7 +166,7 @@ class Interrupted(ManylabelError):
 
 
 class CannotWrite(ManylabelError):
-    """The disk is full, a quota or a limit is reached, or the place cannot be written to."""
+    """The disk is full, a quota or a limit is reached, or the folder cannot be written to."""
 
 
 class OutOfMemory(ManylabelError):
@@ -118,32 +174,39 @@ class OutOfMemory(ManylabelError):
 
 
 class BudgetExceeded(ManylabelError):
-    """A variant's answers differ more from its reference's than was allowed."""
+    """A variant's predictions differ from its reference's by more than is allowed."""
 
     exit_code = 3
 
 
 class ExportError(ManylabelError):
-    """A checkpoint cannot be turned into a graph."""
+    """A checkpoint cannot be exported."""
 
 
 class ParityError(ExportError):
-    """A graph answers otherwise than the PyTorch model that it came from."""
+    """The graph's scores differ from those of the PyTorch model that it was exported from."""
 
 
 class BundleError(ManylabelError):
-    """A folder is no bundle, or a damaged one."""
+    """A folder is not a bundle, or the bundle is damaged.
+
+    Example:
+        >>> from manylabel import Bundle
+        >>> Bundle.open("run")
+        Traceback (most recent call last):
+        manylabel.errors.BundleError: run is not a bundle: it has no bundle.json. Make one with manylabel export.
+    """
 
     exit_code = 3
 
 
 class BundleTooNew(BundleError):
-    """A bundle was written in a format that this version does not know."""
+    """A bundle was written in a format that this version does not support."""
 
 
 class SignatureInvalid(BundleError):
-    """A bundle is not signed, not by the key that was asked for, or was changed after it was signed."""
+    """A bundle is not signed, not signed with the requested key, or was changed after it was signed."""
 
 
 class NonFiniteScore(BundleError):
-    """A graph gave a probability that is no number."""
+    """The model returned NaN or infinity."""

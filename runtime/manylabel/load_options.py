@@ -18,8 +18,7 @@ from manylabel.bundle.variants import Precision, choose_variant, variants_for
 from manylabel.errors import BundleError, InputError
 from manylabel.inference.length_batching import DEFAULT_BATCH_TOKENS
 from manylabel.inference.ort_loader import Device
-from manylabel.system.cpu_quota import available_cores
-from manylabel.system.hardware_info import this_machine
+from manylabel.system.hardware_info import available_cores, this_machine
 
 MAX_BATCH_TOKENS = 65_536
 """A plan is not signed, so what it requests is bounded: no device gains from more tokens in a batch."""

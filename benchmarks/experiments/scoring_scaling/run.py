@@ -34,7 +34,7 @@ from manylabel.inference.pipeline import TOKENIZER_BATCH_TEXTS
 from manylabel.scoring.job import ScoreOptions
 from manylabel.scoring.planner import ShardPlan, find_sources, plan_shards, read_shard
 from manylabel.scoring.writers import open_part
-from manylabel.system.cpu_quota import available_cores
+from manylabel.system.hardware_info import available_cores
 from manylabel_bench.hardware import describe_hardware
 
 SUFFIXES = (".csv", ".csv.gz", ".csv.bz2", ".csv.zst", ".parquet")

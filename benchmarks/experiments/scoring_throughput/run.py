@@ -25,7 +25,7 @@ from typing import Any
 
 import click
 
-from manylabel.system.cpu_quota import available_cores
+from manylabel.system.hardware_info import available_cores
 from manylabel_bench.hardware import describe_hardware
 
 WORDS = ("the", "was", "not", "very", "good", "bad", "late", "app", "parcel", "courier", "invoice", "cheap", "slow")
@@ -104,7 +104,7 @@ def measure(given: dict[str, Any], path: Path, scored: Path) -> dict[str, Any]:
 
 def write_rows(path: Path, rows: int) -> Path:
     """Rows of three columns, their texts of 1 to 12 words, the same ones every time."""
-    dice = random.Random(0)  # no secret
+    dice = random.Random(0)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["id", "text", "note"])

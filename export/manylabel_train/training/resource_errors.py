@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from manylabel.errors import ExportError, ManylabelError, OutOfMemory
-from manylabel.system.resource_errors import cannot_write, is_lack_of_memory, reason_not_to_write
+from manylabel.system.resource_errors import cannot_write, is_lack_of_memory, write_error_number
 from manylabel_train.training.checkpoints import describe_progress
 from manylabel_train.training.config import TrainConfig
 
@@ -41,7 +41,7 @@ def explain_shortage(output: Path, what: str, *, short: str, kept: Callable[[], 
             raise OutOfMemory(f"memory ran out {short} {kept()}") from exc
         if isinstance(exc, ManylabelError) and not isinstance(exc, ExportError):  # which blames the traced model
             raise
-        if reason := reason_not_to_write(exc, _find_errno):
+        if reason := write_error_number(exc, _find_errno):
             raise cannot_write(_fullest_folder(output.absolute().parent), what, reason, kept()) from exc
         raise
 

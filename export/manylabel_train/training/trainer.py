@@ -16,7 +16,7 @@ from transformers import EvalPrediction, PreTrainedModel, PrinterCallback, Train
 
 from manylabel.errors import InputError
 from manylabel.inference.tokenizer import Tokenizer
-from manylabel.system.cpu_quota import available_cores
+from manylabel.system.hardware_info import available_cores
 from manylabel_train.data.dataset import Dataset
 from manylabel_train.evaluation.metrics import LOWER_IS_BETTER, multilabel_metrics, per_label_metrics
 from manylabel_train.thresholds.logits import sigmoid

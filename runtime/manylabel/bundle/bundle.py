@@ -101,7 +101,7 @@ class Bundle:
         Example:
             >>> from manylabel import Bundle
             >>> Bundle.open("bundle").manifest.max_length
-            64
+            32
         """
         if re.match(r"hf:/{1,2}", str(path)):  # a Path merges the two slashes
             raise InputError(f"{path} is not a folder. Download it first: manylabel.hub.resolve_bundle_path({path!r}).")

@@ -11,7 +11,7 @@ import click
 
 from manylabel.errors import InputError, ManylabelError, MissingDependency, OutOfMemory
 from manylabel.system.did_you_mean import nearest
-from manylabel.system.resource_errors import FULL, is_lack_of_memory, out_of_memory
+from manylabel.system.resource_errors import DISK_FULL, is_lack_of_memory, out_of_memory
 
 ENTRY_POINTS = "manylabel.commands"
 
@@ -89,7 +89,7 @@ def _raise(exc: Exception) -> None:
 
 def _describe_os_error(exc: OSError) -> str:
     """Return the system's error as one line, with the next step if it is known."""
-    if exc.errno in FULL:
+    if exc.errno in DISK_FULL:
         path = exc.filename or "the output"
         return f"CannotWrite: there is no space left for {path} ({exc.strerror}). Free some space, or write elsewhere."
     return f"{type(exc).__name__}: {exc}"

@@ -5,20 +5,22 @@ import platform
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, requires, version
-from pathlib import Path
+from importlib.metadata import PackageNotFoundError, requires
 from typing import Any, Literal
 
 from manylabel import __version__
-from manylabel.system.cpu_quota import affinity, available_cores, cpu_quota
+from manylabel.system.hardware_info import (
+    INT8_FLAGS,
+    available_cores,
+    cpu_affinity,
+    cpu_flags,
+    cpu_quota,
+    installed_version,
+)
 
 DISTRIBUTION = "manylabel"
 IGNORED_EXTRAS = ("cpu", "gpu", "bench", "clients", "demo", "dev", "rivals")
 """Extras without a finding: onnxruntime has findings of its own, the others are for the development of manylabel."""
-
-CPUINFO = Path("/proc/cpuinfo")
-DOT_PRODUCT_FLAGS = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp")
-"""CPU flags of instructions that multiply and add int8 in one step: three of x86 and one of Arm."""
 
 Status = Literal["ok", "note", "fault"]
 
@@ -76,16 +78,8 @@ def check_environment() -> list[Finding]:
         _check_base([each for each in requirements if not each.extra]),
         _check_extras({extra: [each for each in requirements if each.extra == extra] for extra in extras}),
         _check_threads(),
-        _check_instructions(CPUINFO),
+        _check_instructions(),
     ]
-
-
-def installed_version(name: str) -> str:
-    """Return the version of an installed package; empty if it is not installed."""
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return ""
 
 
 def read_requirements() -> list[Requirement]:
@@ -140,7 +134,7 @@ def _parse_version(text: str) -> tuple[int, ...]:
 
 
 def _check_threads() -> Finding:
-    used, granted, quota, machine = available_cores(), affinity(), cpu_quota(), os.cpu_count() or 1
+    used, granted, quota, machine = available_cores(), cpu_affinity(), cpu_quota(), os.cpu_count() or 1
     limit = "no quota" if quota is None else f"a quota of {quota:g}"
     says = f"{used} used by default: this process may run on {granted} of {machine} cores, with {limit}"
     details = {"used": used, "affinity": granted, "quota": quota, "machine": machine}
@@ -152,12 +146,12 @@ def _check_threads() -> Finding:
     return Finding("threads", "ok", says, details=details)
 
 
-def _check_instructions(cpuinfo: Path) -> Finding:
-    words = set(cpuinfo.read_text(encoding="utf-8", errors="replace").split()) if cpuinfo.exists() else set()
-    present = [flag for flag in DOT_PRODUCT_FLAGS if flag in words]
+def _check_instructions() -> Finding:
+    flags = cpu_flags()
+    present = [flag for flag in INT8_FLAGS if flag in flags]
     details = {"machine": platform.machine(), "dot_products": present}
-    if present or not words:
+    if present or not flags:
         says = ", ".join(present) or "the CPU's instructions are not known on this system"
         return Finding("int8", "ok", says, details=details)
-    says = f"this CPU has none of {', '.join(DOT_PRODUCT_FLAGS)}: int8 gains little here. Compare it with fp32."
+    says = f"this CPU has none of {', '.join(INT8_FLAGS)}: int8 gains little here. Compare it with fp32."
     return Finding("int8", "note", says, details=details)

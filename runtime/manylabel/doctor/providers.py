@@ -9,9 +9,10 @@ from types import ModuleType
 
 import numpy as np
 
-from manylabel.doctor.environment import Finding, installed_version, read_requirements
+from manylabel.doctor.environment import Finding, read_requirements
 from manylabel.errors import DeviceUnavailable, MissingDependency
 from manylabel.inference.ort_loader import PROVIDERS, check_device, has_gpu, load_onnxruntime
+from manylabel.system.hardware_info import installed_version
 
 CPU, CUDA = PROVIDERS["cpu"], PROVIDERS["cuda"]
 BUILDS = ("onnxruntime", "onnxruntime-gpu")

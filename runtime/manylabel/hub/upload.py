@@ -33,7 +33,8 @@ def push(bundle: Bundle, target: HubReference, *, public: bool = False, message:
 
     Example:
         >>> from manylabel import Bundle
-        >>> push(Bundle.open("bundle"), HubReference("ada/reviews"))  # doctest: +SKIP
+        >>> bundle, target = Bundle.open("bundle"), HubReference.parse("ada/reviews@candidate")
+        >>> push(bundle, target)  # doctest: +SKIP
         HubReference(repository='ada/reviews', revision='3f2a41...')
     """
     bundle.verify()

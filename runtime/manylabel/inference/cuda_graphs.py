@@ -47,9 +47,10 @@ class CudaGraphs:
             depend only on the shape.
 
     Example:
+        >>> ids = np.array([[101, 2460, 102]])
         >>> graphs = CudaGraphs(ort, session, lambda ids: {"input_ids": ids})  # doctest: +SKIP
         >>> graphs.capture(64)  # doctest: +SKIP
-        >>> graphs.run(np.array([[101, 2460, 102]])).shape  # doctest: +SKIP
+        >>> graphs.run(ids).shape  # doctest: +SKIP
         (1, 28)
     """
 

@@ -1,4 +1,4 @@
-"""What was likely meant by a name that is not there."""
+"""Suggestions for error messages: the name that was probably meant."""
 
 import os
 from collections.abc import Iterable
@@ -7,14 +7,23 @@ from pathlib import Path
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The known name that is most like this one; empty where none is."""
+    """Return the known name that is most similar to `name`, or "" if none is similar.
+
+    Example:
+        >>> nearest("delivry", ["billing", "delivery"])
+        'delivery'
+    """
     return next(iter(get_close_matches(name, list(known), n=1)), "")
 
 
 def near_path(path: Path | str) -> str:
-    """For the end of a message on a file or folder that is not there: ` Did you mean 'X'?`, or nothing.
+    """Return the end of an error message about a missing file or folder: ` Did you mean 'X'?`, or "".
 
-    The first part of the path that is not there is looked for among its neighbours.
+    The first missing part of the path is compared with the names that exist in its place.
+
+    Example:
+        >>> near_path("bundel")
+        " Did you mean 'bundle'?"
     """
     path = missing = Path(path)
     if os.path.lexists(path):
@@ -25,5 +34,5 @@ def near_path(path: Path | str) -> str:
         close = nearest(missing.name, os.listdir(missing.parent))
     except OSError:
         return ""
-    meant = missing.with_name(close) / path.relative_to(missing) if close else missing
-    return f" Did you mean {str(meant)!r}?" if os.path.exists(meant) else ""
+    suggestion = missing.with_name(close) / path.relative_to(missing) if close else missing
+    return f" Did you mean {str(suggestion)!r}?" if os.path.exists(suggestion) else ""

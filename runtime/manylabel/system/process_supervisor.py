@@ -1,7 +1,7 @@
-"""A command where memory is limited, in a process that is watched: a library that finds none may end its process.
+"""Run a command in a supervised child process where memory is limited: a library that runs out may end its process.
 
-Rust and C++ abort where an allocation fails that they did not reckon with, and nothing can be caught then. Scoring
-watches its worker in any case.
+Rust and C++ libraries abort when an allocation fails that they do not expect to fail, and nothing can catch that. File
+scoring always supervises its workers.
 """
 
 import ctypes
@@ -15,44 +15,52 @@ from typing import Any
 from manylabel.errors import OutOfMemory
 from manylabel.system.resource_errors import is_lack_of_memory, more_memory
 
-PASSED_ON = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2}
-BY_LIBRARIES = {-number: number.name for number in (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL)} | {
-    127: "exit code 127"  # of glibc, which finds no memory for a thread's data; no command of ours has it
+FORWARDED_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2}
+LIBRARY_CRASHES = {
+    -number: number.name for number in (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL)
+} | {
+    127: "exit code 127"  # glibc, without memory for a thread's data; no command of ours uses it
 }
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
-def watched(command: Callable[[], object]) -> None:
-    """Run a command in a child, and end as it does; where a library ended it, with a sentence.
+def supervise(command: Callable[[], object]) -> None:
+    """Run a command in a child process and exit as it does; if a library crashed it, print an error.
 
-    Returns in the child alone.
+    Returns only in the child.
+
+    Example:
+        >>> command = lambda: print("done")
+        >>> supervise(command)  # doctest: +SKIP
+        done
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {*PASSED_ON, signal.SIGCHLD})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {*FORWARDED_SIGNALS, signal.SIGCHLD})
     child = os.fork()
     if not child:
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # it does not outlive who is told to stop
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # it does not outlive its supervisor
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        sys.unraisablehook = _unless_memory(sys.unraisablehook)
-        threading.excepthook = _unless_memory(threading.excepthook)
+        sys.unraisablehook = _hide_memory_errors(sys.unraisablehook)
+        threading.excepthook = _hide_memory_errors(threading.excepthook)
         command()
         return
-    code = _end_of(child)
-    if code in BY_LIBRARIES:
-        said = f"a library ended the process ({BY_LIBRARIES[code]}), most likely as it was granted no memory."
-        print(f"OutOfMemory: {said} {more_memory()} Then give the command again.", file=sys.stderr)
+    code = _wait_forwarding_signals(child)
+    if code in LIBRARY_CRASHES:
+        reason = f"a library ended the process ({LIBRARY_CRASHES[code]}), most likely because memory ran out."
+        print(f"OutOfMemory: {reason} {more_memory()} Then run the command again.", file=sys.stderr)
         code = OutOfMemory.exit_code
-    sys.exit(code if code >= 0 else 128 - code)  # as shells have it
+    sys.exit(code if code >= 0 else 128 - code)  # the shells' convention
 
 
-def _unless_memory(hook: Callable[[Any], object]) -> Callable[[Any], object]:
-    """Keep from showing that memory ran out in a library's thread, or in its last acts: the command itself says so."""
-    return lambda shown: None if shown.exc_value and is_lack_of_memory(shown.exc_value) else hook(shown)
+def _hide_memory_errors(hook: Callable[[Any], object]) -> Callable[[Any], object]:
+    """Do not report that memory ran out in a library's thread or at exit: the command itself reports it."""
+    return lambda error: None if error.exc_value and is_lack_of_memory(error.exc_value) else hook(error)
 
 
-def _end_of(child: int) -> int:
-    """What a child comes to, which is told what this process is; minus the number of a signal that ended it."""
+def _wait_forwarding_signals(child: int) -> int:
+    """Wait for a child, forward signals to it, and return its exit code, or minus the signal that ended it."""
     while not (ended := os.waitpid(child, os.WNOHANG))[0]:
-        told = signal.sigwaitinfo({*PASSED_ON, signal.SIGCHLD})
-        if told.si_signo != signal.SIGCHLD and told.si_code <= 0:  # by a process; a terminal tells the child itself
-            os.kill(child, told.si_signo)
+        received = signal.sigwaitinfo({*FORWARDED_SIGNALS, signal.SIGCHLD})
+        from_process = received.si_code <= 0  # a terminal sends its signals to the child, too
+        if received.si_signo != signal.SIGCHLD and from_process:
+            os.kill(child, received.si_signo)
     return os.waitstatus_to_exitcode(ended[1])

@@ -22,7 +22,7 @@ from manylabel.errors import DataError, DeviceUnavailable
 from manylabel.hub import open_bundle
 from manylabel.inference.ort_loader import Device, resolve_device
 from manylabel.load_options import HardwareFingerprint, LoadConfig, default_config
-from manylabel.system.cpu_quota import available_cores
+from manylabel.system.hardware_info import available_cores
 from manylabel.tune.benchmark import find_over_budget, list_candidates, make_timer, measure_configs
 from manylabel.tune.plan import write_plan
 from manylabel.tune.selection import ConfigMetrics, Selection, select_config

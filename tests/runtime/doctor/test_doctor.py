@@ -208,7 +208,7 @@ def test_doctor_reports_threads_and_quota(
     monkeypatch: pytest.MonkeyPatch, quota: float | None, status: str, used: int
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
-    monkeypatch.setattr("manylabel.system.cpu_quota.cpu_quota", lambda *where: quota)
+    monkeypatch.setattr("manylabel.system.hardware_info.cpu_quota", lambda *where: quota)
     monkeypatch.setattr(environment, "cpu_quota", lambda: quota)
     found = by_name(environment.check_environment())["threads"]
     assert found.status == status
@@ -224,11 +224,8 @@ def test_doctor_notes_tokenizer_threads(monkeypatch: pytest.MonkeyPatch) -> None
     ("flags", "status", "says"),
     [("fpu avx2 avx512_vnni", "ok", "avx512_vnni"), ("fpu avx2", "note", "int8 gains little"), ("", "ok", "not known")],
 )
-def test_doctor_reports_int8_instructions(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, flags: str, status: str, says: str
-) -> None:
-    (tmp_path / "cpuinfo").write_text(f"flags : {flags}\n" if flags else "")
-    monkeypatch.setattr(environment, "CPUINFO", tmp_path / "cpuinfo")
+def test_doctor_reports_int8_instructions(monkeypatch: pytest.MonkeyPatch, flags: str, status: str, says: str) -> None:
+    monkeypatch.setattr(environment, "cpu_flags", lambda: frozenset(flags.split()))
     found = by_name(environment.check_environment())["int8"]
     assert found.status == status
     assert says in found.says

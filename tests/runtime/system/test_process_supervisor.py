@@ -1,4 +1,4 @@
-"""A command where memory is limited is watched: it ends as it would alone, or with a sentence."""
+"""Under a memory limit a command is supervised: it exits as it would by itself, or with an error message."""
 
 import os
 import resource
@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 from tests.runtime.conftest import Python, one_line
 
-WATCHED = (
-    "import ctypes, os, signal, sys, time; from manylabel.system.process_supervisor import watched; watched(lambda: {})"
+SUPERVISED = (
+    "import ctypes, os, signal, sys, time\n"
+    "from manylabel.system.process_supervisor import supervise\n"
+    "supervise(lambda: {})"
 )
 
 
@@ -20,7 +22,7 @@ WATCHED = (
     ("name", "end"), [("SIGABRT", "os.abort()"), ("SIGSEGV", "ctypes.string_at(0)"), ("exit code 127", "os._exit(127)")]
 )
 def test_process_ended_by_a_library_error(python: Python, name: str, end: str) -> None:
-    done = python(WATCHED.format(end))
+    done = python(SUPERVISED.format(end))
     assert (done.returncode, done.stdout) == (2, "")
     said = one_line(done.stderr)
     assert said.startswith(f"OutOfMemory: a library ended the process ({name}), ")
@@ -37,13 +39,13 @@ def test_process_ended_by_a_library_error(python: Python, name: str, end: str) -
     ],
 )
 def test_supervised_exit_code_is_unchanged(python: Python, command: str, code: int, shown: str) -> None:
-    done = python(WATCHED.format(command))
+    done = python(SUPERVISED.format(command))
     assert (done.returncode, done.stdout, done.stderr) == (code, shown, "")
 
 
 AT_THE_END = """
 import atexit, threading
-from manylabel.system.process_supervisor import watched
+from manylabel.system.process_supervisor import supervise
 
 def fail():
     raise {error}
@@ -54,19 +56,19 @@ def command():
     thread.start()
     thread.join()
 
-watched(command)
+supervise(command)
 """
 
 
 def test_library_memory_errors_at_exit_are_hidden(python: Python) -> None:
-    """The command's own sentence is."""
+    """The command reports the error itself."""
     assert python(AT_THE_END.format(error="MemoryError")).stderr == ""
     assert python(AT_THE_END.format(error="ValueError")).stderr.count("ValueError") == 2
 
 
 def started(preparation: str = "None") -> tuple[subprocess.Popen[str], int]:
-    """A watched process that sleeps, and the number of the one that does."""
-    script = WATCHED.format(f"({preparation}, print(os.getpid(), flush=True), time.sleep(60))")
+    """Start a supervised process that sleeps, and return it with the ID of its child."""
+    script = SUPERVISED.format(f"({preparation}, print(os.getpid(), flush=True), time.sleep(60))")
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     assert process.stdout
     return process, int(process.stdout.readline())
@@ -74,7 +76,7 @@ def started(preparation: str = "None") -> tuple[subprocess.Popen[str], int]:
 
 @pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 7), ("SIGHUP", 129)])
 def test_signals_are_forwarded(name: str, code: int) -> None:
-    """Here the command ends by itself at Ctrl-C; the others have their usual effect, which nohup takes from one."""
+    """The command handles Ctrl-C itself; the other signals have their default effect, which nohup changes for one."""
     usual = "signal.signal(signal.SIGHUP, signal.SIG_DFL)"
     process, _ = started(f"signal.signal(signal.SIGINT, lambda *_: sys.exit(7)), {usual}")
     process.send_signal(getattr(signal, name))
@@ -88,17 +90,17 @@ def test_command_ends_with_its_supervisor() -> None:
     process.kill()
     process.wait()
     assert process.stdout
-    assert process.stdout.read() == ""  # ends when the child has closed it
+    assert process.stdout.read() == ""  # at its end once the child has closed it
     process.stdout.close()
     for _ in range(1000):
         if not Path(f"/proc/{child}").exists() or "\nState:\tZ" in Path(f"/proc/{child}/status").read_text():
             return
         time.sleep(0.01)
-    raise AssertionError("it lives on")
+    raise AssertionError("the child still runs")
 
 
 def test_command_is_supervised_under_memory_limit(bundle: Path) -> None:
-    """And its input and output are as they are."""
+    """Its input and output are passed through."""
     done = subprocess.run(
         [sys.executable, "-m", "manylabel", "predict", str(bundle), "--device", "cpu", "--threads", "1"],
         input="late parcel\n", capture_output=True, text=True, timeout=60, check=False,

@@ -6,7 +6,7 @@ from types import ModuleType
 import pytest
 
 from manylabel import BundleError, DataError, OutOfMemory
-from manylabel.system.resource_errors import is_lack_of_memory, loading, out_of_memory, remembering
+from manylabel.system.resource_errors import is_lack_of_memory, loading, memory_errors, out_of_memory
 
 
 def raised(inner: Exception, outer: Exception) -> Exception:
@@ -31,7 +31,7 @@ def test_out_of_memory_error_names_original_cause() -> None:
 def test_own_error_is_unchanged() -> None:
     exc = raised(OutOfMemory("the graph found none."), BundleError("the graph failed."))
     assert str(out_of_memory(exc, "Go on.")) == "the graph found none. Go on."
-    assert str(out_of_memory(MemoryError())).startswith("memory ran out (no more was granted). ")
+    assert str(out_of_memory(MemoryError())).startswith("memory ran out (an allocation failed). ")
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_own_error_is_unchanged() -> None:
     ],
 )
 def test_library_memory_messages_are_recognised(exc: Exception) -> None:
-    with pytest.raises(OutOfMemory, match=r"memory ran out .* Kept\."), remembering("Kept."):
+    with pytest.raises(OutOfMemory, match=r"memory ran out .* Kept\."), memory_errors("Kept."):
         raise exc
 
 
@@ -51,7 +51,7 @@ def test_library_memory_messages_are_recognised(exc: Exception) -> None:
     "exc", [DataError("row 3 says 'out of memory'"), ImportError("no module"), OSError(2, "No such file")]
 )
 def test_other_errors_pass_through(exc: Exception) -> None:
-    with pytest.raises(type(exc)), remembering("Kept."):
+    with pytest.raises(type(exc)), memory_errors("Kept."):
         raise exc
     with pytest.raises(type(exc)), loading("anything", 1):
         raise exc

@@ -1,4 +1,4 @@
-"""A process takes the cores that it was granted, not those of the machine."""
+"""A process uses the cores that are available to it, not all of the machine's."""
 
 import os
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from manylabel.system.cpu_quota import available_cores
+from manylabel.system.hardware_info import available_cores, core_clocks, cpu_flags, this_machine
 
 AFFINITY = 8
 
@@ -17,7 +17,7 @@ def _eight_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def groups(folder: Path, files: Mapping[str, str], membership: str = "0::/\n") -> int:
-    """Cores of a process under control groups with these files."""
+    """Return the available cores of a process whose control groups have these files."""
     for name, content in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,7 +63,7 @@ def test_cgroup_v1_quota_without_period_is_ignored(tmp_path: Path) -> None:
 
 
 def test_smallest_quota_of_parent_groups_applies(tmp_path: Path) -> None:
-    """As under systemd, where a service's quota lies below the root."""
+    """Under systemd a service has a group below the root."""
     files = {
         "system.slice/cpu.max": "300000 100000",
         "system.slice/answer.service/cpu.max": "max 100000",
@@ -92,3 +92,34 @@ def test_core_count_without_affinity(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_this_process_has_at_least_one_core() -> None:
     assert 1 <= available_cores() <= AFFINITY
+
+
+CPUINFO = """\
+processor\t: 0
+model name\t: AMD EPYC 9R14
+cpu MHz\t\t: 2600.4
+flags\t\t: fpu avx2 avx512_vnni
+
+processor\t: 1
+model name\t: AMD EPYC 9R14
+cpu MHz\t\t: 3700.0
+flags\t\t: fpu avx2 avx512_vnni
+"""
+
+
+def test_cpuinfo_fields_are_read(tmp_path: Path) -> None:
+    (tmp_path / "cpuinfo").write_text(CPUINFO)
+    machine = this_machine(tmp_path / "cpuinfo")
+    assert (machine.cpu, machine.flags) == ("AMD EPYC 9R14", ("avx2", "avx512_vnni"))
+    assert cpu_flags(tmp_path / "cpuinfo") == {"fpu", "avx2", "avx512_vnni"}
+    assert core_clocks(tmp_path / "cpuinfo") == [2600, 3700]
+
+
+def test_arm_features_are_cpu_flags(tmp_path: Path) -> None:
+    (tmp_path / "cpuinfo").write_text("Features\t: fp asimd asimddp\n")
+    assert this_machine(tmp_path / "cpuinfo").flags == ("asimd", "asimddp")
+
+
+def test_missing_cpuinfo_has_no_flags_or_clocks(tmp_path: Path) -> None:
+    assert (cpu_flags(tmp_path / "absent"), core_clocks(tmp_path / "absent")) == (frozenset(), [])
+    assert "instruction sets unknown" in str(this_machine(tmp_path / "absent"))
