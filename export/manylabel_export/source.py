@@ -1,4 +1,7 @@
-"""The checkpoint that is exported, and the texts that it is judged by."""
+"""The export source: a model, its tokenizer and labels, and the texts that its graphs are evaluated on.
+
+It is loaded from a run of `manylabel train` or from any multi-label checkpoint of Hugging Face.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,55 +15,71 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from manylabel.errors import CheckpointError, InputError
 from manylabel.inference.tokenizer import Policy, Tokenizer
 from manylabel.system.did_you_mean import near_path
-from manylabel_export.probes import PROBES
 from manylabel_train.data.dataset import Dataset, read_jsonl
 from manylabel_train.data.splits import GUARANTEE_SPLIT, check_holdout_size, hold_out_for_guarantees
 from manylabel_train.data.training_run import GUARANTEE_FILE, RUN_FILE, VALIDATION_FILE, TrainingRun, read_run
 from manylabel_train.models import checkpoint
-from manylabel_train.models.checkpoint import make_long_text
-from manylabel_train.reporting.heldout_scores import SCORES_FILE, Scored, read_evidence
+from manylabel_train.reporting.heldout_scores import SCORES_FILE, HeldOutScores, read_heldout_scores
 from manylabel_train.thresholds.objectives import Objectives, parse_objectives
+
+PROBES = (
+    "The parcel came two days late, but the woman on the hotline sorted it out at once and even refunded the postage.",
+    "Die App ist hübsch, nur stürzt sie bei jeder zweiten Zahlung ab. So macht das keinen Spaß!",
+    "ok",
+    "I am so happy for you, and a little bit jealous. Thank you for sharing this with us 🎉",
+    "Warum wurde mir der Betrag doppelt abgebucht? Seit drei Wochen antwortet niemand auf meine E-Mails.",
+    "The second season loses its way: beautiful pictures, a wonderful score, and a story that forgets its own people. "
+    "Still, for the price of a coffee there is little to complain about, and my mother, who is eighty-one, "
+    "watched all of it in one night and rang me at six in the morning to talk about the ending.",
+)
+"""Texts whose probabilities every bundle carries, so that a machine can be checked.
+
+Written for this purpose: a bundle contains none of its user's texts.
+"""
+
+RUN_PROVENANCE = ("origin", "recipe", "calibration", "data", "versions")
+"""Details of a run that the manifest of a bundle repeats."""
 
 
 @dataclass(frozen=True)
-class Subject:
+class ExportSource:
     """What is exported.
 
     Attributes:
         model: The classifier in fp32.
-        tokenizer: Its tokenizer, as transformers has it.
-        reader: The same as the runtime will have it, but that it refuses no text: too long ones are read in windows.
-        policy: What the runtime will do with texts beyond `max_length`.
-        labels: In column order.
-        texts: Real texts; the probes where none were given.
-        targets: Their labels, shape `(len(texts), n_labels)`, or None where none were given.
-        source: Where all this comes from.
+        tokenizer: Its tokenizer as a transformers object.
+        runtime_tokenizer: Its tokenizer as the runtime will use it, except that it reads long texts in windows if the
+            policy is `"error"`.
+        policy: What the runtime does with texts beyond `max_length`.
+        labels: The labels in column order.
+        texts: The validation texts; the probes if there are none.
+        targets: The true labels of the texts, shape `(n_texts, n_labels)`; None without validation texts.
+        holdout: Which texts are held out for guarantees, shape `(n_texts,)`; they are used for nothing else.
+        objectives: What thresholds are selected for.
+        provenance: Where the model comes from, for the manifest.
         metrics: What training measured, by split.
-        goals: What thresholds are chosen for.
-        aside: Which of the texts were set aside to prove guarantees by, shape `(len(texts),)`; no other choice looks at
-            them.
-        details: What else a run keeps; empty for a checkpoint from elsewhere.
-        evidence: A run's held-out texts with its scores; empty where there are none, or other texts are judged by.
+        run_details: What else a run recorded; empty for other checkpoints.
+        run_scores: The held-out scores of a run; empty if there are none, or if other validation texts were given.
     """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerFast
-    reader: Tokenizer
+    runtime_tokenizer: Tokenizer
     policy: Policy
     labels: tuple[str, ...]
     texts: Sequence[str]
     targets: NDArray[np.float32] | None
-    source: dict[str, Any]
-    metrics: Mapping[str, Any]
-    goals: Objectives
-    aside: NDArray[np.bool_]
-    details: Mapping[str, Any] = field(default_factory=dict)
-    evidence: tuple[Scored, ...] = ()
+    holdout: NDArray[np.bool_]
+    objectives: Objectives
+    provenance: dict[str, Any]
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    run_details: Mapping[str, Any] = field(default_factory=dict)
+    run_scores: tuple[HeldOutScores, ...] = ()
 
     @property
     def probes(self) -> tuple[str, ...]:
-        """Those of the probes that the runtime will answer: under the policy `"error"`, the short ones."""
-        encodings = self.reader.encode(PROBES)
+        """The probes that the runtime accepts: under the policy `"error"`, only the short ones."""
+        encodings = self.runtime_tokenizer.encode(PROBES)
         return tuple(
             text
             for text, encoding in zip(PROBES, encodings, strict=True)
@@ -68,144 +87,170 @@ class Subject:
         )
 
 
-def labels_of(folder: Path) -> tuple[str, ...]:
-    """The labels of a checkpoint that can be exported, in column order.
+def read_checkpoint_labels(folder: Path) -> tuple[str, ...]:
+    """Return the labels of a multi-label checkpoint in column order.
 
     Raises:
-        CheckpointError: The folder holds no multi-label classifier.
+        CheckpointError: The folder does not contain a multi-label classifier.
+
+    Example:
+        >>> read_checkpoint_labels(Path("run"))
+        ('billing', 'delivery', 'price', 'user experience')
     """
     _require_multi_label(folder)
     return checkpoint.read_labels(checkpoint.load_config(str(folder)))
 
 
-def load_subject(
-    folder: Path, validation: Dataset | None, policy: Policy | None, wanted: Objectives | None = None
-) -> Subject:
+def load_export_source(
+    folder: Path,
+    validation: Dataset | None = None,
+    policy: Policy | None = None,
+    objectives: Objectives | None = None,
+) -> ExportSource:
     """Load a run, or a checkpoint that was trained elsewhere.
 
     Args:
         folder: The run or checkpoint.
-        validation: Labelled texts to judge by; a run brings its own.
-        policy: What the runtime will do with texts beyond `max_length`; None for what the run was trained for, and
+        validation: Labelled texts for evaluation; a run brings its own.
+        policy: What the runtime does with texts beyond `max_length`. By default what the run was trained for, and
             `"window"` for other checkpoints.
-        wanted: What thresholds are chosen for. None: what the run's were; F1 without a run.
+        objectives: What thresholds are selected for. By default the run's objectives, and F1 for other checkpoints.
 
     Raises:
-        CheckpointError: The folder holds no multi-label classifier, or is damaged.
-        LabelMismatch: The validation texts have other labels.
-        UnknownLabel: A goal is for a label that the checkpoint lacks.
-        InputError: There are goals and no validation texts, or too few of those for what is to be guaranteed.
+        CheckpointError: The folder does not contain a multi-label classifier, or is damaged.
+        LabelMismatch: The labels of the validation texts differ from the model's.
+        UnknownLabel: An objective is for a label that the model does not have.
+        InputError: There are objectives but no validation texts, or too few texts for a guarantee.
+
+    Example:
+        >>> source = load_export_source(Path("run"))
+        >>> source.labels, source.policy
+        (('billing', 'delivery', 'price', 'user experience'), 'window')
     """
-    labels = labels_of(folder)
-    model = _load_whole_model(folder)
-    tokenizer = checkpoint.load_tokenizer(str(folder))
-    max_length = checkpoint.default_max_length(model.config)
-    source: dict[str, Any] = {"checkpoint": checkpoint.public_name(str(folder))}
-    metrics: Mapping[str, Any] = {}
-    details: Mapping[str, Any] = {}
-    evidence: tuple[Scored, ...] = ()
-    goals = Objectives()
-    if (folder / RUN_FILE).exists():
-        run = _read_run(folder, labels)
-        max_length, metrics, policy = run.max_length, run.metrics, policy or run.long_text
-        details = run.details
-        evidence = () if validation or not (folder / SCORES_FILE).exists() else read_evidence(folder, labels)
-        source |= {
-            key: run.details[key]
-            for key in ("origin", "recipe", "calibration", "data", "versions")
-            if key in run.details
-        }
-        if "thresholds" in run.details:  # older runs were all tuned for F1
-            goals = parse_objectives(run.details["thresholds"].get("goals"), where=str(folder / RUN_FILE))
-        if wanted not in (None, goals):
-            metrics = {}  # what the training measured, it measured at thresholds for its own goals
-        validation = validation or _rows_of(folder, wanted or goals, labels)
-    goals = wanted or goals
-    goals.for_labels(labels)
-    if validation is None and wanted is not None:
-        raise InputError("thresholds are chosen for a goal on labelled texts. Name some with --validation DATA.")
+    load = _load_run if (folder / RUN_FILE).exists() else _load_checkpoint
+    return load(folder, validation, policy, objectives)
+
+
+def _load_run(
+    folder: Path, validation: Dataset | None, policy: Policy | None, objectives: Objectives | None
+) -> ExportSource:
+    """Load a run of `manylabel train`, with its validation texts unless others are given."""
+    labels = read_checkpoint_labels(folder)
+    run = _read_run(folder, labels)
+    run_objectives = Objectives()  # older runs recorded no objectives: they were all tuned for F1
+    if "thresholds" in run.details:
+        run_objectives = parse_objectives(run.details["thresholds"].get("goals"), where=str(folder / RUN_FILE))
+    objectives = objectives or run_objectives
+    source = _load_model(folder, labels, policy or run.long_text, run.max_length)
+    source = replace(
+        source,
+        provenance=source.provenance | {key: run.details[key] for key in RUN_PROVENANCE if key in run.details},
+        metrics=run.metrics if objectives == run_objectives else {},  # measured at the thresholds of its objectives
+        run_details=run.details,
+        run_scores=() if validation or not (folder / SCORES_FILE).exists() else read_heldout_scores(folder, labels),
+    )
+    return _with_validation(source, validation or _read_run_texts(folder, objectives, labels), objectives)
+
+
+def _load_checkpoint(
+    folder: Path, validation: Dataset | None, policy: Policy | None, objectives: Objectives | None
+) -> ExportSource:
+    """Load a checkpoint that was trained elsewhere."""
+    source = _load_model(folder, read_checkpoint_labels(folder), policy or "window")
     if validation is not None:
-        validation = _with_aside(validation.reorder(labels), goals)
-        source["validation_sha256"] = validation.digest()
-    policy = policy or "window"
-    judged = make_long_text(max_length, "window" if policy == "error" else policy)
-    return Subject(
+        return _with_validation(source, validation, objectives or Objectives())
+    if objectives is not None:
+        objectives.for_labels(source.labels)
+        raise InputError("thresholds for an objective need labelled texts. Name them with --validation DATA.")
+    return source
+
+
+def _load_model(folder: Path, labels: tuple[str, ...], policy: Policy, max_length: int | None = None) -> ExportSource:
+    """Load model and tokenizer, with the probes as texts."""
+    model = _load_complete_model(folder)
+    tokenizer = checkpoint.load_tokenizer(str(folder))
+    max_length = max_length or checkpoint.default_max_length(model.config)
+    long_text = checkpoint.make_long_text(max_length, "window" if policy == "error" else policy)
+    return ExportSource(
         model=model,
         tokenizer=tokenizer,
-        reader=checkpoint.to_runtime_tokenizer(tokenizer, max_length, judged),
+        runtime_tokenizer=checkpoint.to_runtime_tokenizer(tokenizer, max_length, long_text),
         policy=policy,
         labels=labels,
-        texts=PROBES if validation is None else validation.texts,
-        targets=None if validation is None else validation.targets,
-        source=source,
-        metrics=metrics,
-        goals=goals,
-        aside=np.array(
-            [] if validation is None else [name == GUARANTEE_SPLIT for name in validation.split], dtype=bool
-        ),
-        details=details,
-        evidence=evidence,
+        texts=PROBES,
+        targets=None,
+        holdout=np.zeros(0, dtype=bool),
+        objectives=Objectives(),
+        provenance={"checkpoint": checkpoint.public_name(str(folder))},
     )
 
 
-def _rows_of(folder: Path, goals: Objectives, labels: Sequence[str]) -> Dataset:
-    """A run's validation texts, and where a goal is to be guaranteed those that it set aside."""
+def _with_validation(source: ExportSource, validation: Dataset, objectives: Objectives) -> ExportSource:
+    """Return the source with validation texts in place of the probes, some held out if an objective is a guarantee."""
+    objectives.for_labels(source.labels)
+    rows = validation.reorder(source.labels)
+    if GUARANTEE_SPLIT in rows.split:
+        check_holdout_size(rows.part(GUARANTEE_SPLIT), objectives)
+    elif objectives.need_guarantee:
+        rows = hold_out_for_guarantees(replace(rows, split=("validation",) * len(rows)), objectives)
+    return replace(
+        source,
+        texts=rows.texts,
+        targets=rows.targets,
+        holdout=np.array([name == GUARANTEE_SPLIT for name in rows.split], dtype=bool),
+        objectives=objectives,
+        provenance={**source.provenance, "validation_sha256": rows.digest()},
+    )
+
+
+def _read_run_texts(folder: Path, objectives: Objectives, labels: Sequence[str]) -> Dataset:
+    """Read a run's validation texts, and the texts that it held out if an objective is a guarantee."""
     rows = read_jsonl(folder / VALIDATION_FILE, labels)
-    if not goals.need_guarantee:
+    if not objectives.need_guarantee:
         return rows
     if not (folder / GUARANTEE_FILE).exists():
         raise InputError(
-            f"{folder} set no texts aside, and its validation texts have chosen its best epoch: they can guarantee "
-            "nothing. Name texts that its training has not seen with --validation DATA, or train with the guarantee."
+            f"{folder} held out no texts for guarantees, and its validation texts selected its best epoch, so they "
+            "cannot support one. Name texts that training has not seen with --validation DATA, or train with the "
+            "guarantee."
         )
-    aside = read_jsonl(folder / GUARANTEE_FILE, labels)
-    split = ("",) * len(rows) + (GUARANTEE_SPLIT,) * len(aside)
-    return Dataset(rows.texts + aside.texts, np.concatenate([rows.targets, aside.targets]), rows.labels, split)
-
-
-def _with_aside(rows: Dataset, goals: Objectives) -> Dataset:
-    """Validation texts with the split `GUARANTEE_SPLIT` where a goal is to be guaranteed."""
-    if GUARANTEE_SPLIT in rows.split:
-        check_holdout_size(rows.part(GUARANTEE_SPLIT), goals)
-        return rows
-    return (
-        hold_out_for_guarantees(replace(rows, split=("validation",) * len(rows)), goals)
-        if goals.need_guarantee
-        else rows
-    )
+    holdout = read_jsonl(folder / GUARANTEE_FILE, labels)
+    split = ("",) * len(rows) + (GUARANTEE_SPLIT,) * len(holdout)
+    return Dataset(rows.texts + holdout.texts, np.concatenate([rows.targets, holdout.targets]), rows.labels, split)
 
 
 def _require_multi_label(folder: Path) -> None:
-    """Refuse what a sigmoid would be wrong for."""
+    """Raise for a checkpoint whose scores must not go through a sigmoid."""
     if not folder.exists():
         raise CheckpointError(f"there is no folder {folder}.{near_path(folder)}")
     if not (folder / "config.json").is_file():
         raise CheckpointError(
-            f"{folder} is no checkpoint: it has no config.json. "
+            f"{folder} is not a checkpoint: it has no config.json. "
             "Name the folder that manylabel train or a Trainer's save_model wrote."
         )
-    problem = checkpoint.load_config(str(folder)).problem_type
-    if problem == checkpoint.MULTI_LABEL:
+    problem_type = checkpoint.load_config(str(folder)).problem_type
+    if problem_type == checkpoint.MULTI_LABEL:
         return
-    if problem == "single_label_classification":
+    if problem_type == "single_label_classification":
         raise CheckpointError(
-            f"{folder} was trained for one label a text (softmax); through a sigmoid its scores would be wrong. "
+            f"{folder} was trained for one label per text (softmax); with a sigmoid its scores would be wrong. "
             f"Make it multi-label with: manylabel train DATA --from {folder} --output RUN"
         )
-    said = "no problem_type" if problem is None else f"the problem_type {problem!r}"
+    stated = "no problem_type" if problem_type is None else f"the problem_type {problem_type!r}"
     raise CheckpointError(
-        f"{folder}/config.json has {said}, so nobody knows whether its scores go through a sigmoid. "
-        f'If it was trained for several labels a text, set "problem_type": "{checkpoint.MULTI_LABEL}" there; '
-        f"if not: manylabel train DATA --from {folder} --output RUN"
+        f"{folder}/config.json has {stated}, so it is unknown whether its scores go through a sigmoid. "
+        f'If it was trained for several labels per text, set "problem_type": "{checkpoint.MULTI_LABEL}" there; '
+        f"otherwise run: manylabel train DATA --from {folder} --output RUN"
     )
 
 
-def _load_whole_model(folder: Path) -> PreTrainedModel:
+def _load_complete_model(folder: Path) -> PreTrainedModel:
+    """Load a model, and raise if weights are missing."""
     model, missing = checkpoint.load_model(str(folder))
     if missing:
         raise CheckpointError(
-            f"{folder} lacks trained weights for {', '.join(sorted(missing)[:3])}, in the shapes that its config.json "
-            f"says: it is an encoder without a head, or its head is not for {model.config.num_labels} labels. "
+            f"{folder} lacks trained weights for {', '.join(sorted(missing)[:3])} in the shapes that its config.json "
+            f"specifies: it is an encoder without a head, or its head is not for {model.config.num_labels} labels. "
             f"Fine-tune it with: manylabel train DATA --model {folder} --output RUN"
         )
     return model
@@ -216,6 +261,6 @@ def _read_run(folder: Path, labels: Sequence[str]) -> TrainingRun:
     if run.labels != tuple(labels):
         raise CheckpointError(
             f"{folder}: {RUN_FILE} names {len(run.labels)} labels and config.json {len(labels)}, and they are not "
-            f"the same in the same order. Train anew, or remove {RUN_FILE} to export a plain checkpoint."
+            f"the same in the same order. Retrain, or remove {RUN_FILE} to export a plain checkpoint."
         )
     return run

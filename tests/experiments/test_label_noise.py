@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from tests.helpers import toy
 
 from experiments.label_noise.run import main, precision, without_labels
-from manylabel_train.review.confident_learning import Suspicions
+from manylabel_train.review.confident_learning import LabelIssues
 
 
 def test_label_noise_removes_the_given_share() -> None:
@@ -23,7 +23,7 @@ def test_label_noise_removes_the_given_share() -> None:
 def test_precision_at_k_of_removed_labels() -> None:
     removed = np.zeros((400, 1), dtype=bool)
     removed[:25] = True
-    found = Suspicions(np.arange(400), np.zeros(400, dtype=np.intp), np.linspace(1, 0, 400))
+    found = LabelIssues(np.arange(400), np.zeros(400, dtype=np.intp), np.linspace(1, 0, 400))
     assert precision(found, removed) == {"50": 0.5, "100": 0.25, "200": 0.125, "400": 0.0625}
 
 

@@ -1,10 +1,11 @@
-"""What reports are drawn from in tests: made-up scores, and texts that attack."""
+"""Content for reports in tests: made-up scores, and hostile texts."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from manylabel_train.reporting.report import Material, Scored
+from manylabel_train.reporting.heldout_scores import HeldOutScores
+from manylabel_train.reporting.html_report import ReportContent
 
 HOSTILE = (
     "<script>document.title='owned'</script>",
@@ -17,16 +18,18 @@ HOSTILE = (
 )
 
 
-def scored(n: int = 60, labels: int = 3, *, seed: int = 0, split: str = "test", texts: Sequence[str] = ()) -> Scored:
-    """Scores that are right most of the time."""
+def scored(
+    n: int = 60, labels: int = 3, *, seed: int = 0, split: str = "test", texts: Sequence[str] = ()
+) -> HeldOutScores:
+    """Return scores that are right most of the time."""
     draw = np.random.default_rng(seed)
     truth = draw.random((n, labels)) < 0.3
     scores = np.clip(np.where(truth, 0.75, 0.2) + draw.normal(scale=0.2, size=truth.shape), 0.001, 0.999)
     names = tuple(texts[row % len(texts)] if texts else f"text {row}" for row in range(n))
-    return Scored(split, scores.astype(np.float32), truth.astype(np.float32), names)
+    return HeldOutScores(split, scores.astype(np.float32), truth.astype(np.float32), names)
 
 
-def material(found: Scored, labels: Sequence[str] = (), **more: object) -> Material:
-    n = found.scores.shape[1]
-    names = tuple(labels) or tuple(f"label {at}" for at in range(n))
-    return Material("model", names, (0.5,) * n, (found,), **more)  # type: ignore[arg-type]  # for tests
+def content(held_out: HeldOutScores, labels: Sequence[str] = (), **more: object) -> ReportContent:
+    n = held_out.scores.shape[1]
+    names = tuple(labels) or tuple(f"label {column}" for column in range(n))
+    return ReportContent("model", names, (0.5,) * n, (held_out,), **more)  # type: ignore[arg-type]  # for tests

@@ -138,7 +138,7 @@ class Axis:
 
 
 def _new_plot(description: str, x: Axis, y: Axis, below: str, beside: str) -> Plot:
-    plot = Plot(SIZE, said=description, x=x.ends, y=y.ends, margins=MARGINS)
+    plot = Plot(SIZE, description=description, x=x.ends, y=y.ends, margins=MARGINS)
     return plot.axes(x.marks, y.marks, below=below, beside=beside)
 
 

@@ -38,21 +38,23 @@ def review_labels(**options: Any) -> None:
     RUN is the run that manylabel train made from DATA. No row is scored by a model that was trained on it. The
     confidence ranks the rows; as a probability it is rough.
     """
+    from manylabel_train.data.label_review import as_document, write_review
     from manylabel_train.data.training_run import read_run
     from manylabel_train.reporting.heldout_scores import SCORES_FILE
     from manylabel_train.reporting.run_report import write_report
-    from manylabel_train.review import io, review
+    from manylabel_train.review.review import review_labels as find_suggestions
+    from manylabel_train.review.suggestions import check_table_path, write_table
 
     output = options["output"] or options["run"] / TABLE
     run = read_run(options["run"])
-    io.check_output(output, force=options["force"] or options["output"] is None)
+    check_table_path(output, force=options["force"] or options["output"] is None)
     data = read_data(options["data"], options, labels=run.labels)
     review_options = {name: options[name] for name in ("unknown", "retrain", "folds", "encoder")}
-    suggestions = review.review_labels(options["run"], data, **review_options)
+    suggestions = find_suggestions(options["run"], data, **review_options)
     listed = suggestions[: options["limit"]]
-    document = io.as_document(listed, len(suggestions))
-    io.write_table(listed, output, separator=options["separator"], raw=options["raw"])
-    io.write_review(document, options["run"])
+    document = as_document(listed, len(suggestions))
+    write_table(listed, output, separator=options["separator"], raw=options["raw"])
+    write_review(document, options["run"])
     if (options["run"] / SCORES_FILE).exists():  # runs of older versions have no report
         write_report(options["run"], run, listed)
     if options["as_json"]:
@@ -68,9 +70,9 @@ def review_labels(**options: Any) -> None:
 @require_export_extra
 def report(run: Path, as_json: bool) -> None:
     """Rewrite RUN's report.html, with the rows to review if manylabel review-labels has run."""
+    from manylabel_train.data.label_review import read_review
     from manylabel_train.data.training_run import read_run
     from manylabel_train.reporting.run_report import write_report
-    from manylabel_train.review.io import read_review
 
     page = write_report(run, read_run(run), read_review(run))
     click.echo(json.dumps({"report": str(page)}) if as_json else f"{page} is ready: open it in a browser")

@@ -1,1 +1,12 @@
-"""reporting."""
+"""Reports: `report.html` shows how good a model is and where it errs, on one self-contained page.
+
+In the order in which to read it:
+
+- `heldout_scores`: the scores of validation and test texts, which a run keeps for its report;
+- `report_data`: what the charts and tables show: metrics by label, calibration, errors, learning curves;
+- `svg_charts`: draws the charts;
+- `html_report`: arranges all of it for `templates/report.html`;
+- `run_report`: writes the report of a run.
+
+It knows nothing of training or bundles: `html_report.ReportContent` in, HTML out.
+"""

@@ -1,7 +1,6 @@
-"""Out-of-sample scores for every row: no score comes from a model that learnt from the row."""
+"""Out-of-sample scores: each row is scored by a model that was not trained on it."""
 
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,90 +15,111 @@ from manylabel_train.data.splits import stratify
 from manylabel_train.data.training_run import TrainingRun
 from manylabel_train.models import checkpoint
 from manylabel_train.models.checkpoint import make_long_text
-from manylabel_train.review.frozen_encoder_probe import embed, held_out_scores
+from manylabel_train.review.frozen_encoder_probe import embed, predict_out_of_fold
+from manylabel_train.thresholds.logits import logit, sigmoid
 from manylabel_train.training.config import TrainConfig
 from manylabel_train.training.train import train
 
-FEWEST = 10
+MIN_ROWS = 10
+AVERAGE_CLIP = 1e-6
+"""Probabilities are clipped to this distance from 0 and 1 before their logits are averaged."""
 
 Scores = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Retraining:
-    """How models are trained to score the rows that they have not seen.
+class RetrainConfig:
+    """How to retrain models that score the rows they have not seen.
 
     Attributes:
-        recipe: As the run's, so that they are as good as it.
-        folds: How many models.
-        carries_head: Whether they start from a classifier's head.
+        config: The training configuration; that of the run, for models of the same quality.
+        folds: The number of models.
+        carries_head: Whether they start from a classifier with its head.
     """
 
-    recipe: TrainConfig
+    config: TrainConfig
     folds: int = 5
     carries_head: bool = False
 
 
-def run_scores(folder: Path, run: TrainingRun, texts: tuple[str, ...]) -> Scores:
-    """The run's own probabilities, for texts that it has not learnt from; shape `(len(texts), n_labels)`."""
+def score_with_run(folder: Path, run: TrainingRun, texts: tuple[str, ...]) -> Scores:
+    """Return the run's own probabilities of texts that it was not trained on, shape `(len(texts), n_labels)`."""
     model, _ = checkpoint.load_model(str(folder))
     tokenizer = checkpoint.load_tokenizer(str(folder))
     reader = checkpoint.to_runtime_tokenizer(tokenizer, run.max_length, make_long_text(run.max_length))
     return checkpoint.predict_proba(model, reader, texts).astype(np.float64)
 
 
-def quick_scores(source: str, rows: Dataset, *, max_length: int, seed: int, folds: int = 5) -> Scores:
-    """By logistic regressions on an encoder that has not learnt from the rows; shape as `rows.targets`.
+def score_with_probe(source: str, rows: Dataset, *, max_length: int, seed: int, folds: int = 5) -> Scores:
+    """Return probabilities from logistic regressions on an encoder that was not trained on the rows.
 
-    A label that is known to be absent from no row is taken to be absent where it is unknown: its scores are low then,
-    but in the right order (Elkan and Noto 2008, lemma 1).
-    """
-    parts = _folds(rows, folds, seed)
-    targets = np.where((rows.targets == 0).any(axis=0), rows.targets, np.nan_to_num(rows.targets))
-    return held_out_scores(embed(source, rows.texts, max_length), targets, parts)
-
-
-def trained_scores(source: str, plan: Retraining, rows: Dataset, validation: Dataset) -> Scores:
-    """By models that are trained without the rows that they score; shape as `rows.targets`.
+    If no row is known to lack a label, it counts as absent where it is unknown: its scores are then too low, but
+    correctly ordered (Elkan and Noto 2008, lemma 1).
 
     Args:
-        source: A folder or hub name of what they start from.
-        plan: How they are trained, and how many.
-        rows: What is scored.
-        validation: What each training is judged by.
+        source: A folder or Hub name of an encoder.
+        rows: The rows to score.
+        max_length: Number of tokens to read of each text.
+        seed: Decides the folds.
+        folds: The number of folds.
+
+    Returns:
+        Shape `(len(rows), n_labels)`.
     """
-    result = np.zeros(rows.targets.shape)
-    for held_out, others in _held_out(_folds(rows, plan.folds, plan.recipe.seed)):
+    targets = np.where((rows.targets == 0).any(axis=0), rows.targets, np.nan_to_num(rows.targets))
+    fold_of_row = assign_folds(rows, folds, seed)
+    return predict_out_of_fold(embed(source, rows.texts, max_length), targets, fold_of_row)
+
+
+def score_with_retraining(source: str, config: RetrainConfig, rows: Dataset, validation: Dataset) -> Scores:
+    """Return probabilities from models that are trained on the other folds.
+
+    Args:
+        source: A folder or Hub name of the checkpoint to start from.
+        config: How to train the models, and how many.
+        rows: The rows to score.
+        validation: The validation split of each training.
+
+    Returns:
+        Shape `(len(rows), n_labels)`.
+    """
+    scores = np.zeros(rows.targets.shape)
+    fold_of_row = assign_folds(rows, config.folds, config.config.seed)
+    for fold in np.unique(fold_of_row):
+        held_out, others = np.flatnonzero(fold_of_row == fold), np.flatnonzero(fold_of_row != fold)
         with TemporaryDirectory() as scratch, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of rare labels and copies; the run itself has warned of them
+            warnings.simplefilter("ignore")  # about rare labels and duplicates: the run has already warned about them
             folder = Path(scratch) / "run"
-            trained = train(
-                _together(rows.take(others.tolist()), validation),
+            run = train(
+                _with_validation(rows.take(others.tolist()), validation),
                 folder,
                 model=source,
-                start_from=source if plan.carries_head else None,
-                config=plan.recipe,
+                start_from=source if config.carries_head else None,
+                config=config.config,
             )
-            result[held_out] = run_scores(folder, trained, rows.take(held_out.tolist()).texts)
-    return result
+            scores[held_out] = score_with_run(folder, run, rows.take(held_out.tolist()).texts)
+    return scores
 
 
-def together(one: Scores, other: Scores) -> Scores:
-    """The mean of two kinds of scores in logits: they err in different places."""
-    bounded = [np.clip(scores, 1e-6, 1 - 1e-6) for scores in (one, other)]
-    mean = sum(np.log(scores / (1 - scores)) for scores in bounded) / 2
-    return np.asarray(1 / (1 + np.exp(-mean)))
+def average_in_logits(first: Scores, second: Scores) -> Scores:
+    """Return the mean of two sets of scores in logits; their errors are partly independent.
+
+    Example:
+        >>> average_in_logits(np.array([0.5]), np.array([0.9])).round(2).tolist()
+        [0.75]
+    """
+    return sigmoid((logit(first, clip=AVERAGE_CLIP) + logit(second, clip=AVERAGE_CLIP)) / 2)
 
 
-def source_of(run: TrainingRun, encoder: str | None) -> str:
-    """The folder or hub name of what the run started from.
+def resolve_encoder(run: TrainingRun, encoder: str | None) -> str:
+    """Return the folder or Hub name of the checkpoint that the run started from.
 
     Args:
-        run: Knows it by its public name.
-        encoder: What the user says instead.
+        run: The run, which records the checkpoint's public name.
+        encoder: Where the user says that it is instead.
 
     Raises:
-        CheckpointError: It is not to be found under that name.
+        CheckpointError: The checkpoint cannot be found.
     """
     origin = run.details["origin"]
     source = checkpoint.resolve_checkpoint(encoder or origin.get("carried_from") or origin["model"])
@@ -107,29 +127,27 @@ def source_of(run: TrainingRun, encoder: str | None) -> str:
         checkpoint.load_config(source)
     except CheckpointError as exc:
         raise CheckpointError(
-            f"the run started from {source!r}, which is not to be found under that name: {exc} "
-            "Say where it lies with --encoder."
+            f"the run started from {source!r}, which cannot be found: {exc} Give its path with --encoder."
         ) from exc
     return source
 
 
-def _held_out(folds: NDArray[np.intp]) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    for fold in np.unique(folds):
-        yield np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
+def assign_folds(rows: Dataset, folds: int, seed: int) -> NDArray[np.intp]:
+    """Return the fold of each row, stratified by label, with near-duplicates in one fold; shape `(len(rows),)`.
 
-
-def _folds(rows: Dataset, folds: int, seed: int) -> NDArray[np.intp]:
-    """The fold of each row, stratified by label, copies in one fold; shape `(len(rows),)`."""
-    if len(rows) < max(FEWEST, folds):
-        raise DataError(f"{len(rows)} rows are too few to be scored in {folds} folds. Review rows that were held out.")
+    Raises:
+        DataError: There are too few rows, or all are near-duplicates.
+    """
+    if len(rows) < max(MIN_ROWS, folds):
+        raise DataError(f"{len(rows)} rows are too few to be scored in {folds} folds. Review held-out rows instead.")
     sizes = [len(rows) // folds + (fold < len(rows) % folds) for fold in range(folds)]
-    found = stratify(rows.targets == 1, find_near_duplicates(rows.texts).near, sizes, seed=seed)
-    if len(np.unique(found)) < 2:
-        raise DataError(f"all {len(rows)} rows say nearly the same, so none can be scored by the others. Add others.")
-    return found
+    fold_of_row = stratify(rows.targets == 1, find_near_duplicates(rows.texts).near, sizes, seed=seed)
+    if len(np.unique(fold_of_row)) < 2:
+        raise DataError(f"all {len(rows)} rows are near-duplicates, so none can be held out. Add other rows.")
+    return fold_of_row
 
 
-def _together(rows: Dataset, validation: Dataset) -> Dataset:
+def _with_validation(rows: Dataset, validation: Dataset) -> Dataset:
     return replace(
         rows,
         texts=rows.texts + validation.texts,

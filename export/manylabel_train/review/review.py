@@ -1,9 +1,10 @@
-"""A run and labelled texts in, the rows whose labels are likely missing or wrong out: `review_labels`.
+"""Review the labels of a data set: from a run and its data to the rows whose labels are likely missing or wrong.
 
-Rows that the run did not learn from are scored by the run. Training rows are scored by models that never saw them:
-logistic regressions on the encoder that the run started from, which take seconds, or models trained anew.
+Rows that the run was not trained on are scored by the run. Training rows are scored by models that were not trained on
+them: logistic regressions on the encoder that the run started from, which take seconds, or retrained models.
 """
 
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,23 +14,23 @@ from numpy.typing import NDArray
 
 from manylabel.errors import DataError
 from manylabel_train.data.dataset import Dataset
+from manylabel_train.data.label_review import LabelSuggestion
 from manylabel_train.data.splits import assign_splits
 from manylabel_train.data.training_run import TrainingRun, read_run
-from manylabel_train.review.confident_learning import likely_present, suspicions
+from manylabel_train.review.confident_learning import find_label_issues, find_likely_labels
 from manylabel_train.review.out_of_sample_scores import (
-    Retraining,
+    RetrainConfig,
     Scores,
-    quick_scores,
-    run_scores,
-    source_of,
-    together,
-    trained_scores,
+    average_in_logits,
+    resolve_encoder,
+    score_with_probe,
+    score_with_retraining,
+    score_with_run,
 )
-from manylabel_train.review.suggestion import Suggestion
-from manylabel_train.review.suggestion_building import of_rows
+from manylabel_train.review.suggestions import build_suggestions
 from manylabel_train.training.config import TrainConfig
 
-__all__ = ["Suggestion", "review_labels"]
+__all__ = ["LabelSuggestion", "review_labels"]
 
 
 def review_labels(
@@ -40,75 +41,77 @@ def review_labels(
     retrain: bool = False,
     folds: int = 5,
     encoder: str | None = None,
-) -> list[Suggestion]:
-    """Find the rows of `data` of which a label is likely missing or wrong, the likeliest first.
+) -> list[LabelSuggestion]:
+    """Find the rows with a label that is likely missing or wrong, most likely first.
 
     Args:
         folder: A finished run.
-        data: The texts to review, as a rule those that the run was trained on.
-        unknown: Look at the entries that are unknown instead, for labels that the texts likely have.
-        retrain: Score training rows by models trained anew, too; better, and as slow as that.
-        folds: In how many parts the training rows are scored, each by what was learnt from the others.
-        encoder: Where the checkpoint lies that the run started from, if not where it was.
+        data: The rows to review, usually those that the run was trained on.
+        unknown: Review unknown entries instead, for labels that the texts likely have.
+        retrain: Also score training rows with retrained models: more accurate, and as slow as `folds` trainings.
+        folds: The number of folds of the training rows.
+        encoder: The path of the checkpoint that the run started from, if it has moved.
 
     Raises:
-        CheckpointError: The run, or what it started from, is unreadable.
-        LabelMismatch: The data has other labels than the run.
-        DataError: There are too few rows to be scored by each other, or none for validation when `retrain` is given.
+        CheckpointError: The run, or the checkpoint it started from, cannot be read.
+        LabelMismatch: The labels of the data are not those of the run.
+        DataError: There are too few rows, or `retrain` is given and there are no validation rows.
+
+    Example:
+        >>> from manylabel_train.data.dataset import read_dataset
+        >>> data = read_dataset("reviews.csv")
+        >>> held_out = [row for row, split in enumerate(data.split) if split in ("validation", "test")]
+        >>> suggestions = review_labels("run", data.take(held_out))
+        >>> all(suggestion.add or suggestion.remove for suggestion in suggestions)
+        True
     """
     folder = Path(folder)
     run = read_run(folder)
     data = data.reorder(run.labels)
-    parts = _parts(run, data)
-    find = likely_present if unknown else suspicions
-    found: list[Suggestion] = []
-    for rows, scores in _scored(folder, run, data, parts, retrain=retrain, folds=folds, encoder=encoder):
-        found += of_rows(data, rows, find(scores, data.targets[rows]))
-    return sorted(found, key=lambda one: -one.confidence)
+    splits = _splits_of_run(run, data)
+    find_issues = find_likely_labels if unknown else find_label_issues
+    suggestions: list[LabelSuggestion] = []
+    for rows, scores in _score(folder, run, data, splits, retrain=retrain, folds=folds, encoder=encoder):
+        suggestions += build_suggestions(data, rows, find_issues(scores, data.targets[rows]))
+    return sorted(suggestions, key=lambda each: -each.confidence)
 
 
-def _scored(
+def _score(
     folder: Path,
     run: TrainingRun,
     data: Dataset,
-    parts: NDArray[np.str_],
+    splits: NDArray[np.str_],
     *,
     retrain: bool,
     folds: int,
     encoder: str | None,
-) -> list[tuple[NDArray[np.intp], Scores]]:
-    """The rows that the run has not learnt from, and those that it has, each with scores that have not either."""
-    result = []
-    held_out, learnt = (np.flatnonzero(part) for part in (parts != "train", parts == "train"))
-    if len(learnt):
-        rows, source = data.take(learnt.tolist()), source_of(run, encoder)
-        recipe = _recipe(run)
-        scores = quick_scores(source, rows, max_length=run.max_length, seed=recipe.seed, folds=folds)
+) -> Iterator[tuple[NDArray[np.intp], Scores]]:
+    """Yield the training rows and the held-out rows, each with out-of-sample scores."""
+    training, held_out = np.flatnonzero(splits == "train"), np.flatnonzero(splits != "train")
+    if len(training):
+        rows, source = data.take(training.tolist()), resolve_encoder(run, encoder)
+        options: dict[str, Any] = dict(run.details["recipe"])
+        config = TrainConfig(**options)
+        scores = score_with_probe(source, rows, max_length=run.max_length, seed=config.seed, folds=folds)
         if retrain:
-            plan = Retraining(recipe, folds, carries_head="carried_from" in run.details["origin"])
-            validation = data.take(np.flatnonzero(parts == "validation").tolist())
-            scores = together(scores, trained_scores(source, plan, rows, validation))
-        result.append((learnt, scores))
+            retrain_config = RetrainConfig(config, folds, carries_head="carried_from" in run.details["origin"])
+            validation = data.take(np.flatnonzero(splits == "validation").tolist())
+            scores = average_in_logits(scores, score_with_retraining(source, retrain_config, rows, validation))
+        yield training, scores
     if len(held_out):
-        result.append((held_out, run_scores(folder, run, data.take(held_out.tolist()).texts)))
-    return result
+        yield held_out, score_with_run(folder, run, data.take(held_out.tolist()).texts)
 
 
-def _recipe(run: TrainingRun) -> TrainConfig:
-    options: dict[str, Any] = dict(run.details["recipe"])
-    return TrainConfig(**options)
+def _splits_of_run(run: TrainingRun, data: Dataset) -> NDArray[np.str_]:
+    """Return each row's split in the run's training; "train" if the run may have been trained on it.
 
-
-def _parts(run: TrainingRun, data: Dataset) -> NDArray[np.str_]:
-    """Which rows the run learnt from: "train" where it may have.
-
-    Splits that the data names are believed. Data without any was split when the run was trained, and is split alike
-    here; unless it has changed since, when any row may have been learnt from.
+    Splits in the data are trusted. Data without splits was split by the training, and the same split is repeated here;
+    if the data has changed since, the run may have been trained on any row.
     """
     if any(data.split):
         return np.array([split or "train" for split in data.split])
-    with suppress(DataError):  # too few to be split: then it is not what the run was trained on
-        found = assign_splits(data, seed=int(run.details["recipe"]["seed"]))
-        if found.digest() == run.details["data"]["sha256"]:
-            return np.array(found.split)
+    with suppress(DataError):  # too few rows to split: the run was trained on other data
+        with_splits = assign_splits(data, seed=int(run.details["recipe"]["seed"]))
+        if with_splits.digest() == run.details["data"]["sha256"]:
+            return np.array(with_splits.split)
     return np.array(["train"] * len(data))

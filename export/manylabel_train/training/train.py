@@ -26,7 +26,7 @@ from manylabel_train.data.splits import GUARANTEE_SPLIT, SPLITS, hold_out_for_gu
 from manylabel_train.data.training_run import TrainingRun, write_run
 from manylabel_train.evaluation.metrics import multilabel_metrics, per_label_metrics
 from manylabel_train.models import DEFAULT_MODEL, checkpoint
-from manylabel_train.reporting.report import keep_evidence
+from manylabel_train.reporting.heldout_scores import write_heldout_scores
 from manylabel_train.reporting.run_report import write_report
 from manylabel_train.thresholds.objectives import Objectives
 from manylabel_train.thresholds.selection import ScoredTexts, select_thresholds, warn_about_unmet
@@ -339,7 +339,7 @@ class _TrainingJob:
         """Write the run with its report atomically."""
         with atomic_folder(output, force=force) as folder:
             write_run(folder, run, model, self.tokenizer, self.data.part("validation"), self.data.part(GUARANTEE_SPLIT))
-            keep_evidence(folder, scores, self.data)
+            write_heldout_scores(folder, scores, self.data)
             write_report(folder, run, title=output.absolute().name)
 
     def _create_model(self) -> tuple[PreTrainedModel, dict[str, Any]]:

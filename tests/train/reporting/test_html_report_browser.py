@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 from tests.helpers import browser
-from tests.helpers.pages import HOSTILE, material, scored
+from tests.helpers.pages import HOSTILE, content, scored
 
-from manylabel_train.reporting.report import render
+from manylabel_train.reporting.html_report import render_report
 
 pytestmark = pytest.mark.skipif(
     bool(browser.missing()), reason=f"needs {' and '.join(browser.PROGRAMS)}: apt-get install chromium chromium-driver"
@@ -56,7 +56,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     labels = [*(text[:100].replace("\ud800", "").replace("\x00", "").replace("\x07", "") for text in HOSTILE[:3])]
     labels += [f"label {at}" for at in range(197)]
     path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(render(material(scored(300, 200, texts=HOSTILE), labels)), encoding="utf-8")
+    path.write_text(render_report(content(scored(300, 200, texts=HOSTILE), labels)), encoding="utf-8")
     return path
 
 

@@ -16,12 +16,13 @@ from manylabel.data.labeled_data import Columns
 from manylabel.errors import CheckpointError, DataError, InputError, LabelMismatch, OutputExists
 from manylabel_train.cli.review import review_labels as command
 from manylabel_train.data.dataset import Dataset, read_dataset
-from manylabel_train.review import out_of_sample_scores, review
-from manylabel_train.review.confident_learning import Suspicions, suspicions
-from manylabel_train.review.frozen_encoder_probe import held_out_scores
-from manylabel_train.review.io import as_document, check_output, read_review, write_review, write_table
-from manylabel_train.review.review import Suggestion, review_labels
-from manylabel_train.review.suggestion_building import of_rows
+from manylabel_train.data.label_review import LabelSuggestion, as_document, read_review, write_review
+from manylabel_train.review import review
+from manylabel_train.review.confident_learning import LabelIssues, find_label_issues
+from manylabel_train.review.frozen_encoder_probe import predict_out_of_fold
+from manylabel_train.review.out_of_sample_scores import assign_folds, average_in_logits
+from manylabel_train.review.review import review_labels
+from manylabel_train.review.suggestions import build_suggestions, check_table_path, write_table
 from manylabel_train.training.config import TrainConfig
 from manylabel_train.training.train import train
 
@@ -42,7 +43,7 @@ def damaged(data: Dataset, count: int) -> tuple[Dataset, set[tuple[int, str]]]:
 def test_confident_learning_finds_and_ranks_errors() -> None:
     scores = np.array([[0.9, 0.2], [0.8, 0.01], [0.95, 0.01], [0.75, 0.3], [0.1, 0.01], [0.05, 0.02]])
     targets = np.array([[1, 1], [1, 0], [0, 0], [0, 0], [0, 0], [1, 0]], dtype=np.float32)
-    found = suspicions(scores, targets)
+    found = find_label_issues(scores, targets)
     # usual are 0.58 and 0.2 for rows that have the labels; 0.4 and 0.93 against them for rows that have not
     assert list(zip(found.rows.tolist(), found.columns.tolist(), strict=True)) == [(2, 0), (5, 0), (3, 0), (3, 1)]
     assert (np.diff(found.confidence) < 0).all()
@@ -55,17 +56,17 @@ def test_frequent_errors_rank_higher() -> None:
     truth = draw.random((2000, 2)) < 0.3
     scores = np.clip(np.where(truth, 0.85, 0.15) + draw.normal(scale=0.12, size=truth.shape), 0.01, 0.99)
     lost = truth & (draw.random(truth.shape) < 0.2)
-    found = suspicions(scores, (truth & ~lost).astype(np.float32))
+    found = find_label_issues(scores, (truth & ~lost).astype(np.float32))
     first = lost[found.rows, found.columns][: lost.sum()]
     assert first.mean() > 0.9
-    mirrored = suspicions(1 - scores, 1 - (truth & ~lost).astype(np.float32))
+    mirrored = find_label_issues(1 - scores, 1 - (truth & ~lost).astype(np.float32))
     np.testing.assert_array_equal(mirrored.rows[:50], found.rows[:50])
 
 
 def test_unknown_and_constant_labels_are_not_suspect() -> None:
     scores = np.array([[0.99, 0.9, 0.1], [0.9, 0.9, 0.2], [0.1, 0.1, 0.9]])
     targets = np.array([[np.nan, 0, 1], [1, 0, 1], [0, 0, 1]], dtype=np.float32)
-    assert suspicions(scores, targets).rows.tolist() == []
+    assert find_label_issues(scores, targets).rows.tolist() == []
 
 
 # A row's suggestion
@@ -74,8 +75,8 @@ def test_unknown_and_constant_labels_are_not_suspect() -> None:
 def test_each_row_has_its_most_likely_suggestion() -> None:
     data = Dataset.from_matrix(["a", "b", "c"], [[1, 0, 0, 0], [0, 0, np.nan, 0], [1, 1, 1, 1]], toy.LABELS)
     rows, columns = np.array([1, 0, 1, 1]), np.array([3, 0, 1, 0])
-    found = Suspicions(rows, columns, np.array([0.9, 0.8, 0.6, 0.2]))
-    first, second = of_rows(data, np.array([1, 2, 0]), found)
+    found = LabelIssues(rows, columns, np.array([0.9, 0.8, 0.6, 0.2]))
+    first, second = build_suggestions(data, np.array([1, 2, 0]), found)
     assert (first.row, first.text, first.given, first.suggested) == (
         3,
         "c",
@@ -91,15 +92,15 @@ def test_each_row_has_its_most_likely_suggestion() -> None:
 
 
 def test_scores_are_out_of_sample(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("manylabel_train.review.frozen_encoder_probe.DECAYS", (0.03,))
+    monkeypatch.setattr("manylabel_train.review.frozen_encoder_probe.WEIGHT_DECAYS", (0.03,))
     draw = np.random.default_rng(0)
     features = draw.normal(size=(60, 5)).astype(np.float32)
     targets = (features[:, :2] > 0).astype(np.float32)
     folds = np.arange(60) % 3
-    before = held_out_scores(features, targets, folds)
+    before = predict_out_of_fold(features, targets, folds)
     assert ((before > 0.5) == (targets > 0.5)).mean() > 0.9
     targets[folds == 1] = 1 - targets[folds == 1]
-    after = held_out_scores(features, targets, folds)
+    after = predict_out_of_fold(features, targets, folds)
     np.testing.assert_array_equal(after[folds == 1], before[folds == 1])
     assert not np.allclose(after[folds != 1], before[folds != 1])
 
@@ -112,7 +113,8 @@ def test_probe_ignores_unknown_labels() -> None:
     some = np.arange(90) % 10 < 4
     unknown[some], wrong[some] = np.nan, 1 - targets[some]
     right = [
-        ((held_out_scores(features, each, folds) > 0.5) == (targets > 0.5))[some].mean() for each in (unknown, wrong)
+        ((predict_out_of_fold(features, each, folds) > 0.5) == (targets > 0.5))[some].mean()
+        for each in (unknown, wrong)
     ]
     assert right[0] > 0.9 > right[1]
 
@@ -120,7 +122,7 @@ def test_probe_ignores_unknown_labels() -> None:
 def test_near_duplicates_share_a_fold() -> None:
     rows = toy.dataset(50, per_split=0)
     twice = Dataset(rows.texts * 2, np.concatenate([rows.targets] * 2), rows.labels, rows.split * 2)
-    folds = out_of_sample_scores._folds(twice, 5, 0)
+    folds = assign_folds(twice, 5, 0)
     assert np.array_equal(folds[:50], folds[50:])
     assert np.bincount(folds).min() >= 16
 
@@ -128,7 +130,7 @@ def test_near_duplicates_share_a_fold() -> None:
 # Reviews
 
 
-def right_of(found: list[Suggestion], removed: set[tuple[int, str]]) -> int:
+def right_of(found: list[LabelSuggestion], removed: set[tuple[int, str]]) -> int:
     """How many suggestions put a removed label back."""
     return sum(any((one.row, label) in removed for label in one.add) for one in found)
 
@@ -149,8 +151,8 @@ def test_rows_with_removed_labels_rank_first(run: Path, encoder: Path) -> None:
 def asked_of_the_run(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The texts that a review has the run score."""
     asked: list[str] = []
-    own = review.run_scores
-    monkeypatch.setattr(review, "run_scores", lambda *given: (asked.extend(given[2]), own(*given))[1])
+    own = review.score_with_run
+    monkeypatch.setattr(review, "score_with_run", lambda *given: (asked.extend(given[2]), own(*given))[1])
     return asked
 
 
@@ -183,15 +185,15 @@ def test_fold_models_find_removed_labels(
     content = json.loads((run / "run.json").read_text())
     content["details"]["recipe"] |= {"epochs": 16, "patience": 16}  # as many steps on half of the rows
     (tmp_path / "run.json").write_text(json.dumps(content))
-    monkeypatch.setattr(review, "run_scores", lambda *_: np.full((120, 4), 0.5))
-    monkeypatch.setattr(review, "together", lambda quick, trained: trained)
+    monkeypatch.setattr(review, "score_with_run", lambda *_: np.full((120, 4), 0.5))
+    monkeypatch.setattr(review, "average_in_logits", lambda quick, trained: trained)
     data, removed = damaged(toy.dataset(720), 30)
     found = review_labels(tmp_path, data, retrain=True, folds=2, encoder=str(encoder))
     assert right_of([one for one in found if one.split == "train"][:20], removed) >= 14
 
 
 def test_scores_are_averaged_in_logits() -> None:
-    both = out_of_sample_scores.together(np.array([[0.5, 1.0]]), np.array([[0.9, 0.0]]))
+    both = average_in_logits(np.array([[0.5, 1.0]]), np.array([[0.9, 0.0]]))
     np.testing.assert_allclose(both, [[0.75, 0.5]])
 
 
@@ -223,7 +225,7 @@ def test_positive_only_labels_get_additions_only(run: Path, encoder: Path) -> No
 
 
 def test_review_needs_the_base_model(run: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"started from 'encoder', which is not to be found.*--encoder"):
+    with pytest.raises(CheckpointError, match=r"started from 'encoder', which cannot be found.*--encoder"):
         review_labels(run, toy.dataset(720))
 
 
@@ -233,15 +235,15 @@ def test_review_rejects_other_labels_and_few_rows(run: Path, encoder: Path) -> N
     with pytest.raises(DataError, match="3 rows are too few"):
         review_labels(run, toy.dataset(3, per_split=0), encoder=str(encoder))
     same = Dataset(("app",) * 20, np.ones((20, 4), dtype=np.float32), toy.LABELS)
-    with pytest.raises(DataError, match="all 20 rows say nearly the same"):
+    with pytest.raises(DataError, match="all 20 rows are near-duplicates"):
         review_labels(run, same, encoder=str(encoder))
 
 
 # The table
 
 
-def suggested(text: str, *labels: str) -> Suggestion:
-    return Suggestion(7, "train", text, labels[:1], labels, dict.fromkeys(labels[1:], 0.75), {})
+def suggested(text: str, *labels: str) -> LabelSuggestion:
+    return LabelSuggestion(7, "train", text, labels[:1], labels, dict.fromkeys(labels[1:], 0.75), {})
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -278,7 +280,7 @@ def test_reviewed_table_can_be_trained_on(tmp_path: Path) -> None:
 
 
 def test_review_table_round_trip(tmp_path: Path) -> None:
-    suggestions = [suggested("größe", "a", "b"), Suggestion(1, "", "x", ("a",), (), {}, {"a": 0.25})]
+    suggestions = [suggested("größe", "a", "b"), LabelSuggestion(1, "", "x", ("a",), (), {}, {"a": 0.25})]
     write_review(as_document(suggestions, 2), tmp_path)
     assert read_review(tmp_path) == suggestions
     write_review(as_document([suggested("\ud800", "a", "b")], 1), tmp_path)
@@ -292,12 +294,12 @@ def test_review_table_round_trip(tmp_path: Path) -> None:
 def test_invalid_review_output_error(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("mine")
     with pytest.raises(OutputExists, match="--force"):
-        check_output(tmp_path / "a.csv", force=False)
-    check_output(tmp_path / "a.csv", force=True)
+        check_table_path(tmp_path / "a.csv", force=False)
+    check_table_path(tmp_path / "a.csv", force=True)
     with pytest.raises(InputError, match="is a folder"):
-        check_output(tmp_path, force=True)
+        check_table_path(tmp_path, force=True)
     with pytest.raises(InputError, match="does not exist"):
-        check_output(tmp_path / "no" / "a.csv", force=False)
+        check_table_path(tmp_path / "no" / "a.csv", force=False)
     with pytest.raises(InputError, match="cannot be written"):
         write_table([], tmp_path / "no" / "a.csv")
 
@@ -350,7 +352,7 @@ def test_review_counts_unknown_labels(own_run: Path, encoder: Path, tmp_path: Pa
     names = "billing,delivery,price,user experience"
     done = ask(own_run, tmp_path / "some.csv", "--encoder", encoder, "--label-columns", names)
     assert done.exit_code == 0, done.output
-    assert "10 unknown entries were left alone; --unknown looks at them." in done.stdout
+    assert "10 unknown entries were not reviewed; --unknown reviews them." in done.stdout
 
 
 def test_help_explains_every_option() -> None:
