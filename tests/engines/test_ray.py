@@ -100,12 +100,12 @@ def test_shards_are_committed_once_and_resumed(bundle: Path, tmp_path: Path, hos
 
 def test_ray_writes_the_command_line_files_and_resumes(bundle: Path, tmp_path: Path) -> None:
     from manylabel.engines.ray import score_files
-    from manylabel.scoring.run import run
+    from manylabel.scoring.run import score_files as score_files_here
 
     texts = [f"late {n}" for n in range(45)]
     for name in ("ray", "command"):
         (tmp_path / name).mkdir()
-    run(request(bundle, tmp_path / "command", texts))
+    score_files_here(request(bundle, tmp_path / "command", texts))
     score_files(request(bundle, tmp_path / "ray", texts), actors=1)
     assert (tmp_path / "ray" / "out.jsonl").read_bytes() == (tmp_path / "command" / "out.jsonl").read_bytes()
 

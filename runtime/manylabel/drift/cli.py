@@ -89,7 +89,7 @@ def read_probabilities(path: Path, labels: Sequence[str], prefix: str = "") -> I
     columns = [f"{prefix}p_{label}" for label in labels]
     for file in _list_parts(path):
         with open_table(file) as table:
-            for rows in table.numbers(columns, hint=MISSING_COLUMN_HINT):
+            for rows in table.read_numbers(columns, hint=MISSING_COLUMN_HINT):
                 yield rows[np.isfinite(rows).all(axis=1)]
 
 

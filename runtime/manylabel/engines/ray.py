@@ -30,7 +30,8 @@ from manylabel.frames.prediction_columns import Probabilities
 from manylabel.inference.pipeline import CHUNK_TEXTS
 from manylabel.inference.thresholding import Thresholds
 from manylabel.scoring.job import Job
-from manylabel.scoring.run import Progress, ScoreRequest, run
+from manylabel.scoring.run import Progress, ScoreRequest
+from manylabel.scoring.run import score_files as score_files_with
 from manylabel.scoring.shard import CommitRecord, read_commit
 from manylabel.scoring.worker_supervisor import WorkerConfig, WorkerSupervisor
 
@@ -128,7 +129,7 @@ def score_files(
         >>> score_files(request, actors=8)["errors"]  # doctest: +SKIP
         0
     """
-    return run(request, progress, partial(_score_shards, actors=actors, retries=retries))
+    return score_files_with(request, progress, partial(_score_shards, actors=actors, retries=retries))
 
 
 def _score_shards(

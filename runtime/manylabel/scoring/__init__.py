@@ -21,7 +21,7 @@ from manylabel.system.resource_errors import loading
 
 with loading("pyarrow", PYARROW_MB):
     from manylabel.scoring.job import Job, ScoreOptions
-    from manylabel.scoring.merge import merge
+    from manylabel.scoring.merge import merge_parts
     from manylabel.scoring.shard import CommitRecord, score_shard
 
-__all__ = ["CommitRecord", "Job", "ScoreOptions", "merge", "score_shard"]
+__all__ = ["CommitRecord", "Job", "ScoreOptions", "merge_parts", "score_shard"]

@@ -20,9 +20,8 @@ from manylabel.hub import open_bundle
 from manylabel.inference.ort_loader import resolve_device
 from manylabel.inference.thresholding import resolve_thresholds
 from manylabel.scoring.job import OutputFormat, ScoreOptions
-from manylabel.scoring.merge import merge as merge_parts
-from manylabel.scoring.merge import summary
-from manylabel.scoring.run import Progress, ScoreRequest, run
+from manylabel.scoring.merge import merge_parts, summarize
+from manylabel.scoring.run import Progress, ScoreRequest, score_files
 
 TOO_MANY_ERRORS = 4
 """Exit code of a complete run with more rows in error than `--max-errors`."""
@@ -109,7 +108,7 @@ def score(**given: Any) -> None:
     request = _request(given)
     bar = _ProgressBar(shown=given["progress"])
     try:
-        result = run(request, bar)
+        result = score_files(request, bar)
     finally:
         bar.close()
     write_utf8()
@@ -128,7 +127,7 @@ def merge(folders: tuple[str, ...], output: str, force: bool) -> None:
         raise InputError(f"{output} already exists. Choose another output, or replace it with --force.")
     commits = merge_parts(folders, output)
     write_utf8()
-    click.echo(json.dumps({**summary(commits), "output": output}, ensure_ascii=False))
+    click.echo(json.dumps({**summarize(commits), "output": output}, ensure_ascii=False))
 
 
 def _request(given: dict[str, Any]) -> ScoreRequest:

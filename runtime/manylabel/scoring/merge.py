@@ -15,7 +15,7 @@ from manylabel.scoring.shard import CommitRecord, read_commit
 from manylabel.scoring.writers import csv_header
 
 
-def merge(folders: Sequence[str], output: str) -> list[CommitRecord]:
+def merge_parts(folders: Sequence[str], output: str) -> list[CommitRecord]:
     """Merge the parts in one folder or, from several machines, in several.
 
     Args:
@@ -31,7 +31,7 @@ def merge(folders: Sequence[str], output: str) -> list[CommitRecord]:
         DataError: A part was changed after it was committed.
 
     Example:
-        >>> merge(["scored-1", "scored-2"], "scored.parquet")  # doctest: +SKIP
+        >>> merge_parts(["scored-1", "scored-2"], "scored.parquet")  # doctest: +SKIP
     """
     jobs = [Job.load(folder) for folder in folders]
     for job in jobs[1:]:
@@ -132,7 +132,7 @@ def _changed(uri: str) -> DataError:
     )
 
 
-def summary(commits: Sequence[CommitRecord]) -> dict[str, int]:
+def summarize(commits: Sequence[CommitRecord]) -> dict[str, int]:
     """Return the sums over all parts, as the commands print them."""
     names = ("rows", "errors", "truncated", "tokens")
     sums = {name: sum(getattr(commit, name) for commit in commits) for name in names}

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from manylabel.data import filesystem
-from manylabel.data.readers.block import Block, read_blocks, scan
+from manylabel.data.readers.block import Block, read_blocks, scan_file
 from manylabel.data.readers.open_table import FORMATS, Format, Source
 from manylabel.data.readers.table import Position
 from manylabel.data.readers.type_inference import unify
@@ -115,7 +115,7 @@ def plan_shards(
     first = 0
     for file, source in enumerate(sources):
         status = _status(source)
-        result = scan(source, text_column, shard_rows)
+        result = scan_file(source, text_column, shard_rows)
         inputs.append(InputFile(source, status, result.sha256, result.rows, result.schema))
         for start in result.starts:
             rows = min(shard_rows, result.rows - start.row)

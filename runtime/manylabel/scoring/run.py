@@ -17,7 +17,7 @@ from manylabel.errors import InputError, OutputExists
 from manylabel.hub import open_bundle
 from manylabel.inference.ort_loader import Device, resolve_device
 from manylabel.scoring.job import JOB, RECORDS, Job, OutputFormat, ScoreOptions
-from manylabel.scoring.merge import merge, summary
+from manylabel.scoring.merge import merge_parts, summarize
 from manylabel.scoring.planner import STANDARD_INPUT, ShardPlan, find_sources, plan_shards
 from manylabel.scoring.shard import CommitRecord, read_commit
 from manylabel.scoring.worker_supervisor import WorkerConfig, WorkerSupervisor
@@ -102,7 +102,7 @@ def score_in_worker(
 
 
 @memory_errors(filesystem.RESUME_HINT)
-def run(
+def score_files(
     request: ScoreRequest, progress: Progress | None = None, score_shards: ShardScorer = score_in_worker
 ) -> dict[str, Any]:
     """Score files into files. The same call resumes a run that was interrupted.
@@ -125,7 +125,7 @@ def run(
 
     Example:
         >>> request = ScoreRequest(Path("bundle"), ["reviews.csv"], None, "scored.csv", ScoreOptions())
-        >>> run(request)["rows"]  # doctest: +SKIP
+        >>> score_files(request)["rows"]  # doctest: +SKIP
         12000
     """
     started, progress = time.monotonic(), progress or Progress()
@@ -145,14 +145,14 @@ def run(
         mine = range(request.share[0] - 1, len(job.plan.shards), request.share[1])
         commits, resumed = _score(job, request, mine, progress, score_shards)
         if target.file is not None:
-            merge([target.folder], target.file)
+            merge_parts([target.folder], target.file)
             filesystem.remove(target.folder)
         elif STANDARD_INPUT in request.inputs:
             filesystem.remove(spool)
     seconds = time.monotonic() - started
     new_rows = sum(commit.rows for commit in commits) - resumed
     return {
-        **summary(commits),
+        **summarize(commits),
         "rows_resumed": resumed,
         "seconds": round(seconds, 3),
         "texts_per_second": round(new_rows / seconds, 1),

@@ -18,7 +18,7 @@ import tokenizers
 
 from manylabel.bundle.bundle import Bundle
 from manylabel.bundle.manifest import read_manifest
-from manylabel.data.readers.block import read_blocks, scan
+from manylabel.data.readers.block import read_blocks, scan_file
 from manylabel.data.readers.open_table import Source
 from manylabel.errors import BundleError, DataError
 from manylabel.inference.tokenizer import Encoding, LongText, Tokenizer
@@ -95,7 +95,7 @@ def _read(content: bytes, format: Any) -> None:
         path.write_bytes(content)
         source = Source(str(path), format)
         try:
-            scanned = scan(source, "text", SHARD_ROWS)
+            scanned = scan_file(source, "text", SHARD_ROWS)
         except DataError:
             return
         found = [

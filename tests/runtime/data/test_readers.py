@@ -122,19 +122,19 @@ def test_numbers_of_a_table(tmp_path: Path, suffix: str) -> None:
     else:
         written(tmp_path, f"a.{suffix}", content[suffix])
     with open_table(tmp_path / f"a.{suffix}") as table:
-        (numbers,) = table.numbers(["q", "p"])
+        (numbers,) = table.read_numbers(["q", "p"])
     np.testing.assert_array_equal(numbers, np.array([[np.nan, 0.25], [0.5, 1]], dtype=np.float32))
     with (
         open_table(tmp_path / f"a.{suffix}") as table,
         pytest.raises(DataError, match=r"has no column 'r', one of 2 that are needed\. Score again\."),
     ):
-        list(table.numbers(["p", "r"], hint="Score again."))
+        list(table.read_numbers(["p", "r"], hint="Score again."))
 
 
 def test_cell_that_is_not_a_number_is_rejected(tmp_path: Path) -> None:
     path = written(tmp_path, "a.csv", b"p\nmuch\n")
     with open_table(path) as table, pytest.raises(DataError, match=r"a\.csv, line 2: 'p' is 'much'; expected a number"):
-        list(table.numbers(["p"]))
+        list(table.read_numbers(["p"]))
 
 
 def test_text_formats_are_read_without_pyarrow(tmp_path: Path, python: Python) -> None:

@@ -25,7 +25,7 @@ class ScoreHere(Protocol):
 @pytest.fixture
 def score_here(classifier: Classifier) -> ScoreHere:
     """Score files in this process, without a worker, into a folder or a file; return the commit records."""
-    from manylabel.scoring import Job, ScoreOptions, merge, score_shard
+    from manylabel.scoring import Job, ScoreOptions, merge_parts, score_shard
     from manylabel.scoring.planner import find_sources, plan_shards
 
     def score(*inputs: Path, output: Path, **options: Any) -> list[Any]:
@@ -40,7 +40,7 @@ def score_here(classifier: Classifier) -> ScoreHere:
         job.save()
         commits = [score_shard(classifier, job, number) for number in range(len(planned.shards))]
         if output.suffix:
-            merge([folder], str(output))
+            merge_parts([folder], str(output))
         return commits
 
     return score

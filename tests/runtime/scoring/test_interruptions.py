@@ -17,7 +17,7 @@ from tests.runtime.scoring.conftest import Command, ScoreHere, read_jsonl, write
 from manylabel import Bundle, Classifier
 from manylabel.errors import DataError, InputError, JobChanged, WorkerDied
 from manylabel.scoring import Job, ScoreOptions
-from manylabel.scoring.run import Progress, ScoreRequest, run
+from manylabel.scoring.run import Progress, ScoreRequest, score_files
 from manylabel.scoring.worker_supervisor import WorkerConfig, WorkerSupervisor
 
 ROWS = [{"id": n, "text": f"{TEXTS[n % 60]} {n}"} for n in range(600)]
@@ -81,15 +81,15 @@ def test_killed_job_resumes_to_identical_bytes(bundle: Path, tmp_path: Path, kil
 def test_committed_shards_are_not_scored_again(bundle: Path, tmp_path: Path) -> None:
     """A part without its record, and a truncated part, are scored again."""
     given, output = write_jsonl(tmp_path / "rows.jsonl", ROWS), tmp_path / "out"
-    run(request(bundle, given, output=output))
+    score_files(request(bundle, given, output=output))
     before = contents(output)
-    again = run(request(bundle, given, output=output))
+    again = score_files(request(bundle, given, output=output))
     assert (again["rows"], again["rows_resumed"]) == (600, 600)
     (output / "_manylabel" / "part-000003.json").unlink()
     (output / "part-000005.jsonl").write_bytes(b"half a row")
     (output / ".part-000003.jsonl.1234.tmp").write_bytes(b"left behind")
     kept = (output / "part-000004.jsonl").stat().st_mtime_ns
-    again = run(request(bundle, given, output=output))
+    again = score_files(request(bundle, given, output=output))
     assert again["rows_resumed"] == 600 - 80
     assert contents(output) == before
     assert (output / "part-000004.jsonl").stat().st_mtime_ns == kept
@@ -113,17 +113,17 @@ def test_progress_counts_every_row_once(bundle: Path, tmp_path: Path) -> None:
 
     given = [write_jsonl(tmp_path / f"{n}.jsonl", ROWS[:n]) for n in (70, 50)]
     told, output = Told(), tmp_path / "out"
-    done = run(request(bundle, *given, output=output), told)
+    done = score_files(request(bundle, *given, output=output), told)
     assert (told.counted, told.begun, told.rows) == ([70, 50], [(120, 0)], 120)
     assert (done["output"], done["bundle"], done["precision"]) == (str(output), Bundle.open(bundle).digest, "int8")
     assert done["texts_per_second"] == pytest.approx(120 / done["seconds"], rel=0.01)
     (output / "_manylabel" / "part-000001.json").unlink()
     again = Told()
-    resumed = run(request(bundle, *given, output=output), again)
+    resumed = score_files(request(bundle, *given, output=output), again)
     assert (again.counted, again.begun, again.rows) == ([], [(120, 90)], 30)
     assert (resumed["rows"], resumed["rows_resumed"], resumed["parts"]) == (120, 90, 4)
     share = Told()
-    done = run(request(bundle, *given, output=tmp_path / "share", share=(2, 3)), share)
+    done = score_files(request(bundle, *given, output=tmp_path / "share", share=(2, 3)), share)
     assert (share.begun, done["rows"], done["parts"]) == ([(30, 0)], 30, 1)
     assert [path.name for path in (tmp_path / "share").glob("part-*")] == ["part-000001.jsonl"]
 
@@ -140,9 +140,9 @@ def test_output_file_appears_when_complete(bundle: Path, tmp_path: Path, monkeyp
     with monkeypatch.context() as patched:
         patched.setattr(WorkerSupervisor, "score", stop)
         with pytest.raises(KeyboardInterrupt):
-            run(request(bundle, given, output=output))
+            score_files(request(bundle, given, output=output))
     assert not output.exists()
-    done = run(request(bundle, given, output=output))
+    done = score_files(request(bundle, given, output=output))
     assert done["rows_resumed"] == 9 * 40
     assert [row["id"] for row in read_jsonl(output)] == list(range(600))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.jsonl", "rows.jsonl"]
@@ -152,12 +152,12 @@ def test_two_jobs_cannot_share_an_output(bundle: Path, tmp_path: Path) -> None:
     import fcntl
 
     given, output = write_jsonl(tmp_path / "rows.jsonl", ROWS[:80]), tmp_path / "out"
-    run(request(bundle, given, output=output))
+    score_files(request(bundle, given, output=output))
     with open(output / "_manylabel" / "lock-1-1") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(InputError, match="another run is using"):
-            run(request(bundle, given, output=output))
-    run(request(bundle, given, output=output))
+            score_files(request(bundle, given, output=output))
+    score_files(request(bundle, given, output=output))
 
 
 # Changed bundles, inputs and options
@@ -167,7 +167,7 @@ def test_resume_rejects_changed_bundle_input_or_option(
     bundle: Path, own_bundle: Path, resign: Resign, tmp_path: Path
 ) -> None:
     given, output = write_jsonl(tmp_path / "rows.jsonl", ROWS[:100]), tmp_path / "out"
-    run(request(bundle, given, output=output))
+    score_files(request(bundle, given, output=output))
     before = contents(output)
     other = resign(own_bundle, lambda manifest: manifest["variants"][1].update(thresholds=[0.9] * 4))
     more = write_jsonl(tmp_path / "more.jsonl", ROWS[:101])
@@ -185,22 +185,22 @@ def test_resume_rejects_changed_bundle_input_or_option(
         (request(bundle, given, output=output, options={"thresholds": (0.1,) * 4}), "--thresholds was None and is"),
     ):
         with pytest.raises(JobChanged, match=sentence):
-            run(changed)
+            score_files(changed)
     assert contents(output) == before
-    done = run(request(bundle, more, output=output, force=True))
+    done = score_files(request(bundle, more, output=output, force=True))
     assert (done["rows"], done["rows_resumed"]) == (101, 0)
 
 
 def test_touched_or_moved_input_is_accepted(bundle: Path, tmp_path: Path) -> None:
     given, output = write_jsonl(tmp_path / "rows.jsonl", ROWS[:100]), tmp_path / "out"
-    run(request(bundle, given, output=output))
+    score_files(request(bundle, given, output=output))
     os.utime(given, ns=(1, 1))
-    assert run(request(bundle, given, output=output))["rows_resumed"] == 100
+    assert score_files(request(bundle, given, output=output))["rows_resumed"] == 100
     moved = given.rename(tmp_path / "moved.jsonl")
-    assert run(request(bundle, moved, output=output))["rows_resumed"] == 100
+    assert score_files(request(bundle, moved, output=output))["rows_resumed"] == 100
     moved.write_bytes(moved.read_bytes().replace(b"late", b"lame", 1))
     with pytest.raises(JobChanged, match="the input"):
-        run(request(bundle, moved, output=output))
+        score_files(request(bundle, moved, output=output))
 
 
 def test_shard_rejects_classifier_of_another_bundle(
@@ -228,7 +228,7 @@ def test_crashing_row_is_quarantined(bundle: Path, tmp_path: Path) -> None:
     texts = [f"text {n}" for n in range(30)]
     texts[3], texts[27] = "KILL", "RAISE"
     given, output = write_jsonl(tmp_path / "rows.jsonl", [{"text": text} for text in texts]), tmp_path / "out.jsonl"
-    done = run(request(bundle, given, output=output, options={"shard_rows": 10}))
+    done = score_files(request(bundle, given, output=output, options={"shard_rows": 10}))
     assert (done["rows"], done["errors"], done["quarantined"]) == (30, 2, 2)
     found = read_jsonl(output)
     assert [row["text"] for row in found] == texts
@@ -354,7 +354,7 @@ def test_worker_ends_with_its_parent(bundle: Path, tmp_path: Path) -> None:
 
 def test_vanished_input_ends_the_job(bundle: Path, tmp_path: Path) -> None:
     given = write_jsonl(tmp_path / "rows.jsonl", ROWS[:100])
-    run(request(bundle, given, output=tmp_path / "out"))
+    score_files(request(bundle, given, output=tmp_path / "out"))
     given.unlink()
     with pytest.raises(DataError, match="no file found"):
-        run(request(bundle, given, output=tmp_path / "out"))
+        score_files(request(bundle, given, output=tmp_path / "out"))

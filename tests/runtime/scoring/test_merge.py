@@ -8,7 +8,7 @@ from tests.runtime.conftest import Cli
 from tests.runtime.scoring.conftest import ScoreHere
 
 from manylabel.errors import DataError, InputError, JobChanged
-from manylabel.scoring import Job, merge
+from manylabel.scoring import Job, merge_parts
 
 
 def test_merge_parts_of_several_machines(bundle: Path, rows: Path, tmp_path: Path, cli: Cli) -> None:
@@ -38,22 +38,22 @@ def test_merge_validates_its_parts(rows: Path, tmp_path: Path, score_here: Score
     other = tmp_path / "other"
     score_here(rows, output=other, shard_rows=30, format="csv")
     with pytest.raises(JobChanged, match="belong to different runs"):
-        merge([str(folder), str(other)], str(tmp_path / "x.csv"))
+        merge_parts([str(folder), str(other)], str(tmp_path / "x.csv"))
     part = folder / "part-000001.csv"
     good = part.read_bytes()
     part.write_bytes(good.replace(b"late", b"lame", 1))
     with pytest.raises(DataError, match=r"part-000001\.csv was changed after it was committed"):
-        merge([str(folder)], str(tmp_path / "x.csv"))
+        merge_parts([str(folder)], str(tmp_path / "x.csv"))
     part.write_bytes(good[:-1])
     with pytest.raises(InputError, match=r"1 of 3 parts are missing, part-000001\.csv"):
-        merge([str(folder)], str(tmp_path / "x.csv"))
+        merge_parts([str(folder)], str(tmp_path / "x.csv"))
     part.write_bytes(good)
     record = folder / "_manylabel" / "part-000001.json"
     record.write_text(record.read_text().replace('"rows": 20', '"rows": 19'))
     with pytest.raises(DataError, match="holds 19 rows from 20; expected 20 rows from 20"):
-        merge([str(folder)], str(tmp_path / "x.csv"))
+        merge_parts([str(folder)], str(tmp_path / "x.csv"))
     with pytest.raises(InputError, match="holds no run"):
-        merge([str(tmp_path)], str(tmp_path / "x.csv"))
+        merge_parts([str(tmp_path)], str(tmp_path / "x.csv"))
 
 
 def test_job_specification_round_trip(rows: Path, tmp_path: Path, score_here: ScoreHere) -> None:

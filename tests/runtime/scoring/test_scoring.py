@@ -22,7 +22,7 @@ from manylabel import Classifier
 from manylabel.data.readers import block
 from manylabel.errors import DataError, InputError
 from manylabel.scoring import writers
-from manylabel.scoring.merge import summary
+from manylabel.scoring.merge import summarize
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
@@ -207,7 +207,7 @@ def test_summary_matches_the_rows(tmp_path: Path, score_here: ScoreHere) -> None
     given = write_jsonl(tmp_path / "rows.jsonl", [{"text": text} for text in texts])
     commits = score_here(given, output=tmp_path / "out.jsonl", shard_rows=4)
     found = read_jsonl(tmp_path / "out.jsonl")
-    assert summary(commits) == {
+    assert summarize(commits) == {
         "rows": 6,
         "errors": 2,
         "truncated": 1,

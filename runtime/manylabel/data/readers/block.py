@@ -1,6 +1,6 @@
 """Blocks: some thousand neighbouring rows by column, each row with its text or the reason why it has none.
 
-`scan` reads a file once and finds its columns and where every shard starts; `read_blocks` reads from such a position
+`scan_file` reads a file once and finds its columns and where every shard starts; `read_blocks` reads from such a position
 on. Blocks are Arrow record batches, so this module needs pyarrow (the extra `files`).
 """
 
@@ -67,7 +67,7 @@ class FileScan:
     sha256: str
 
 
-def scan(source: Source, text_column: str, shard_rows: int) -> FileScan:
+def scan_file(source: Source, text_column: str, shard_rows: int) -> FileScan:
     """Read a file once: its columns and their types, where its shards start, its digest.
 
     Of a Parquet file the footer is read.
@@ -97,7 +97,7 @@ def read_blocks(source: Source, schema: Any, text_column: str, start: Position) 
 
     Args:
         source: The file.
-        schema: The file's own Arrow schema, as `scan` found it.
+        schema: The file's own Arrow schema, as `scan_file` found it.
         text_column: The column of texts.
         start: The position of the first row.
     """
@@ -146,12 +146,12 @@ def _scan_lines(source: Source, table: Table, text_column: str, shard_rows: int)
     assert isinstance(table, LineTable)
     if table.columns == []:
         raise DataError(f"{source.uri} is empty; its first line should name the columns.")
-    types, rows, starts = ColumnTypes(), 0, [table.position(0)]
+    types, rows, starts = ColumnTypes(), 0, [table.next_position(0)]
     for rows, row in enumerate(table, start=1):
         if table.columns is None:
             types.add(row.values)
         if rows % shard_rows == 0:
-            starts.append(table.position(rows))
+            starts.append(table.next_position(rows))
     if table.columns is None:
         return types.schema(text_column), rows, starts
     return pa.schema([pa.field(name, pa.string()) for name in table.columns]), rows, starts
@@ -208,7 +208,7 @@ def _no_text(values: Mapping[str, Any], text_column: str) -> str:
 
 
 def _parquet_blocks(table: ParquetTable, schema: Any, text_column: str, row: int) -> Iterator[Block]:
-    for batch in table.batches(BLOCK_ROWS, first_row=row):
+    for batch in table.read_batches(BLOCK_ROWS, first_row=row):
         for part in _split_to_size(batch):
             columns = pa.RecordBatch.from_arrays(
                 [column.cast(each.type) for column, each in zip(part.columns, schema, strict=True)], schema=schema

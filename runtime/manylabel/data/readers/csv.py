@@ -1,7 +1,7 @@
 """CSV and TSV: every cell is kept as the text that it is.
 
-A row that cannot be parsed (a quote that is never closed, for example) ends with its first line, and reading goes on
-with the next line. Blank lines are skipped.
+A row that cannot be parsed (a quote that is never closed, for example) ends with its first line, and reading continues
+at the next line. Blank lines are skipped.
 """
 
 import csv

@@ -66,7 +66,9 @@ class ParquetTable(Table):
             ]
         )
 
-    def batches(self, batch_rows: int, *, first_row: int = 0, columns: Sequence[str] | None = None) -> Iterator[Any]:
+    def read_batches(
+        self, batch_rows: int, *, first_row: int = 0, columns: Sequence[str] | None = None
+    ) -> Iterator[Any]:
         """Yield Arrow record batches, read from the row group that holds `first_row`.
 
         Args:
@@ -84,10 +86,10 @@ class ParquetTable(Table):
             if skipped < len(batch):
                 yield batch.slice(skipped)
 
-    def numbers(self, columns: Sequence[str], *, hint: str = "") -> Iterator[NDArray[np.float32]]:
-        """Yield columns of numbers as `Table.numbers` does, without a Python object for each."""
+    def read_numbers(self, columns: Sequence[str], *, hint: str = "") -> Iterator[NDArray[np.float32]]:
+        """Yield columns of numbers as `Table.read_numbers` does, without a Python object for each."""
         self._check_columns(self.columns, columns, hint)
-        for batch in self.batches(NUMBERS_ROWS, columns=columns):
+        for batch in self.read_batches(NUMBERS_ROWS, columns=columns):
             try:
                 arrays = [batch.column(name).cast(pa.float32()).to_numpy(zero_copy_only=False) for name in columns]
             except pa.ArrowException as exc:

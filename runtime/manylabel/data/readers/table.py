@@ -75,7 +75,7 @@ class Table(ABC, Iterable[Row]):
     def __iter__(self) -> Iterator[Row]:
         """Yield the rows in order, rows with an error among them."""
 
-    def numbers(self, columns: Sequence[str], *, hint: str = "") -> Iterator[NDArray[np.float32]]:
+    def read_numbers(self, columns: Sequence[str], *, hint: str = "") -> Iterator[NDArray[np.float32]]:
         """Yield columns of numbers, some thousand rows at a time.
 
         Args:
@@ -116,7 +116,7 @@ class LineTable(Table):
         self.name = name
         self.lines = LineReader(file, line=start.line, offset=start.offset)
 
-    def position(self, row: int) -> Position:
+    def next_position(self, row: int) -> Position:
         """Return where the next row starts, given its number."""
         self.lines.begin_row()
         return Position(row, self.lines.line, self.lines.offset)

@@ -1,4 +1,4 @@
-"""Texts to the padded tensors of the graph: what the Python backend calls. Knows nothing of Triton."""
+"""Texts to the padded tensors of the graph: what the Python backend calls. Does not depend on Triton."""
 
 import json
 from collections.abc import Mapping, Sequence
