@@ -21,7 +21,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from manylabel.classifier import Classifier
-from manylabel.drift import baseline
+from manylabel.drift.baseline import BASELINE_FILE, ScoreBaseline
 from manylabel.errors import InputError
 from manylabel.hub.client import bundle_name
 from manylabel.server.app import App
@@ -111,8 +111,8 @@ def load_verified(load: LoadClassifier) -> Classifier:
     classifier = load()
     classifier.bundle.verify()
     classifier.check_probes()
-    if baseline.BASELINE_FILE in classifier.bundle.manifest.files:
-        baseline.ScoreBaseline.read(classifier.bundle)
+    if BASELINE_FILE in classifier.bundle.manifest.files:
+        ScoreBaseline.read(classifier.bundle)
     return classifier
 
 

@@ -23,8 +23,9 @@ def read_gauges(url: str) -> dict[str, float]:
     }
 
 
-def test_drift_metrics_compare_with_validation(classifier: Classifier) -> None:
-    with running(classifier) as server:
+def test_drift_metrics_compare_with_validation(fp32: Classifier) -> None:
+    """With fp32, whose scores are those of the baseline; int8 shifts the scores of random weights noticeably."""
+    with running(fp32) as server:
         assert read_gauges(server.url) == {"manylabel_drift_texts": 0}
         httpx.post(f"{server.url}/v1/classify", json={"inputs": list(TEXTS)}).raise_for_status()
         similar = read_gauges(server.url)
