@@ -53,7 +53,7 @@ class Target:
 TARGETS = {
     "batching": Target(["batching.py"], ["test_batching.py", "test_streaming.py"]),
     "decisions": Target(["decisions.py"], ["test_decisions.py", "test_classifier.py"]),
-    "scheduler": Target(["server/scheduler.py"], ["server/test_scheduler.py", "server/test_engine.py"]),
+    "scheduler": Target(["server/scheduler.py"], ["server/test_scheduler.py", "server/test_worker_pool.py"]),
     "certifying": Target(["certificate.py", "certifying/*.py"], ["certifying"]),
     "bundle": Target(
         ["bundle.py", "manifest.py", "schema.py", "sealed.py", "folders.py", "variants.py"],

@@ -63,7 +63,18 @@ class ServedModel:
     """A classifier and the name it is served under.
 
     Attributes:
+        name: The model's name in URLs and responses.
+        classifier: The classifier.
         version: The first digits of the bundle's digest.
+        labels: The labels in column order.
+        thresholds: The bundle's thresholds, shape `(n_labels,)`.
+
+    Example:
+        >>> from manylabel import Classifier
+        >>> model = ServedModel("reviews", Classifier.load("bundle", device="cpu"))
+        >>> batch = model.compute(["The parcel was late.", "Too expensive."])
+        >>> [result.probabilities.shape for result in batch.results]
+        [(4,), (4,)]
     """
 
     def __init__(self, name: str, classifier: Classifier) -> None:

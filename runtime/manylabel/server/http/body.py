@@ -93,6 +93,11 @@ def decode_json(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
 
     Raises:
         HTTPRefusal: The body is not JSON (400), or does not match the schema (422).
+
+    Example:
+        >>> from manylabel.server.schemas.v1 import ClassifyRequest
+        >>> decode_json(b'{"inputs": "late", "unknown": 1}', msgspec.json.Decoder(ClassifyRequest)).inputs
+        'late'
     """
     try:
         return decoder.decode(body)

@@ -59,7 +59,13 @@ ErrorFormat = Callable[[HTTPRefusal, str], ErrorResponse]
 
 
 def error_format(path: str, method: str) -> ErrorFormat:
-    """Return the error format of the protocol that a path belongs to."""
+    """Return the error format of the protocol that a path belongs to.
+
+    Example:
+        >>> render = error_format("/v2/models/reviews/infer", "POST")
+        >>> render(HTTPRefusal(422, "text", "element 0 of `text` is not a string."), "order-7").body
+        b'{"error":"element 0 of `text` is not a string."}'
+    """
     if path == "/v2" or path.startswith("/v2/"):
         return _open_inference_error
     if path in ("/predict", "/info", "/health", "/metrics"):

@@ -30,6 +30,11 @@ def check_api_key(key: str, method: str, path: str, headers: Headers) -> None:
 
     Raises:
         HTTPRefusal: The key is missing or wrong (401).
+
+    Example:
+        >>> key = "0123456789abcdef"
+        >>> check_api_key(key, "GET", "/health", Headers())
+        >>> check_api_key(key, "POST", "/v1/classify", Headers({"Authorization": f"Bearer {key}"}))
     """
     if not key or (method in ("GET", "HEAD") and (path in PUBLIC_PATHS or path.startswith("/page/"))):
         return
