@@ -1,4 +1,4 @@
-"""The site that `make docs` built: whole, from nowhere else, readable on a phone. Chromium looks, if there is one."""
+"""The site that `make docs` built: complete, without external resources, readable on a phone."""
 
 import re
 from pathlib import Path
