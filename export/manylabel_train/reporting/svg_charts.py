@@ -246,7 +246,7 @@ def round_ticks(low: float, high: float) -> list[float]:
     power = 10.0 ** np.floor(np.log10(room))
     step = next(size * power for size in (0.2, 0.5, 1, 2) if room / (size * power) <= 5)
     first, last = int(np.floor(low / step)), int(np.ceil(high / step))
-    return [round(at * step, 10) for at in range(first, max(last, first + 1) + 1)]
+    return [round(float(number * step), 10) for number in range(first, max(last, first + 1) + 1)]
 
 
 def _short(value: float) -> str:

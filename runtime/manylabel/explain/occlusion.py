@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from manylabel.explain.html_report import render
 
+__all__ = ["Explanation", "Passage", "Word"]  # what users see: the classifier and the server call the functions
+
 Ids = NDArray[np.int64]
 Span = tuple[int, int]
 
@@ -32,6 +34,10 @@ class Word:
         end: Offset after its last character.
         text: The characters from `start` to `end`.
         effect: The score with the word minus the score without it; above 0 if the word supports the label.
+
+    Example:
+        >>> Word(start=4, end=10, text="parcel", effect=0.31).effect > 0
+        True
     """
 
     start: int
@@ -48,6 +54,11 @@ class Passage:
         start: Offset of its first character in the text.
         end: Offset after its last character.
         score: The label's probability for this window.
+
+    Example:
+        >>> passage = Passage(start=0, end=11, score=0.75)
+        >>> "late parcel, rude courier"[passage.start : passage.end]
+        'late parcel'
     """
 
     start: int
