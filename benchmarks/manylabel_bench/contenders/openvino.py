@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from manylabel.inference.thresholding import sigmoid
 from manylabel_bench.contenders.padded_batches import (
     PaddedContender,
     TokenIds,
     Tokens,
     load_bundle_tokenizer,
     restore_order,
-    sigmoid,
 )
 from manylabel_bench.contenders.registry import ContenderConfig, Scores
 
@@ -75,7 +75,7 @@ class OpenVinoContender(PaddedContender):
     def forward(self, input_ids: TokenIds, attention_mask: TokenIds) -> Scores:
         """Score one padded batch, synchronously."""
         self._latency_request.infer([input_ids, attention_mask])
-        return sigmoid(self._latency_request.get_output_tensor(0).data)
+        return sigmoid(self._latency_request.get_output_tensor(0).data).astype(np.float32)
 
     def run(self, tokens: Tokens) -> Scores:
         """Return probabilities in the order of the texts; several texts run at once on all streams."""
@@ -86,7 +86,7 @@ class OpenVinoContender(PaddedContender):
     def _run_async(self, tokens: Tokens) -> Iterator[tuple[list[int], Scores]]:
         scored: list[tuple[list[int], Scores]] = []
         self._queue.set_callback(
-            lambda request, rows: scored.append((rows, sigmoid(request.get_output_tensor(0).data.copy())))
+            lambda request, rows: scored.append((rows, sigmoid(request.get_output_tensor(0).data).astype(np.float32)))
         )
         # The longest first, so that all streams end at about the same time.
         for rows, ids, mask in reversed(list(self.batches(tokens, self._size))):

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from manylabel_bench.contenders.padded_batches import PaddedContender, TokenIds, load_checkpoint_tokenizer, sigmoid
+from manylabel.inference.thresholding import sigmoid
+from manylabel_bench.contenders.padded_batches import PaddedContender, TokenIds, load_checkpoint_tokenizer
 from manylabel_bench.contenders.registry import ContenderConfig, Scores
 from manylabel_bench.hardware import has_cpu_flag
 
@@ -38,7 +39,7 @@ class OptimumContender(PaddedContender):
             inputs["token_type_ids"] = np.zeros_like(input_ids)
         with self._torch.inference_mode():
             output = self._model(**{name: self._torch.from_numpy(value) for name, value in inputs.items()})
-        return sigmoid(output.logits.numpy())
+        return sigmoid(output.logits.numpy()).astype(np.float32)
 
 
 def load(variant: str, config: ContenderConfig) -> OptimumContender:

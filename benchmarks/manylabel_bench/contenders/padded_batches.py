@@ -85,8 +85,3 @@ def load_bundle_tokenizer(config: ContenderConfig) -> tuple[Tokenise, int]:
     tokenizer.no_padding()
     tokenizer.enable_truncation(config.max_length)
     return lambda texts: [encoding.ids for encoding in tokenizer.encode_batch_fast(texts)], padding["pad_id"]
-
-
-def sigmoid(logits: NDArray[np.floating]) -> Scores:
-    """Return the probabilities of logits."""
-    return np.asarray(1 / (1 + np.exp(-logits.astype(np.float32))), dtype=np.float32)

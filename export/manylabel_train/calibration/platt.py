@@ -8,7 +8,7 @@ folded into. The steps here converge to the last bits of float32, for all labels
 import numpy as np
 from numpy.typing import NDArray
 
-from manylabel_train.thresholds.logits import logit, sigmoid
+from manylabel.inference.thresholding import logit, sigmoid
 
 MAX_STEPS, MIN_STEP = 50, 1e-7
 ROUNDING = 1e-12

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manylabel.errors import CheckpointError, DataError
+from manylabel.inference.thresholding import logit, sigmoid
 from manylabel_train.data.dataset import Dataset
 from manylabel_train.data.near_duplicates import find_near_duplicates
 from manylabel_train.data.splits import stratify
@@ -16,7 +17,6 @@ from manylabel_train.data.training_run import TrainingRun
 from manylabel_train.models import checkpoint
 from manylabel_train.models.checkpoint import make_long_text
 from manylabel_train.review.frozen_encoder_probe import embed, predict_out_of_fold
-from manylabel_train.thresholds.logits import logit, sigmoid
 from manylabel_train.training.config import TrainConfig
 from manylabel_train.training.train import train
 

@@ -7,5 +7,4 @@ Read in this order:
 - `tuning`: thresholds for F-beta that generalise to new texts, and thresholds that match another model's decisions
 - `constraints`: thresholds with a minimum precision or recall on the validation texts
 - `learn_then_test`: thresholds that guarantee precision or recall on new texts, with stated confidence
-- `logits`: the sigmoid and its inverse, used by every package above
 """

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from manylabel_train.thresholds.logits import logit, sigmoid
+from manylabel.inference.thresholding import logit, sigmoid
 
 UNTUNED = 0.5
 LOWEST, HIGHEST = 0.05, 0.95

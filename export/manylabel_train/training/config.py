@@ -31,7 +31,6 @@ MAX_SEED = 2**32 - 1
 
 LongTexts = Literal["window", "truncate"]
 Precision = Literal["bf16", "fp16", "fp32"]
-PRECISIONS: tuple[str, ...] = get_args(Precision)
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from manylabel.errors import CheckpointError
+from manylabel.inference.thresholding import logit, sigmoid
 from manylabel.inference.tokenizer import Tokenizer
 from manylabel_train.models import checkpoint
 from manylabel_train.models.classification_head import label_options, module_name, output_layer, replace_output_layer
 from manylabel_train.models.pooling import Pooling, encoder_config, set_pooling
-from manylabel_train.thresholds.logits import logit, sigmoid
 from manylabel_train.training.lora import ADAPTER
 
 SAMPLE = 512

@@ -15,11 +15,11 @@ from torch import nn
 from transformers import EvalPrediction, PreTrainedModel, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from manylabel.errors import InputError
+from manylabel.inference.thresholding import sigmoid
 from manylabel.inference.tokenizer import Tokenizer
 from manylabel.system.hardware_info import available_cores
 from manylabel_train.data.dataset import Dataset
 from manylabel_train.evaluation.metrics import LOWER_IS_BETTER, multilabel_metrics, per_label_metrics
-from manylabel_train.thresholds.logits import sigmoid
 from manylabel_train.training.callbacks import (
     CheckpointRotation,
     EarlyStopping,

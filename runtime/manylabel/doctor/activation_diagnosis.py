@@ -42,7 +42,7 @@ ACTIVATIONS: Mapping[str, Activation] = {
     "softmax": Activation(
         "a softmax over the logits of a multi-label model: labels compete, and a text with several gets none of them",
         "manylabel serve BUNDLE, which speaks the same protocol and returns an independent probability for each label",
-        lambda expected, scores: scores - _softmax(logit(expected)),
+        lambda expected, scores: scores - _softmax(logit(expected, clip=1e-7)),
     ),
     "logits": Activation(
         "logits, not probabilities",

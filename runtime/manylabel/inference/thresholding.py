@@ -1,8 +1,7 @@
-"""Logits to probabilities, and probabilities with thresholds to labels."""
+"""Logits to probabilities and back, and probabilities with thresholds to labels."""
 
 from collections.abc import Mapping, Sequence
 from numbers import Real
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,28 +12,36 @@ from manylabel.system.did_you_mean import nearest
 Thresholds = float | Mapping[str, float] | Sequence[float] | NDArray[np.floating]
 """One threshold for all labels, one per label in column order, or some by label."""
 
-Float = TypeVar("Float", bound=np.floating)
+LOWEST_LOGIT = -700.0
+"""Below, exp overflows; the probability is 0 in float32 long before."""
 
 
-def sigmoid(logits: NDArray[Float]) -> NDArray[Float]:
-    """Return the probabilities of logits, without overflow.
+def sigmoid(logits: ArrayLike) -> NDArray[np.float64]:
+    """Return the probabilities of logits, in float64 and in their shape.
+
+    The function in scipy.special differs in the last bit. That bit decides how a threshold halfway between two float32
+    scores is rounded, so it would change the thresholds of existing runs.
 
     Example:
-        >>> sigmoid(np.array([-1000.0, 0.0, 1000.0])).tolist()
+        >>> sigmoid([-1000.0, 0.0, 1000.0]).round(3).tolist()
         [0.0, 0.5, 1.0]
     """
-    return np.asarray((1 + np.tanh(logits / 2)) / 2, dtype=logits.dtype)
+    return np.asarray(1 / (1 + np.exp(-np.maximum(np.asarray(logits, dtype=np.float64), LOWEST_LOGIT))))
 
 
-def logit(probabilities: NDArray[Float], *, eps: float = 1e-7) -> NDArray[Float]:
-    """Return the logits (log-odds) of probabilities, clipped to between `eps` and `1 - eps`.
+def logit(probabilities: ArrayLike, *, clip: float = 0.0) -> NDArray[np.float64]:
+    """Return the logits (log-odds) of probabilities, in float64 and in their shape.
+
+    Args:
+        probabilities: From 0 to 1.
+        clip: Probabilities closer to 0 or 1 than this are moved to this distance, so that their logits are finite.
 
     Example:
-        >>> logit(np.array([0.5, 0.0])).round(2).tolist()
-        [0.0, -16.12]
+        >>> logit([0.5, 1.0], clip=1e-6).round(3).tolist()
+        [0.0, 13.816]
     """
-    clipped = np.clip(probabilities, eps, 1 - eps)
-    return np.asarray(np.log(clipped / (1 - clipped)), dtype=probabilities.dtype)
+    bounded = np.clip(np.asarray(probabilities, dtype=np.float64), clip, 1 - clip)
+    return np.asarray(np.log(bounded / (1 - bounded)))
 
 
 def resolve_thresholds(

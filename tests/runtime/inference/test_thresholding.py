@@ -107,6 +107,9 @@ def test_top_k_keeps_all_applying_labels() -> None:
 @given(arrays.arrays(np.float64, 5, elements=st.floats(-30, 30)))
 def test_logit_inverts_sigmoid(logits: NDArray[np.float64]) -> None:
     probabilities = sigmoid(logits)
-    np.testing.assert_allclose(probabilities, 1 / (1 + np.exp(-logits)), atol=1e-15)
-    np.testing.assert_allclose(logit(probabilities, eps=1e-15), logits, atol=0.1)
-    assert sigmoid(logits.astype(np.float32)).dtype == np.float32
+    np.testing.assert_allclose(probabilities, 1 / (1 + np.exp(-logits)), rtol=1e-15)
+    np.testing.assert_allclose(logit(probabilities, clip=1e-15), logits, atol=0.1)
+
+
+def test_sigmoid_does_not_overflow() -> None:
+    np.testing.assert_array_equal(sigmoid([-1e6, 1e6]).astype(np.float32), [0, 1])
