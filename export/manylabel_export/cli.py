@@ -1,4 +1,4 @@
-"""`manylabel export`. Light to import: PyTorch is loaded when the command runs."""
+"""The command `manylabel export`. Importing it is quick: PyTorch is imported when the command runs."""
 
 import json
 import logging
@@ -21,7 +21,7 @@ from manylabel_train.cli.objective_options import calibration_option, objective_
 @click.option(
     "--validation",
     type=click.Path(path_type=Path),
-    help="Labelled texts not trained on, for thresholds and parity. A run brings its own.",
+    help="Labelled texts that were not trained on, for thresholds and parity. A run brings its own.",
 )
 @data_options
 @click.option(
@@ -29,30 +29,31 @@ from manylabel_train.cli.objective_options import calibration_option, objective_
     type=click.Choice(["auto", "optimum", "torch"]),
     default="auto",
     show_default=True,
-    help="What traces.",
+    help="The tracing engine; auto is optimum if it is installed.",
 )
 @click.option(
     "--precision",
     "precisions",
     type=click.Choice(["fp32", "int8", "fp16"]),
     multiple=True,
-    help="Variants to write; may be repeated. fp32 is made and proved in any case.  [default: all]",
+    help="A variant to write; repeat for several. fp32 is always built and checked.  [default: all]",
 )
 @click.option(
     "--long-text",
     type=click.Choice(["window", "truncate", "error"]),
-    help="What happens beyond max_length.  [default: what the run was trained for, else window]",
+    help="What happens to texts beyond max_length.  [default: what the run was trained for, else window]",
 )
 @click.option(
     "--trim-vocabulary",
     metavar="CORPUS",
     type=click.Path(path_type=Path),
-    help="Keep the pieces that the texts of this file use, and single characters; a line a text (.txt), or a table.",
+    help="Prune the vocabulary to single characters and the tokens of the texts in this file (.txt with one text "
+    "per line, or a table).",
 )
 @click.option(
     "--single-file",
     is_flag=True,
-    help="Also write text_to_labels.onnx: text in, labels out, in any ONNX Runtime. For tokenizers of BERT's kind.",
+    help="Also write text_to_labels.onnx: text in, labels out, in any ONNX Runtime. For BERT's WordPiece tokenizer.",
 )
 @objective_options
 @calibration_option("none")
@@ -61,77 +62,77 @@ from manylabel_train.cli.objective_options import calibration_option, objective_
     type=click.FloatRange(0, 1),
     default=0.005,
     show_default=True,
-    help="Of micro- and of macro-F1, from PyTorch to a variant on the validation texts.",
+    help="Largest drop of micro-F1 and of macro-F1 from PyTorch to a variant on the validation texts.",
 )
 @click.option(
     "--max-flips",
     type=click.FloatRange(0, 1),
     default=0.02,
     show_default=True,
-    help="Of the texts that get a label, the share that may get other labels than from PyTorch.",
+    help="Largest share of the texts with at least one label that may get other labels than from PyTorch.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the certificate as one JSON document.")
 @click.option("--force", is_flag=True, help="Replace an existing output.")
 @require_export_extra
 def export(**options: Any) -> None:
-    """Turn RUN, or any multi-label checkpoint of Hugging Face, into a bundle with proved answers.
+    """Export RUN, or any multi-label checkpoint of Hugging Face, as a bundle, after checking it against PyTorch.
 
-    A variant beyond --max-f1-drop or --max-flips, or off on one of the bundle's probes, keeps in fp32 what does most
-    harm; where that is not enough, it is left out, and the exit code is 3.
+    A variant that exceeds --max-f1-drop or --max-flips, or fails one of the bundle's probes, keeps its most harmful
+    layers in fp32. If that does not suffice, the variant is left out, and the exit code is 3.
     """
     from manylabel.system.atomic_write import check_output_free
     from manylabel.system.resource_errors import more_memory
     from manylabel_export.pipeline import export as run_export
     from manylabel_train.training.resource_errors import explain_shortage
 
-    goals = parse_objective_options(options)
+    objectives = parse_objective_options(options)
     check_output_free(options["output"], force=options["force"])
     short = f"while the bundle was made. {more_memory()} Or name fewer variants with --precision."
-    kept = "Nothing was written; the same command begins anew."
-    with _told(), explain_shortage(options["output"], "the bundle", short=short, kept=lambda: kept):
+    kept = "Nothing was written; the same command starts over."
+    with _log_to_stderr(), explain_shortage(options["output"], "the bundle", short=short, kept=lambda: kept):
         bundle = run_export(
             options["run"],
             options["output"],
-            validation=_validation(options),
+            validation=_read_validation(options),
             engine=options["engine"],
             precisions=options["precisions"] or ("fp32", "int8", "fp16"),
             policy=options["long_text"],
-            goals=goals,
+            objectives=objectives,
             calibration=options["calibrate"],
             budget=_budget(options),
-            corpus=_corpus(options),
+            corpus=_read_corpus(options),
             single_file=options["single_file"],
             force=options["force"],
         )
-    _report_vocabulary(bundle, as_json=options["as_json"])
-    _report_certificate(bundle, as_json=options["as_json"])
+    _print_vocabulary(bundle, as_json=options["as_json"])
+    _print_certificate(bundle, as_json=options["as_json"])
     if not bundle.manifest.thresholds_tuned:
         click.echo(
-            "No validation texts were given: every threshold is 0.5. Tune them with --validation DATA.", err=True
+            "There were no validation texts, so every threshold is 0.5. Tune them with --validation DATA.", err=True
         )
     click.echo(f'{bundle.path} is ready: manylabel predict {bundle.path} "a text"', err=options["as_json"])
-    if refused := bundle.manifest.certificate.refused:
+    if rejected := bundle.manifest.certificate.refused:
         raise BudgetExceeded(
-            f"{bundle.path} is written without {' and '.join(refused)}, for the reason above. Allow more with "
-            "--max-f1-drop or --max-flips, or name what you need with --precision."
+            f"{bundle.path} was written without {' and '.join(rejected)}, for the reason above. Allow more with "
+            "--max-f1-drop or --max-flips, or name the variants that you need with --precision."
         )
 
 
-def _validation(options: dict[str, Any]) -> Any:
-    """The rows for validation: those that say so, or all where none says anything.
+def _read_validation(options: dict[str, Any]) -> Any:
+    """Read the validation texts: the rows of the validation split, or all rows of a file without one.
 
-    Held to the checkpoint's labels, so that a rare one need not occur among them.
+    The checkpoint's labels are expected, because a rare label need not occur in the file.
     """
-    from manylabel_export.source import labels_of
+    from manylabel_export.source import read_checkpoint_labels
 
     if options["validation"] is None:
         return None
-    data = read_data(options["validation"], options, labels=labels_of(options["run"]))
+    data = read_data(options["validation"], options, labels=read_checkpoint_labels(options["run"]))
     return data.part("validation") if "validation" in data.split else data
 
 
-def _corpus(options: dict[str, Any]) -> Any:
-    """The texts that a vocabulary is trimmed to, if it is."""
+def _read_corpus(options: dict[str, Any]) -> Any:
+    """Read the texts that the vocabulary is pruned to; none without the option."""
     from manylabel_export.vocabulary_pruning.model import read_corpus
 
     path = options["trim_vocabulary"]
@@ -144,16 +145,16 @@ def _budget(options: dict[str, Any]) -> Any:
     return Budget(options["max_f1_drop"], options["max_flips"])
 
 
-def _report_vocabulary(bundle: Any, *, as_json: bool) -> None:
-    if found := bundle.manifest.source.get("vocabulary"):
+def _print_vocabulary(bundle: Any, *, as_json: bool) -> None:
+    if vocabulary := bundle.manifest.source.get("vocabulary"):
         click.echo(
-            f"vocabulary: {found['pieces']:,} of {found['pieces_before']:,} pieces; the corpus is tokenised as before, "
-            f"and so will be {found['identical_left_out']:.1%} of texts like it",
+            f"vocabulary: {vocabulary['pieces']:,} of {vocabulary['pieces_before']:,} tokens; the texts of the corpus "
+            f"keep their tokens, and an estimated {vocabulary['identical_left_out']:.1%} of similar texts do",
             err=as_json,
         )
 
 
-def _report_certificate(bundle: Any, *, as_json: bool) -> None:
+def _print_certificate(bundle: Any, *, as_json: bool) -> None:
     from dataclasses import asdict
 
     from manylabel.cli.rendering import describe_certificate
@@ -166,8 +167,8 @@ def _report_certificate(bundle: Any, *, as_json: bool) -> None:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """What an export says of its work, line by line on standard error."""
+def _log_to_stderr() -> Iterator[None]:
+    """Print the log of the export on standard error."""
     handler = logging.StreamHandler()
     logger = logging.getLogger("manylabel.export")
     level = logger.level

@@ -1,90 +1,87 @@
-"""`text_to_labels.onnx`: a bundle as one file that takes text. Composes what is exported with `text_graph`."""
+"""`text_to_labels.onnx`: the bundle as a single file that takes text, built and verified."""
 
-from dataclasses import dataclass
 from typing import Any
 
 from tokenizers import Tokenizer
 
 from manylabel.bundle.bundle import SpecialTokens
 from manylabel.errors import ExportError
-from manylabel_export.evaluator import Judge, Judged, open_graph, scores_of
-from manylabel_export.graph.ir.serialization import size_of
-from manylabel_export.graph.tokenizer.build import FILE, WordPiece, ids_graph, text_graph
-from manylabel_export.graph.tokenizer.verify import require_same_answers, require_same_ids
-from manylabel_export.source import Subject
+from manylabel_export.evaluator import EvaluatedGraph, ParityEvaluator, open_session, score_encodings
+from manylabel_export.graph.ir.serialization import weight_bytes
+from manylabel_export.graph.tokenizer.build import FILE, build_text_graph, build_tokenizer_graph
+from manylabel_export.graph.tokenizer.verify import require_same_predictions, require_same_token_ids
+from manylabel_export.graph.tokenizer.wordpiece_spec import WordPieceSpec
+from manylabel_export.source import ExportSource
 from manylabel_train.models import checkpoint
-from manylabel_train.models.checkpoint import make_long_text
 
-PROVED = 500
-"""Texts on which the whole file is run before it is written. The tokenizer in it is held to all of them."""
+VERIFIED_TEXTS = 500
+"""Texts on which the whole file is verified before it is written. Its tokenizer is verified on all texts."""
 
 
-@dataclass(frozen=True)
-class SingleFile:
-    """The tokenizer of what is exported, found to be one that a graph can hold.
+class SingleFileBuilder:
+    """Build the graph that takes text.
 
     Args:
-        subject: What is exported.
-        tokenizer: What its `tokenizer.json` says.
-        serialized: That file.
+        source: The export source.
+
+    Raises:
+        ExportError: A graph cannot reproduce its tokenizer or its policy for long texts.
     """
 
-    subject: Subject
-    tokenizer: WordPiece
-    serialized: str
-
-    @classmethod
-    def of(cls, subject: Subject) -> "SingleFile":
-        """Read the tokenizer, before any work is done.
-
-        Raises:
-            ExportError: It, or what is done with long texts, cannot be put into a graph.
-        """
-        if subject.policy == "error":
+    def __init__(self, source: ExportSource) -> None:
+        if source.policy == "error":
             raise ExportError(
-                "--single-file cannot refuse long texts: a graph has no error to raise. Choose --long-text window or "
+                "--single-file cannot refuse long texts: a graph cannot raise errors. Choose --long-text window or "
                 "truncate."
             )
-        serialized = subject.tokenizer.backend_tokenizer.to_str()
-        return cls(subject, WordPiece.read(serialized), serialized)
+        self._source = source
+        self._serialized: str = source.tokenizer.backend_tokenizer.to_str()
+        self._tokenizer = WordPieceSpec.from_json(self._serialized)
 
-    def make(self, one: Judged, judge: Judge) -> tuple[dict[str, bytes], dict[str, Any]]:
-        """Make the file and prove it.
+    def build(self, variant: EvaluatedGraph, evaluator: ParityEvaluator) -> tuple[dict[str, bytes], dict[str, Any]]:
+        """Build the file and verify it.
 
         Args:
-            one: The bundle's graph for the CPU.
-            judge: The subject's texts.
+            variant: The bundle's graph for CPU.
+            evaluator: The source's texts.
 
         Returns:
-            The file's bytes by its name, and what the manifest says of it.
+            The file's content by its name, and its entry in the manifest's `source`.
 
         Raises:
-            ParityError: It reads or answers a text otherwise than the bundle.
+            ParityError: It gives other tokens or labels than the bundle for a text.
             ExportError: The graph is too large for one file.
         """
-        subject, precision = self.subject, one.made.precision
-        if (size := size_of(one.made.proto)) > judge.limit:
+        source, precision = self._source, variant.graph.precision
+        if (size := weight_bytes(variant.graph.proto)) > evaluator.limit:
             raise ExportError(
-                f"the {precision} graph has {size:,} bytes of weights, and one file holds {judge.limit:,} at most. "
+                f"the {precision} graph has {size:,} bytes of weights, but one file holds {evaluator.limit:,} at most. "
                 "Choose --precision int8 with --single-file, or leave --single-file out."
             )
-        backend = Tokenizer.from_str(self.serialized)
-        backend.no_padding()
-        backend.no_truncation()
-        require_same_ids(ids_graph(self.tokenizer), backend, subject.texts)
-        prefix, suffix = checkpoint.special_tokens(subject.tokenizer)
-        whole = text_graph(
-            one.made.proto,
-            self.tokenizer,
+        self._verify_tokenizer()
+        prefix, suffix = checkpoint.special_tokens(source.tokenizer)
+        max_length = source.runtime_tokenizer.max_length
+        graph = build_text_graph(
+            variant.graph.proto,
+            self._tokenizer,
             special_tokens=SpecialTokens(tuple(prefix), tuple(suffix)),
-            max_length=subject.reader.max_length,
-            long_text=make_long_text(subject.reader.max_length, subject.policy),
-            labels=subject.labels,
-            thresholds=one.thresholds,
+            max_length=max_length,
+            long_text=checkpoint.make_long_text(max_length, source.policy),
+            labels=source.labels,
+            thresholds=variant.thresholds,
         )
-        # the runtime bounds a text before it is read, the graph does not
-        rows = [at for at, text in enumerate(subject.texts) if subject.reader.reads_all(text)][:PROVED]
-        scores = scores_of(open_graph(one.made, limit=judge.limit), [judge.encodings[at] for at in rows])
-        require_same_answers(whole, [subject.texts[at] for at in rows], subject.labels, scores, one.thresholds)
-        proved = {"texts_tokenised": len(subject.texts), "texts_answered": len(rows)}
-        return {FILE: whole.SerializeToString()}, {"file": FILE, "precision": precision, **proved}
+        # the runtime limits the length of a text before tokenizing it, the graph does not
+        fits = [row for row, text in enumerate(source.texts) if source.runtime_tokenizer.reads_all(text)]
+        rows = fits[:VERIFIED_TEXTS]
+        session = open_session(variant.graph, limit=evaluator.limit)
+        scores = score_encodings(session, [evaluator.encodings[row] for row in rows])
+        texts = [source.texts[row] for row in rows]
+        require_same_predictions(graph, texts, source.labels, scores, variant.thresholds)
+        counts = {"texts_tokenised": len(source.texts), "texts_answered": len(rows)}
+        return {FILE: graph.SerializeToString()}, {"file": FILE, "precision": precision, **counts}
+
+    def _verify_tokenizer(self) -> None:
+        tokenizer = Tokenizer.from_str(self._serialized)
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        require_same_token_ids(build_tokenizer_graph(self._tokenizer), tokenizer, self._source.texts)

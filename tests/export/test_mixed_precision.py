@@ -17,12 +17,12 @@ from tests.helpers import toy
 from transformers import AutoModelForSequenceClassification, BertForSequenceClassification
 
 from manylabel import Bundle, Classifier
-from manylabel.bundle import probes
 from manylabel.bundle.certificate import Budget
+from manylabel.bundle.variants import PROBE_TOLERANCE
 from manylabel.cli.main import main
 from manylabel.errors import BudgetExceeded
 from manylabel_export import mixed_precision
-from manylabel_export.mixed_precision import rank
+from manylabel_export.mixed_precision import rank_layers
 from manylabel_export.pipeline import export
 from manylabel_train.data.dataset import Dataset
 
@@ -86,7 +86,7 @@ def test_model_within_budget_is_unchanged(elsewhere: Path, tmp_path: Path) -> No
 def test_wider_or_no_budget_changes_nothing(
     poisoned: Path, tmp_path: Path, budget: Budget | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(probes.TOLERANCE, "int8", 1.0)
+    monkeypatch.setitem(PROBE_TOLERANCE, "int8", 1.0)
     bundle = export(poisoned, tmp_path / "bundle", validation=VALIDATION, precisions=["int8"], budget=budget)
     assert Budget().excess(bundle.manifest.certificate.parity["int8"])
     assert bundle.variants["int8"].rescue is None
@@ -106,11 +106,11 @@ def test_only_the_harmful_layer_stays_in_fp32(poisoned: Path, tmp_path: Path, ca
     parity = bundle.manifest.certificate.parity["int8"]
     assert Budget().excess(parity) == ""
     assert parity.alone.same == parity.alone.tried == 32
-    for said in ("int8 is beyond its budget", "rounding bert/encoder/layer.0/output/dense alone", "times as long"):
+    for said in ("int8 exceeds its budget", "rounding only bert/encoder/layer.0/output/dense changes", "times as long"):
         assert said in caplog.text
     for name in ("README.md", "report.html"):
         assert LAYER + "output/dense" in (bundle.path / name).read_text()
-    assert "1 of 7 products stay in fp32" in CliRunner().invoke(main, ["inspect", str(bundle.path)]).output
+    assert "1 of 7 linear layers stay in fp32" in CliRunner().invoke(main, ["inspect", str(bundle.path)]).output
 
 
 @pytest.mark.parametrize("validation", [VALIDATION, None])
@@ -127,7 +127,7 @@ def test_wrong_probe_answer_triggers_mixed_precision(
 
 
 def test_variant_with_wrong_probes_is_left_out(hopeless: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mixed_precision, "KEPT_AT_MOST", 0.0)
+    monkeypatch.setattr(mixed_precision, "MAX_FP32_SHARE", 0.0)
     bundle = export(hopeless, tmp_path / "bundle", precisions=["fp32", "int8"])
     assert list(bundle.variants) == ["fp32"]
     assert "it gives" in bundle.manifest.certificate.refused["int8"]
@@ -148,7 +148,7 @@ def test_fp16_overflowing_layers_stay_in_fp32(elsewhere: Path, tmp_path: Path) -
     assert found.slowdown is None
     assert bundle.manifest.certificate.parity["fp16"].max_difference < 0.01
     told = CliRunner().invoke(main, ["inspect", str(bundle.path)]).output
-    assert f"1 of {found.products} products stay in fp32 (its speed was not measured)" in told
+    assert f"1 of {found.products} linear layers stay in fp32 (its speed was not measured)" in told
 
 
 def test_mixed_precision_is_batch_invariant(poisoned: Path, tmp_path: Path) -> None:
@@ -175,21 +175,21 @@ def hopeless(elsewhere: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_variant_over_budget_is_left_out(
     hopeless: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mixed_precision, "KEPT_AT_MOST", 0.0)
+    monkeypatch.setattr(mixed_precision, "MAX_FP32_SHARE", 0.0)
     bundle = export(hopeless, tmp_path / "bundle", validation=VALIDATION)
     assert list(bundle.variants) == ["fp32", "fp16"]
     bundle.verify()
     reason = bundle.manifest.certificate.refused["int8"]
     assert "get other labels" in reason
-    assert "of 7 products left in fp32, and more would be no int8" in reason
+    assert "of 7 layers in fp32; with more of them int8 would have no advantage over fp32" in reason
     assert reason in caplog.text
     assert reason.split(",")[0] in (bundle.path / "README.md").read_text()
-    assert "int8 was refused" in (bundle.path / "report.html").read_text()
+    assert "int8 was not written" in (bundle.path / "report.html").read_text()
 
 
 def test_no_variant_left_writes_nothing(hopeless: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mixed_precision, "KEPT_AT_MOST", 0.0)
-    with pytest.raises(BudgetExceeded, match=r"nothing is left to write\. .*get other labels"):
+    monkeypatch.setattr(mixed_precision, "MAX_FP32_SHARE", 0.0)
+    with pytest.raises(BudgetExceeded, match=r"no variant is left to write\. .*get other labels"):
         export(hopeless, tmp_path / "bundle", validation=VALIDATION, precisions=["int8"])
     assert list(tmp_path.iterdir()) == []
 
@@ -197,20 +197,20 @@ def test_no_variant_left_writes_nothing(hopeless: Path, tmp_path: Path, monkeypa
 def test_export_command_reports_left_out_variant(
     hopeless: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mixed_precision, "KEPT_AT_MOST", 0.0)
+    monkeypatch.setattr(mixed_precision, "MAX_FP32_SHARE", 0.0)
     data = toy.write_csv(tmp_path / "data.csv", toy.dataset(300, per_split=100))
     words = ["export", str(hopeless), "-o", str(tmp_path / "bundle"), "--validation", str(data), "--json"]
     done = CliRunner().invoke(main, words)
     assert done.exit_code == 3, done.output
     assert list(json.loads(done.stdout)["refused"]) == ["int8"]
     assert "BudgetExceeded" in done.stderr.splitlines()[-1]
-    assert "is written without int8" in done.stderr.splitlines()[-1]
+    assert "was written without int8" in done.stderr.splitlines()[-1]
     assert "  with 1 in fp32: " in done.stderr
     assert list(Bundle.open(tmp_path / "bundle").variants) == ["fp32", "fp16"]
 
 
 def test_budget_options_widen_the_budget(poisoned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(probes.TOLERANCE, "int8", 1.0)
+    monkeypatch.setitem(PROBE_TOLERANCE, "int8", 1.0)
     data = toy.write_csv(tmp_path / "data.csv", toy.dataset(300, per_split=100))
     words = ["export", str(poisoned), "-o", str(tmp_path / "bundle"), "--validation", str(data), "--precision", "int8"]
     done = CliRunner().invoke(main, [*words, "--max-flips", "1", "--max-f1-drop", "1"])
@@ -239,26 +239,26 @@ def error_by(harm: dict[str, float], calls: list[Collection[str]]):  # type: ign
 @pytest.mark.parametrize("runs", [200, 48, 10])
 def test_worst_layer_first_with_bounded_runs(runs: int) -> None:
     """However few runs there are for 145 products: groups are parted where the harm is."""
-    products = [f"product {at}" for at in range(145)]
-    harm = {name: 1e-4 + 1e-6 * at for at, name in enumerate(products)} | {"product 17": 0.5}
+    layers = [f"layer {at}" for at in range(145)]
+    harm = {name: 1e-4 + 1e-6 * at for at, name in enumerate(layers)} | {"layer 17": 0.5}
     calls: list[Collection[str]] = []
-    ranking = rank(products, error_by(harm, calls), runs=runs)
-    assert sorted(ranking) == sorted(products)
+    ranking = rank_layers(layers, error_by(harm, calls), max_runs=runs)
+    assert sorted(ranking) == sorted(layers)
     assert len(calls) <= runs
     if runs >= 48:
-        assert ranking[0] == "product 17"
+        assert ranking[0] == "layer 17"
     else:
-        assert "product 17" in ranking[: len(products) // (runs // 2)]
+        assert "layer 17" in ranking[: len(layers) // (runs // 2)]
 
 
 def test_few_layers_are_measured_one_by_one() -> None:
     calls: list[Sequence[str]] = []
-    assert rank(["a", "b", "c"], error_by({"a": 1, "b": 3, "c": 2}, calls)) == ["b", "c", "a"]
+    assert rank_layers(["a", "b", "c"], error_by({"a": 1, "b": 3, "c": 2}, calls)) == ["b", "c", "a"]
     assert [list(names) for names in calls] == [["a"], ["b"], ["c"]]
 
 
 def test_layer_with_nan_ranks_worst() -> None:
-    assert rank(["a", "b"], error_by({"a": 1, "b": float("inf")}, []))[0] == "b"
+    assert rank_layers(["a", "b"], error_by({"a": 1, "b": float("inf")}, []))[0] == "b"
 
 
 def test_evaluations_are_bounded(hopeless: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

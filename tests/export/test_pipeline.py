@@ -15,18 +15,19 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from manylabel import Bundle, Classifier
 from manylabel.errors import BundleError, CheckpointError, ExportError, LabelMismatch, OutputExists, ParityError
 from manylabel.inference.tokenizer import LongText
-from manylabel_export import bundle_writer, parity
+from manylabel_export import bundle_writer
+from manylabel_export.evaluator import require_same_tokens
 from manylabel_export.graph import build
+from manylabel_export.graph.torch_export import resolve_engine
 from manylabel_export.pipeline import export
-from manylabel_export.probes import PROBES
-from manylabel_export.source import labels_of
+from manylabel_export.source import PROBES, read_checkpoint_labels
 from manylabel_train.data.dataset import Dataset
 from manylabel_train.data.training_run import read_run
 from manylabel_train.models import checkpoint
 from manylabel_train.training.config import TrainConfig
 from manylabel_train.training.train import train
 
-ENGINES = ("optimum", "torch") if build.resolve_engine("auto") == "optimum" else ("torch",)
+ENGINES = ("optimum", "torch") if resolve_engine("auto") == "optimum" else ("torch",)
 VALIDATION = toy.dataset(180).part("train")
 
 
@@ -166,7 +167,7 @@ def test_transformers_reads_bundle_tokenizer_and_labels(run: Path, run_bundle: P
     assert ours("the parcel was late")["input_ids"] == theirs("the parcel was late")["input_ids"]
     settings = json.loads((run_bundle / "tokenizer_config.json").read_text())
     assert settings["tokenizer_class"] != "TokenizersBackend"  # which transformers 4 does not know
-    assert labels_of(run_bundle) == toy.LABELS
+    assert read_checkpoint_labels(run_bundle) == toy.LABELS
 
 
 def test_local_train_and_export_need_no_network(encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,7 +189,7 @@ def refuses(error: type[Exception], said: str, folder: Path, tmp_path: Path, **h
 
 
 def test_multiclass_checkpoint_error_names_train_from(multiclass: Path, tmp_path: Path) -> None:
-    said = rf"one label a text \(softmax\).*manylabel train DATA --from {multiclass} --output RUN"
+    said = rf"one label per text \(softmax\).*manylabel train DATA --from {multiclass} --output RUN"
     refuses(CheckpointError, said, multiclass, tmp_path)
 
 
@@ -216,7 +217,7 @@ def test_validation_with_other_labels_is_rejected(elsewhere: Path, tmp_path: Pat
     )
 
 
-@pytest.mark.parametrize(("name", "said"), [("absent", "there is no folder"), ("empty", "is no checkpoint")])
+@pytest.mark.parametrize(("name", "said"), [("absent", "there is no folder"), ("empty", "is not a checkpoint")])
 def test_folder_without_checkpoint_is_rejected(tmp_path: Path, name: str, said: str) -> None:
     (tmp_path / "empty").mkdir()
     refuses(CheckpointError, said, tmp_path / name, tmp_path)
@@ -247,8 +248,8 @@ def test_an_existing_output_is_not_overwritten(elsewhere: Path, tmp_path: Path) 
 def test_parity_failure_writes_nothing(elsewhere: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other, _ = checkpoint.load_model(str(elsewhere))
     other.classifier.bias.data[1] += 0.01
-    made = build.build(other, precisions=["fp32"])
-    monkeypatch.setattr(build, "build_each", lambda *_, **__: made.values())
+    made = build.build_graphs(other, precisions=["fp32"])
+    monkeypatch.setattr(build, "iter_graphs", lambda *_, **__: made.values())
     with pytest.raises(ParityError, match=r"'delivery'.*on the text ") as caught:
         export(elsewhere, tmp_path / "bundle", validation=VALIDATION, force=True)
     assert any(repr(text) in str(caught.value) for text in VALIDATION.texts)
@@ -270,7 +271,7 @@ def test_failed_export_keeps_the_old_bundle(
 def test_token_mismatch_error_names_the_text(elsewhere: Path) -> None:
     tokenizer = checkpoint.load_tokenizer(str(elsewhere))
     encodings = checkpoint.to_runtime_tokenizer(tokenizer, 32, LongText(overlap=2)).encode(["ok", "the parcel"])
-    parity.require_same_tokens(["ok", "the parcel"], tokenizer, encodings)
+    require_same_tokens(["ok", "the parcel"], tokenizer, encodings)
     wrong = dataclasses.replace(encodings[1], windows=(encodings[1].windows[0] + 1,))
     with pytest.raises(ParityError, match="'the parcel'"):
-        parity.require_same_tokens(["ok", "the parcel"], tokenizer, [encodings[0], wrong])
+        require_same_tokens(["ok", "the parcel"], tokenizer, [encodings[0], wrong])

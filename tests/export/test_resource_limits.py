@@ -32,7 +32,7 @@ def test_full_disk_during_export(command: list[object], tmp_path: Path) -> None:
     last = shown.splitlines()[-1]
     assert last.startswith("CannotWrite: ")
     assert "has no room for the bundle (File too large; " in last
-    assert "the same command begins anew." in last
+    assert "the same command starts over." in last
     assert {path.name for path in tmp_path.iterdir()} == {"checkpoint", "stderr.txt"}
     code, shown = dying.run_limited(command, tmp_path, resource.RLIMIT_FSIZE, resource.RLIM_INFINITY)
     assert code == 0, shown
@@ -73,7 +73,7 @@ def test_python_memory_error_during_export(command: list[object], monkeypatch: p
     assert done.exit_code == 2
     last = done.stderr.splitlines()[-1]
     assert last.startswith("OutOfMemory: memory ran out while the bundle was made. Free some, raise the limit (ulimit")
-    assert last.endswith("Nothing was written; the same command begins anew.")
+    assert last.endswith("Nothing was written; the same command starts over.")
 
 
 def test_export_to_read_only_folder(command: list[object], tmp_path: Path) -> None:

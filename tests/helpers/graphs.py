@@ -9,7 +9,6 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from manylabel_export.graph.passes.append_sigmoid import append_sigmoid
 from numpy.typing import NDArray
 from tests.helpers.architectures import CONFIGURATIONS, LONGEST, VOCABULARY, WINDOW, make
 from transformers import (
@@ -17,9 +16,9 @@ from transformers import (
 )
 
 from manylabel_export.graph import torch_export
-from manylabel_export.graph.passes.canonicalize import clean
-from manylabel_export.graph.passes.fusion import fuse
-from manylabel_export.graph.passes.mask_elimination import drop_mask
+from manylabel_export.graph.passes.canonicalize import append_sigmoid, canonicalize
+from manylabel_export.graph.passes.fusion import fuse_operators
+from manylabel_export.graph.passes.mask_elimination import eliminate_mask
 
 ENGINES = ("optimum", "torch") if torch_export.resolve_engine("auto") == "optimum" else ("torch",)
 ARCHITECTURES = tuple(CONFIGURATIONS)
@@ -32,13 +31,13 @@ each_engine = pytest.mark.parametrize("engine", ENGINES)
 @cache
 def base(architecture: str, engine: str = "auto", **changes: int) -> onnx.ModelProto:
     """The graph for everyone, traced once."""
-    return clean(append_sigmoid(torch_export.trace(make(architecture, **changes), engine=engine)))
+    return canonicalize(append_sigmoid(torch_export.trace(make(architecture, **changes), engine=engine)))
 
 
 @cache
 def fused(architecture: str, provider: str, engine: str = "auto") -> onnx.ModelProto:
     """The fused fp32 graph before the last layer is cut."""
-    return fuse(drop_mask(base(architecture, engine)), make(architecture).config, provider=provider)
+    return fuse_operators(eliminate_mask(base(architecture, engine)), make(architecture).config, provider=provider)
 
 
 def ids_of(batch: int, length: int, seed: int = 0) -> NDArray[np.int64]:

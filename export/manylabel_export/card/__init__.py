@@ -1,1 +1,4 @@
-"""card."""
+"""The model card of a bundle: its README.md, in the form that model hubs read.
+
+`model_card` fills `templates/model_card.md`, with tables from `tables` and metadata of the Hugging Face Hub.
+"""

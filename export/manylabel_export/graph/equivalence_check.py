@@ -1,7 +1,7 @@
-"""Two forms of a model on made-up token ids: a guard for the steps of this package.
+"""The equivalence check: compare a graph with what it was made from, on random token ids.
 
-A tracer may freeze what depends on the length, and a fusion may overlook what it does not know. Either is
-refused here, at shapes other than the traced one. Parity with PyTorch on real texts is proved later, elsewhere.
+A tracer may freeze what depends on the length, and a fusion may ignore what it does not recognise. Both are detected
+here, at other shapes than the traced one. Parity with PyTorch on real texts is verified later, by `evaluator`.
 """
 
 from __future__ import annotations
@@ -13,32 +13,33 @@ import onnx
 from numpy.typing import NDArray
 
 from manylabel.errors import ExportError
-from manylabel_export.graph.ir.serialization import session_of
-from manylabel_export.graph.passes.append_sigmoid import PROBABILITIES
-from manylabel_export.graph.passes.mask_elimination import FILLED
+from manylabel_export.graph.ir.editor import ATTENTION_MASK, INPUT_IDS, PROBABILITIES, TOKEN_TYPE_IDS
+from manylabel_export.graph.ir.serialization import open_session
 
-# Ids and mask, both int64 `(batch, sequence)`, to probabilities `(batch, num_labels)`.
-Answer = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float32]]
+Predictor = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float32]]
+"""Maps ids and mask, both int64 `(batch, sequence)`, to probabilities, float32 `(batch, num_labels)`."""
 
-TOLERANCE = 1e-4  # of probability; tracing and fusing move it by less than 1e-6
-UNSUPPORTED = "This architecture is not supported; the README's table lists those that are."
-SHAPES = ((1, 3), (3, 11))  # batch and length; traced was another
+TOLERANCE = 1e-4  # of a probability; tracing and fusing change it by less than 1e-6
+UNSUPPORTED = "This architecture is not supported; docs/exporting.md lists those that are."
+SHAPES = ((1, 3), (3, 11))  # batch and length; the traced shape is another
 
 
-def assert_agreement(expected: Answer, proto: onnx.ModelProto, *, vocabulary: int, padding: bool, step: str) -> None:
-    """Compares a graph with what it was made from.
+def check_equivalence(
+    expected: Predictor, proto: onnx.ModelProto, *, vocabulary: int, padding: bool, step: str
+) -> None:
+    """Compare a graph's probabilities with those of its original.
 
     Args:
-        expected: How the original answers.
+        expected: The original.
         proto: The graph.
-        vocabulary: Number of token ids.
-        padding: Whether to try texts of unequal length too, which only a graph with a mask can take.
+        vocabulary: The number of token ids.
+        padding: Whether to also try texts of different length, which need a graph with a mask.
         step: What made the graph, as the beginning of a sentence.
 
     Raises:
         ExportError: A probability differs by more than `TOLERANCE`, or the graph does not run.
     """
-    found = answer_of(proto)
+    predict = graph_predictor(proto)
     generator = np.random.default_rng(0)
     for shape in SHAPES:
         ids = generator.integers(0, vocabulary, shape)
@@ -46,32 +47,33 @@ def assert_agreement(expected: Answer, proto: onnx.ModelProto, *, vocabulary: in
         if padding and len(ids) > 1:
             masks.append(np.tril(np.ones_like(ids), k=ids.shape[1] // 2))
         for mask in masks:
-            difference = _difference(expected, found, ids, mask, step)
-            if not difference <= TOLERANCE:  # so written that NaN fails too
+            difference = _max_difference(expected, predict, ids, mask, step)
+            if not difference <= TOLERANCE:  # NaN fails too
                 raise ExportError(
-                    f"{step} changed a probability by {difference:.2g} for {shape[0]} texts of {shape[1]} tokens, "
-                    f"more than {TOLERANCE:g}. {UNSUPPORTED}"
+                    f"{step} changed a probability by {difference:.2g} for {shape[0]} texts of {shape[1]} tokens; at "
+                    f"most {TOLERANCE:g} is allowed. {UNSUPPORTED}"
                 )
 
 
-def answer_of(proto: onnx.ModelProto) -> Answer:
-    """How a graph answers; it is fed the inputs that it declares."""
-    session = session_of(proto, threads=1)
+def graph_predictor(proto: onnx.ModelProto) -> Predictor:
+    """Return a function that runs a graph with the inputs that it declares."""
+    session = open_session(proto, threads=1)
     names = [value.name for value in session.get_inputs()]
 
-    def answer(ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
-        feeds = {"input_ids": ids, "attention_mask": mask}
-        feeds["token_type_ids"] = np.full_like(ids, FILLED["token_type_ids"])
+    def predict(ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
+        feeds = {INPUT_IDS: ids, ATTENTION_MASK: mask, TOKEN_TYPE_IDS: np.zeros_like(ids)}
         probabilities: NDArray[np.float32] = session.run([PROBABILITIES], {name: feeds[name] for name in names})[0]
         return probabilities
 
-    return answer
+    return predict
 
 
-def _difference(expected: Answer, found: Answer, ids: NDArray[np.int64], mask: NDArray[np.int64], step: str) -> float:
-    wanted = expected(ids, mask)
+def _max_difference(
+    expected: Predictor, predict: Predictor, ids: NDArray[np.int64], mask: NDArray[np.int64], step: str
+) -> float:
+    reference = expected(ids, mask)
     try:
-        return float(np.abs(found(ids, mask) - wanted).max())
+        return float(np.abs(predict(ids, mask) - reference).max())
     except Exception as exc:  # ONNX Runtime's errors have no common base but Exception
         raise ExportError(
             f"{step} gave a graph that does not run for {ids.shape[0]} texts of {ids.shape[1]} tokens: {exc}. "

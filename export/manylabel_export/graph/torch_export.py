@@ -1,8 +1,8 @@
-"""PyTorch in, ONNX out: two small engines behind one function.
+"""PyTorch to ONNX: two tracing engines behind one function.
 
-`optimum` uses optimum-onnx, which knows the inputs of each architecture and patches what a tracer trips
-over. `torch` calls `torch.onnx.export` itself and so also works with transformers 5, which optimum-onnx does
-not support. Both trace the same module in eager attention, the only form whose pattern ONNX Runtime fuses.
+`optimum` uses optimum-onnx, which knows the inputs of each architecture and patches code that cannot be traced.
+`torch` calls `torch.onnx.export` and therefore also works with transformers 5, which optimum-onnx does not support.
+Both trace the same module with eager attention, the only form that the attention fusion recognises.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import inspect
 import logging
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +26,16 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from manylabel.errors import ExportError
-from manylabel_export.graph.ir.external_data import Store, load
+from manylabel_export.graph.equivalence_check import Predictor
+from manylabel_export.graph.ir.external_data import WeightStore, load_model
 from manylabel_train.models.pooling import encoder_config
 
-OPSET = 17  # the first with LayerNormalization as one standard operator; both engines reach it
+OPSET = 17  # the first with LayerNormalization as a standard operator; both engines support it
 ENGINES = ("auto", "optimum", "torch")
 
-# Said by the tracer about facts that hold here: what it freezes is the same for every input, which the
-# tests check at other lengths and batch sizes than the traced ones.
-HARMLESS = (
+# Warnings of the tracer that do not apply: what it freezes is the same for every input, which the tests check at other
+# lengths and batch sizes than the traced ones.
+HARMLESS_WARNINGS = (
     (DeprecationWarning, r"You are using the legacy TorchScript-based ONNX export"),
     (DeprecationWarning, r"The feature will be removed"),
     (Warning, r"Converting a tensor to a Python"),
@@ -45,57 +46,64 @@ HARMLESS = (
 )
 
 
-def trace(model: PreTrainedModel, *, engine: str = "auto", store: Store | None = None) -> onnx.ModelProto:
-    """Traces a sequence classifier as it is, with raw logits out.
+def trace(model: PreTrainedModel, *, engine: str = "auto", store: WeightStore | None = None) -> onnx.ModelProto:
+    """Trace a sequence classifier that returns logits.
 
     Args:
-        model: A loaded `...ForSequenceClassification`. Left as it is, but that it ends in eval mode.
-        engine: `"optimum"`, `"torch"`, or `"auto"`: optimum where it is installed.
-        store: Where large weights are kept; None for in the graph.
+        model: A loaded `...ForSequenceClassification`. It is not changed, but ends in eval mode.
+        engine: `"optimum"`, `"torch"`, or `"auto"`: optimum if it is installed.
+        store: Where large weights go; None to keep them in the graph.
 
     Returns:
         A float32 graph of standard operators. Inputs, int64 `(batch, sequence)`: `input_ids`,
-        `attention_mask`, and `token_type_ids` where the model tells token types apart. Output: `logits`
+        `attention_mask`, and `token_type_ids` if the model distinguishes token types. Output: `logits`
         float32 `(batch, num_labels)`. `batch` and `sequence` are dynamic.
 
     Raises:
         ExportError: The engine is not installed, or the architecture cannot be traced.
     """
-    chosen = resolve_engine(engine)
+    resolved = resolve_engine(engine)
     model.eval()
-    with _quiet(), torch.random.fork_rng(devices=[]), tempfile.TemporaryDirectory() as folder:
+    with _silenced(), torch.random.fork_rng(devices=[]), tempfile.TemporaryDirectory() as folder:
         module = eager_copy(model)
         path = Path(folder) / "model.onnx"
         try:
-            (_export_with_optimum if chosen == "optimum" else _export_with_torch)(module, path)
+            (_export_with_optimum if resolved == "optimum" else _export_with_torch)(module, path)
         except Exception as exc:
-            raise _cannot_trace(model, chosen, exc) from exc
-        proto = store.take(load(path)) if store else onnx.load(str(path))
+            raise _tracing_error(model, resolved, exc) from exc
+        proto = store.move_weights(load_model(path)) if store else onnx.load(str(path))
     return _name_dimensions(proto)
 
 
 def resolve_engine(engine: str) -> str:
-    """The engine that `trace` will use: never `"auto"`."""
+    """Return the engine that `trace` will use, `"optimum"` or `"torch"`.
+
+    >>> resolve_engine("torch")
+    'torch'
+
+    Raises:
+        ExportError: The engine is unknown or not installed.
+    """
     if engine not in ENGINES:
         raise ExportError(f"engine must be one of {', '.join(ENGINES)}, not {engine!r}.")
     installed = _optimum_is_installed()
     if engine == "optimum" and not installed:
         raise ExportError(
-            "The engine 'optimum' was asked for, but optimum-onnx is not installed here. "
-            'pip install "optimum-onnx" "transformers<4.58", or use the engine \'torch\'.'
+            "The engine 'optimum' was requested, but optimum-onnx is not installed. "
+            'pip install "optimum-onnx" "transformers<4.58", or use --engine torch.'
         )
     return "torch" if engine == "torch" or not installed else "optimum"
 
 
 def eager_copy(model: PreTrainedModel) -> PreTrainedModel:
-    """The same weights in a fresh float32 module on the CPU, with eager attention, in eval mode.
+    """Return a new float32 module on the CPU with the same weights and eager attention, in eval mode.
 
-    Built anew rather than switched: transformers 4 picks the attention class when a BERT is made, and
-    `set_attn_implementation` then only warns. Built without weights, and given those of the model as they are: a model
-    in float32 on the CPU is not copied.
+    The module is created again because transformers 4 chooses the attention class in the constructor, and
+    `set_attn_implementation` afterwards only warns. It is created without weights and then given the model's own, so
+    a float32 model on the CPU is not copied.
 
     Raises:
-        ExportError: The model has weights that its own class and configuration do not account for.
+        ExportError: The model has weights that its class and configuration do not define.
     """
     config = copy.deepcopy(model.config)
     if hasattr(config, "reference_compile"):  # ModernBERT compiles its MLP, which cannot be traced
@@ -103,41 +111,41 @@ def eager_copy(model: PreTrainedModel) -> PreTrainedModel:
     with init_empty_weights():
         fresh = type(model)._from_config(config, attn_implementation="eager")
     try:
-        fresh.load_state_dict({name: _plain(value) for name, value in model.state_dict().items()}, assign=True)
+        fresh.load_state_dict({name: _to_float32(value) for name, value in model.state_dict().items()}, assign=True)
     except RuntimeError as exc:
         raise ExportError(
             f"The model does not match its own class {type(model).__name__}: {_first_line(exc)} "
-            "Save it with save_pretrained, load it with from_pretrained, and export that."
+            "Save it with save_pretrained, load it with from_pretrained, and export the result."
         ) from exc
     return fresh.eval()
 
 
-def _plain(value: torch.Tensor) -> torch.Tensor:
-    """On the CPU, and in float32 where it is a fraction."""
+def _to_float32(value: torch.Tensor) -> torch.Tensor:
+    """Move a tensor to the CPU, and convert floating-point numbers to float32."""
     return value.cpu().float() if value.is_floating_point() else value.cpu()
 
 
-def pytorch_answer(model: PreTrainedModel) -> Callable[..., NDArray[np.float32]]:
-    """How a model answers in fp32: ids and mask `(batch, sequence)` to probabilities `(batch, num_labels)`."""
+def pytorch_predictor(model: PreTrainedModel) -> Predictor:
+    """Return a function that runs a model in fp32."""
     module = eager_copy(model)
 
-    def answer(ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
+    def predict(ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
         with torch.no_grad():
             logits = module(input_ids=torch.from_numpy(ids), attention_mask=torch.from_numpy(mask)).logits
         probabilities: NDArray[np.float32] = torch.sigmoid(logits).numpy()
         return probabilities
 
-    return answer
+    return predict
 
 
 def takes_token_types(model: PreTrainedModel) -> bool:
-    """Whether the model tells token types apart: RoBERTa accepts them and knows a single one."""
+    """Return whether the model distinguishes token types; RoBERTa accepts them, but has only one."""
     accepted = "token_type_ids" in inspect.signature(model.forward).parameters
     return accepted and (getattr(encoder_config(model.config), "type_vocab_size", 0) or 0) > 1
 
 
 class _LogitsOnly(torch.nn.Module):
-    """Positional tensors in, the logits alone out, as the tracer needs it."""
+    """A wrapper for the tracer: positional tensors in, the logits out."""
 
     def __init__(self, model: PreTrainedModel, names: list[str]) -> None:
         super().__init__()
@@ -145,13 +153,13 @@ class _LogitsOnly(torch.nn.Module):
         self.names = names
 
     def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
-        """Returns the logits, shape `(batch, num_labels)`."""
+        """Return the logits, shape `(batch, num_labels)`."""
         logits: torch.Tensor = self.model(**dict(zip(self.names, tensors, strict=True))).logits
         return logits
 
 
 def _example(model: PreTrainedModel) -> dict[str, torch.Tensor]:
-    """Two texts of different length, so that the mask is not all ones and no dimension is one."""
+    """Return two texts of different length: the mask is not all ones, and no dimension is 1."""
     vocabulary = encoder_config(model.config).vocab_size
     ids = (torch.arange(14).reshape(2, 7) % max(vocabulary - 3, 1)) + 2
     ids = ids.clamp(max=vocabulary - 1)
@@ -166,8 +174,8 @@ def _example(model: PreTrainedModel) -> dict[str, torch.Tensor]:
 def _export_with_torch(model: PreTrainedModel, path: Path) -> None:
     example = _example(model)
     names = list(example)
-    # The tracer restores the mode it found, so the wrapper is put into eval mode as well: a fresh one is in
-    # train mode, and would leave the model with dropout on.
+    # The tracer restores the previous mode of the module that it is given. A new wrapper is in train mode, so without
+    # eval() it would put the model back into train mode, with dropout.
     wrapper = _LogitsOnly(model, names).eval()
     axes: dict[str, dict[int, str]] = {name: {0: "batch", 1: "sequence"} for name in names}
     with torch.no_grad():
@@ -195,7 +203,7 @@ def _export_with_optimum(model: PreTrainedModel, path: Path) -> None:
 
 
 def _name_dimensions(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """Gives the inputs and the output the same names of dimensions, whichever engine made them."""
+    """Give the dimensions of inputs and output the same names for both engines."""
     for value in proto.graph.input:
         for dimension, name in zip(value.type.tensor_type.shape.dim, ("batch", "sequence"), strict=True):
             dimension.dim_param = name
@@ -203,11 +211,11 @@ def _name_dimensions(proto: onnx.ModelProto) -> onnx.ModelProto:
     return proto
 
 
-def _cannot_trace(model: PreTrainedModel, engine: str, exc: Exception) -> ExportError:
+def _tracing_error(model: PreTrainedModel, engine: str, exc: Exception) -> ExportError:
     other = "torch" if engine == "optimum" else "optimum"
     return ExportError(
         f"The engine {engine!r} cannot trace {type(model).__name__} ({encoder_config(model.config).model_type}): "
-        f"{_first_line(exc)} Try --engine {other}, or an architecture from the README's table."
+        f"{_first_line(exc)} Try --engine {other}, or use an architecture listed in docs/exporting.md."
     )
 
 
@@ -224,12 +232,12 @@ def _first_line(exc: Exception) -> str:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silences the tracer's known remarks, and nothing else."""
+def _silenced() -> Iterator[None]:
+    """Silence the tracer's harmless warnings, and no others."""
     loggers = [logging.getLogger(name) for name in ("optimum", "transformers", "huggingface_hub")]
     levels: list[Any] = [logger.level for logger in loggers]
     with warnings.catch_warnings():
-        for category, message in HARMLESS:
+        for category, message in HARMLESS_WARNINGS:
             warnings.filterwarnings("ignore", message=message, category=category)
         try:
             for logger in loggers:

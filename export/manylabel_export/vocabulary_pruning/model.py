@@ -1,14 +1,13 @@
-"""A vocabulary trimmed to what a corpus uses: fewer rows in the embedding table, the same answers where tokens stay.
+"""Vocabulary pruning of a model: keep only the tokens that a corpus uses, and the embeddings of these.
 
-`vocabulary` cuts the tokenizer. Here the corpus says what is used, the model's table follows, and it is measured what
-becomes of texts that are not in the corpus.
+Texts whose tokens are all kept get the same probabilities. How the tokenization of other texts changes is measured.
 """
 
 import warnings
 from collections import Counter
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +21,16 @@ from manylabel.data.cell_validation import quote_names
 from manylabel.data.readers.open_table import read_rows
 from manylabel.errors import DataError, ExportError
 from manylabel.system.unicode import valid_unicode
-from manylabel_export.source import Subject
-from manylabel_export.vocabulary_pruning.tokenizer import Cut, cut
+from manylabel_export.source import ExportSource
+from manylabel_export.vocabulary_pruning.tokenizer import PrunedTokenizer, prune_tokenizer
 from manylabel_train.models import checkpoint
 from manylabel_train.models.pooling import encoder_config
 
-UNKNOWN_LIMIT = 0.001
-"""How much the share of unknown pieces may rise on the texts that a checkpoint is judged by."""
+MAX_UNKNOWN_INCREASE = 0.001
+"""How much the share of unknown tokens in the validation texts may increase."""
 
-FEW = 0.9
-"""Of texts that are not in the corpus, the share that should be tokenised as before; below, a warning says so."""
+MIN_SAME_TOKENS = 0.9
+"""The share of texts outside the corpus that should keep their tokens; a lower estimate is warned about."""
 
 SPECIAL_IDS = tuple(f"{name}_token_id" for name in ("pad", "bos", "eos", "cls", "sep", "mask", "unk"))
 CHUNK = 10_000
@@ -40,10 +39,18 @@ Scores = NDArray[np.float32]
 
 
 def read_corpus(path: Path, column: str) -> list[str]:
-    """The texts of a corpus: lines of a `.txt` file, or a column of a table.
+    """Return the texts of a corpus: the lines of a `.txt` file, or a column of a table.
+
+    Args:
+        path: The file.
+        column: The column of a table.
 
     Raises:
         DataError: The file is missing or unreadable, or has no such column, or no text.
+
+    Example:
+        >>> len(read_corpus(Path("texts.csv"), "text")) > 0
+        True
     """
     if path.suffix.lower() == ".txt":
         try:
@@ -54,79 +61,81 @@ def read_corpus(path: Path, column: str) -> list[str]:
         rows = read_rows(path)
         if column not in rows[0][1]:
             raise DataError(
-                f"{path} has no column {column!r}, but {quote_names(list(rows[0][1]))}. Say it by --text-column."
+                f"{path} has no column {column!r}, but {quote_names(list(rows[0][1]))}. Name the column of texts with "
+                "--text-column."
             )
         texts = [row[column] for _, row in rows if isinstance(row.get(column), str)]
     texts = [text for text in texts if text.strip()]
     if not texts:
-        raise DataError(f"{path} holds no text: a vocabulary is trimmed to what texts use.")
+        raise DataError(f"{path} contains no text, so there are no tokens to keep.")
     return texts
 
 
-@dataclass(frozen=True)
-class Trimmed:
-    """A subject with fewer pieces, and what PyTorch says of its texts.
-
-    Attributes:
-        subject: With the trimmed model and tokenizer.
-        expected: Probabilities of its texts, shape `(n_texts, n_labels)`: the whole model's where a text's tokens stay,
-            so that the graph is held to it, and the trimmed one's elsewhere.
-    """
-
-    subject: Subject
-    expected: Scores
-
-
-def trim(subject: Subject, corpus: Sequence[str]) -> Trimmed:
-    """Trim a subject's vocabulary, and say how PyTorch answers its texts.
+def prune_vocabulary(source: ExportSource, corpus: Sequence[str]) -> tuple[ExportSource, Scores]:
+    """Prune the vocabulary of an export source to the tokens of a corpus.
 
     Args:
-        subject: What is exported.
-        corpus: Texts of the kind that will be answered; each is tokenised as before.
+        source: The export source.
+        corpus: Texts like those that will be scored. All of them keep their tokens.
+
+    Returns:
+        The source with the pruned model and tokenizer, and PyTorch's probabilities of its texts, shape
+        `(n_texts, n_labels)`: those of the unpruned model for texts that keep their tokens, so that the graph is
+        compared with it, and those of the pruned model for the others.
 
     Raises:
-        ExportError: The tokenizer cannot be cut, or too much of the judged texts would be unknown to it.
+        ExportError: The tokenizer cannot be pruned, or too many tokens of the validation texts would be unknown.
     """
     corpus = list(dict.fromkeys(map(valid_unicode, corpus)))
-    whole = _Reader(subject.tokenizer)
-    read = whole.ids(corpus)
-    used = Counter(token for ids in read for token in set(ids))
-    always = _ids_of(subject.model)
-    unread = [text for text, ids in zip(corpus, read, strict=True) if whole.unknown in ids]
-    made = cut(whole.serialized, {*used, *always}, whole.words(unread))
-    trimmed = _trimmed(subject, made)
-    reader = _Reader(trimmed.tokenizer)
-    if not all(_same(read, reader.ids(corpus), made)):
+    before = IdTokenizer(source.tokenizer)
+    corpus_ids = before.encode(corpus)
+    counts = Counter(token for ids in corpus_ids for token in set(ids))
+    required = _configured_ids(source.model)
+    unknown_texts = [text for text, ids in zip(corpus, corpus_ids, strict=True) if before.unknown in ids]
+    pruned_tokenizer = prune_tokenizer(before.serialized, {*counts, *required}, before.words(unknown_texts))
+    pruned = _prune_source(source, pruned_tokenizer)
+    after = IdTokenizer(pruned.tokenizer)
+    if not all(_same_tokens(corpus_ids, after.encode(corpus), pruned_tokenizer)):
         raise ExportError(
-            "the trimmed vocabulary reads a text of its own corpus otherwise. Leave --trim-vocabulary out."
+            "the pruned vocabulary tokenizes a text of its own corpus differently. Leave --trim-vocabulary out."
         )
-    before, after = whole.ids(subject.texts), reader.ids(subject.texts)
-    same = np.array(_same(before, after, made), dtype=bool)
-    answers = checkpoint.predict_proba(subject.model, subject.reader, subject.texts)
-    found = answers.copy()
-    if not same.all():
-        others = [text for text, kept in zip(subject.texts, same, strict=True) if not kept]
-        found[~same] = checkpoint.predict_proba(trimmed.model, trimmed.reader, others)
+    ids_before, ids_after = before.encode(source.texts), after.encode(source.texts)
+    is_same = np.array(_same_tokens(ids_before, ids_after, pruned_tokenizer), dtype=bool)
+    scores = checkpoint.predict_proba(source.model, source.runtime_tokenizer, source.texts)
+    expected = scores.copy()
+    if not is_same.all():
+        changed = [text for text, same in zip(source.texts, is_same, strict=True) if not same]
+        expected[~is_same] = checkpoint.predict_proba(pruned.model, pruned.runtime_tokenizer, changed)
     known = set(corpus)
-    fresh = np.array([valid_unicode(text) not in known for text in subject.texts], dtype=bool)
-    stays = {token for token, texts in used.items() if texts > 1}.union(cut(whole.serialized, always, ()).kept.tolist())
+    is_new = np.array([valid_unicode(text) not in known for text in source.texts], dtype=bool)
+    always_kept = prune_tokenizer(before.serialized, required, ()).kept.tolist()
+    kept_without_one_text = {token for token, texts in counts.items() if texts > 1}.union(always_kept)
     report = {
         "corpus_texts": len(corpus),
-        "pieces_before": whole.size,
-        "pieces": len(made.kept),
-        "identical_left_out": float(np.mean([stays.issuperset(ids) for ids in read])),
-        "judged_texts_not_in_corpus": int(fresh.sum()),
-        "identical_not_in_corpus": float(same[fresh].mean()) if fresh.any() else None,
-        "unknown_before": whole.unknown_share(before),
-        "unknown": reader.unknown_share(after),
-        "mean_difference": float(np.abs(found - answers).mean()),
+        "pieces_before": before.size,
+        "pieces": len(pruned_tokenizer.kept),
+        "identical_left_out": float(np.mean([kept_without_one_text.issuperset(ids) for ids in corpus_ids])),
+        "judged_texts_not_in_corpus": int(is_new.sum()),
+        "identical_not_in_corpus": float(is_same[is_new].mean()) if is_new.any() else None,
+        "unknown_before": before.unknown_share(ids_before),
+        "unknown": after.unknown_share(ids_after),
+        "mean_difference": float(np.abs(expected - scores).mean()),
     }
-    _guard(report)
-    return Trimmed(replace(trimmed, source={**subject.source, "vocabulary": report}), found)
+    _check_report(report)
+    return replace(pruned, provenance={**source.provenance, "vocabulary": report}), expected
 
 
-class _Reader:
-    """The whole of texts as ids, without special tokens: windows are cut from these."""
+class IdTokenizer:
+    """A tokenizer from texts to token ids, without special tokens, truncation or windows.
+
+    Args:
+        tokenizer: The tokenizer of transformers.
+
+    Attributes:
+        serialized: Its `tokenizer.json`.
+        unknown: The id of the unknown token, if it has one.
+        size: The number of tokens in its vocabulary.
+    """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         self.serialized: str = tokenizer.backend_tokenizer.to_str()
@@ -136,73 +145,79 @@ class _Reader:
         self._backend.no_truncation()
         self.size: int = self._backend.get_vocab_size(with_added_tokens=True)
 
-    def ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """The ids of every text."""
-        found: list[list[int]] = []
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the token ids of every text."""
+        ids: list[list[int]] = []
         for start in range(0, len(texts), CHUNK):
             chunk = list(map(valid_unicode, texts[start : start + CHUNK]))
-            found += [one.ids for one in self._backend.encode_batch_fast(chunk, add_special_tokens=False)]
-        return found
+            ids += [encoding.ids for encoding in self._backend.encode_batch_fast(chunk, add_special_tokens=False)]
+        return ids
 
     def words(self, texts: Sequence[str]) -> set[str]:
-        """What the model is handed of texts: normalised, and split before it splits them further."""
-        normalizer, splitter = self._backend.normalizer, self._backend.pre_tokenizer
-        plain = (normalizer.normalize_str(text) if normalizer else text for text in texts)
-        return {word for text in plain for word, _ in (splitter.pre_tokenize_str(text) if splitter else [(text, None)])}
+        """Return the words of texts after normalisation and pre-tokenization."""
+        normalizer, pre_tokenizer = self._backend.normalizer, self._backend.pre_tokenizer
+        normalised = [normalizer.normalize_str(text) for text in texts] if normalizer else texts
+        if not pre_tokenizer:
+            return set(normalised)
+        return {word for text in normalised for word, _ in pre_tokenizer.pre_tokenize_str(text)}
 
-    def unknown_share(self, read: Sequence[Sequence[int]]) -> float:
-        """The share of unknown pieces in texts."""
-        return sum(ids.count(self.unknown) for ids in read) / max(1, sum(map(len, read)))
-
-
-def _same(before: Sequence[Sequence[int]], after: Sequence[Sequence[int]], made: Cut) -> list[bool]:
-    """For each text, whether the trimmed vocabulary reads the same pieces."""
-    return [made.kept[ours].tolist() == list(theirs) for theirs, ours in zip(before, after, strict=True)]
+    def unknown_share(self, ids: Sequence[Sequence[int]]) -> float:
+        """Return the share of unknown tokens in tokenized texts."""
+        return sum(text_ids.count(self.unknown) for text_ids in ids) / max(1, sum(map(len, ids)))
 
 
-def _trimmed(subject: Subject, made: Cut) -> Subject:
-    """The same model with fewer pieces."""
-    tokenizer = deepcopy(subject.tokenizer)
-    tokenizer._tokenizer = Tokenizer.from_str(made.serialized)
+def _same_tokens(
+    before: Sequence[Sequence[int]], after: Sequence[Sequence[int]], pruned: PrunedTokenizer
+) -> list[bool]:
+    """Return for each text whether the pruned tokenizer gives the same tokens."""
+    return [pruned.kept[new].tolist() == list(old) for old, new in zip(before, after, strict=True)]
+
+
+def _prune_source(source: ExportSource, pruned: PrunedTokenizer) -> ExportSource:
+    """Return the source with the pruned tokenizer and a model with fewer embeddings."""
+    tokenizer = deepcopy(source.tokenizer)
+    tokenizer._tokenizer = Tokenizer.from_str(pruned.serialized)
+    whole = source.runtime_tokenizer
     return replace(
-        subject,
-        model=_with_rows(subject.model, made.kept),
+        source,
+        model=_prune_embeddings(source.model, pruned.kept),
         tokenizer=tokenizer,
-        reader=checkpoint.to_runtime_tokenizer(tokenizer, subject.reader.max_length, subject.reader.long_text),
+        runtime_tokenizer=checkpoint.to_runtime_tokenizer(tokenizer, whole.max_length, whole.long_text),
     )
 
 
-def _with_rows(model: PreTrainedModel, kept: NDArray[np.int64]) -> PreTrainedModel:
-    """A copy of a model whose table of embeddings has the rows of `kept` alone, and whose configuration says so."""
+def _prune_embeddings(model: PreTrainedModel, kept: NDArray[np.int64]) -> PreTrainedModel:
+    """Return a copy of a model with only the embeddings of `kept`, and a matching configuration."""
     model = deepcopy(model)
-    config, new = encoder_config(model.config), {old: at for at, old in enumerate(kept.tolist())}
+    config, new_ids = encoder_config(model.config), {old: new for new, old in enumerate(kept.tolist())}
     table = model.get_input_embeddings().weight.detach()[torch.from_numpy(kept)]
-    padding = new.get(config.pad_token_id)
+    padding = new_ids.get(config.pad_token_id)
     model.set_input_embeddings(torch.nn.Embedding(len(table), table.shape[1], padding, _weight=table))
     config.vocab_size = len(kept)
     for name in SPECIAL_IDS:
-        if getattr(config, name, None) in new:
-            setattr(config, name, new[getattr(config, name)])
+        if getattr(config, name, None) in new_ids:
+            setattr(config, name, new_ids[getattr(config, name)])
     return model
 
 
-def _ids_of(model: PreTrainedModel) -> set[int]:
-    """The ids that a model's configuration names."""
+def _configured_ids(model: PreTrainedModel) -> set[int]:
+    """Return the token ids that a model's configuration names."""
     config = encoder_config(model.config)
-    return {at for name in SPECIAL_IDS if (at := getattr(config, name, None)) is not None}
+    return {token for name in SPECIAL_IDS if (token := getattr(config, name, None)) is not None}
 
 
-def _guard(report: dict[str, Any]) -> None:
-    """Refuse what would read too little; warn where texts to come will be read otherwise."""
-    if report["unknown"] > report["unknown_before"] + UNKNOWN_LIMIT:
+def _check_report(report: dict[str, Any]) -> None:
+    """Raise if too many tokens would be unknown; warn if many texts outside the corpus would change their tokens."""
+    if report["unknown"] > report["unknown_before"] + MAX_UNKNOWN_INCREASE:
         raise ExportError(
-            f"with the trimmed vocabulary {report['unknown']:.2%} of the pieces of validation texts are unknown, where "
-            f"it was {report['unknown_before']:.2%}; at most {UNKNOWN_LIMIT:.1%} more are allowed. Name a larger "
-            "corpus with --trim-vocabulary, with texts in every language that will be answered."
+            f"with the pruned vocabulary {report['unknown']:.2%} of the tokens of the validation texts are unknown, "
+            f"without pruning {report['unknown_before']:.2%}; an increase of {MAX_UNKNOWN_INCREASE:.1%} is allowed. "
+            "Name a larger corpus with --trim-vocabulary, with texts in every language that will be scored."
         )
-    if report["identical_left_out"] < FEW:
+    if report["identical_left_out"] < MIN_SAME_TOKENS:
         warnings.warn(
-            f"of texts like the {report['corpus_texts']:,} of the corpus {report['identical_left_out']:.0%} will be "
-            f"tokenised as before, the rest in smaller pieces. Aim at {FEW:.0%} with a larger corpus.",
-            stacklevel=2,
+            f"an estimated {report['identical_left_out']:.0%} of texts like the {report['corpus_texts']:,} of the "
+            f"corpus will keep their tokens, the others get more and shorter ones. Aim at {MIN_SAME_TOKENS:.0%} with a "
+            "larger corpus.",
+            stacklevel=3,
         )

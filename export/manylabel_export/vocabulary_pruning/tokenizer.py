@@ -1,14 +1,14 @@
-"""A `tokenizer.json` cut to some of its pieces, so that texts which use no other are tokenised as before.
+"""Vocabulary pruning of a `tokenizer.json`, so that texts with only kept tokens are tokenized as before.
 
-Knows nothing of models or corpora. Why each kind of vocabulary keeps its segmentation:
+Knows neither models nor corpora. Why each type of vocabulary keeps its segmentation:
 
-- WordPiece takes the longest piece that fits. Where the pieces that a text takes stay, no longer one can appear.
-- Unigram takes the likeliest segmentation. Its pieces stay with their scores, every other one can only vanish. The
-  piece with the least score stays as well: the library derives from it what an unknown character costs.
-- BPE applies the first merge that fits. The merges that lead to a text's pieces stay, in order; any other was not
-  applied, so that it is not missed.
+- WordPiece takes the longest token that fits. If the tokens of a text are kept, no longer one can appear.
+- Unigram takes the most likely segmentation. Kept tokens keep their scores, and other segmentations can only disappear.
+  The token with the lowest score is kept as well: the library derives from it the cost of an unknown character.
+- BPE applies the first merge that fits. The merges that lead to a text's tokens are kept in order; any other merge was
+  not applied, so it is not missing.
 
-Single characters and bytes always stay: out of them any other word is still read.
+Single characters and bytes are always kept: any other word is tokenized into them.
 """
 
 import json
@@ -22,162 +22,167 @@ from tokenizers import Tokenizer
 
 from manylabel.errors import ExportError
 
-LOW = 16
-"""Ids below this stay as they are: special tokens begin there, and RoBERTa's kin count positions from the padding's."""
+FIXED_IDS = 16
+"""The first ids are never changed: special tokens have them, and RoBERTa counts positions from the padding's id."""
 
 
 @dataclass(frozen=True)
-class Cut:
-    """A vocabulary without some of its pieces.
+class PrunedTokenizer:
+    """A tokenizer without some of its tokens.
 
     Attributes:
         serialized: The new `tokenizer.json`.
-        kept: Which old ids stay, ascending, shape `(n,)`; a piece's new id is its place here.
+        kept: The old ids that are kept, ascending, shape `(n,)`; a token's new id is its index here.
     """
 
     serialized: str
     kept: NDArray[np.int64]
 
 
-def cut(serialized: str, used: Iterable[int], words: Iterable[str]) -> Cut:
-    """Cut a vocabulary to the pieces that are used, and those that any text can be made of.
+def prune_tokenizer(serialized: str, used: Iterable[int], unknown_words: Iterable[str]) -> PrunedTokenizer:
+    """Prune a tokenizer to the tokens that are used, and to those that any text can be made of.
 
     Args:
         serialized: A `tokenizer.json`.
-        used: Ids that have to stay.
-        words: Words that are unknown, as the model is handed them; they stay unknown.
+        used: The ids that must be kept.
+        unknown_words: Words that are unknown, after normalisation and pre-tokenization; they stay unknown.
 
     Raises:
-        ExportError: The tokenizer is of a kind for which nobody has shown that it can be cut.
+        ExportError: The tokenizer is of a type that pruning does not support.
     """
     content = json.loads(serialized)
     model = content["model"]
-    keeper = _KEEPERS.get(model["type"])
-    if keeper is None:
+    required = _REQUIRED_IDS.get(model["type"])
+    if required is None:
         raise ExportError(
-            f"a {model['type']} tokenizer cannot be cut; --trim-vocabulary takes {', '.join(_KEEPERS)}. Leave it out."
+            f"the vocabulary of a {model['type']} tokenizer cannot be pruned; --trim-vocabulary supports "
+            f"{', '.join(_REQUIRED_IDS)}. Leave --trim-vocabulary out."
         )
-    ids = _ids(content)
-    kept = {*used, *range(LOW)} & set(ids.values())
-    kept |= {token["id"] for token in content["added_tokens"]} | {ids[name] for name in _bytes_of(ids)}
-    kept |= keeper(model, ids, kept, words)
+    ids = _read_ids(content)
+    kept = {*used, *range(FIXED_IDS)} & set(ids.values())
+    kept |= {token["id"] for token in content["added_tokens"]} | {ids[name] for name in _byte_tokens(ids)}
+    kept |= required(model, kept, unknown_words)
     order = np.array(sorted(kept), dtype=np.int64)
-    _rewrite(content, {int(old): new for new, old in enumerate(order)})
-    result = Cut(json.dumps(content, ensure_ascii=False), order)
-    _require_as_written(result, ids)
-    return result
+    _remove_tokens(content, {int(old): new for new, old in enumerate(order)})
+    pruned = PrunedTokenizer(json.dumps(content, ensure_ascii=False), order)
+    _check_ids(pruned, ids)
+    return pruned
 
 
-def _ids(content: dict[str, Any]) -> dict[str, int]:
-    """Every piece's id."""
+def _read_ids(content: dict[str, Any]) -> dict[str, int]:
+    """Return the id of every token."""
     vocab = content["model"]["vocab"]
-    pieces = vocab if isinstance(vocab, dict) else {piece: at for at, (piece, _) in enumerate(vocab)}
-    return {**pieces, **{token["content"]: token["id"] for token in content["added_tokens"]}}
+    ids = vocab if isinstance(vocab, dict) else {token: index for index, (token, _) in enumerate(vocab)}
+    return {**ids, **{token["content"]: token["id"] for token in content["added_tokens"]}}
 
 
-def _bytes_of(ids: dict[str, int]) -> Iterator[str]:
-    """The pieces of byte fall-back, where there are any."""
+def _byte_tokens(ids: dict[str, int]) -> Iterator[str]:
+    """Return the tokens of byte fallback, if there are any."""
     return (name for name in (f"<0x{byte:02X}>" for byte in range(256)) if name in ids)
 
 
-def _wordpiece(model: dict[str, Any], ids: dict[str, int], kept: set[int], words: Iterable[str]) -> set[int]:
-    """Single characters, at a word's beginning and within; and what unknown words match before they fail."""
+def _require_wordpiece(model: dict[str, Any], kept: set[int], unknown_words: Iterable[str]) -> set[int]:
+    """Return single characters, at the start of words and within; and what unknown words match before they fail."""
     prefix, vocab = model["continuing_subword_prefix"], model["vocab"]
-    single = {at for piece, at in vocab.items() if len(piece.removeprefix(prefix)) == 1}
-    return single | {vocab[model["unk_token"]]} | {vocab[piece] for word in words for piece in _matched(word, model)}
+    single = {token_id for token, token_id in vocab.items() if len(token.removeprefix(prefix)) == 1}
+    matched = {vocab[token] for word in unknown_words for token in _matched_tokens(word, model)}
+    return single | {vocab[model["unk_token"]]} | matched
 
 
-def _matched(word: str, model: dict[str, Any]) -> Iterator[str]:
-    """The longest pieces that fit an unknown word, until none fits: without them another would, and lead elsewhere."""
+def _matched_tokens(word: str, model: dict[str, Any]) -> Iterator[str]:
+    """Yield the longest tokens that fit an unknown word, until none fits.
+
+    Without them a shorter one would fit, and the word might become known.
+    """
     start = 0
     while start < len(word) <= model["max_input_chars_per_word"]:
-        lead = model["continuing_subword_prefix"] if start else ""
-        fits = (end for end in range(len(word), start, -1) if lead + word[start:end] in model["vocab"])
-        end = next(fits, None)
+        prefix = model["continuing_subword_prefix"] if start else ""
+        ends = (end for end in range(len(word), start, -1) if prefix + word[start:end] in model["vocab"])
+        end = next(ends, None)
         if end is None:
             return
-        yield lead + word[start:end]
+        yield prefix + word[start:end]
         start = end
 
 
-def _unigram(model: dict[str, Any], ids: dict[str, int], kept: set[int], words: Iterable[str]) -> set[int]:
-    """Single characters, the unknown piece, and the least likely one."""
+def _require_unigram(model: dict[str, Any], kept: set[int], unknown_words: Iterable[str]) -> set[int]:
+    """Return single characters, the unknown token, and the least likely token."""
     scores = [score for _, score in model["vocab"]]
-    single = {at for at, (piece, _) in enumerate(model["vocab"]) if len(piece) == 1}
+    single = {index for index, (token, _) in enumerate(model["vocab"]) if len(token) == 1}
     return single | {int(np.argmin(scores))} | ({model["unk_id"]} - {None})
 
 
-def _bpe(model: dict[str, Any], ids: dict[str, int], kept: set[int], words: Iterable[str]) -> set[int]:
-    """What no merge makes, and whatever the merges that make a kept piece start from."""
-    vocab, parts = model["vocab"], [_pair(merge) for merge in model["merges"]]
-    makers: dict[int, list[tuple[int, int]]] = {}
-    for left, right in parts:
-        makers.setdefault(vocab[_joined(left, right, model)], []).append((vocab[left], vocab[right]))
-    needed = kept | {at for at in vocab.values() if at not in makers}
-    todo = list(needed)
-    while todo:
-        new = {part for pair in makers.get(todo.pop(), ()) for part in pair} - needed
-        needed |= new
-        todo += new
-    return needed
+def _require_bpe(model: dict[str, Any], kept: set[int], unknown_words: Iterable[str]) -> set[int]:
+    """Return the tokens that no merge makes, and the parts of all merges that lead to a kept token."""
+    vocab, merges = model["vocab"], [_merge_parts(merge) for merge in model["merges"]]
+    sources: dict[int, list[tuple[int, int]]] = {}
+    for left, right in merges:
+        sources.setdefault(vocab[_merged(left, right, model)], []).append((vocab[left], vocab[right]))
+    required = kept | {token_id for token_id in vocab.values() if token_id not in sources}
+    waiting = list(required)
+    while waiting:
+        new = {part for pair in sources.get(waiting.pop(), ()) for part in pair} - required
+        required |= new
+        waiting += new
+    return required
 
 
-_KEEPERS: dict[str, Callable[[dict[str, Any], dict[str, int], set[int], Iterable[str]], set[int]]] = {
-    "WordPiece": _wordpiece,
-    "Unigram": _unigram,
-    "BPE": _bpe,
+_REQUIRED_IDS: dict[str, Callable[[dict[str, Any], set[int], Iterable[str]], set[int]]] = {
+    "WordPiece": _require_wordpiece,
+    "Unigram": _require_unigram,
+    "BPE": _require_bpe,
 }
 
 
-def _pair(merge: Any) -> tuple[str, str]:
-    left, right = merge.split(" ") if isinstance(merge, str) else merge  # older files have a string
+def _merge_parts(merge: Any) -> tuple[str, str]:
+    left, right = merge.split(" ") if isinstance(merge, str) else merge  # older files have strings
     return left, right
 
 
-def _joined(left: str, right: str, model: dict[str, Any]) -> str:
+def _merged(left: str, right: str, model: dict[str, Any]) -> str:
     return left + right.removeprefix(model.get("continuing_subword_prefix") or "")
 
 
-def _rewrite(content: dict[str, Any], new: dict[int, int]) -> None:
-    """Leave out what is not kept, and give the rest its new ids, wherever the file has one."""
+def _remove_tokens(content: dict[str, Any], new_ids: dict[int, int]) -> None:
+    """Remove all tokens without a new id, and give the others their new ids everywhere in the file."""
     model = content["model"]
     if isinstance(model["vocab"], dict):
-        model["vocab"] = {piece: new[old] for piece, old in model["vocab"].items() if old in new}
+        model["vocab"] = {token: new_ids[old] for token, old in model["vocab"].items() if old in new_ids}
     else:
-        model["vocab"] = [entry for old, entry in enumerate(model["vocab"]) if old in new]
-        model["unk_id"] = new.get(model["unk_id"])
+        model["vocab"] = [entry for old, entry in enumerate(model["vocab"]) if old in new_ids]
+        model["unk_id"] = new_ids.get(model["unk_id"])
     if "merges" in model:
         vocab = model["vocab"]
-        parts = ((merge, *_pair(merge)) for merge in model["merges"])
+        merges = ((merge, *_merge_parts(merge)) for merge in model["merges"])
         model["merges"] = [
             merge
-            for merge, left, right in parts
-            if left in vocab and right in vocab and _joined(left, right, model) in vocab
+            for merge, left, right in merges
+            if left in vocab and right in vocab and _merged(left, right, model) in vocab
         ]
     for token in content["added_tokens"]:
-        token["id"] = new[token["id"]]
-    _renumber(content["post_processor"], new)
+        token["id"] = new_ids[token["id"]]
+    _renumber_special_tokens(content["post_processor"], new_ids)
     content["padding"] = content["truncation"] = None
 
 
-def _renumber(processor: dict[str, Any] | None, new: dict[int, int]) -> None:
-    """The ids of special tokens in a post-processor, or in each of several."""
+def _renumber_special_tokens(processor: dict[str, Any] | None, new_ids: dict[int, int]) -> None:
+    """Give special tokens their new ids in a post-processor, or in each of a sequence of them."""
     processor = processor or {}
-    for one in processor.get("processors", ()):
-        _renumber(one, new)
+    for inner in processor.get("processors", ()):
+        _renumber_special_tokens(inner, new_ids)
     for token in dict(processor.get("special_tokens", {})).values():
-        token["ids"] = [new[old] for old in token["ids"]]
+        token["ids"] = [new_ids[old] for old in token["ids"]]
     for name in ("sep", "cls"):
         if name in processor:
-            processor[name][1] = new[processor[name][1]]
+            processor[name][1] = new_ids[processor[name][1]]
 
 
-def _require_as_written(result: Cut, ids: dict[str, int]) -> None:
-    """The library numbers added tokens itself; hold it to the numbers that were meant."""
-    names = {at: piece for piece, at in ids.items()}
-    wanted = {names[old]: new for new, old in enumerate(result.kept.tolist())}
-    if Tokenizer.from_str(result.serialized).get_vocab(with_added_tokens=True) != wanted:
+def _check_ids(pruned: PrunedTokenizer, ids: dict[str, int]) -> None:
+    """Raise if the library gives tokens other ids than intended: it numbers added tokens itself."""
+    names = {token_id: token for token, token_id in ids.items()}
+    expected = {names[old]: new for new, old in enumerate(pruned.kept.tolist())}
+    if Tokenizer.from_str(pruned.serialized).get_vocab(with_added_tokens=True) != expected:
         raise ExportError(
-            "the cut tokenizer numbers its pieces otherwise than it was told to: its added tokens do not follow its "
-            "vocabulary. Leave --trim-vocabulary out."
+            "the tokens of the pruned tokenizer get other ids than intended, because its added tokens do not follow "
+            "its vocabulary. Leave --trim-vocabulary out."
         )

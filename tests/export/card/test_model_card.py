@@ -9,7 +9,7 @@ from huggingface_hub import ModelCard
 
 from manylabel import Bundle
 from manylabel.bundle.manifest import Manifest
-from manylabel_export.card.model_card import model_card
+from manylabel_export.card.model_card import render_model_card
 
 AWKWARD = ("a | b", "`code`", "*bold*", "<b>", "[x](y)", "back\\slash", "new\nline", "price_")
 
@@ -56,7 +56,7 @@ def test_card_figures_match_the_manifest(run_bundle: Path) -> None:
 @pytest.mark.parametrize("label", AWKWARD)
 def test_label_is_escaped_in_tables(run_bundle: Path, label: str) -> None:
     manifest = renamed(Bundle.open(run_bundle).manifest, label)
-    rows = rows_of(model_card(manifest, "bundle"), "Labels")
+    rows = rows_of(render_model_card(manifest, "bundle"), "Labels")
     assert {len(row) for row in rows} == {4}
     assert len(rows) == 2 + 4
     shown = re.sub(r"\\(.)", r"\1", rows[2][0]).strip()
@@ -64,7 +64,7 @@ def test_label_is_escaped_in_tables(run_bundle: Path, label: str) -> None:
 
 
 def test_bundle_name_with_quotes_is_escaped(run_bundle: Path) -> None:
-    card = model_card(Bundle.open(run_bundle).manifest, 'my "best"')
+    card = render_model_card(Bundle.open(run_bundle).manifest, 'my "best"')
     assert 'Classifier.load("my \\"best\\"")' in card
 
 
@@ -88,7 +88,7 @@ def test_card_metadata_has_test_split_figures(run_bundle: Path) -> None:
 def test_card_metadata_without_test_split_has_a_note(bundle: Path) -> None:
     manifest = Bundle.open(bundle).manifest
     results = ModelCard.load(bundle / "README.md").data.eval_results
-    assert {each.dataset_name for each in results} == {"60 validation texts, which the thresholds were chosen on"}
+    assert {each.dataset_name for each in results} == {"60 validation texts, which the thresholds were selected on"}
     assert [each.metric_value for each in results] == [
         manifest.certificate.parity["fp32"].quality.micro_f1.value,  # type: ignore[union-attr]  # it was measured
         manifest.certificate.parity["fp32"].quality.macro_f1.value,  # type: ignore[union-attr]
@@ -99,8 +99,8 @@ def test_card_metadata_without_test_split_has_a_note(bundle: Path) -> None:
     "name", ["a: b", '"quoted"', "- [x] {y}", "#", "null", "0.10", "grün \U0001f600", "line\nend\x85\x7f"]
 )
 def test_card_metadata_for_any_bundle_name(run_bundle: Path, name: str) -> None:
-    card = ModelCard(model_card(Bundle.open(run_bundle).manifest, name))
-    assert card.data.model_name == "".join(mark if mark.isprintable() else " " for mark in name)
+    card = ModelCard(render_model_card(Bundle.open(run_bundle).manifest, name))
+    assert card.data.model_name == name
     assert len(card.data.eval_results) == 6
 
 
@@ -108,4 +108,4 @@ def test_card_without_figures_has_no_model_index(bundle: Path) -> None:
     manifest = Bundle.open(bundle).manifest
     parity = {name: replace(each, quality=None) for name, each in manifest.certificate.parity.items()}
     bare = replace(manifest, certificate=replace(manifest.certificate, parity=parity))
-    assert ModelCard(model_card(bare, "bundle")).data.eval_results is None
+    assert ModelCard(render_model_card(bare, "bundle")).data.eval_results is None

@@ -72,7 +72,7 @@ def test_probabilities_are_the_sigmoid_of_the_logits() -> None:
 
 
 def test_build_returns_requested_precisions() -> None:
-    built = build.build(make("bert"), precisions=("int8", "fp32"))
+    built = build.build_graphs(make("bert"), precisions=("int8", "fp32"))
     assert list(built) == ["int8", "fp32"]
     assert built["int8"].provider == CPU
     assert built["int8"].fusions == {"MultiHeadAttention": 2, "LayerNormalization": 5, "Gelu": 2}
@@ -81,5 +81,5 @@ def test_build_returns_requested_precisions() -> None:
 
 
 def test_unknown_precision_is_rejected() -> None:
-    with pytest.raises(ExportError, match="'bf16' is not one of fp32, int8, fp16"):
-        build.build(make("bert"), precisions=["bf16"])
+    with pytest.raises(ExportError, match="one of fp32, int8, fp16, not 'bf16'"):
+        build.build_graphs(make("bert"), precisions=["bf16"])

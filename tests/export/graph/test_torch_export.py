@@ -16,7 +16,7 @@ from transformers import (
 
 from manylabel.errors import ExportError
 from manylabel_export.graph import torch_export
-from manylabel_export.graph.passes.append_sigmoid import append_sigmoid
+from manylabel_export.graph.passes.canonicalize import append_sigmoid
 from manylabel_export.graph.passes.fusion import CPU, CUDA, count_fusions
 
 

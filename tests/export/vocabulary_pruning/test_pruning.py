@@ -27,7 +27,7 @@ TRAINED_ON = [
     "die Rechnung war falsch, das Paket kaputt; unglaublich langsame Lieferung",
     "good goods, goodness: slower slowest slow app apps application applications",
 ] * 5
-UNUSED = [f"[unused{i}]" for i in range(vocabulary.LOW)]
+UNUSED = [f"[unused{i}]" for i in range(vocabulary.FIXED_IDS)]
 SPECIAL = ["<s>", "<pad>", "</s>", "<unk>"]
 
 
@@ -38,7 +38,7 @@ def wordpiece() -> Tokenizer:
         "[UNK]",
         "[CLS]",
         "[SEP]",
-        *(f"[unused{i}]" for i in range(vocabulary.LOW)),
+        *(f"[unused{i}]" for i in range(vocabulary.FIXED_IDS)),
         *"abcd",
         *(f"##{c}" for c in "abd"),
     ]
@@ -85,9 +85,9 @@ TEXTS = {
 }
 
 
-def reader_of(tokenizer: Tokenizer) -> trimming._Reader:
+def reader_of(tokenizer: Tokenizer) -> trimming.IdTokenizer:
     names = {"[UNK]": "[UNK]"} if tokenizer.token_to_id("[UNK]") else {"<unk>": "<unk>"}
-    return trimming._Reader(PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token=next(iter(names))))
+    return trimming.IdTokenizer(PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token=next(iter(names))))
 
 
 @pytest.mark.parametrize("kind", TOKENIZERS)
@@ -96,9 +96,9 @@ def reader_of(tokenizer: Tokenizer) -> trimming._Reader:
 def test_pruning_keeps_tokens_of_the_corpus(kind: str, data: st.DataObject) -> None:
     corpus = data.draw(st.lists(TEXTS[kind], min_size=1, max_size=5))
     whole = reader_of(TOKENIZERS[kind])
-    before = whole.ids(corpus)
+    before = whole.encode(corpus)
     unread = [text for text, ids in zip(corpus, before, strict=True) if whole.unknown in ids]
-    made = vocabulary.cut(whole.serialized, {token for ids in before for token in ids}, whole.words(unread))
+    made = vocabulary.prune_tokenizer(whole.serialized, {token for ids in before for token in ids}, whole.words(unread))
     after = [one.ids for one in Tokenizer.from_str(made.serialized).encode_batch(corpus, add_special_tokens=False)]
     assert [made.kept[ids].tolist() for ids in after] == before
 
@@ -106,10 +106,10 @@ def test_pruning_keeps_tokens_of_the_corpus(kind: str, data: st.DataObject) -> N
 def test_pruning_keeps_unknown_words_unknown() -> None:
     """`abcc` fails after `abc`; without that piece it would go on from `ab`."""
     whole = reader_of(wordpiece())
-    assert whole.ids(["abcc"]) == [[whole.unknown]]
-    made = vocabulary.cut(whole.serialized, {1}, {"abcc"})
+    assert whole.encode(["abcc"]) == [[whole.unknown]]
+    made = vocabulary.prune_tokenizer(whole.serialized, {1}, {"abcc"})
     assert "abc" in Tokenizer.from_str(made.serialized).get_vocab()
-    assert "abc" not in Tokenizer.from_str(vocabulary.cut(whole.serialized, {1}, ()).serialized).get_vocab()
+    assert "abc" not in Tokenizer.from_str(vocabulary.prune_tokenizer(whole.serialized, {1}, ()).serialized).get_vocab()
 
 
 def test_pruning_keeps_unigram_unknown_score() -> None:
@@ -119,7 +119,7 @@ def test_pruning_keeps_unigram_unknown_score() -> None:
     tokenizer = Tokenizer(models.Unigram(pieces, 0, False))
     corpus = ["abc", "bc"]
     before = [one.ids for one in tokenizer.encode_batch(corpus)]
-    made = vocabulary.cut(tokenizer.to_str(), {at for ids in before for at in ids}, ())
+    made = vocabulary.prune_tokenizer(tokenizer.to_str(), {at for ids in before for at in ids}, ())
     after = [one.ids for one in Tokenizer.from_str(made.serialized).encode_batch(corpus)]
     assert [made.kept[ids].tolist() for ids in after] == before
 
@@ -128,7 +128,7 @@ def test_pruning_keeps_unigram_unknown_score() -> None:
 def test_pruned_vocabulary_splits_other_texts(kind: str) -> None:
     whole = reader_of(TOKENIZERS[kind])
     corpus, other = ("ab", "bad cab") if kind == "wordpiece" else ("the late parcel", "unbelievable apps")
-    made = vocabulary.cut(whole.serialized, whole.ids([corpus])[0], ())
+    made = vocabulary.prune_tokenizer(whole.serialized, whole.encode([corpus])[0], ())
     cut = Tokenizer.from_str(made.serialized)
     assert len(made.kept) < whole.size
     assert len(cut.encode(other).ids) > len(TOKENIZERS[kind].encode(other).ids)
@@ -138,21 +138,23 @@ def test_pruned_vocabulary_splits_other_texts(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["unigram", "bpe"])
 def test_pruning_remaps_special_tokens(kind: str) -> None:
     serialized = TOKENIZERS[kind].to_str()
-    cut = Tokenizer.from_str(vocabulary.cut(serialized, set(), ()).serialized)
+    cut = Tokenizer.from_str(vocabulary.prune_tokenizer(serialized, set(), ()).serialized)
     found = cut.encode("the parcel").tokens
     assert (found[0], found[-1]) == ("<s>", "</s>")
 
 
 def test_pruning_rejects_unknown_tokenizer_model() -> None:
     tokenizer = Tokenizer(models.WordLevel({"<unk>": 0, "the": 1}, unk_token="<unk>"))
-    with pytest.raises(ExportError, match="a WordLevel tokenizer cannot be cut; --trim-vocabulary takes WordPiece"):
-        vocabulary.cut(tokenizer.to_str(), {1}, ())
+    with pytest.raises(
+        ExportError, match="a WordLevel tokenizer cannot be pruned; --trim-vocabulary supports WordPiece"
+    ):
+        vocabulary.prune_tokenizer(tokenizer.to_str(), {1}, ())
 
 
 # The whole way
 
 
-few = pytest.mark.filterwarnings("ignore:of texts like the")
+few = pytest.mark.filterwarnings("ignore:an estimated")
 CORPUS = ["the parcel was late", "the app is slow", "die rechnung war teuer und das paket kaputt"]
 
 
@@ -215,7 +217,7 @@ def test_pruning_a_pooled_run(encoder: Path, tmp_path: Path) -> None:
 
 
 def test_pruning_warns_of_small_corpus(elsewhere: Path, tmp_path: Path) -> None:
-    with pytest.warns(UserWarning, match="of texts like the 3 of the corpus 0% will be tokenised as before"):
+    with pytest.warns(UserWarning, match="an estimated 0% of texts like the 3 of the corpus will keep their tokens"):
         export(elsewhere, tmp_path / "bundle", precisions=["fp32"], corpus=CORPUS)
 
 
@@ -225,7 +227,7 @@ def test_pruning_rejects_tiny_corpus(elsewhere: Path, tmp_path: Path) -> None:
     path = folder / "tokenizer.json"
     path.write_text(path.read_text(encoding="utf-8").replace('"kaputt"', '"привет"'), encoding="utf-8")
     validation = Dataset.from_matrix(["the parcel was late", "привет app is slow"], np.eye(2, 4), toy.LABELS)
-    with pytest.raises(ExportError, match=r"12\.50% of the pieces of validation texts are unknown, where"):
+    with pytest.raises(ExportError, match=r"12\.50% of the tokens of the validation texts are unknown, without"):
         export(folder, tmp_path / "bundle", validation=validation, corpus=CORPUS[:2])
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
 
@@ -238,5 +240,5 @@ def test_corpus_from_lines_or_column(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no column 'text', but 'review', 'labels'"):
         trimming.read_corpus(tmp_path / "a.csv", "text")
     (tmp_path / "empty.txt").write_text("\n")
-    with pytest.raises(DataError, match="holds no text"):
+    with pytest.raises(DataError, match="contains no text"):
         trimming.read_corpus(tmp_path / "empty.txt", "text")

@@ -1,4 +1,4 @@
-"""One ONNX graph with its edges indexed: the tool that every pass of this package edits through."""
+"""The graph editor: one ONNX graph with its edges indexed, through which every pass reads and rewires nodes."""
 
 from __future__ import annotations
 
@@ -12,28 +12,34 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from manylabel_export.graph.ir.external_data import Store, value_of
+from manylabel_export.graph.ir.external_data import WeightStore, read_tensor
 
 Message = TypeVar(
     "Message", onnx.ModelProto, onnx.NodeProto, onnx.TensorProto, onnx.ValueInfoProto, onnx.OperatorSetIdProto
 )
-CONTRIB = "com.microsoft"  # the domain of ONNX Runtime's own operators
-ML = "ai.onnx.ml"  # of ONNX' operators for tables
+INPUT_IDS = "input_ids"
+ATTENTION_MASK = "attention_mask"
+TOKEN_TYPE_IDS = "token_type_ids"
+PROBABILITIES = "probabilities"
+LOGITS = "logits"
+
+CONTRIB = "com.microsoft"  # the domain of ONNX Runtime's contrib operators
+ML = "ai.onnx.ml"  # the domain of ONNX's operators for classical machine learning, such as LabelEncoder
 VERSIONS = {CONTRIB: 1, ML: 3}
 
 
-class Editor:
-    """Reads and rewires the top-level graph of a model.
+class GraphEditor:
+    """Read and rewire the top-level graph of a model.
 
-    Passes add nodes and redirect readers; nodes that nobody reads any more vanish in `finish`, which
-    also restores the topological order. So no pass has to delete anything or mind where it inserts.
+    Passes add nodes and redirect consumers. `finish` removes the nodes that no output needs and restores the
+    topological order, so a pass neither deletes nodes nor cares where it inserts them.
 
     Args:
         proto: The model to edit, in place. Pass a copy to keep the original.
-        store: Where large constants go that are added; None for into the model.
+        store: Where large new constants go; None to keep them in the model.
     """
 
-    def __init__(self, proto: onnx.ModelProto, store: Store | None = None) -> None:
+    def __init__(self, proto: onnx.ModelProto, store: WeightStore | None = None) -> None:
         self.proto = proto
         self.store = store
         self.graph = proto.graph
@@ -53,58 +59,61 @@ class Editor:
     def _index(self, node: onnx.NodeProto) -> None:
         for name in node.output:
             self._producer[name] = node
-        for name in dict.fromkeys(inputs_of(node)):
+        for name in dict.fromkeys(input_names(node)):
             self._consumers[name].append(node)
 
     @property
     def nodes(self) -> list[onnx.NodeProto]:
-        """The nodes as they stand, safe to iterate over while editing."""
+        """The current nodes, as a list that is safe to iterate over while editing."""
         return list(self.graph.node)
 
     @property
-    def outputs(self) -> list[str]:
-        """Names of the graph's outputs."""
+    def output_names(self) -> list[str]:
+        """The names of the graph's outputs."""
         return [value.name for value in self.graph.output]
 
     def has_input(self, name: str) -> bool:
-        """Whether the graph is fed a tensor of this name."""
+        """Return whether the graph has an input of this name."""
         return any(value.name == name for value in self.graph.input)
 
     def producer(self, name: str) -> onnx.NodeProto | None:
-        """The node that computes a tensor; None for inputs and initializers."""
+        """Return the node that computes a tensor; None for inputs and initializers."""
         return self._producer.get(name)
 
     def consumers(self, name: str) -> list[onnx.NodeProto]:
-        """The nodes that read a tensor."""
+        """Return the nodes that read a tensor."""
         return list(self._consumers.get(name, ()))
 
     def sole_consumer(self, name: str) -> onnx.NodeProto | None:
-        """The only reader of a tensor's values; None where there are none, several, or it is an output.
+        """Return the only node that reads a tensor's values.
 
-        Readers of its shape do not count: a pass that replaces the values keeps the shape.
+        `Shape` nodes do not count, because a pass that replaces the values keeps the shape.
+
+        Returns:
+            The node; None if no node or several read the tensor, or if it is an output of the graph.
         """
         readers = [node for node in self.consumers(name) if node.op_type != "Shape"]
-        return readers[0] if len(readers) == 1 and name not in self.outputs else None
+        return readers[0] if len(readers) == 1 and name not in self.output_names else None
 
     def constant(self, name: str) -> NDArray[Any] | None:
-        """The value of an initializer or `Constant` node, otherwise None."""
+        """Return the value of an initializer or `Constant` node, otherwise None."""
         if name not in self._constants:
             tensor = self._initializers.get(name)
             node = self.producer(name)
             if tensor is None and node is not None and node.op_type == "Constant":
-                tensor = attribute(node, "value")
+                tensor = get_attribute(node, "value")
             if tensor is None:
                 return None
-            self._constants[name] = value_of(tensor)
+            self._constants[name] = read_tensor(tensor)
         return self._constants[name]
 
     def scalar(self, name: str) -> float | None:
-        """The value of a constant with a single element, otherwise None."""
+        """Return the value of a constant with a single element, otherwise None."""
         value = self.constant(name)
         return float(value.reshape(-1)[0]) if value is not None and value.size == 1 else None
 
-    def unused(self, hint: str) -> str:
-        """A name that nothing in the graph bears yet."""
+    def unused_name(self, hint: str) -> str:
+        """Reserve and return a name that nothing in the graph has yet."""
         name, count = hint, 0
         while name in self._names:
             count += 1
@@ -113,21 +122,20 @@ class Editor:
         return name
 
     def add_constant(self, value: NDArray[Any] | np.generic, hint: str) -> str:
-        """Adds an initializer and returns its name; equal values share one, as ALBERT's layers share weights."""
+        """Add an initializer and return its name. Equal values share one, as ALBERT's layers share weights."""
         array = np.asarray(value, order="C")
         key = (array.dtype.str, array.shape, hashlib.blake2b(array.reshape(-1).view(np.uint8).data).digest())
         if key not in self._added:
-            name = self._added[key] = self.unused(hint)
-            strings = array.dtype.kind == "U"
-            values = array.astype(object) if strings else array
-            kept = self.store.keep(values, name) if self.store else numpy_helper.from_array(values, name)
-            self.graph.initializer.append(kept)
+            name = self._added[key] = self.unused_name(hint)
+            values = array.astype(object) if array.dtype.kind == "U" else array  # ONNX wants strings as objects
+            tensor = self.store.make_tensor(values, name) if self.store else numpy_helper.from_array(values, name)
+            self.graph.initializer.append(tensor)
             self._initializers[name] = self.graph.initializer[-1]
         return self._added[key]
 
-    def add(
+    def add_node(
         self,
-        op: str,
+        op_type: str,
         inputs: Sequence[str],
         hint: str,
         *,
@@ -135,15 +143,26 @@ class Editor:
         outputs: int = 1,
         **attributes: Any,
     ) -> str:
-        """Adds a node and returns the name of its first output."""
-        names = [self.unused(hint)] + [self.unused(f"{hint}_{i}") for i in range(1, outputs)]
-        node = helper.make_node(op, inputs, names, name=self.unused(f"{hint}_node"), domain=domain, **attributes)
+        """Add a node and return the name of its first output.
+
+        Args:
+            op_type: The operator.
+            inputs: The names of its inputs.
+            hint: The name of the output; a number is appended if it is taken.
+            domain: The operator's domain; "" for standard operators.
+            outputs: The number of outputs.
+            **attributes: The node's attributes.
+        """
+        names = [self.unused_name(hint)] + [self.unused_name(f"{hint}_{i}") for i in range(1, outputs)]
+        node = helper.make_node(
+            op_type, inputs, names, name=self.unused_name(f"{hint}_node"), domain=domain, **attributes
+        )
         self.graph.node.append(node)
         self._index(self.graph.node[-1])
         return names[0]
 
     def set_input(self, node: onnx.NodeProto, index: int, name: str) -> None:
-        """Makes one input of a node read another tensor."""
+        """Make one input of a node read another tensor."""
         old = node.input[index]
         node.input[index] = name
         if old not in node.input:
@@ -151,19 +170,19 @@ class Editor:
         if all(reader is not node for reader in self._consumers[name]):
             self._consumers[name].append(node)
 
-    def redirect(self, old: str, new: str, *, only: Iterable[onnx.NodeProto] | None = None) -> None:
-        """Makes every reader of `old` (or only some of them) read `new`."""
+    def redirect_consumers(self, old: str, new: str, *, only: Iterable[onnx.NodeProto] | None = None) -> None:
+        """Make every consumer of `old` (or only some of them) read `new`."""
         for node in self.consumers(old) if only is None else list(only):
             for index, name in enumerate(node.input):
                 if name == old and new not in node.output:
                     self.set_input(node, index, new)
 
-    def supersede(self, old: str, new: str) -> None:
-        """Computes `old`, under its name, as `new` is computed: also where `old` is an output of the graph."""
+    def replace_tensor(self, old: str, new: str) -> None:
+        """Replace `old` by `new` and keep the name `old`, which may be an output of the graph."""
         former, current = self.producer(old), self.producer(new)
         assert former is not None
         assert current is not None
-        former.output[list(former.output).index(old)] = self.unused(f"{old}_before")
+        former.output[list(former.output).index(old)] = self.unused_name(f"{old}_before")
         current.output[list(current.output).index(new)] = old
         for node in self.consumers(new):
             for index, name in enumerate(node.input):
@@ -172,9 +191,9 @@ class Editor:
         self._reindex()
 
     def finish(self) -> onnx.ModelProto:
-        """Drops what no output needs, sorts the rest, and returns the model."""
+        """Remove what no output needs, sort the nodes topologically, and return the model."""
         kept = self._needed_in_order()
-        used = {name for node in kept for name in inputs_of(node)} | set(self.outputs)
+        used = {name for node in kept for name in input_names(node)} | set(self.output_names)
         copies = [_copy(node) for node in kept]
         del self.graph.node[:]
         self.graph.node.extend(copies)
@@ -189,9 +208,10 @@ class Editor:
         return self.proto
 
     def _needed_in_order(self) -> list[onnx.NodeProto]:
+        """Return the nodes that the outputs depend on, each after the nodes that it reads."""
         ordered: list[onnx.NodeProto] = []
         done: set[str] = set()
-        stack = [(name, False) for name in reversed(self.outputs)]
+        stack = [(name, False) for name in reversed(self.output_names)]
         while stack:
             name, expanded = stack.pop()
             node = self.producer(name)
@@ -202,7 +222,7 @@ class Editor:
                 ordered.append(node)
             else:
                 stack.append((name, True))
-                stack.extend((source, False) for source in inputs_of(node))
+                stack.extend((source, False) for source in input_names(node))
         return ordered
 
     def _drop_unused_inputs(self, used: set[str]) -> None:
@@ -211,26 +231,30 @@ class Editor:
         self.graph.input.extend(kept)
 
 
-def inputs_of(node: onnx.NodeProto) -> list[str]:
-    """All tensors that a node reads, also from inside the branches of an `If` or the body of a `Loop`."""
+def input_names(node: onnx.NodeProto) -> list[str]:
+    """Return all tensors that a node reads, including those read by the branches of an `If` or the body of a `Loop`."""
     names = list(node.input)
     for item in node.attribute:
         for graph in (item.g, *item.graphs):
-            names += [name for inner in graph.node for name in inputs_of(inner)]
+            names += [name for inner in graph.node for name in input_names(inner)]
             names += [output.name for output in graph.output]
     return names
 
 
-def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
-    """The value of an attribute of a node."""
+def get_attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
+    """Return the value of a node's attribute.
+
+    >>> get_attribute(helper.make_node("Gather", ["x", "i"], ["y"], axis=1), "axis", 0)
+    1
+    """
     for item in node.attribute:
         if item.name == name:
             return helper.get_attribute_value(item)
     return default
 
 
-def clone(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy that can be edited without touching the original."""
+def copy_model(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a copy that can be edited without changing the original."""
     return _copy(proto)
 
 
@@ -241,7 +265,7 @@ def _copy(message: Message) -> Message:
 
 
 def _declare_domains(proto: onnx.ModelProto) -> None:
-    """Declares a domain beside ONNX' own just where a node uses it: standard readers refuse what they do not know."""
+    """Declare only the operator domains that nodes use: standard runtimes refuse models with unknown domains."""
     used = {node.domain for node in proto.graph.node}
     kept = [_copy(entry) for entry in proto.opset_import if entry.domain in ("", *used)]
     for domain in sorted(used & VERSIONS.keys() - {entry.domain for entry in kept}):

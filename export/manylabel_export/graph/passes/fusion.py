@@ -1,4 +1,4 @@
-"""Larger operators for fewer passes over memory: one form for CPU, one for CUDA, and what to expect of them."""
+"""Operator fusion for CPU and for CUDA, and the number of fusions expected for each known architecture."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from onnxruntime.transformers.fusion_options import FusionOptions
 from transformers import PretrainedConfig
 
 from manylabel.errors import ExportError
-from manylabel_export.graph.ir.editor import Editor, clone
-from manylabel_export.graph.ir.external_data import hold
+from manylabel_export.graph.ir.editor import GraphEditor, copy_model
+from manylabel_export.graph.ir.external_data import embed_weights
 from manylabel_export.graph.passes.attention_fusion import fuse_attention
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
-COUNTED = (
+COUNTED_OPERATORS = (
     "Attention",
     "MultiHeadAttention",
     "EmbedLayerNormalization",
@@ -30,59 +30,60 @@ COUNTED = (
     "Gelu",
     "FastGelu",
 )
-TANH_GELUS = ("gelu_new", "gelu_pytorch_tanh")  # spelled by tanh, for which FastGelu is the exact operator
+TANH_GELUS = ("gelu_new", "gelu_pytorch_tanh")  # the tanh approximation, which FastGelu computes exactly
 
 
-def fuse(proto: onnx.ModelProto, config: PretrainedConfig, *, provider: str) -> onnx.ModelProto:
-    """Fuses a maskless graph for one provider.
+def fuse_operators(proto: onnx.ModelProto, config: PretrainedConfig, *, provider: str) -> onnx.ModelProto:
+    """Fuse a graph without a mask for one provider.
 
     Args:
         proto: A graph whose only input is `input_ids`.
-        config: The configuration of the model it was traced from.
+        config: The configuration of the encoder.
         provider: `"CPUExecutionProvider"` or `"CUDAExecutionProvider"`.
 
     Returns:
         A new model.
     """
-    # the optimizer reads tables of embeddings before it fuses them for CUDA, and no files
-    editor = Editor(hold(proto) if provider == CUDA else clone(proto))
+    # for CUDA the optimizer reads the tables of embeddings, and it cannot read external data
+    editor = GraphEditor(embed_weights(proto) if provider == CUDA else copy_model(proto))
     heads, width = getattr(config, "num_attention_heads", 0), getattr(config, "hidden_size", 0)
     if heads and width % heads == 0:
         fuse_attention(editor, heads, width // heads, packed=provider == CUDA)
-    with quiet_optimizer():
+    with silence_optimizer():
         fused = optimizer.optimize_model(
             editor.finish(), "bert", heads, width, optimization_options=_options(config, provider), opt_level=0
         )
-    return Editor(fused.model).finish()
+    return GraphEditor(fused.model).finish()
 
 
 def _options(config: PretrainedConfig, provider: str) -> FusionOptions:
     options = FusionOptions("bert")
     options.disable_attention_mask()
-    options.enable_attention = False  # done already, see attention.py
-    options.enable_gelu_approximation = False  # exact erf stays exact
-    # On CPU the fused SkipLayerNormalization is the slower one: 14 to 22 % of a run of MiniLM-L6, against a third
-    # of that for Add + LayerNormalization (ONNX Runtime 1.32, one core of Zen 4), and EmbedLayerNormalization
-    # gains nothing (0.99 to 1.01 of the time without it). BiasGelu takes 0.57 ms for 512 rows of 1,536 where Gelu takes
-    # 0.33 and Add 0.1: without it a run is 2 to 3 % faster, bit for bit the same. On CUDA all save launches and passes.
+    options.enable_attention = False  # done by attention_fusion.py
+    options.enable_gelu_approximation = False  # the erf form is not approximated
+    # On CPU the fused SkipLayerNormalization is slower: it takes 14 to 22 % of a run of MiniLM-L6, and Add with
+    # LayerNormalization a third of that (ONNX Runtime 1.32, one core of Zen 4). EmbedLayerNormalization gains nothing
+    # (0.99 to 1.01 of the time without it). BiasGelu takes 0.57 ms for 512 rows of 1,536, Gelu 0.33 and Add 0.1:
+    # without it a run is 2 to 3 % faster and gives the same bits. On CUDA all save kernel launches and passes over
+    # memory.
     options.enable_skip_layer_norm = provider == CUDA
     options.enable_bias_skip_layer_norm = provider == CUDA
     options.enable_bias_gelu = provider == CUDA
-    # The optimizer takes positions for 0, 1, 2, ... where Nystromformer's begin at 2: only where it is known.
-    known = EXPECTED.get(config.model_type)
-    options.enable_embed_layer_norm = provider == CUDA and known is not None and known.embedding
+    # The optimizer assumes that positions start at 0, but Nystromformer's start at 2: fuse known architectures only.
+    expected = EXPECTED_FUSIONS.get(config.model_type)
+    options.enable_embed_layer_norm = provider == CUDA and expected is not None and expected.embedding
     return options
 
 
 def count_fusions(proto: onnx.ModelProto) -> dict[str, int]:
-    """How often each fused operator occurs; operators that do not occur are left out."""
+    """Return how often each fused operator occurs; operators that do not occur are left out."""
     counts = Counter(node.op_type for node in proto.graph.node)
-    return {name: counts[name] for name in COUNTED if counts[name]}
+    return {name: counts[name] for name in COUNTED_OPERATORS if counts[name]}
 
 
 @contextmanager
-def quiet_optimizer() -> Iterator[None]:
-    """The optimizer warns about each pattern that it does not find; the counts tell that better."""
+def silence_optimizer() -> Iterator[None]:
+    """Silence the optimizer's warnings about patterns that it does not find; the fusion counts are checked instead."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -92,16 +93,16 @@ def quiet_optimizer() -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class Expected:
-    """How an architecture fuses, counted before the last layer is cut.
+class ExpectedFusions:
+    """The fusions expected for an architecture, before the last layer is pruned.
 
     Attributes:
         attention: Whether its attention becomes one operator.
-        biased: Whether a bias precedes the GELU of its feed-forward part, and is fused with it on CUDA.
+        biased: Whether a bias precedes the GELU of its feed-forward part and is fused with it on CUDA.
         embedding: Whether its embeddings and their normalisation become one operator on CUDA.
-        head_gelus: GELUs in its classification head.
-        head_norms: Normalisations in its classification head.
-        note: What stays unfused and why, for whoever reads the manifest.
+        head_gelus: Number of GELUs in its classification head.
+        head_norms: Number of normalisations in its classification head.
+        note: What stays unfused and why, for readers of the manifest.
     """
 
     attention: bool = True
@@ -112,35 +113,35 @@ class Expected:
     note: str = ""
 
     def counts(self, config: PretrainedConfig, provider: str) -> dict[str, int]:
-        """How often each operator of `COUNTED` must occur."""
+        """Return how often each of `COUNTED_OPERATORS` must occur."""
         layers = config.num_hidden_layers
         counts = Counter({_gelu(config, biased=self.biased and provider == CUDA): layers})
         counts["Gelu"] += self.head_gelus
         counts["Attention" if provider == CUDA else "MultiHeadAttention"] = self.attention * layers
         counts["SkipLayerNormalization" if provider == CUDA else "LayerNormalization"] = 2 * layers
-        fused = provider == CUDA and self.embedding
-        counts["EmbedLayerNormalization" if fused else "LayerNormalization"] += 1
+        is_embedding_fused = provider == CUDA and self.embedding
+        counts["EmbedLayerNormalization" if is_embedding_fused else "LayerNormalization"] += 1
         counts["LayerNormalization"] += self.head_norms
-        return {name: counts[name] for name in COUNTED if counts[name]}
+        return {name: counts[name] for name in COUNTED_OPERATORS if counts[name]}
 
 
-# Found with transformers 4.57 and 5.23 alike, and with both engines; tests/export/graph/test_build.py holds it.
-EXPECTED = {
-    "bert": Expected(),
-    "distilbert": Expected(),
-    "roberta": Expected(),
-    "xlm-roberta": Expected(),
-    "camembert": Expected(),
-    "albert": Expected(),
-    "electra": Expected(head_gelus=1),
-    "mpnet": Expected(),
-    "deberta-v2": Expected(
+# The same with transformers 4.57 and 5.23 and with both engines; tests/export/graph/passes/test_fusion.py checks them.
+EXPECTED_FUSIONS = {
+    "bert": ExpectedFusions(),
+    "distilbert": ExpectedFusions(),
+    "roberta": ExpectedFusions(),
+    "xlm-roberta": ExpectedFusions(),
+    "camembert": ExpectedFusions(),
+    "albert": ExpectedFusions(),
+    "electra": ExpectedFusions(head_gelus=1),
+    "mpnet": ExpectedFusions(),
+    "deberta-v2": ExpectedFusions(
         attention=False,
         embedding=False,
         head_gelus=1,
         note="Attention stays unfused: its scores depend on relative positions in three parts (disentangled).",
     ),
-    "modernbert": Expected(
+    "modernbert": ExpectedFusions(
         attention=False,
         biased=False,
         embedding=False,
@@ -151,29 +152,36 @@ EXPECTED = {
 }
 
 
-def check_counts(proto: onnx.ModelProto, config: PretrainedConfig, provider: str, *, own_head: bool = True) -> str:
-    """Holds what was fused against `EXPECTED`.
+def check_fusion_counts(
+    proto: onnx.ModelProto, config: PretrainedConfig, provider: str, *, own_head: bool = True
+) -> str:
+    """Compare the number of fusions with `EXPECTED_FUSIONS`.
 
     Args:
         proto: The fused graph.
-        config: Of the encoder.
-        provider: What it was fused for.
-        own_head: Whether the head is the architecture's own, not a linear layer after a pooling.
+        config: The configuration of the encoder.
+        provider: The provider that the graph was fused for.
+        own_head: Whether the head is the architecture's own, rather than a linear layer after a pooling.
 
     Returns:
         What stayed unfused, as a sentence, or "".
 
     Raises:
-        ExportError: A known architecture was fused otherwise than expected.
+        ExportError: The counts of a known architecture differ from the expected ones.
     """
-    found, expected = count_fusions(proto), EXPECTED.get(config.model_type)
+    counts, expected = count_fusions(proto), EXPECTED_FUSIONS.get(config.model_type)
     if expected is None or not _is_usual(config):
-        return f"Fused as far as recognised ({config.model_type} in this configuration is not in the table): {found}."
-    wanted = (expected if own_head else replace(expected, head_gelus=0, head_norms=0)).counts(config, provider)
-    if found != wanted:
+        return (
+            f"Fused as far as recognised ({config.model_type} in this configuration has no entry in the table of "
+            f"expected fusions): {counts}."
+        )
+    expected = expected if own_head else replace(expected, head_gelus=0, head_norms=0)
+    expected_counts = expected.counts(config, provider)
+    if counts != expected_counts:
         raise ExportError(
-            f"Fusing {config.model_type} with {config.num_hidden_layers} layers for {provider} gave {found}, "
-            f"and {wanted} was expected. Use the versions in constraints.txt, or export fp32 only."
+            f"Fusing {config.model_type} with {config.num_hidden_layers} layers for {provider} gave {counts}, but "
+            f"{expected_counts} was expected. Use the versions in constraints/optimum.txt of the repository, or export "
+            "with --precision fp32."
         )
     return expected.note
 
@@ -191,7 +199,7 @@ def _activation(config: PretrainedConfig) -> str:
 
 
 def _is_usual(config: PretrainedConfig) -> bool:
-    """Whether a configuration is built as `EXPECTED` has it: rare options add or change operators."""
+    """Return whether `EXPECTED_FUSIONS` applies to a configuration: rare options add or change operators."""
     return (
         _activation(config) in ("gelu", *TANH_GELUS)
         and getattr(config, "position_embedding_type", "absolute") in (None, "absolute")

@@ -1,7 +1,8 @@
-"""What a tokenizer makes of each character before it looks for pieces: found by asking it about all of Unicode.
+"""The character table: the effect of a tokenizer's normaliser and pre-tokenizer on every Unicode character.
 
-BERT's normaliser and splitter treat every character by itself, so that a table says all. (Canonical order, which they
-restore, concerns marks that they remove.) Most of Unicode is handled by two classes in place of a million entries.
+BERT's normaliser and pre-tokenizer treat each character independently, so a table describes them completely.
+(Canonical ordering, which they restore, concerns marks that they remove.) Two regular-expression classes cover most of
+Unicode, in place of a million entries.
 """
 
 from __future__ import annotations
@@ -14,64 +15,65 @@ from typing import Any
 from tokenizers import Tokenizer
 
 SURROGATES = range(0xD800, 0xE000)
-BETWEEN = "\u2603"  # a snowman: stays as it is, and nothing becomes one
+SEPARATOR = "\u2603"  # a snowman: the normaliser leaves it unchanged, and turns nothing into one
 BLOCK = 4096
 
 
 @dataclass(frozen=True)
-class Characters:
-    """What becomes of every character. A blank stands between words; what is not named here stays as it is.
+class CharacterTable:
+    """What each character becomes; blanks separate words, and characters without an entry stay unchanged.
 
     Attributes:
-        changed: Characters and what they become.
-        removed: Those that vanish, as a class of RE2.
-        alone: Those that become a word of their own, likewise.
+        replaced: Characters and their replacements.
+        removed: The removed characters, as an RE2 character class.
+        isolated: The characters that become words of their own, as an RE2 character class.
     """
 
-    changed: dict[str, str]
+    replaced: dict[str, str]
     removed: str
-    alone: str
+    isolated: str
 
 
-def characters_of(tokenizer: Tokenizer) -> Characters:
-    """Ask a tokenizer about every character.
+def build_character_table(tokenizer: Tokenizer) -> CharacterTable:
+    """Apply a tokenizer to every character.
 
     Args:
-        tokenizer: One with a `BertNormalizer` and a `BertPreTokenizer`.
+        tokenizer: A tokenizer with a `BertNormalizer` and a `BertPreTokenizer`.
     """
-    changed, removed, alone = {}, [], []
-    for character, found in _all(tokenizer):
-        if not found:
+    replaced, removed, isolated = {}, [], []
+    for character, result in _results(tokenizer):
+        if not result:
             removed.append(character)
-        elif found.replace("  ", " ") == f" {character} ":
-            alone.append(character)
-        elif found != character:
-            changed[character] = found
-    return Characters(changed, _class(removed), _class(alone))
+        elif result.replace("  ", " ") == f" {character} ":
+            isolated.append(character)
+        elif result != character:
+            replaced[character] = result
+    return CharacterTable(replaced, _character_class(removed), _character_class(isolated))
 
 
-def _all(tokenizer: Tokenizer) -> Iterator[tuple[str, str]]:
-    """Every character and what becomes of it; asked in blocks, as a million calls take seconds."""
+def _results(tokenizer: Tokenizer) -> Iterator[tuple[str, str]]:
+    """Yield every character and what it becomes, block by block: a million calls would take seconds."""
     for start in range(0, sys.maxunicode + 1, BLOCK):
-        block = [chr(code) for code in range(start, start + BLOCK) if code not in SURROGATES and chr(code) != BETWEEN]
-        plain = tokenizer.normalizer.normalize_str(BETWEEN.join(block)).split(BETWEEN)
-        forms = _placed(tokenizer.pre_tokenizer, sorted(set("".join(plain))))
-        for character, found in zip(block, plain, strict=bool(block)):  # "" splits to one where there is none
-            yield character, "".join(map(forms.__getitem__, found))
+        codes = (code for code in range(start, start + BLOCK) if code not in SURROGATES)
+        block = [chr(code) for code in codes if chr(code) != SEPARATOR]
+        normalised = tokenizer.normalizer.normalize_str(SEPARATOR.join(block)).split(SEPARATOR)
+        forms = _pre_tokenized_forms(tokenizer.pre_tokenizer, sorted(set("".join(normalised))))
+        for character, result in zip(block, normalised, strict=bool(block)):  # "".split() of an empty block gives [""]
+            yield character, "".join(map(forms.__getitem__, result))
 
 
-def _placed(splitter: Any, characters: Sequence[str]) -> dict[str, str]:
-    """What becomes of normalised characters between two letters: a blank, a word of its own, or itself."""
+def _pre_tokenized_forms(pre_tokenizer: Any, characters: Sequence[str]) -> dict[str, str]:
+    """Return what normalised characters become between two letters: a blank, a word of their own, or themselves."""
     text = "a" + "".join(f"{character}a" for character in characters)
     forms = dict.fromkeys(characters, " ")
-    for _, (begin, end) in splitter.pre_tokenize_str(text):
+    for _, (begin, end) in pre_tokenizer.pre_tokenize_str(text):
         for character in text[begin | 1 : end : 2]:
             forms[character] = character if end - begin > 1 else f" {character} "
     return forms
 
 
-def _class(characters: Sequence[str]) -> str:
-    """Ascending characters as ranges between brackets."""
+def _character_class(characters: Sequence[str]) -> str:
+    """Return ascending characters as an RE2 character class."""
     ranges: list[list[int]] = []
     for code in map(ord, characters):
         if ranges and ranges[-1][1] == code - 1:

@@ -1,4 +1,4 @@
-"""A graph that takes text, held to what it was made from on real texts: ids, probabilities and labels."""
+"""Verification of a graph that takes text: token ids, probabilities and labels on real texts."""
 
 from __future__ import annotations
 
@@ -15,63 +15,65 @@ from manylabel.inference.thresholding import decide
 from manylabel.system.unicode import valid_unicode
 
 TOLERANCE = 1e-4
-"""Of probability. The same operators on the same ids; fp32 loses its mask, which moves it by 1e-6."""
+"""Allowed difference of a probability. The operators and ids are the same; fp32 loses its mask, which changes 1e-6."""
 
 
-def ids_of(proto: onnx.ModelProto) -> Callable[[str], list[int]]:
-    """How a graph of `ids_graph` reads a text."""
-    session = _open(proto)
+def open_tokenizer_graph(proto: onnx.ModelProto) -> Callable[[str], list[int]]:
+    """Return a function that runs a graph of `build_tokenizer_graph`: a text to its token ids."""
+    session = _open_session(proto)
     return lambda text: session.run(None, {"text": np.array([text], dtype=object)})[0].tolist()
 
 
-def require_same_ids(proto: onnx.ModelProto, tokenizer: Tokenizer, texts: Sequence[str]) -> None:
-    """Hold a graph of `ids_graph` to its tokenizer.
+def require_same_token_ids(proto: onnx.ModelProto, tokenizer: Tokenizer, texts: Sequence[str]) -> None:
+    """Compare a graph of `build_tokenizer_graph` with its tokenizer.
 
     Raises:
-        ParityError: With the text that shows it.
+        ParityError: The token ids of a text differ; the message quotes the text.
     """
-    read = ids_of(proto)
+    tokenize = open_tokenizer_graph(proto)
     for text in map(valid_unicode, texts):
-        if read(text) != tokenizer.encode(text, add_special_tokens=False).ids:
+        if tokenize(text) != tokenizer.encode(text, add_special_tokens=False).ids:
             raise ParityError(
-                f"the tokenizer in the graph reads {text[:200]!r} otherwise than tokenizer.json. Nothing was written. "
-                "Leave --single-file out, and report the text."
+                f"the tokenizer in the graph and tokenizer.json give different token ids for {text[:200]!r}. Nothing "
+                "was written. Leave --single-file out, and report the text as a bug."
             )
 
 
-def require_same_answers(
+def require_same_predictions(
     proto: onnx.ModelProto,
     texts: Sequence[str],
     labels: Sequence[str],
     expected: NDArray[np.float32],
     thresholds: NDArray[np.float32],
 ) -> None:
-    """Hold a graph of `text_graph` to the answers of the graph that it was made from.
+    """Compare a graph of `build_text_graph` with the variant that it was made from.
 
     Args:
         proto: The graph.
         texts: Real texts.
-        labels: In column order.
-        expected: The other graph's probabilities, shape `(n_texts, n_labels)`.
+        labels: The labels in column order.
+        expected: The variant's probabilities, shape `(n_texts, n_labels)`.
         thresholds: Shape `(n_labels,)`.
 
     Raises:
-        ParityError: With the text that shows it.
+        ParityError: The labels or probabilities of a text differ; the message quotes the text.
     """
-    session = _open(proto)
+    session = _open_session(proto)
     for text, row in zip(texts, expected, strict=True):
-        named, found = session.run(["labels", "probabilities"], {"text": np.array([valid_unicode(text)], dtype=object)})
-        wanted = [label for label, applies in zip(labels, decide(found[0], thresholds), strict=True) if applies]
-        difference = float(np.abs(found[0] - row).max())
-        if named.tolist() != wanted or not difference <= TOLERANCE:
+        feeds = {"text": np.array([valid_unicode(text)], dtype=object)}
+        predicted, probabilities = session.run(["labels", "probabilities"], feeds)
+        applies = decide(probabilities[0], thresholds)
+        expected_labels = [label for label, flag in zip(labels, applies, strict=True) if flag]
+        difference = float(np.abs(probabilities[0] - row).max())
+        if predicted.tolist() != expected_labels or not difference <= TOLERANCE:
             raise ParityError(
-                f"the graph that takes text answers {text[:200]!r} otherwise than the bundle: probabilities differ by "
+                f"the graph that takes text and the bundle differ on {text[:200]!r}: probabilities differ by "
                 f"{difference:.1e}, at most {TOLERANCE:g} is allowed. Nothing was written. Leave --single-file out."
             )
 
 
-def _open(proto: onnx.ModelProto) -> onnxruntime.InferenceSession:
-    """As anybody opens it, on one thread."""
+def _open_session(proto: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    """Open a session with default optimisations, as any user would, on one thread."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 4

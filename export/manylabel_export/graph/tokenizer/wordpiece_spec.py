@@ -1,4 +1,4 @@
-"""What a `tokenizer.json` of BERT's kind says, as far as a graph can hold it; the rest is refused."""
+"""What a `tokenizer.json` of BERT specifies, as far as a graph can reproduce it; everything else is refused."""
 
 from __future__ import annotations
 
@@ -10,71 +10,72 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from manylabel.errors import ExportError
-from manylabel_export.graph.tokenizer.char_table import Characters, characters_of
+from manylabel_export.graph.tokenizer.char_table import CharacterTable, build_character_table
 
-WITHIN = "##"
+CONTINUATION = "##"
 BLANK = " "
-PRIVATE = range(0xF0000, 0xF1000)  # BERT removes them from texts, so that one can stand for a special token
-REFUSAL = "--single-file takes the tokenizers of BERT and its kin. Leave it out; the bundle itself needs no such thing."
+PRIVATE_USE = range(0xF0000, 0xF1000)  # BERT removes these characters, so one can stand for a special token
+REFUSAL = (
+    "--single-file supports BERT's WordPiece tokenizer only. Leave --single-file out; the bundle works without it."
+)
 
 
 @dataclass(frozen=True)
-class WordPiece:
-    """What a `tokenizer.json` of BERT's kind says.
+class WordPieceSpec:
+    """The content of a `tokenizer.json` with a WordPiece model.
 
     Attributes:
-        characters: What becomes of each.
-        pieces: Ids of pieces by their length; those within a word begin with `##`, which does not count.
-        specials: Special tokens that are read as such where a text spells them, with their ids.
+        characters: What each character becomes before the look-up.
+        pieces: The ids of pieces by length; the prefix `##` of pieces within a word does not count.
+        special_tokens: The special tokens that are recognised inside a text, with their ids.
         unknown: The id of an unknown word.
-        longest: A word of more characters is unknown.
+        max_word_length: A word of more characters is unknown.
     """
 
-    characters: Characters
+    characters: CharacterTable
     pieces: dict[int, dict[str, int]]
-    specials: dict[str, int]
+    special_tokens: dict[str, int]
     unknown: int
-    longest: int
+    max_word_length: int
 
     @classmethod
-    def read(cls, serialized: str) -> WordPiece:
+    def from_json(cls, serialized: str) -> WordPieceSpec:
         """Read a `tokenizer.json`.
 
         Raises:
-            ExportError: It is of another kind, or has a setting that has not been shown to be reproduced.
+            ExportError: The tokenizer is of another type, or has a setting that the graph does not reproduce.
         """
         content = json.loads(serialized)
         model = content["model"]
-        kinds = [model["type"], *((content[part] or {}).get("type") for part in ("normalizer", "pre_tokenizer"))]
-        if kinds != ["WordPiece", "BertNormalizer", "BertPreTokenizer"] or model["continuing_subword_prefix"] != WITHIN:
-            raise ExportError(f"this tokenizer is made of {', '.join(map(str, kinds))}. {REFUSAL}")
+        types = [model["type"], *((content[part] or {}).get("type") for part in ("normalizer", "pre_tokenizer"))]
+        is_bert = types == ["WordPiece", "BertNormalizer", "BertPreTokenizer"]
+        if not is_bert or model["continuing_subword_prefix"] != CONTINUATION:
+            raise ExportError(f"this tokenizer consists of {', '.join(map(str, types))}. {REFUSAL}")
         if not content["normalizer"]["clean_text"]:
-            raise ExportError(f"this tokenizer does not clean texts (clean_text is off). {REFUSAL}")
-        specials = {token["content"]: token["id"] for token in map(_checked, content["added_tokens"])}
+            raise ExportError(f"this tokenizer does not clean texts (clean_text is false). {REFUSAL}")
+        special_tokens = {token["content"]: token["id"] for token in map(_require_simple, content["added_tokens"])}
         pieces: dict[int, dict[str, int]] = defaultdict(dict)
-        for piece, at in model["vocab"].items():
-            if (length := len(piece.removeprefix(WITHIN))) and BLANK not in piece:
-                pieces[length][piece] = at
+        for piece, piece_id in model["vocab"].items():
+            if (length := len(piece.removeprefix(CONTINUATION))) and BLANK not in piece:
+                pieces[length][piece] = piece_id
         return cls(
-            characters_of(Tokenizer.from_str(serialized)),
+            build_character_table(Tokenizer.from_str(serialized)),
             dict(sorted(pieces.items())),
-            specials,
+            special_tokens,
             model["vocab"][model["unk_token"]],
             model["max_input_chars_per_word"],
         )
 
     @property
-    def marks(self) -> dict[str, str]:
-        """A private character for each special token."""
-        return {content: chr(PRIVATE[at]) for at, content in enumerate(self.specials)}
+    def placeholders(self) -> dict[str, str]:
+        """A private-use character for each special token."""
+        return {token: chr(PRIVATE_USE[index]) for index, token in enumerate(self.special_tokens)}
 
 
-def _checked(token: dict[str, Any]) -> dict[str, Any]:
-    """An added token that is found by its characters alone, and never overlaps another or itself."""
+def _require_simple(token: dict[str, Any]) -> dict[str, Any]:
+    """Raise unless an added token is matched by its characters alone and never overlaps another one or itself."""
     content = token["content"]
-    bracketed = len(content) > 2 and content[0] == "[" and content[-1] == "]" and not {"[", "]"} & set(content[1:-1])
-    if not bracketed or any(token[flag] for flag in ("single_word", "lstrip", "rstrip", "normalized")):
-        raise ExportError(
-            f"the added token {content!r} is not of the form [NAME] or is matched in a special way. {REFUSAL}"
-        )
+    is_bracketed = len(content) > 2 and content[0] == "[" and content[-1] == "]" and not {"[", "]"} & set(content[1:-1])
+    if not is_bracketed or any(token[flag] for flag in ("single_word", "lstrip", "rstrip", "normalized")):
+        raise ExportError(f"the added token {content!r} is not of the form [NAME], or has matching options. {REFUSAL}")
     return token

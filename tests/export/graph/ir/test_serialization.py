@@ -16,9 +16,14 @@ from manylabel import Bundle, Classifier
 from manylabel.errors import BundleError, ExportError
 from manylabel.inference.ort_session import Session
 from manylabel_export.graph import build
-from manylabel_export.graph.build import Store
-from manylabel_export.graph.ir.external_data import held, hold, load, stored
-from manylabel_export.graph.ir.serialization import lifted, size_of
+from manylabel_export.graph.ir.external_data import (
+    WeightStore,
+    embed_tensor,
+    embed_weights,
+    external_tensors,
+    load_model,
+)
+from manylabel_export.graph.ir.serialization import weight_bytes, weights_as_inputs, write_model
 from manylabel_export.pipeline import export
 
 LIMIT = 5_000
@@ -38,25 +43,29 @@ def large(elsewhere: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("engine", ENGINES)
 def test_graphs_do_not_depend_on_weight_storage(architecture: str, engine: str, tmp_path: Path) -> None:
     batches = [ids_of(2, LONGEST // 2)]
-    whole = build.build(make(architecture), engine=engine, batches=batches)
-    light = build.build(make(architecture), engine=engine, batches=batches, store=Store(tmp_path, least=LEAST))
+    whole = build.build_graphs(make(architecture), engine=engine, batches=batches)
+    light = build.build_graphs(
+        make(architecture), engine=engine, batches=batches, store=WeightStore(tmp_path, min_bytes=LEAST)
+    )
     for precision, made in light.items():
         assert made.fusions == whole[precision].fusions
         assert content_of(made.proto) == content_of(whole[precision].proto)
-    assert stored(light["fp32"].proto)
+    assert external_tensors(light["fp32"].proto)
 
 
 @pytest.mark.parametrize("precision", build.PRECISIONS)
 def test_streamed_file_equals_full_serialization(precision: str, tmp_path: Path) -> None:
-    proto = build.build(make("bert"), precisions=[precision], store=Store(tmp_path, least=LEAST))[precision].proto
-    assert not build.write(proto, tmp_path / "model.onnx", beside="none")
-    assert (tmp_path / "model.onnx").read_bytes() == hold(proto).SerializeToString()
+    proto = build.build_graphs(make("bert"), precisions=[precision], store=WeightStore(tmp_path, min_bytes=LEAST))[
+        precision
+    ].proto
+    assert not write_model(proto, tmp_path / "model.onnx", weights_name="none")
+    assert (tmp_path / "model.onnx").read_bytes() == embed_weights(proto).SerializeToString()
     assert not (tmp_path / "none").exists()
 
 
 def content_of(proto: onnx.ModelProto) -> tuple[list[bytes], dict[str, bytes]]:
     """A graph's nodes in their order, and its weights by name."""
-    weights = {tensor.name: held(tensor).SerializeToString() for tensor in proto.graph.initializer}
+    weights = {tensor.name: embed_tensor(tensor).SerializeToString() for tensor in proto.graph.initializer}
     return [node.SerializeToString() for node in proto.graph.node], weights
 
 
@@ -123,7 +132,7 @@ def test_graph_with_unlisted_external_file_opens_none(
 
 
 def test_fp16_beyond_2_gib_error_has_alternatives(elsewhere: Path, tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match=r"fp32 weights; fp16 can be made of 5,000 at most.*--precision int8"):
+    with pytest.raises(ExportError, match=r"fp32 weights, but fp16 can be made of 5,000 at most.*--precision int8"):
         export(elsewhere, tmp_path / "bundle", limit=LIMIT)
     with pytest.raises(ExportError, match=r"one file holds 5,000 at most. Choose --precision int8"):
         export(elsewhere, tmp_path / "bundle", precisions=["fp32"], single_file=True, limit=LIMIT)
@@ -131,11 +140,13 @@ def test_fp16_beyond_2_gib_error_has_alternatives(elsewhere: Path, tmp_path: Pat
 
 
 def test_weights_are_restored_after_a_failure(tmp_path: Path) -> None:
-    proto = build.build(make("bert"), precisions=["fp32"], store=Store(tmp_path, least=LEAST))["fp32"].proto
+    proto = build.build_graphs(make("bert"), precisions=["fp32"], store=WeightStore(tmp_path, min_bytes=LEAST))[
+        "fp32"
+    ].proto
     before = onnx.ModelProto()
     before.CopyFrom(proto)
-    with pytest.raises(ZeroDivisionError), lifted(proto):
-        print(1 / (size_of(proto) // size_of(before)))  # 0, as most of them are away
+    with pytest.raises(ZeroDivisionError), weights_as_inputs(proto):
+        print(1 / (weight_bytes(proto) // weight_bytes(before)))  # 0, as most of them are away
     assert sorted(map(str, proto.graph.initializer)) == sorted(map(str, before.graph.initializer))
     assert proto.graph.input == before.graph.input
 
@@ -148,6 +159,6 @@ def test_constant_nodes_read_external_data(tmp_path: Path) -> None:
     proto = helper.make_model(helper.make_graph([constant, product], "doubled", [x], [y]))
     proto.ir_version = 10
     onnx.save(proto, tmp_path / "model.onnx", save_as_external_data=True, size_threshold=0, convert_attribute=True)
-    assert onnx.load(tmp_path / "model.onnx", load_external_data=False).graph.node[0].attribute[0].t.external_data
-    session = onnxruntime.InferenceSession(load(tmp_path / "model.onnx").SerializeToString())
+    assert onnx.load_model(tmp_path / "model.onnx", load_external_data=False).graph.node[0].attribute[0].t.external_data
+    session = onnxruntime.InferenceSession(load_model(tmp_path / "model.onnx").SerializeToString())
     assert session.run(["y"], {"x": np.float32([21])})[0].tolist() == [42]

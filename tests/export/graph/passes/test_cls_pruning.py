@@ -9,15 +9,15 @@ from tests.helpers.architectures import make
 from tests.helpers.graphs import ARCHITECTURES, answer, answer_of_pytorch, fused, ids_of
 
 from manylabel_export.graph import build
-from manylabel_export.graph.ir.editor import Editor, clone
-from manylabel_export.graph.passes.cls_pruning import cut_to_first_token
-from manylabel_export.graph.passes.fusion import CPU, CUDA, EXPECTED
+from manylabel_export.graph.ir.editor import GraphEditor, copy_model
+from manylabel_export.graph.passes.cls_pruning import prune_last_layer
+from manylabel_export.graph.passes.fusion import CPU, CUDA, EXPECTED_FUSIONS
 
 
 @pytest.mark.parametrize("provider", [CPU, CUDA])
-@pytest.mark.parametrize("architecture", [name for name in ARCHITECTURES if EXPECTED[name].attention])
+@pytest.mark.parametrize("architecture", [name for name in ARCHITECTURES if EXPECTED_FUSIONS[name].attention])
 def test_last_layer_computes_first_token_only(architecture: str, provider: str) -> None:
-    cut, is_cut = cut_to_first_token(fused(architecture, provider))
+    cut, is_cut = prune_last_layer(fused(architecture, provider))
     assert is_cut
     activations = [node.output[0] for node in cut.graph.node if node.op_type in ("BiasGelu", "FastGelu", "Gelu")]
     for name in activations:
@@ -26,24 +26,24 @@ def test_last_layer_computes_first_token_only(architecture: str, provider: str) 
     assert [each.shape[1] for each in answers if each.ndim == 3] == [9, 1]  # a head's has no tokens
 
 
-@pytest.mark.parametrize("architecture", [name for name in ARCHITECTURES if not EXPECTED[name].attention])
+@pytest.mark.parametrize("architecture", [name for name in ARCHITECTURES if not EXPECTED_FUSIONS[name].attention])
 def test_unrecognised_graph_is_not_pruned(architecture: str) -> None:
-    assert not cut_to_first_token(fused(architecture, CPU))[1]
+    assert not prune_last_layer(fused(architecture, CPU))[1]
 
 
 def test_head_reading_all_tokens_is_not_pruned() -> None:
-    editor = Editor(clone(fused("bert", CPU)))
+    editor = GraphEditor(copy_model(fused("bert", CPU)))
     head = next(node for node in editor.nodes if node.op_type == "Gather" and "pooler" in node.output[0])
-    mean = editor.add("ReduceMean", [head.input[0]], "mean", axes=[1], keepdims=0)
-    editor.supersede(head.output[0], mean)
-    assert not cut_to_first_token(editor.finish())[1]
+    mean = editor.add_node("ReduceMean", [head.input[0]], "mean", axes=[1], keepdims=0)
+    editor.replace_tensor(head.output[0], mean)
+    assert not prune_last_layer(editor.finish())[1]
 
 
 def test_single_layer_model_is_pruned() -> None:
     model = make("bert", num_hidden_layers=1)
-    built = build.build(model)
-    assert built["int8"].first_token
-    assert built["fp16"].first_token
+    built = build.build_graphs(model)
+    assert built["int8"].is_pruned
+    assert built["fp16"].is_pruned
     np.testing.assert_allclose(
         answer(built["fp16"].proto, ids_of(2, 5)), answer_of_pytorch(model, ids_of(2, 5)), atol=5e-3
     )

@@ -9,14 +9,14 @@ from tests.helpers.architectures import make
 from tests.helpers.graphs import answer, answer_of_pytorch, each_architecture, fused, ids_of
 
 from manylabel_export.graph import build
-from manylabel_export.graph.passes.cls_pruning import cut_to_first_token
-from manylabel_export.graph.passes.fp16 import halve
+from manylabel_export.graph.passes.cls_pruning import prune_last_layer
+from manylabel_export.graph.passes.fp16 import convert_to_fp16
 from manylabel_export.graph.passes.fusion import CUDA
 
 
 @each_architecture
 def test_fp16_parity_and_interface(architecture: str) -> None:
-    proto = halve(cut_to_first_token(fused(architecture, CUDA))[0])
+    proto = convert_to_fp16(prune_last_layer(fused(architecture, CUDA))[0])
     ids = ids_of(8, 12)
     found = answer(proto, ids)
     assert found.dtype == np.float32
@@ -29,21 +29,22 @@ def test_fp16_parity_and_interface(architecture: str) -> None:
 @each_architecture
 def test_fp16_can_keep_layers_in_fp32(architecture: str) -> None:
     """With all of them, what is rounded are embeddings and normalisations, and in unfused attention its scores."""
-    made, ids = build.build(make(architecture), precisions=["fp16"])["fp16"], ids_of(8, 12)
+    made, ids = build.build_graphs(make(architecture), precisions=["fp16"])["fp16"], ids_of(8, 12)
     expected = answer_of_pytorch(make(architecture), ids)
     none, all_ = (
-        np.abs(answer(made.keeping(names).proto, ids) - expected).mean() for names in (list(made.products), [])
+        np.abs(answer(made.with_fp32_layers(names).proto, ids) - expected).mean()
+        for names in (list(made.layer_sizes), [])
     )
     assert none < all_
-    for name in made.products:
-        assert made.keeping([name]).proto != made.proto, name
+    for name in made.layer_sizes:
+        assert made.with_fp32_layers([name]).proto != made.proto, name
 
 
 def test_fp16_overflowing_weights_stay_fp32() -> None:
     model = make("bert")
     with torch.no_grad():
         model.bert.pooler.dense.bias[0] = 1e5
-    proto = build.build(model, precisions=["fp16"])["fp16"].proto
+    proto = build.build_graphs(model, precisions=["fp16"])["fp16"].proto
     peaks = [float(np.abs(numpy_helper.to_array(tensor)).max()) for tensor in proto.graph.initializer if tensor.dims]
     assert 1e5 in peaks
     np.testing.assert_allclose(answer(proto, ids_of(4, 9)), answer_of_pytorch(model, ids_of(4, 9)), atol=1e-2)
@@ -57,9 +58,9 @@ def test_fp16_overflowing_activations_stay_fp32() -> None:
             1e5 / model.bert.encoder.layer[0].output.dense.weight.abs().max() / 2
         )
     ids = ids_of(4, 9)
-    blind = build.build(model, precisions=["fp16"])["fp16"].proto
+    blind = build.build_graphs(model, precisions=["fp16"])["fp16"].proto
     assert not np.isfinite(answer(blind, ids)).all()
-    fitted = build.build(model, precisions=["fp16"], batches=[ids_of(8, 12, seed=1)])["fp16"].proto
+    fitted = build.build_graphs(model, precisions=["fp16"], batches=[ids_of(8, 12, seed=1)])["fp16"].proto
     np.testing.assert_allclose(answer(fitted, ids), answer_of_pytorch(model, ids), atol=1e-2)
     halves = [tensor for tensor in fitted.graph.initializer if tensor.data_type == TensorProto.FLOAT16]
     assert len(halves) > 10

@@ -30,14 +30,13 @@ from transformers import (
 
 from manylabel.errors import ExportError
 from manylabel_export.graph import build, torch_export
-from manylabel_export.graph.ir.editor import Editor, clone
+from manylabel_export.graph.ir.editor import GraphEditor, copy_model
 from manylabel_export.graph.passes import fusion
-from manylabel_export.graph.passes.append_sigmoid import append_sigmoid
 from manylabel_export.graph.passes.attention_fusion import fuse_attention
-from manylabel_export.graph.passes.canonicalize import clean
-from manylabel_export.graph.passes.cls_pruning import cut_to_first_token
-from manylabel_export.graph.passes.fusion import CPU, CUDA, EXPECTED, count_fusions, fuse
-from manylabel_export.graph.passes.mask_elimination import drop_mask
+from manylabel_export.graph.passes.canonicalize import append_sigmoid, canonicalize
+from manylabel_export.graph.passes.cls_pruning import prune_last_layer
+from manylabel_export.graph.passes.fusion import CPU, CUDA, EXPECTED_FUSIONS, count_fusions, fuse_operators
+from manylabel_export.graph.passes.mask_elimination import eliminate_mask
 
 
 @pytest.mark.parametrize("provider", [CPU, CUDA])
@@ -45,11 +44,13 @@ from manylabel_export.graph.passes.mask_elimination import drop_mask
 @each_architecture
 def test_fusions_are_as_many_as_expected(architecture: str, engine: str, provider: str) -> None:
     config = make(architecture).config
-    assert count_fusions(fused(architecture, provider, engine)) == EXPECTED[architecture].counts(config, provider)
+    assert count_fusions(fused(architecture, provider, engine)) == EXPECTED_FUSIONS[architecture].counts(
+        config, provider
+    )
 
 
 def test_bert_fuses_fully() -> None:
-    """The figures themselves, so that a mistake in `EXPECTED` cannot hide."""
+    """The figures themselves, so that a mistake in `EXPECTED_FUSIONS` cannot hide."""
     assert count_fusions(fused("bert", CPU)) == {
         "MultiHeadAttention": 2,
         "LayerNormalization": 5,
@@ -67,7 +68,7 @@ def test_bert_fuses_fully() -> None:
 @each_architecture
 def test_fused_graphs_match_pytorch(architecture: str, provider: str) -> None:
     model, plain = make(architecture), fused(architecture, provider)
-    cut, _ = cut_to_first_token(plain)
+    cut, _ = prune_last_layer(plain)
     sessions = [session_of(proto) for proto in (plain, cut)]
     for shape in SHAPES:
         ids = ids_of(*shape)
@@ -76,18 +77,18 @@ def test_fused_graphs_match_pytorch(architecture: str, provider: str) -> None:
 
 
 def test_unexpected_fusion_of_known_architecture_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(EXPECTED, "bert", dataclasses.replace(EXPECTED["bert"], head_gelus=1))
-    with pytest.raises(ExportError, match=r"'Gelu': 2\}, and .*'Gelu': 3"):
-        build.build(make("bert"), precisions=["int8"])
+    monkeypatch.setitem(EXPECTED_FUSIONS, "bert", dataclasses.replace(EXPECTED_FUSIONS["bert"], head_gelus=1))
+    with pytest.raises(ExportError, match=r"'Gelu': 2\}, but .*'Gelu': 3"):
+        build.build_graphs(make("bert"), precisions=["int8"])
 
 
 def test_unknown_architecture_is_fused_partially(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(EXPECTED, "bert")
-    assert "not in the table" in build.build(make("bert"), precisions=["int8"])["int8"].note
+    monkeypatch.delitem(EXPECTED_FUSIONS, "bert")
+    assert "no entry in the table" in build.build_graphs(make("bert"), precisions=["int8"])["int8"].note
 
 
 def test_wrong_fusion_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fuse_wrongly(editor: Editor, heads: int, head_size: int, *, packed: bool) -> int:
+    def fuse_wrongly(editor: GraphEditor, heads: int, head_size: int, *, packed: bool) -> int:
         count = fuse_attention(editor, heads, head_size, packed=packed)
         node = next(node for node in editor.nodes if node.op_type == "MultiHeadAttention")
         node.input[0], node.input[1] = node.input[1], node.input[0]
@@ -95,20 +96,22 @@ def test_wrong_fusion_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(fusion, "fuse_attention", fuse_wrongly)
     with pytest.raises(ExportError, match="Fusing changed a probability by"):
-        build.build(make("bert"), precisions=["int8"])
+        build.build_graphs(make("bert"), precisions=["int8"])
 
 
 def test_wrong_trace_is_rejected_by_padding_check(monkeypatch: pytest.MonkeyPatch) -> None:
     def trace_without_mask(model: PreTrainedModel, **options: Any) -> onnx.ModelProto:
-        editor = Editor(torch_export.trace(model, **options))
-        shape = editor.add("Shape", ["input_ids"], "shape_of_ids")
+        editor = GraphEditor(torch_export.trace(model, **options))
+        shape = editor.add_node("Shape", ["input_ids"], "shape_of_ids")
         ones = numpy_helper.from_array(np.ones(1, np.int64))
-        editor.redirect("attention_mask", editor.add("ConstantOfShape", [shape], "no_padding", value=ones))
+        editor.redirect_consumers(
+            "attention_mask", editor.add_node("ConstantOfShape", [shape], "no_padding", value=ones)
+        )
         return editor.finish()
 
     monkeypatch.setattr(build, "trace", trace_without_mask)
     with pytest.raises(ExportError, match="Tracing changed a probability by"):
-        build.build(make("bert"), precisions=["fp32"])
+        build.build_graphs(make("bert"), precisions=["fp32"])
 
 
 @pytest.mark.parametrize("provider", [CPU, CUDA])
@@ -122,21 +125,21 @@ def test_fusion_keeps_position_offset(provider: str) -> None:
         )
         model = AutoModelForSequenceClassification.from_config(config).eval()
     traced = append_sigmoid(torch_export.trace(model))
-    proto = fuse(drop_mask(clean(traced)), config, provider=provider)
+    proto = fuse_operators(eliminate_mask(canonicalize(traced)), config, provider=provider)
     assert "EmbedLayerNormalization" not in count_fusions(proto)
     ids = ids_of(2, 9)
     np.testing.assert_allclose(answer(proto, ids), answer_of_pytorch(model, ids), atol=1e-5)
 
 
 def test_fusion_skips_other_attention_scale() -> None:
-    proto = drop_mask(base("bert"))
-    assert fuse_attention(Editor(clone(proto)), 2, 16, packed=False) == 2
-    assert fuse_attention(Editor(clone(proto)), 4, 8, packed=False) == 0
+    proto = eliminate_mask(base("bert"))
+    assert fuse_attention(GraphEditor(copy_model(proto)), 2, 16, packed=False) == 2
+    assert fuse_attention(GraphEditor(copy_model(proto)), 4, 8, packed=False) == 0
 
 
 def test_shared_layers_share_weights_in_every_variant() -> None:
     texts = [ids_of(8, 12)]
-    few, many = (build.build(make("albert", num_hidden_layers=layers), batches=texts) for layers in (2, 5))
+    few, many = (build.build_graphs(make("albert", num_hidden_layers=layers), batches=texts) for layers in (2, 5))
     for precision, variant in few.items():
         sizes = [weights_of(each.proto) for each in (variant, many[precision])]
         assert sizes[1] < sizes[0] + 4096, precision

@@ -7,14 +7,14 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from tests.helpers.graphs import ARCHITECTURES, SHAPES, answer, base, each_architecture, ids_of, session_of
 
-from manylabel_export.graph.analysis.value_ranges import Interval, analyse
-from manylabel_export.graph.ir.editor import Editor
-from manylabel_export.graph.passes.mask_elimination import drop_mask
+from manylabel_export.graph.analysis.value_ranges import ValueRange, infer_value_ranges
+from manylabel_export.graph.ir.editor import GraphEditor
+from manylabel_export.graph.passes.mask_elimination import eliminate_mask
 
 
 @each_architecture
 def test_mask_is_eliminated_without_padding(architecture: str) -> None:
-    proto = drop_mask(base(architecture))
+    proto = eliminate_mask(base(architecture))
     assert [value.name for value in proto.graph.input] == ["input_ids"]
     sessions = [session_of(proto), session_of(base(architecture))]
     for shape in SHAPES:
@@ -24,7 +24,7 @@ def test_mask_is_eliminated_without_padding(architecture: str) -> None:
 
 @pytest.mark.parametrize("architecture", [name for name in ARCHITECTURES if name != "modernbert"])
 def test_no_mask_node_remains(architecture: str) -> None:
-    made = [node for node in drop_mask(base(architecture)).graph.node if "attention_mask_of_ids" in node.output]
+    made = [node for node in eliminate_mask(base(architecture)).graph.node if "attention_mask_of_ids" in node.output]
     assert not made
 
 
@@ -42,7 +42,7 @@ def test_value_ranges_keep_sliding_window_masks() -> None:
         helper.make_node("Mul", ["mask_float", "lowest"], ["added"]),
     ]
     proto = helper.make_model(helper.make_graph(nodes, "g", [], [], [window, zero, one, lowest]))
-    known = analyse(Editor(proto), {"length": Interval(1, np.inf), "mask": Interval(0, 0)})
+    known = infer_value_ranges(GraphEditor(proto), {"length": ValueRange(1, np.inf), "mask": ValueRange(0, 0)})
     assert known["inside"].value is None
     assert known["anywhere"].value == 1
     assert known["added"].value == 0

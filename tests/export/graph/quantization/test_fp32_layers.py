@@ -13,36 +13,37 @@ from tests.helpers.architectures import LONGEST, make
 from tests.helpers.graphs import ENGINES, answer, answer_of_pytorch, base, each_architecture, ids_of, session_of
 from transformers import AutoModelForSequenceClassification
 
-from manylabel_export.graph.analysis.linear_layers import products_of
-from manylabel_export.graph.build import build
-from manylabel_export.graph.passes.cls_pruning import cut_to_first_token
-from manylabel_export.graph.passes.fusion import CPU, fuse
-from manylabel_export.graph.passes.mask_elimination import drop_mask
-from manylabel_export.graph.quantization.int8 import quantise, raise_opset
+from manylabel_export.graph.analysis.linear_layers import linear_layer_sizes
+from manylabel_export.graph.build import build_graphs
+from manylabel_export.graph.ir.serialization import raise_opset
+from manylabel_export.graph.passes.cls_pruning import prune_last_layer
+from manylabel_export.graph.passes.fusion import CPU, fuse_operators
+from manylabel_export.graph.passes.mask_elimination import eliminate_mask
+from manylabel_export.graph.quantization.int8 import Int8Quantiser
 
 
 @cache
 def fused(architecture: str, engine: str = "auto", *, cut: bool = True) -> onnx.ModelProto:
     """What int8 is made from."""
     raised = raise_opset(base(architecture, engine))
-    whole = fuse(drop_mask(raised), make(architecture).config, provider=CPU)
-    return cut_to_first_token(whole)[0] if cut else whole
+    whole = fuse_operators(eliminate_mask(raised), make(architecture).config, provider=CPU)
+    return prune_last_layer(whole)[0] if cut else whole
 
 
 @each_architecture
 def test_linear_layer_names_are_stable_across_engines(architecture: str) -> None:
-    names = list(products_of(fused(architecture)))
+    names = list(linear_layer_sizes(fused(architecture)))
     for engine in ENGINES:
-        assert sorted(products_of(fused(architecture, engine, cut=False))) == sorted(names)
+        assert sorted(linear_layer_sizes(fused(architecture, engine, cut=False))) == sorted(names)
     assert not any(mark in name for name in names for mark in ("MatMul", "Gemm", "cut", "onnx::"))
 
 
 @each_architecture
 def test_fp32_layers_are_batch_invariant(architecture: str) -> None:
     """All of them, and each second one beside int8: with many rows a text or one, before and after the cut."""
-    names = list(products_of(fused(architecture)))
+    names = list(linear_layer_sizes(fused(architecture)))
     for kept in (names, names[::2]):
-        session = session_of(quantise(fused(architecture), keep=kept))
+        session = session_of(Int8Quantiser(fused(architecture)).quantise(kept))
         for length in (1, 3, LONGEST):
             ids = ids_of(5, length, seed=length)
             alone = np.concatenate([answer(session, ids[row : row + 1]) for row in range(5)])
@@ -53,16 +54,16 @@ def test_fp32_layers_are_batch_invariant(architecture: str) -> None:
 
 @each_architecture
 def test_all_layers_in_fp32_match_pytorch(architecture: str) -> None:
-    whole = quantise(fused(architecture), keep=list(products_of(fused(architecture))))
+    whole = Int8Quantiser(fused(architecture)).quantise(list(linear_layer_sizes(fused(architecture))))
     assert not any(node.op_type == "MatMulIntegerToFloat" for node in whole.graph.node)
     ids = ids_of(5, 12)
     np.testing.assert_allclose(answer(whole, ids), answer_of_pytorch(make(architecture), ids), atol=1e-5)
 
 
 def test_one_fp32_layer_leaves_others_in_int8() -> None:
-    names = list(products_of(fused("bert")))
+    names = list(linear_layer_sizes(fused("bert")))
     for name in names:
-        left = quantise(fused("bert"), keep=[name])
+        left = Int8Quantiser(fused("bert")).quantise([name])
         assert sum(node.op_type == "MatMulIntegerToFloat" for node in left.graph.node) == len(names) - 1
 
 
@@ -71,9 +72,9 @@ def test_fp32_layers_are_batch_invariant_on_a_real_model() -> None:
     torch.manual_seed(0)
     folder = str(Path(package.__file__).parent / "model")
     model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=28, local_files_only=True).eval()
-    made = build(model, precisions=["int8"])["int8"]
-    assert len(made.products) == 37
-    session = session_of(made.keeping(list(made.products)[::3]).proto)
+    made = build_graphs(model, precisions=["int8"])["int8"]
+    assert len(made.layer_sizes) == 37
+    session = session_of(made.with_fp32_layers(list(made.layer_sizes)[::3]).proto)
     for length in (3, 17, 64):
         ids = np.random.default_rng(length).integers(0, model.config.vocab_size, (7, length))
         alone = np.concatenate([answer(session, ids[row : row + 1]) for row in range(7)])

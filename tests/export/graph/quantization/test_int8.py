@@ -13,8 +13,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from manylabel_export.graph.quantization.calibration_stats import Moments, watch
-from manylabel_export.graph.quantization.embeddings import quantise_embeddings
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from tests.helpers.architectures import LONGEST, VOCABULARY, make
@@ -25,10 +23,12 @@ from transformers import (
 )
 
 from manylabel_export.graph import build
-from manylabel_export.graph.ir.editor import Editor
+from manylabel_export.graph.analysis.calibration_stats import CalibrationStats, open_session_with_outputs
+from manylabel_export.graph.ir.editor import GraphEditor
+from manylabel_export.graph.ir.serialization import INT8_OPSET
 from manylabel_export.graph.passes.fusion import CPU
-from manylabel_export.graph.quantization.gptq import round_for, round_weight
-from manylabel_export.graph.quantization.int8 import OPSET, quantise
+from manylabel_export.graph.quantization.gptq import round_to_nearest, round_with_gptq
+from manylabel_export.graph.quantization.int8 import Int8Quantiser, quantise_embeddings
 
 FITTED = (ids_of(24, 12, seed=9), ids_of(8, LONGEST, seed=10))  # what int8 is fitted to; no test is on these
 each_way = pytest.mark.parametrize("batches", [FITTED, ()], ids=["fitted", "unfitted"])
@@ -37,7 +37,7 @@ each_way = pytest.mark.parametrize("batches", [FITTED, ()], ids=["fitted", "unfi
 @cache
 def int8_graph(architecture: str, labels: int = 4, *, fitted: bool = True) -> build.Graph:
     batches = FITTED if fitted else ()
-    return build.build(make(architecture, labels=labels), precisions=["int8"], batches=batches)["int8"]
+    return build.build_graphs(make(architecture, labels=labels), precisions=["int8"], batches=batches)["int8"]
 
 
 @cache
@@ -80,7 +80,7 @@ def minilm() -> PreTrainedModel:
 @pytest.fixture(scope="module")
 def minilm_int8(minilm: PreTrainedModel) -> onnx.ModelProto:
     texts = [np.random.default_rng(0).integers(1000, minilm.config.vocab_size, (8, 32))]
-    return build.build(minilm, precisions=["int8"], batches=texts)["int8"].proto
+    return build.build_graphs(minilm, precisions=["int8"], batches=texts)["int8"].proto
 
 
 def test_int8_is_batch_invariant_on_a_real_model(minilm_int8: onnx.ModelProto) -> None:
@@ -90,9 +90,11 @@ def test_int8_is_batch_invariant_on_a_real_model(minilm_int8: onnx.ModelProto) -
 def test_real_model_saturates_without_vnni(minilm_int8: onnx.ModelProto) -> None:
     """Pairs along the depth are added in 16 bits there: why the runtime asks the processor."""
     ids = np.random.default_rng(0).integers(1000, 30000, (1, 32))
-    editor = Editor(minilm_int8)
+    editor = GraphEditor(minilm_int8)
     products = [node for node in editor.nodes if node.op_type == "MatMulIntegerToFloat"]
-    (rows,) = watch(minilm_int8, [products[0].input[0]]).run([products[0].input[0]], {"input_ids": ids})
+    (rows,) = open_session_with_outputs(minilm_int8, [products[0].input[0]]).run(
+        [products[0].input[0]], {"input_ids": ids}
+    )
     pairs = rows[0].astype(np.int32)[:, :, None] * editor.constant(products[0].input[1]).astype(np.int32)[None]
     sums = pairs.reshape(len(pairs), -1, 2, pairs.shape[-1]).sum(axis=2)
     assert (sums > 2**15 - 1).any()
@@ -120,14 +122,16 @@ def test_smoothing_handles_outlier_channels() -> None:
             norm.weight[3], norm.bias[3] = 0.3, 25
     expected = answer_of_pytorch(model, ids)
     fitted, unfitted = (
-        np.abs(answer(build.build(model, precisions=["int8"], batches=batches)["int8"].proto, ids) - expected).mean()
+        np.abs(
+            answer(build.build_graphs(model, precisions=["int8"], batches=batches)["int8"].proto, ids) - expected
+        ).mean()
         for batches in (FITTED, ())
     )
     assert fitted < 0.7 * unfitted
 
 
 def test_int8_without_texts_has_a_note() -> None:
-    assert "not fitted" in int8_graph("bert", fitted=False).note
+    assert "not calibrated" in int8_graph("bert", fitted=False).note
     assert int8_graph("bert").note == ""
 
 
@@ -137,10 +141,11 @@ def test_fp32_layers_beside_quantized_layers(architecture: str) -> None:
     made, ids = int8_graph(architecture), ids_of(16, 12)
     expected = answer_of_pytorch(make(architecture), ids)
     none, all_ = (
-        np.abs(answer(made.keeping(names).proto, ids) - expected).mean() for names in (list(made.products), [])
+        np.abs(answer(made.with_fp32_layers(names).proto, ids) - expected).mean()
+        for names in (list(made.layer_sizes), [])
     )
     assert none < 0.7 * all_
-    half = session_of(made.keeping(list(made.products)[::2]).proto)
+    half = session_of(made.with_fp32_layers(list(made.layer_sizes)[::2]).proto)
     assert_neighbours_do_not_matter(half, (3, 16), (1, 2, 5), VOCABULARY)
 
 
@@ -157,7 +162,7 @@ def test_int8_embeddings_parity() -> None:
 
 @each_way
 def test_every_linear_layer_but_the_classifier_is_int8(batches: tuple[NDArray[np.int64], ...]) -> None:
-    editor = Editor(int8_graph("bert", fitted=bool(batches)).proto)
+    editor = GraphEditor(int8_graph("bert", fitted=bool(batches)).proto)
     left = [node for node in editor.nodes if node.op_type in ("MatMul", "Gemm")]
     assert [list(editor.constant(node.input[0]).shape) for node in left] == [[4, 32]]
     assert sum(node.op_type == "MatMulIntegerToFloat" for node in editor.nodes) == 6 * 2 + 1
@@ -173,9 +178,9 @@ def product_of(rows: NDArray[np.float32], activation: str | None = None) -> NDAr
     nodes = [helper.make_node("MatMul", ["x" if activation is None else "a", "w"], ["y"])]
     if activation is not None:
         nodes.insert(0, helper.make_node(activation, ["x"], ["a"], domain="com.microsoft"))
-    domains = [helper.make_opsetid("", OPSET), helper.make_opsetid("com.microsoft", 1)]
+    domains = [helper.make_opsetid("", INT8_OPSET), helper.make_opsetid("com.microsoft", 1)]
     body = helper.make_graph(nodes, "g", [x], [y], [weight])
-    proto = quantise(helper.make_model(body, opset_imports=domains, ir_version=10))
+    proto = Int8Quantiser(helper.make_model(body, opset_imports=domains, ir_version=10)).quantise()
     assert any(node.op_type == "MatMulIntegerToFloat" for node in proto.graph.node)
     return session_of(proto).run(None, {"x": rows})[0][:, 0]
 
@@ -197,7 +202,7 @@ def test_int8_keeps_negative_values_after_gelu(activation: str) -> None:
 
 @given(arrays.arrays(np.float32, (5, 3), elements=st.floats(-1e4, 1e4, width=32)))
 def test_rounding_error_is_at_most_half_a_step(weight: NDArray[np.float32]) -> None:
-    values, scale = round_weight(weight)
+    values, scale = round_to_nearest(weight)
     assert values.min() >= -127
     assert (np.abs(values * scale - weight) <= 0.5001 * scale + 1e-30).all()
 
@@ -213,7 +218,7 @@ def test_gptq_beats_round_to_nearest() -> None:
         values, scale = rounded
         return float(((unseen @ (values * scale - weight)) ** 2).mean())
 
-    assert error(round_for(weight, second)) < 0.6 * error(round_weight(weight))
+    assert error(round_with_gptq(weight, second)) < 0.6 * error(round_to_nearest(weight))
 
 
 def test_gptq_with_rank_deficient_activations() -> None:
@@ -222,14 +227,14 @@ def test_gptq_with_rank_deficient_activations() -> None:
     weight = rng.normal(size=(64, 8)).astype(np.float32)
     rows = rng.normal(size=(5, 64)).astype(np.float32) * 1e3
     second = rows.T @ rows / 5
-    values, scale = round_for(weight, second)
-    nearest, plain = round_weight(weight)
+    values, scale = round_with_gptq(weight, second)
+    nearest, plain = round_to_nearest(weight)
     assert np.linalg.norm(rows @ (values * scale - weight)) < np.linalg.norm(rows @ (nearest * plain - weight))
 
 
 @given(arrays.arrays(np.float32, (6, 3), elements=st.floats(-1e4, 1e4, width=32)))
 def test_gptq_with_any_weights(weight: NDArray[np.float32]) -> None:
-    values, scale = round_for(weight, np.eye(6, dtype=np.float32))
+    values, scale = round_with_gptq(weight, np.eye(6, dtype=np.float32))
     assert values.min() >= -127
     assert np.isfinite(scale).all()
     assert (np.abs(values * scale - weight) <= np.abs(weight).max(axis=0) * 0.31 + 1e-30).all()
@@ -237,6 +242,9 @@ def test_gptq_with_any_weights(weight: NDArray[np.float32]) -> None:
 
 def test_calibration_statistics_merge_across_batches() -> None:
     rows = np.random.default_rng(0).standard_normal((6, 5)).astype(np.float32)
-    whole, parts = Moments.of(rows), Moments.of(rows[:2]) + Moments.of(rows[2:])
-    for name in ("rows", "low", "high", "second", "peaks"):
+    whole, parts = (
+        CalibrationStats.from_activation(rows),
+        CalibrationStats.from_activation(rows[:2]) + CalibrationStats.from_activation(rows[2:]),
+    )
+    for name in ("rows", "low", "high", "gram", "squared_peaks"):
         np.testing.assert_allclose(getattr(parts, name), getattr(whole, name), rtol=1e-5)

@@ -16,8 +16,13 @@ from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizer
 
 from manylabel import Bundle, Classifier
 from manylabel.errors import ExportError, ParityError
-from manylabel_export.graph.tokenizer.build import FILE, WordPiece, ids_graph
-from manylabel_export.graph.tokenizer.verify import ids_of, require_same_answers, require_same_ids
+from manylabel_export.graph.tokenizer.build import FILE, build_tokenizer_graph
+from manylabel_export.graph.tokenizer.verify import (
+    open_tokenizer_graph,
+    require_same_predictions,
+    require_same_token_ids,
+)
+from manylabel_export.graph.tokenizer.wordpiece_spec import WordPieceSpec
 from manylabel_export.pipeline import export
 from manylabel_train.data.dataset import Dataset
 
@@ -52,7 +57,7 @@ KINDS = {
 def both(request: pytest.FixtureRequest):  # type: ignore[no-untyped-def]
     """A tokenizer and the graph that was made of it, as functions from a text to ids."""
     tokenizer = KINDS[request.param]
-    read = ids_of(ids_graph(WordPiece.read(tokenizer.to_str())))
+    read = open_tokenizer_graph(build_tokenizer_graph(WordPieceSpec.from_json(tokenizer.to_str())))
     return lambda text: (read(text), tokenizer.encode(text, add_special_tokens=False).ids)
 
 
@@ -87,8 +92,8 @@ def test_graph_tokenizer_max_word_length(both, n: int) -> None:  # type: ignore[
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"model": {"type": "Unigram"}}, "made of Unigram, BertNormalizer, BertPreTokenizer"),
-        ({"normalizer": None}, "made of WordPiece, None, BertPreTokenizer"),
+        ({"model": {"type": "Unigram"}}, "consists of Unigram, BertNormalizer, BertPreTokenizer"),
+        ({"normalizer": None}, "consists of WordPiece, None, BertPreTokenizer"),
         ({"normalizer": {"clean_text": False}}, "does not clean texts"),
         ({"added_tokens": "<mask>"}, "'<mask>' is not of the form"),
         ({"added_tokens": "[A[B]"}, "is not of the form"),
@@ -102,7 +107,7 @@ def test_unsupported_tokenizer_is_rejected(change: dict, said: str) -> None:
         else:
             content[part] = {**content[part], **value} if value else None
     with pytest.raises(ExportError, match=said):
-        WordPiece.read(json.dumps(content))
+        WordPieceSpec.from_json(json.dumps(content))
 
 
 # The whole file
@@ -176,7 +181,7 @@ def test_single_file_needs_onnxruntime_only(single: Path) -> None:
     )
 
 
-@pytest.mark.filterwarnings("ignore:of texts like the")
+@pytest.mark.filterwarnings("ignore:an estimated")
 def test_single_file_with_pruned_vocabulary(elsewhere: Path, tmp_path: Path) -> None:
     corpus = ["the parcel was late", "the app is slow and the parcel was late", "the app is slow"]
     bundle = export(elsewhere, tmp_path / "bundle", precisions=["int8"], corpus=corpus, single_file=True)
@@ -185,16 +190,18 @@ def test_single_file_with_pruned_vocabulary(elsewhere: Path, tmp_path: Path) -> 
 
 
 def test_single_file_rejects_error_policy(elsewhere: Path, tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match="a graph has no error to raise"):
+    with pytest.raises(ExportError, match="a graph cannot raise errors"):
         export(elsewhere, tmp_path / "bundle", policy="error", single_file=True)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_wrong_single_file_is_not_written(single: Path) -> None:
-    with pytest.raises(ParityError, match="reads 'a B' otherwise than"):
-        require_same_ids(ids_graph(WordPiece.read(KINDS["uncased"].to_str())), KINDS["cased"], ["ab", "a B"])
-    with pytest.raises(ParityError, match="answers 'the parcel' otherwise"):
-        require_same_answers(
+    with pytest.raises(ParityError, match="give different token ids for 'a B'"):
+        require_same_token_ids(
+            build_tokenizer_graph(WordPieceSpec.from_json(KINDS["uncased"].to_str())), KINDS["cased"], ["ab", "a B"]
+        )
+    with pytest.raises(ParityError, match="differ on 'the parcel'"):
+        require_same_predictions(
             onnx.load(single / FILE), ["the parcel"], toy.LABELS, np.full((1, 4), 2, np.float32), np.full(4, 0.5)
         )
 
