@@ -39,6 +39,7 @@ def test_wording_check_finds_phrases(wording: ModuleType, text: str, line: int, 
     "text",
     [
         "If there is no bundle, it is created.",
+        "# The text: there\n    # is no label.",
         "It is no longer a bundle.",
         "The process hangs.",
         "An adjudged value, in companies, and a newer one.",
