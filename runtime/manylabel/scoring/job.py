@@ -69,9 +69,10 @@ class Job:
         plan: The inputs and their shards.
 
     Example:
-        >>> job = Job.load("scored")  # doctest: +SKIP
-        >>> job.part_name(3)  # doctest: +SKIP
-        'part-000003.parquet'
+        >>> plan = ShardPlan([], [], pa.schema([("text", pa.string())]))
+        >>> job = Job("scored", "6e818783", "int8", ("price",), ScoreOptions(format="csv"), plan)
+        >>> job.part_name(3), job.schema.names
+        ('part-000003.csv', ['text', 'labels', 'p_price', 'n_tokens', 'truncated', 'error'])
     """
 
     output: str

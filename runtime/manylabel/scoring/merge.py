@@ -31,7 +31,13 @@ def merge_parts(folders: Sequence[str], output: str) -> list[CommitRecord]:
         DataError: A part was changed after it was committed.
 
     Example:
-        >>> merge_parts(["scored-1", "scored-2"], "scored.parquet")  # doctest: +SKIP
+        >>> from manylabel.scoring.run import ScoreOptions, ScoreRequest, score_files
+        >>> for share in ((1, 2), (2, 2)):
+        ...     options = ScoreOptions(format="csv", shard_rows=90)
+        ...     request = ScoreRequest("bundle", ["texts.csv"], None, f"scored-{share[0]}", options, "cpu", share=share)
+        ...     _ = score_files(request)
+        >>> [commit.rows for commit in merge_parts(["scored-1", "scored-2"], "scored.csv")]
+        [90, 90, 20]
     """
     jobs = [Job.load(folder) for folder in folders]
     for job in jobs[1:]:
@@ -133,7 +139,12 @@ def _changed(uri: str) -> DataError:
 
 
 def summarize(commits: Sequence[CommitRecord]) -> dict[str, int]:
-    """Return the sums over all parts, as the commands print them."""
+    """Return the sums over all parts, as the commands print them.
+
+    Example:
+        >>> summarize([])["rows"]
+        0
+    """
     names = ("rows", "errors", "truncated", "tokens")
     sums = {name: sum(getattr(commit, name) for commit in commits) for name in names}
     return {**sums, "quarantined": sum(len(commit.quarantined) for commit in commits), "parts": len(commits)}

@@ -48,12 +48,12 @@ class ScoreRequest:
         force: Replace an output that exists.
 
     Example:
-        >>> request = ScoreRequest(Path("bundle"), ["reviews.csv"], None, "scored.csv", ScoreOptions())
+        >>> request = ScoreRequest("bundle", ["reviews.csv"], None, "scored.csv", ScoreOptions(), share=(3, 8))
         >>> request.share
-        (1, 1)
+        (3, 8)
     """
 
-    bundle: Path
+    bundle: Path | str
     inputs: Sequence[str]
     input_format: Format | None
     output: str
@@ -124,9 +124,9 @@ def score_files(
         WorkerDied: The process that scores crashes again and again.
 
     Example:
-        >>> request = ScoreRequest(Path("bundle"), ["reviews.csv"], None, "scored.csv", ScoreOptions())
-        >>> score_files(request)["rows"]  # doctest: +SKIP
-        12000
+        >>> request = ScoreRequest("bundle", ["texts.csv"], None, "scored.csv", ScoreOptions(), device="cpu")
+        >>> score_files(request)["rows"]
+        200
     """
     started, progress = time.monotonic(), progress or Progress()
     target = _Target.of(request)

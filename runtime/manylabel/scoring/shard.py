@@ -40,6 +40,14 @@ class CommitRecord:
         bundle: Digest of the bundle.
         options: How the rows were scored and written.
         quarantined: Rows, by their index in the shard, that were left out because they crashed the process.
+
+    Example:
+        >>> from manylabel.scoring.run import ScoreOptions, ScoreRequest, score_files
+        >>> request = ScoreRequest("bundle", ["texts.csv"], None, "scored", ScoreOptions(), device="cpu")
+        >>> _ = score_files(request)
+        >>> commit = read_commit(Job.load("scored"), 0)
+        >>> commit.part, commit.rows, commit.quarantined
+        ('part-000000.parquet', 200, [])
     """
 
     part: str
@@ -80,9 +88,12 @@ def score_shard(
         CannotWrite: The disk is full or cannot be written to.
 
     Example:
-        >>> from manylabel import Classifier
-        >>> score_shard(Classifier.load("bundle"), Job.load("scored"), 0).rows  # doctest: +SKIP
-        50000
+        >>> from manylabel.scoring.run import ScoreOptions, ScoreRequest, score_files
+        >>> request = ScoreRequest("bundle", ["texts.csv"], None, "again", ScoreOptions(shard_rows=150), device="cpu")
+        >>> _ = score_files(request)
+        >>> classifier = Classifier.load("bundle", device="cpu")
+        >>> [score_shard(classifier, Job.load("again"), number).rows for number in (0, 1)]
+        [150, 50]
     """
     check_classifier(classifier, job)
     shard = job.plan.shards[number]

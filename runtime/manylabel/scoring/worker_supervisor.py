@@ -50,9 +50,11 @@ class WorkerSupervisor(AbstractContextManager["WorkerSupervisor"]):
         config: What the worker loads.
 
     Example:
-        >>> config = WorkerConfig("bundle", device="cpu", threads=1)
-        >>> with WorkerSupervisor(Job.load("scored"), config) as supervisor:  # doctest: +SKIP
-        ...     supervisor.score(0, progress=print).rows
+        >>> from manylabel.scoring.run import ScoreOptions, ScoreRequest, score_files
+        >>> _ = score_files(ScoreRequest("bundle", ["texts.csv"], None, "scored", ScoreOptions(), device="cpu"))
+        >>> with WorkerSupervisor(Job.load("scored"), WorkerConfig("bundle", "cpu", threads=1)) as supervisor:
+        ...     supervisor.score(0, progress=lambda rows: None).rows
+        200
     """
 
     def __init__(self, job: Job, config: WorkerConfig) -> None:

@@ -1,4 +1,4 @@
-"""What a newcomer may hand to `manylabel train`: each is a sentence with the next step, and never a traceback."""
+"""Invalid input to `manylabel train`: an error message with the next step, and never a traceback."""
 
 import shutil
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ Train = Callable[..., Result]
 
 @pytest.fixture
 def train(encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Train:
-    """`manylabel train` on a file with one epoch; works where the package is on the path without being installed."""
+    """Run `manylabel train` for one epoch; works without an installed package."""
     monkeypatch.setattr(type(main), "get_command", lambda *_: train_command)
 
     def run(data: Path, *options: object) -> Result:
@@ -60,8 +60,12 @@ def warned(result: Result) -> list[str]:
         ("data.csv", "text,labels\nschön,a\n".encode("latin-1"), ["line 2: not UTF-8", "Save the file as UTF-8"]),
         ("data.csv", "text,labels\na,b\n".encode("utf-16"), ["not UTF-8"]),
         ("data.csv", b"\x1f\x8b\x08\x00", ["not UTF-8"]),
-        ("data.csv", b"text;labels\na;b\n", ["names 'text;labels'", "';' seems to stand", "save it with commas"]),
-        ("data.csv", b"text\tlabels\na\tb\n", ["'\\t' seems to stand", ".tsv"]),
+        (
+            "data.csv",
+            b"text;labels\na;b\n",
+            ["it has 'text;labels'", "seem to be separated by ';'", "save it with commas"],
+        ),
+        ("data.csv", b"text\tlabels\na\tb\n", ["seem to be separated by '\\t'", ".tsv"]),
         ("data.csv", b"text\na\n", ["no column 'labels'", "--labels-column"]),
         ("data.csv", b"text,labels,labels\na,b,c\n", ["more than one column named 'labels'", "Rename or remove"]),
         ("data.csv", b"text,labels\na,\n", ["no row has a label", "--labels-column"]),
@@ -104,7 +108,7 @@ def test_warns_of_text_column_as_labels(train: Train, tmp_path: Path) -> None:
     found = warned(train(write(tmp_path / "data.csv", lines)))
     assert found[0].startswith("data.csv: there are 60 labels for 60 labelled texts, such as 'number 0'")
     assert "--labels-column" in found[0]
-    assert max(map(len, found)) < 700  # thirty names, not all
+    assert max(map(len, found)) < 700  # thirty names, not all of them
 
 
 def test_warns_of_label_on_every_text(train: Train, tmp_path: Path) -> None:

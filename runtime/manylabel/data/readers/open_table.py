@@ -1,9 +1,9 @@
 """Open a file of rows: its format and compression by its suffix, its bytes decompressed, its rows one at a time.
 
 Every reader of tables goes through `open_table`: training, certify and tune by way of `read_rows`, drift by way of
-`Table.read_numbers`, `manylabel score` by way of `block`. A new format is one more entry in `SUFFIXES` and one more case in
-`open_table`; a new compression is one in `_decompress`. CSV, TSV and JSON lines need nothing but Python; Parquet and
-Zstandard need pyarrow (the extra `files`).
+`Table.read_numbers`, `manylabel score` by way of `block`. A new format is one more entry in `SUFFIXES` and one more
+case in `open_table`; a new compression is one in `_decompress`. CSV, TSV and JSON lines need nothing but Python;
+Parquet and Zstandard need pyarrow (the extra `files`).
 """
 
 import bz2
