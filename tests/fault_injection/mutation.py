@@ -66,9 +66,12 @@ TARGETS = {
             "test_cli_bundles.py",
         ],
     ),
-    "scoring": Target(  # less test_remote.py, which is slow, and test_shortage.py, all in other processes
-        ["scoring/*.py"],
-        [f"scoring/test_{each}.py" for each in ("reading", "scoring", "tables", "interruptions", "storage", "worker")],
+    "scoring": Target(  # without test_object_stores.py, which is slow, and test_resource_limits.py: other processes
+        ["scoring/*.py", "frames/*.py", "data/filesystem.py", "data/readers/*.py"],
+        [
+            *("data/test_blocks.py", "data/test_filesystem.py", "data/test_readers.py", "frames/test_arrow.py"),
+            *(f"scoring/test_{each}.py" for each in ("scoring", "interruptions", "worker")),
+        ],
     ),
 }
 

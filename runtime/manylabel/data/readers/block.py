@@ -1,7 +1,7 @@
 """Blocks: some thousand neighbouring rows by column, each row with its text or the reason why it has none.
 
-`scan_file` reads a file once and finds its columns and where every shard starts; `read_blocks` reads from such a position
-on. Blocks are Arrow record batches, so this module needs pyarrow (the extra `files`).
+`scan_file` reads a file once and finds its columns and where every shard starts; `read_blocks` reads from such a
+position on. Blocks are Arrow record batches, so this module needs pyarrow (the extra `files`).
 """
 
 import hashlib
