@@ -46,7 +46,7 @@ PHRASES = {
     r"(has|have|had|gives?|gave) (it|them) not": "not found, does not have, access denied",
     r"(held|hold|holds|holding) ((it|them|each|every \w+|all) )?against": "compared with",
     r"doubts": "warnings, sanity checks",
-    r"judg(e|es|ed|ing)": "evaluate, score, compare",
+    r"judg(e|es|ed|ing)(?!_texts_not_in_corpus)": "evaluate, score, compare",  # but for a field of the manifest
     r"by which (it|they|one|each)": "a second sentence, or 'that ... uses'",
     r"of which [^.;:]{0,60}? by which": "two sentences",
     r"sold for": "traded off",
