@@ -94,7 +94,7 @@ def bench(**options: Any) -> None:
     installed are skipped and listed: pip install "manylabel[bench,rivals]" installs OpenVINO, NNCF and
     sentence-transformers.
     """
-    from manylabel import Bundle
+    from manylabel.hub import open_bundle
     from manylabel.system.hardware_info import available_cores
     from manylabel_bench import compare, hardware
     from manylabel_bench.results import document, report
@@ -103,7 +103,7 @@ def bench(**options: Any) -> None:
         raise click.UsageError("--add needs --output, the folder with the result to add to.")
     if not options["files"] and not options["unlabelled"]:
         raise click.UsageError("there are no texts to measure. Name a file with --data or --unlabelled.")
-    bundle = Bundle.open(options["bundle"])
+    bundle = open_bundle(options["bundle"])
     workload, sample = _load_texts(bundle, options)
     threads = options["threads"] or available_cores()
     machine = hardware.describe_hardware()

@@ -1,4 +1,4 @@
-"""What the tests of the runtime share: classifiers, damaged bundles, processes of their own, graphs made by hand."""
+"""Fixtures of the runtime's tests: classifiers, edited bundles, fresh processes, handmade graphs."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ from manylabel.cli.main import main
 from manylabel.inference.tokenizer import LongText, Tokenizer
 
 settings.register_profile("runtime", deadline=None, max_examples=60)
-# For `make mutation`: the same examples every time, and the first that fails is enough, be it not the smallest.
+# For `make mutation`: the same examples every time, without shrinking a failing one.
 settings.register_profile(
     "mutation", settings.get_profile("runtime"), derandomize=True, phases=[Phase.explicit, Phase.generate]
 )
@@ -30,19 +30,19 @@ MAIN = "import sys; from manylabel.cli.main import main; main(sys.argv[1:], prog
 
 @pytest.fixture(scope="session")
 def classifier(bundle: Path) -> Classifier:
-    """The int8 variant on CPU, two threads."""
+    """The int8 variant on the CPU, with two threads."""
     return Classifier.load(bundle, device="cpu", threads=2)
 
 
 @pytest.fixture(scope="session")
 def fp32(bundle: Path) -> Classifier:
-    """The fp32 variant on CPU, two threads."""
+    """The fp32 variant on the CPU, with two threads."""
     return Classifier.load(bundle, device="cpu", precision="fp32", threads=2)
 
 
 @pytest.fixture
 def unmeasured() -> dict[str, str]:
-    """The environment of a process that is interrupted anywhere: coverage's lock, held just then, is never let go."""
+    """The environment for a process that is interrupted anywhere: without coverage, whose lock might stay held."""
     return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_PROCESS")}
 
 
@@ -52,7 +52,7 @@ class MakeTokenizer(Protocol):
 
 @pytest.fixture(scope="session")
 def tokenizer(bundle: Path) -> MakeTokenizer:
-    """Makes a tokenizer, the tiny bundle's or another, with a policy for long texts."""
+    """Make a tokenizer, the toy bundle's or another, with a policy for long texts."""
 
     def make(serialized: bytes | None = None, *, max_length: int = 32, **long_text: Any) -> Tokenizer:
         return Tokenizer(
@@ -71,7 +71,7 @@ Resign = Callable[..., Path]
 
 @pytest.fixture(scope="session")
 def resign() -> Resign:
-    """Changes a bundle as its maker would: the manifest is edited, and every digest fits again."""
+    """Edit a bundle's manifest and recompute every digest, as the bundle's maker could."""
     return _resign
 
 
@@ -103,7 +103,7 @@ class Cli(Protocol):
 
 @pytest.fixture
 def cli() -> Cli:
-    """Runs `manylabel ...` in this process; an exception that it lets through fails the test."""
+    """Run `manylabel ...` in this process; an uncaught exception fails the test."""
 
     def run(*arguments: object, stdin: str | bytes | None = None) -> Result:
         return CliRunner().invoke(main, [str(each) for each in arguments], input=stdin, catch_exceptions=False)
@@ -119,7 +119,7 @@ class Python(Protocol):
 
 @pytest.fixture
 def python() -> Python:
-    """Runs a script in a fresh process, where warnings are errors."""
+    """Run a script in a fresh process, with warnings as errors."""
 
     def run(
         script: str, *arguments: object, path: Sequence[Path] = (), **environment: str
@@ -142,7 +142,7 @@ Graph = Callable[..., bytes]
 
 @pytest.fixture(scope="session")
 def graph() -> Graph:
-    """Serializes a graph that takes integers and ends in an operator of one input, without the package `onnx`."""
+    """Serialize a graph that takes integers and ends in an operator with one input, without the package `onnx`."""
     return _graph
 
 
@@ -196,7 +196,7 @@ def _node(operator: str, source: str, target: str, attributes: bytes = b"") -> b
 
 
 def _outside(name: str, size: int | str) -> bytes:
-    """An initializer `w` whose float32 are all that a file holds."""
+    """Return an initializer `w` with float32 values from an external file."""
     location = _field(1, b"location") + _field(2, name.encode())
     tensor = _varint(1, int(size)) + _varint(2, 1) + _field(8, b"w")
     return tensor + _field(13, location) + _varint(14, 1)

@@ -1,4 +1,4 @@
-"""What a user asks of a classifier, and that no text's answer depends on another."""
+"""The public methods of a classifier, and that predictions are batch-invariant."""
 
 import json
 import pickle
@@ -38,7 +38,7 @@ def bits(scores: NDArray[np.float32]) -> NDArray[np.int32]:
     return scores.view(np.int32)
 
 
-# Answers
+# Predictions
 
 
 def test_predict_proba_shape(classifier: Classifier) -> None:
@@ -53,7 +53,7 @@ def test_predict_proba_shape(classifier: Classifier) -> None:
 
 
 def test_toy_model_gives_different_scores(classifier: Classifier) -> None:
-    """Otherwise the comparisons of this file could not fail."""
+    """Otherwise the comparisons in this file could not fail."""
     assert classifier.predict_proba(TEXTS).std(axis=0).min() > 0.02
 
 
@@ -139,12 +139,12 @@ def test_too_long_text_error_has_its_row(own_bundle: Path, resign: Resign) -> No
         classifier.predict_proba(["late"] * 4100 + ["late " * 40])
 
 
-# A text's answer is its own
+# Batch invariance
 
 
 @given(st.lists(ANY_TEXT, min_size=1, max_size=12))
 def test_predict_proba_is_batch_invariant(classifier: Classifier, texts: list[str]) -> None:
-    """To the last bit in int8."""
+    """Bit-identical in int8."""
     together = classifier.predict_proba(texts)
     alone = np.concatenate([classifier.predict_proba(text) for text in texts])
     np.testing.assert_array_equal(bits(together), bits(alone))
@@ -181,7 +181,7 @@ def test_long_text_scores_are_the_maximum_of_its_windows(classifier: Classifier)
     (encoding,) = classifier.encode([LONG])
     assert len(encoding.windows) > 2
     windows = np.concatenate([classifier.score_windows([window]) for window in encoding.windows])
-    assert (windows.argmax(axis=0) > 0).any()  # the first window alone would give another answer
+    assert (windows.argmax(axis=0) > 0).any()  # the first window alone would give other scores
     np.testing.assert_array_equal(classifier.predict_proba(LONG)[0], windows.max(axis=0))
 
 
@@ -247,7 +247,7 @@ def test_load_without_variant_for_device_error(own_bundle: Path, resign: Resign)
 
 
 def test_load_reads_only_needed_files(own_bundle: Path) -> None:
-    """A changed byte of a variant that is not asked for is found by verifying, not by loading."""
+    """A changed byte of a variant that is not loaded is detected by verifying, not by loading."""
     content = bytearray((own_bundle / "model.onnx").read_bytes())
     content[100] ^= 1
     (own_bundle / "model.onnx").write_bytes(content)

@@ -1,4 +1,4 @@
-"""What a user sees of the package, and what it loads."""
+"""The public names, and what importing them loads."""
 
 import inspect
 import re
@@ -39,7 +39,7 @@ def test_error_tree_drawing_is_correct() -> None:
 
 
 def test_prediction_imports_no_pytorch(bundle: Path, python: Python) -> None:
-    """Neither PyTorch nor the other import roots, and onnxruntime only once it is needed."""
+    """Neither PyTorch nor the other packages, and onnxruntime only when it is needed."""
     done = python(
         "import sys, manylabel\n"
         "assert 'onnxruntime' not in sys.modules\n"

@@ -1,4 +1,4 @@
-"""Forks, fresh processes, the end of the interpreter, read-only machines: each in a process of its own."""
+"""Forks, spawned workers, interpreter shutdown, read-only file systems: each in a process of its own."""
 
 import gc
 import json
@@ -30,7 +30,7 @@ def _answer(classifier: Classifier) -> list[list[float]]:
 
 @pytest.mark.timeout(60)
 def test_forked_classifier_raises_instead_of_hanging(bundle: Path, python: Python) -> None:
-    """Neither for one text, nor for several, which go to a pool whose threads did not survive."""
+    """Neither with one text nor with several, which go to a pool whose threads did not survive."""
     done = python(
         "import os, signal, sys, warnings\n"
         "import numpy\n"
@@ -55,7 +55,7 @@ def test_forked_classifier_raises_instead_of_hanging(bundle: Path, python: Pytho
         "    os._exit(0)\n"
         "sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))",
         bundle,
-        TOKENIZERS_PARALLELISM="false",  # tokenizers' own warning of a fork
+        TOKENIZERS_PARALLELISM="false",  # otherwise tokenizers warns about the fork
     )
     assert done.returncode == 0, done.stderr
     one, several, session, again = done.stdout.splitlines()
@@ -83,7 +83,7 @@ def test_threads_end_with_classifier(bundle: Path) -> None:
 
 
 def test_prediction_during_interpreter_shutdown(bundle: Path, python: Python) -> None:
-    """When no pool takes work any more: from `atexit`, as a program's last words."""
+    """In `atexit` handlers, when no pool accepts work."""
     done = python(
         "import atexit, sys\n"
         "from manylabel import Classifier\n"
@@ -97,7 +97,7 @@ def test_prediction_during_interpreter_shutdown(bundle: Path, python: Python) ->
 
 
 def test_prediction_in_a_thread_after_main(bundle: Path, python: Python) -> None:
-    """On one thread, since by then no pool takes work; the log says so."""
+    """On one thread, because by then no pool accepts work; a warning is logged."""
     done = python(
         "import sys, threading\n"
         "from manylabel import Classifier\n"
@@ -106,14 +106,14 @@ def test_prediction_in_a_thread_after_main(bundle: Path, python: Python) -> None
         bundle,
     )
     assert (done.returncode, done.stdout) == (0, "2\n"), done.stderr
-    if done.stderr:  # the pool was gone before it was asked; Python says so in two ways
+    if done.stderr:  # the pool was shut down before; Python has two messages for it
         assert re.fullmatch(
             r"continuing on one thread: cannot schedule new futures after (interpreter )?shutdown\n", done.stderr
         )
 
 
 def test_onnxruntime_telemetry_is_disabled(bundle: Path, tmp_path: Path, python: Python) -> None:
-    """It would keep a device ID and a data base of events to upload in the user's cache."""
+    """It would keep a device ID and a database of events to upload in the user's cache."""
     script = (
         "import os, sys\n"
         "from manylabel import Classifier\n"
@@ -134,7 +134,7 @@ def test_onnxruntime_telemetry_is_disabled(bundle: Path, tmp_path: Path, python:
 
 
 def test_prediction_on_a_read_only_file_system(bundle: Path, python: Python) -> None:
-    """No file may grow beyond 0 bytes, and neither home nor a folder for temporary files exists."""
+    """No file may grow beyond 0 bytes, and there is neither a home nor a temporary folder."""
     done = python(
         "import os, resource, sys\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
@@ -192,7 +192,7 @@ def app(environ, start_response):
 
 @pytest.mark.timeout(60)
 def test_gunicorn_preload_error_and_worker_load(bundle: Path, classifier: Classifier, tmp_path: Path) -> None:
-    """What was loaded before the workers were forked says so at once; what a worker loads has the same bits."""
+    """A classifier that was loaded before the fork raises at once; one that a worker loads predicts the same bits."""
     pytest.importorskip("gunicorn")
     (tmp_path / "preloaded.py").write_text(PRELOADED)
     place = tmp_path / "socket"
@@ -218,7 +218,7 @@ def test_gunicorn_preload_error_and_worker_load(bundle: Path, classifier: Classi
 
 
 def _got(place: Path) -> list[str]:
-    """The lines of a body over a Unix socket, asked for until somebody listens."""
+    """Return the lines of a response over a Unix socket."""
     with socket.socket(socket.AF_UNIX) as asked:
         asked.settimeout(30)
         asked.connect(str(place))
@@ -228,7 +228,7 @@ def _got(place: Path) -> list[str]:
 
 
 def test_a_forked_pool_loads_in_each_worker(bundle: Path, python: Python) -> None:
-    """multiprocessing's fork: the initializer loads, and every worker has the same bits."""
+    """With multiprocessing's fork: the initializer loads, and every worker predicts the same bits."""
     done = python(
         "import multiprocessing, sys, warnings\n"
         "from manylabel import Classifier\n"
@@ -251,7 +251,7 @@ def test_a_forked_pool_loads_in_each_worker(bundle: Path, python: Python) -> Non
 def test_signal_ends_a_stream_without_leftover_processes(
     bundle: Path, number: signal.Signals, unmeasured: dict[str, str]
 ) -> None:
-    """In the middle of a run of several threads: the program ends by it, at once."""
+    """Several threads are running: the program ends by the signal, at once."""
     process = subprocess.Popen(
         [
             *(sys.executable, "-c"),

@@ -1,4 +1,4 @@
-"""Every way in which a bundle can be damaged is found and named, with exit code 3."""
+"""Every way to damage a bundle is detected and reported, with exit code 3."""
 
 import json
 import os
@@ -22,7 +22,7 @@ Edit = Callable[[dict[str, Any]], object]
 
 
 def assert_refused(cli: Cli, folder: Path, *parts: str) -> None:
-    """By `verify`, in one line, with exit code 3."""
+    """Check that `verify` rejects a bundle in one line, with exit code 3."""
     done = cli("verify", folder, "--device", "cpu", "--threads", 1)
     assert done.exit_code == 3, done.output
     assert len(done.stderr.splitlines()) == 1
@@ -116,7 +116,7 @@ def test_git_lfs_pointer_is_detected(own_bundle: Path, cli: Cli) -> None:
     assert_refused(cli, own_bundle, "model.onnx", f"has {len(pointer)} bytes; expected")
 
 
-# Files that are not what the manifest lists
+# Files that differ from the manifest
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -199,12 +199,12 @@ def test_file_removed_after_open_is_named(own_bundle: Path) -> None:
 
 
 def test_link_to_a_bundle_is_followed(bundle: Path, tmp_path: Path) -> None:
-    """As deployments do: `current -> 2026-11-01`."""
+    """Deployments switch versions like this: `current -> 2026-11-01`."""
     (tmp_path / "current").symlink_to(bundle)
     Bundle.open(tmp_path / "current").verify()
 
 
-# What is no bundle
+# Paths that are not a bundle
 
 
 @pytest.mark.parametrize("path", ["nowhere", "a\0b", "x" * 5000, "a/b/c"])
@@ -235,7 +235,7 @@ def test_unlisted_file_cannot_be_read(bundle: Path) -> None:
         Bundle.open(bundle).read("../secret")
 
 
-# Manifests whose digest fits and that are wrong all the same
+# Manifests with a correct digest and wrong content
 
 
 def set_all(key: str, value: object) -> Edit:
@@ -366,7 +366,7 @@ def test_mixed_precision_slowdown_is_optional(slowdown: float | None, said: str)
 
 
 def test_newer_format_version_is_rejected(own_bundle: Path, resign: Resign) -> None:
-    """Even where nothing else of it is understood, the digest included."""
+    """Even if nothing else in it can be read, not even the digest."""
     resign(own_bundle, lambda manifest: manifest.update(format_version=2, shards=[1, 2]))
     text = (own_bundle / MANIFEST).read_text().replace('"billing"', '"invoices"')
     (own_bundle / MANIFEST).write_text(text)
@@ -388,7 +388,7 @@ JSON = st.recursive(
 def test_any_json_is_a_manifest_or_rejected(
     bundle: Path, resign: Resign, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
-    """No value in any place makes the reader fail otherwise than with a sentence, nor who shows what was read."""
+    """Any value in any place is read and shown, or rejected with one of our errors."""
     folder = tmp_path_factory.mktemp("any") / "bundle"
     shutil.copytree(bundle, folder)
 
@@ -407,11 +407,11 @@ def test_any_json_is_a_manifest_or_rejected(
         opened = Classifier.load(folder, device="cpu", precision="int8", threads=1)
         assert list(describe_bundle(opened.bundle))
         assert opened.bundle.manifest.to_bytes()
-    except (BundleError, InputError):  # such as: no variant int8
+    except (BundleError, InputError):  # for example: no variant int8
         pass
 
 
-# Parts that do not belong together: the digests fit, the answers do not
+# Parts that do not belong together: the digests match, the predictions do not
 
 
 def test_probes_detect_shuffled_labels(own_bundle: Path, resign: Resign, cli: Cli) -> None:

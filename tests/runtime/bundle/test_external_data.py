@@ -1,4 +1,4 @@
-"""A graph whose weights lie in another file has them from the bundle, or not at all."""
+"""Weights in a separate file are read from the bundle, and from nowhere else."""
 
 import os
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from tests.runtime.conftest import Python, Resign
 from manylabel import BundleError, Classifier
 
 WEIGHTS = np.array([-1000, 1000, -1000, 1000], dtype=np.float32).tobytes()
-"""Of which a graph answers, wherever they lie: a refusal is not for what they are."""
+"""A graph accepts them from any place: if they are rejected, it is because of the place."""
 
 LOAD = """
 import sys
@@ -48,14 +48,14 @@ def test_external_weights_in_the_bundle_are_read(own_bundle: Path, graph: Any, r
 def test_graph_with_outside_file_is_rejected_unopened(
     own_bundle: Path, graph: Any, resign: Resign, python: Python, tmp_path: Path, kind: str, place: str
 ) -> None:
-    """One with the right bytes would be taken; a pipe that nobody writes to would be waited for."""
+    """A file with the right bytes would be accepted; opening a pipe without a writer would block."""
     outside = tmp_path / "weights"
     named = {
         "absolute": str(outside),
         "beside": "../weights",
         "from the process": os.path.relpath(outside),
-        "from the copy": f"../../..{outside}",  # which is loaded from /proc/self/fd
-        "within": "model.onnx_data",  # beside the graph, and not in the manifest
+        "from the copy": f"../../..{outside}",  # the copy is loaded from /proc/self/fd
+        "within": "model.onnx_data",  # beside the graph, but not in the manifest
     }[place]
     resign(with_graph(own_bundle, graph("Sigmoid", columns=4, beside=named)))
     if kind == "file":

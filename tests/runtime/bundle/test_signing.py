@@ -1,4 +1,4 @@
-"""A bundle that has to be signed is loaded only if it is, by that key, and as it was when it was signed."""
+"""With a key, only a bundle that is signed with it and unchanged since is loaded."""
 
 import json
 import pickle
@@ -22,7 +22,7 @@ Keys = tuple[Path, Path]
 
 
 def write_keys(folder: Path, name: str, password: bytes | None = None) -> Keys:
-    """A private and a public key."""
+    """Write a private and a public key."""
     key = ec.generate_private_key(ec.SECP256R1())
     hidden = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
     pem = serialization.Encoding.PEM
@@ -39,7 +39,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
 
 @pytest.fixture
 def signed(own_bundle: Path, keys: Keys) -> Path:
-    """A bundle of one's own, signed by the maker."""
+    """A copy of the bundle, signed by its maker."""
     sign(Bundle.open(own_bundle), keys[0])
     return own_bundle
 
@@ -78,12 +78,12 @@ def test_signature_is_found_for_any_path_spelling(
 
 
 def test_link_to_signed_bundle_is_followed(signed: Path, tmp_path: Path, keys: Keys) -> None:
-    """As deployments do: `current -> 2026-11-01`."""
+    """Deployments switch versions like this: `current -> 2026-11-01`."""
     (tmp_path / "current").symlink_to(signed)
     open_bundle(tmp_path / "current", verify_key=keys[1])
 
 
-# Forgeries: every digest fits, as the forger has computed them anew
+# Forgeries: every digest matches, because the forger computed them again
 
 
 def relabel(signed: Path, resign: Resign) -> None:
@@ -122,7 +122,7 @@ def test_forged_bundle_is_rejected(
     signed: Path, keys: Keys, resign: Resign, cli: Cli, forge: Callable[[Path, Resign], None]
 ) -> None:
     forge(signed, resign)
-    Bundle.open(signed).verify()  # without the key nobody can tell
+    Bundle.open(signed).verify()  # without the key the forgery is not detected
     done = cli("verify", signed, "--device", "cpu", "--verify-key", keys[1])
     assert done.exit_code == 3, done.output
     assert done.stderr.startswith("SignatureInvalid: ")
@@ -130,7 +130,7 @@ def test_forged_bundle_is_rejected(
 
 
 def test_changed_signature_bytes_are_rejected_or_harmless(signed: Path, keys: Keys) -> None:
-    """A changed byte is refused, or it is in a field that does not bear on what was signed."""
+    """A changed byte is detected, unless it is in a field that does not affect what was signed."""
     whole = signature_of(signed).read_bytes()
     refused = 0
     for at in range(0, len(whole), max(1, len(whole) // 60)):
@@ -145,7 +145,7 @@ def test_changed_signature_bytes_are_rejected_or_harmless(signed: Path, keys: Ke
 def test_manifest_change_during_verification_is_detected(
     signed: Path, keys: Keys, resign: Resign, tmp_path: Path
 ) -> None:
-    """A forgery is read, and the maker's bundle is back when the files are hashed for the signature."""
+    """A forgery is read, and the maker's bundle is restored before the files are hashed for the signature."""
     forged = resign(Path(shutil.copytree(signed, tmp_path / "forged")), lambda manifest: manifest["labels"].reverse())
     read = Bundle.open(forged)
     with pytest.raises(SignatureInvalid, match="was changed while its signature was checked"):
@@ -199,7 +199,7 @@ def test_invalid_key_error(signed: Path, tmp_path: Path, content: str | None) ->
         sign(Bundle.open(signed), key)
 
 
-# Every way to load
+# Every way to load a bundle
 
 
 def test_unpickled_classifier_verifies_signature(signed: Path, keys: Keys) -> None:

@@ -1,4 +1,4 @@
-"""JSON becomes the dataclass that it is meant to be, or a sentence that names the place."""
+"""JSON is parsed to a dataclass, or an error names the place."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass

@@ -1,4 +1,4 @@
-"""Which graph of a bundle answers, and why another does not."""
+"""Which graph of a bundle runs on a device, and why another one cannot."""
 
 from pathlib import Path
 from typing import Any, Literal

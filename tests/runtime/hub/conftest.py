@@ -1,4 +1,4 @@
-"""A hub on loopback, and the command line as its users have it: in a process of its own, with a cache of its own."""
+"""A hub on loopback, and the command line in a process and with a cache of its own."""
 
 import json
 import os
@@ -29,7 +29,7 @@ class Done:
 
     @property
     def error(self) -> str:
-        """The last line of standard error: those before are the library's bars."""
+        """The last line of standard error; those before are progress bars of the library."""
         return self.stderr.splitlines()[-1]
 
 
@@ -43,20 +43,20 @@ class Script(Protocol):
 
 @pytest.fixture
 def hub(tmp_path: Path) -> Iterator[Hub]:
-    """Without repositories as yet."""
+    """A hub without repositories."""
     with serving_hub(tmp_path / "hub") as running:
         yield running
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """Where the library keeps what it fetched."""
+    """The library's cache."""
     return tmp_path / "home"
 
 
 @pytest.fixture
 def script(hub: Hub, home: Path) -> Script:
-    """Runs Python beside that hub, and gives what it printed."""
+    """Run a Python script with that hub, and return its output."""
 
     def run(text: str, *arguments: object, **environment: str) -> str:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
@@ -77,7 +77,7 @@ def script(hub: Hub, home: Path) -> Script:
 
 @pytest.fixture
 def run(script: Script) -> Run:
-    """Runs commands of `manylabel` one after the other in one process; an exception that it lets through fails."""
+    """Run commands of `manylabel` one after the other in one process; an uncaught exception fails the test."""
 
     def commands(*given: list[object], **environment: str) -> list[Done]:
         asked = json.dumps([[str(each) for each in command] for command in given])

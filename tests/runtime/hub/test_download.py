@@ -1,4 +1,4 @@
-"""A bundle of the hub answers as its folder does, is one commit, and needs no network twice."""
+"""A bundle on the Hub predicts like its folder, is pinned to a commit, and is downloaded once."""
 
 import importlib.util
 import json
@@ -19,12 +19,12 @@ TEXT = "late parcel"
 
 
 def folder_of(home: Path, commit: str) -> Path:
-    """Where a commit's bundle is kept."""
+    """Return the folder of a commit's bundle in the cache."""
     return home / "assets" / "manylabel" / "ada--reviews" / "bundles" / commit
 
 
 def renamed(bundle: Path, folder: Path, resign: Resign) -> Path:
-    """The same bundle made another time, and so another digest."""
+    """Copy a bundle with another digest."""
     return resign(Path(shutil.copytree(bundle, folder)), lambda manifest: manifest["source"].update(again=1))
 
 
@@ -40,7 +40,7 @@ def test_downloads_listed_files_without_links(hub: Hub, run: Run, bundle: Path, 
     (done,) = run(["verify", REFERENCE, "--device", "cpu", "--json"])
     assert done.exit_code == 0, done.stderr
     assert json.loads(done.stdout)["bundle"] == f"{REFERENCE}@{commit}"
-    opened = Bundle.open(folder_of(home, commit))  # which refuses links and files that are not listed
+    opened = Bundle.open(folder_of(home, commit))  # rejects links and files that are not listed
     opened.verify()
     asked = {line.split("/")[-1] for line in hub.requests if "/resolve/" in line}
     assert asked == {*opened.manifest.files, "bundle.json"}
@@ -75,7 +75,7 @@ def test_offline_uses_last_commit_of_branch(hub: Hub, run: Run, bundle: Path) ->
 
 
 def test_offline_uses_huggingface_cache(hub: Hub, run: Run, script: Script, bundle: Path) -> None:
-    """As images are made: `hf download ada/reviews`, and no network afterwards."""
+    """Container images are built like this: `hf download ada/reviews`, and no network afterwards."""
     hub.push("ada/reviews", bundle)
     script("from huggingface_hub import snapshot_download; snapshot_download('ada/reviews')")
     (done,) = run(["verify", REFERENCE, "--device", "cpu"], HF_HUB_OFFLINE="1")
@@ -96,7 +96,7 @@ def test_every_command_accepts_a_hub_reference(hub: Hub, run: Run, bundle: Path,
             ["drift", REFERENCE, tmp_path / "scored.csv"],
         ]
     for command, done in zip(commands, run(*commands), strict=True):
-        assert done.exit_code == 0 or command[0] == "drift", (command, done.stderr)  # one text has drifted, or not
+        assert done.exit_code == 0 or command[0] == "drift", (command, done.stderr)  # a single text may count as drift
         assert "Error" not in done.stderr
     assert (tmp_path / "repository" / "reviews").is_dir()
 
@@ -104,7 +104,7 @@ def test_every_command_accepts_a_hub_reference(hub: Hub, run: Run, bundle: Path,
 def test_unpickled_classifier_uses_the_same_commit(
     hub: Hub, script: Script, bundle: Path, home: Path, tmp_path: Path, resign: Resign
 ) -> None:
-    """On another machine: the cache is empty, and the branch has moved."""
+    """As on another machine: the cache is empty, and the branch has moved."""
     hub.push("ada/reviews", bundle)
     load = "import pickle, sys; from manylabel import Classifier; "
     packed = script(f"{load}print(pickle.dumps(Classifier.load('{REFERENCE}', device='cpu')).hex())").split()[-1]
@@ -179,7 +179,7 @@ def test_download_includes_the_signature(hub: Hub, run: Run, own_bundle: Path, t
         ("hf://ada/reviews", ("ada/reviews", "main")),
         ("hf://ada/reviews@v1.2", ("ada/reviews", "v1.2")),
         ("hf://ada/reviews@refs/pr/3", ("ada/reviews", "refs/pr/3")),
-        (Path("hf://ada/reviews@v1"), ("ada/reviews", "v1")),  # which has made one slash of two
+        (Path("hf://ada/reviews@v1"), ("ada/reviews", "v1")),  # a Path merges the two slashes
     ],
 )
 def test_hub_reference_parsing(text: str | Path, expected: tuple[str, str]) -> None:
@@ -212,7 +212,7 @@ def test_missing_huggingface_hub_error(script: Script) -> None:
     assert said.startswith('2 MissingDependency: hf:// and push need huggingface_hub. pip install "manylabel[hub]"')
 
 
-# What goes wrong
+# Errors
 
 
 def refused(done: Done, code: int, kind: str, sentence: str) -> None:
@@ -244,7 +244,7 @@ def test_offline_with_empty_cache_error(hub: Hub, run: Run, bundle: Path) -> Non
     refused(done, 2, "HubError", f"{hub.url} cannot be reached, because HF_HUB_OFFLINE is set")
 
 
-@pytest.mark.slow  # the library tries for half a minute
+@pytest.mark.slow  # the library retries for half a minute
 def test_no_network_error(run: Run) -> None:
     (done,) = run(["inspect", REFERENCE], HF_ENDPOINT="http://127.0.0.1:9")
     refused(done, 2, "HubError", "it is not in the cache, and http://127.0.0.1:9 cannot be reached")

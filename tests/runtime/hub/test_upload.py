@@ -1,4 +1,4 @@
-"""`manylabel push`: one commit, which loads as the bundle that was pushed."""
+"""`manylabel push` makes one commit, which loads as the bundle that was pushed."""
 
 import json
 import shutil
@@ -15,12 +15,12 @@ COMMAND = "push"
 
 
 def names(hub: Hub, branch: str = "main") -> set[str]:
-    """The files that a branch holds."""
+    """Return the names of a branch's files."""
     return {path.name for path in hub.files("ada/reviews", branch)[1].iterdir()}
 
 
 def without(bundle: Path, folder: Path, precision: str, resign: Resign) -> Path:
-    """The bundle without one of its variants."""
+    """Copy a bundle without one of its variants."""
     shutil.copytree(bundle, folder)
     (folder / f"model_{precision}.onnx").unlink()
 

@@ -1,4 +1,4 @@
-"""A graph runs where it was asked to run, or a sentence says why not."""
+"""A graph runs on the requested device, or an error says why not."""
 
 import sys
 from collections.abc import Sequence
@@ -122,7 +122,7 @@ def test_cuda_uses_fp16_variant(
     assert cuda.preloaded == 1
     classifier.check_probes()
     said = capsys.readouterr()
-    assert said.out == ""  # standard output is for answers
+    assert said.out == ""  # standard output is for results
     assert "libcublas" in said.err
 
 
@@ -198,7 +198,7 @@ def test_probes_on_a_real_gpu(bundle: Path) -> None:
         classifier.check_probes()
 
 
-# onnxruntime itself: absent, twice, broken. In a process of its own, with folders in front of what is installed.
+# onnxruntime missing, installed twice, or broken: in a separate process, with folders that shadow the installed one
 
 LOAD = "from manylabel.inference.ort_loader import load_onnxruntime; print(load_onnxruntime().__name__)"
 MAIN = "import sys; from manylabel.cli.main import main; main(sys.argv[1:])"

@@ -1,4 +1,4 @@
-"""Probabilities and thresholds become labels."""
+"""Logits to probabilities, and probabilities with thresholds to labels."""
 
 from typing import Any
 
@@ -72,7 +72,7 @@ def test_unknown_threshold_label_suggests_nearest() -> None:
 
 
 def test_probability_equal_to_threshold_applies() -> None:
-    """Of thresholds in double precision, too: 0.2 rounds up on its way to a probability's precision, 0.7 down."""
+    """Also for thresholds in double precision: 0.2 is rounded up to float32, and 0.7 is rounded down."""
     thresholds = np.array([0.1, 0.2, 0.7], dtype=np.float32)
     just_below = np.nextafter(thresholds, np.float32(0))
     assert decide(np.stack([thresholds, just_below]), [0.1, 0.2, 0.7]).tolist() == [[True] * 3, [False] * 3]

@@ -1,4 +1,4 @@
-"""Texts become token ids: every kind of text, every length, every policy."""
+"""Texts to token ids: every kind of text, every length, every policy."""
 
 import json
 from collections.abc import Callable
@@ -21,7 +21,7 @@ POSITIONS = 3000
 
 
 def numbers() -> bytes:
-    """A tokenizer to which the text `"0 1 2"` is the tokens 0, 1, 2: each token tells its place."""
+    """Return a tokenizer for which the text `"0 1 2"` has the tokens 0, 1, 2: each token is its position."""
     made = tokenizers.Tokenizer(models.WordLevel({str(n): n for n in range(POSITIONS)}, unk_token="0"))
     made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return str(made.to_str()).encode()
@@ -32,7 +32,7 @@ def count_to(n: int) -> str:
 
 
 def inner(encoding: Encoding) -> list[list[int]]:
-    """The windows' ids without the special tokens."""
+    """Return the ids of each window without the special tokens."""
     for window in encoding.windows:
         assert window.dtype == np.int64
         assert (window[0], window[-1]) == (CLS, SEP)
@@ -40,7 +40,7 @@ def inner(encoding: Encoding) -> list[list[int]]:
 
 
 def merged(encoding: Encoding) -> list[int]:
-    """The tokens that are in any window, once each, for the tokenizer that counts."""
+    """Return the tokens of all windows, once each, for the tokenizer of numbers."""
     return sorted({token for window in inner(encoding) for token in window})
 
 
@@ -84,7 +84,7 @@ def test_encoding_is_independent_of_the_batch(tokenizer: MakeTokenizer, texts: l
     assert [inner(encoding) for encoding in together] == [inner(made.encode(text)[0]) for text in texts]
 
 
-# What is no text
+# Invalid texts
 
 
 @pytest.mark.parametrize("wrong", [None, 3, 2.5, b"bytes", ["nested"], float("nan"), {"a": 1}, np.str_])
@@ -174,7 +174,7 @@ def test_10_mb_text_is_truncated_and_flagged(tokenizer: MakeTokenizer, policy: s
     assert all(2 <= len(window) <= 32 for window in encoding.windows)
 
 
-# Bounding the characters leaves the tokens that are kept as they are
+# Bounding the characters does not change the tokens that are kept
 
 
 def wordpiece() -> tokenizers.Tokenizer:
@@ -187,7 +187,7 @@ def wordpiece() -> tokenizers.Tokenizer:
 
 
 def byte_level_bpe() -> tokenizers.Tokenizer:
-    """Merges that make tokens of up to 64 bytes, runs of blanks among them, as GPT-2's and RoBERTa's do."""
+    """Return a BPE tokenizer with tokens of up to 64 bytes, including runs of blanks, like GPT-2's and RoBERTa's."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     merges = [(piece, piece) for mark in ("a", "-", "\u0120") for piece in (mark * 2**power for power in range(6))]
     vocabulary = {piece: n for n, piece in enumerate([*alphabet, *(one + other for one, other in merges)])}
@@ -217,12 +217,12 @@ BLANKS = st.sampled_from([" ", "  ", "\n", "\t", " \n ", " " * 50])
 
 
 @pytest.mark.parametrize("kind", [wordpiece, byte_level_bpe, unigram])
-@example(words=[("a" * 64, " "), ("a" * 64, " "), ("a" * 27, " " * 50), ("b", " ")])  # cut amid blanks
+@example(words=[("a" * 64, " "), ("a" * 64, " "), ("a" * 27, " " * 50), ("b", " ")])  # cut between blanks
 @given(words=st.lists(st.tuples(WORDS.map(lambda parts: "".join(parts)[:150]), BLANKS), min_size=1, max_size=40))
 def test_character_limit_keeps_tokens_unchanged(
     tokenizer: MakeTokenizer, kind: Callable[[], tokenizers.Tokenizer], words: list[tuple[str, str]]
 ) -> None:
-    """For words of up to 150 characters; most of these texts have far more than 16 characters a token."""
+    """Words have up to 150 characters; most of these texts have far more than 16 characters per token."""
     text = "".join(word + blank for word, blank in words)
     whole: list[int] = kind().encode(text, add_special_tokens=False).ids
     made = tokenizer(str(kind().to_str()).encode(), max_length=12, policy="truncate")
@@ -242,7 +242,7 @@ def test_character_limit_keeps_tokens_unchanged(
 def test_prefix_reading_keeps_tokens_unchanged(
     tokenizer: MakeTokenizer, kind: Callable[[], tokenizers.Tokenizer], words: list[tuple[str, str]], times: int
 ) -> None:
-    """Whether a beginning has all that is kept, or the rest has to be read, too."""
+    """Both if a beginning contains all tokens that are kept, and if the rest has to be read."""
     text = "".join(word + blank for word, blank in words) * times
     whole: list[int] = kind().encode(text[: 98 * CHARACTERS_PER_TOKEN], add_special_tokens=False).ids
     made = tokenizer(str(kind().to_str()).encode(), max_length=100, policy="truncate")
@@ -256,7 +256,7 @@ def test_prefix_reading_keeps_tokens_unchanged(
 
 @pytest.mark.parametrize(("mark", "most"), [("x", 160), ("é", 160), ("€", 106), ("💥", 80), ("\ud800", 160)])
 def test_text_is_limited_by_characters_and_bytes(tokenizer: MakeTokenizer, mark: str, most: int) -> None:
-    """Ten tokens: 160 characters, 320 bytes."""
+    """At most ten tokens: 160 characters, or 320 bytes."""
     made = tokenizer(max_length=12, policy="truncate")
     assert made.reads_all(mark * most)
     assert not made.reads_all(mark * (most + 1))
@@ -274,7 +274,7 @@ def test_long_text_is_read_partially(tokenizer: MakeTokenizer) -> None:
 
 
 def test_character_limit_loses_no_token_of_usual_texts(tokenizer: MakeTokenizer) -> None:
-    """At under 16 characters a token the windows are as full as they would be without the bound."""
+    """With fewer than 16 characters per token the windows are as full as without the bound."""
     made = tokenizer(max_windows=2)
     (encoding,) = made.encode("the parcel was late and the courier was not very good " * 200)
     assert [len(window) for window in encoding.windows] == [32, 32]

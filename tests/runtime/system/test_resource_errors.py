@@ -1,4 +1,4 @@
-"""A lack of memory is told as such, whatever met it and took it for something else."""
+"""A lack of memory is reported as such, even if another error was raised because of it."""
 
 import sys
 from types import ModuleType
@@ -58,7 +58,7 @@ def test_other_errors_pass_through(exc: Exception) -> None:
 
 
 def test_memory_is_reserved_once_before_import(monkeypatch: pytest.MonkeyPatch) -> None:
-    most = 1 << 30  # MB: more than any machine addresses
+    most = 1 << 30  # MB: more than any machine can address
     with (
         pytest.raises(OutOfMemory, match="while heavy was loaded, which takes 1,073,741,824 MB"),
         loading("heavy", most),

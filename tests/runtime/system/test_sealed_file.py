@@ -1,4 +1,4 @@
-"""A sealed copy is what was hashed, and stays so."""
+"""A sealed copy is what was hashed, and cannot be changed."""
 
 import hashlib
 import os
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="needs m
 
 
 def test_sealed_copy_has_bytes_and_digest(tmp_path: Path) -> None:
-    content = os.urandom(3_000_001)  # more than a chunk, and no multiple of one
+    content = os.urandom(3_000_001)  # more than a chunk, and not a multiple of one
     (tmp_path / "file").write_bytes(content)
     with (tmp_path / "file").open("rb") as file, sealed_copy(file.fileno()) as copy:
         assert Path(copy.path).read_bytes() == content
@@ -35,7 +35,8 @@ def test_sealed_copy_cannot_be_changed(tmp_path: Path) -> None:
 def test_nothing_is_left_open(own_bundle: Path) -> None:
     def listed() -> list[str]:
         files = [Path(f"/proc/self/fd/{each}") for each in os.listdir("/proc/self/fd")]
-        links = [str(each.readlink()) for each in files if each.is_symlink()]  # less the listing's own, closed by now
+        # The descriptor of the listing itself is closed by now, and not a link any more.
+        links = [str(each.readlink()) for each in files if each.is_symlink()]
         return [link for link in links if "memfd:manylabel" in link]
 
     Classifier.load(own_bundle, device="cpu")
@@ -48,7 +49,7 @@ def test_nothing_is_left_open(own_bundle: Path) -> None:
 
 
 def test_bytes_are_loaded_without_memfd(bundle: Path, python: Python) -> None:
-    """No file may grow, in memory neither; in a process of its own, whose output is a pipe."""
+    """No file may grow, not even in memory. The process has a pipe as its output."""
     done = python(
         "import resource, sys\n"
         "from pathlib import Path\n"
@@ -64,7 +65,7 @@ def test_bytes_are_loaded_without_memfd(bundle: Path, python: Python) -> None:
 
 
 def test_file_size_limit_is_not_reported_as_damage(bundle: Path, python: Python) -> None:
-    """The limit counts for such memory, too: of the graph a part would fit."""
+    """The limit applies to such memory, too: part of the graph would fit."""
     done = python(
         "import resource, sys\n"
         "from manylabel import Classifier\n"
