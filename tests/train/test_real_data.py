@@ -1,11 +1,11 @@
-"""Real texts and real models: what small made-up ones cannot show."""
+"""Real texts and a real tokenizer, which show what generated ones cannot."""
 
 from pathlib import Path
 
 import pytest
 
 from manylabel.inference.tokenizer import LongText
-from manylabel_export.parity import require_same_tokens
+from manylabel_export.evaluator import require_same_tokens
 from manylabel_train.data.dataset import read_dataset
 from manylabel_train.models import DEFAULT_MODEL, checkpoint
 
@@ -27,7 +27,7 @@ def test_reads_real_file_row_by_row(name: str, data_folder: Path) -> None:
 
 
 def test_long_reviews_tokenise_like_transformers(data_folder: Path) -> None:
-    """MiniLM's tokenizer.json pads and truncates to 128 unless told otherwise."""
+    """MiniLM's tokenizer.json pads and truncates to 128 by default."""
     texts = read_dataset(data_folder / "steam_review_aspect" / "data.csv").part("test").texts
     tokenizer = checkpoint.load_tokenizer(checkpoint.resolve_checkpoint(DEFAULT_MODEL))
     reader = checkpoint.to_runtime_tokenizer(tokenizer, 512, LongText())
@@ -40,7 +40,7 @@ def test_long_reviews_tokenise_like_transformers(data_folder: Path) -> None:
 
 
 def test_german_texts_tokenise_like_transformers(data_folder: Path) -> None:
-    """An XLM-R Unigram tokenizer: other special tokens, other blanks."""
+    """An XLM-R Unigram tokenizer has other special tokens and handles blanks differently."""
     encoder = data_folder.parent / "models" / "multilingual-e5-small-de-en"
     if not encoder.is_dir():
         pytest.skip(f"needs {encoder}")

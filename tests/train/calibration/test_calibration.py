@@ -1,4 +1,4 @@
-"""Probabilities that mean what they say: fitted by least log-loss, decided by held-out folds, folded into the head."""
+"""Calibration: fitted by log-loss, decided on held-out folds, folded into the head."""
 
 import json
 import math
@@ -33,7 +33,7 @@ SCALE, SHIFT = np.array([1.0, 0.5, 2.0]), np.array([0.0, 1.0, -1.0])
 def draw(
     n: int, *, seed: int = 0, scale: np.ndarray = SCALE, shift: np.ndarray = SHIFT
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities that are calibrated once their logits are scaled and shifted, and targets."""
+    """Draw targets, and probabilities that scaling and shifting their logits would calibrate."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(-1, 1.5, (n, len(scale)))
     targets = (rng.random(logits.shape) < to_probabilities(logits)).astype(np.float32)
@@ -44,14 +44,14 @@ def loss(scores: np.ndarray, targets: np.ndarray) -> float:
     return float(log_loss(to_logits(scores), targets).mean())
 
 
-# What is fitted
+# Fits
 
 
 def test_platt_recovers_scale_and_shift() -> None:
     found = fit_calibration(*draw(20_000), "platt")
     np.testing.assert_allclose(found.scale, SCALE, rtol=0.07)
     np.testing.assert_allclose(found.shift, SHIFT, atol=0.07)
-    assert found.changed.tolist() == [False, True, True]  # the first was calibrated, and is left exactly alone
+    assert found.changed.tolist() == [False, True, True]  # the first is calibrated already, and is not changed
     assert (found.scale[0], found.shift[0]) == (1, 0)
 
 
@@ -98,11 +98,11 @@ def test_separable_and_constant_scores_give_finite_parameters(separable: bool) -
     assert (found.scale > 0).all()
 
 
-# What is decided
+# Decisions
 
 
 def test_calibrated_probabilities_mostly_stay_unchanged() -> None:
-    """The decision is by noise's own size: of 60 labels that gain nothing, few are moved, and those cost little."""
+    """Of 60 labels that cannot gain, few are changed, and those lose little."""
     scores, targets = draw(400, scale=np.ones(60), shift=np.zeros(60))
     found = fit_calibration(scores, targets, "platt")
     assert found.changed.sum() <= 6
@@ -164,7 +164,7 @@ def test_calibration_keeps_ranking_within_a_label() -> None:
     assert (found.scale > 0).all()
 
 
-# How the error is measured
+# Expected calibration error
 
 
 def test_ece_matches_manual_computation() -> None:
@@ -181,7 +181,7 @@ def test_ece_ignores_labels_without_known_values() -> None:
 
 
 def test_cross_calibration_excludes_the_held_out_text() -> None:
-    """Turn one text's targets around: its own answer stays, as others' need not."""
+    """Invert one text's targets: its own probabilities stay the same."""
     scores, targets = draw(300)
     turned = targets.copy()
     turned[7] = 1 - turned[7]
@@ -190,7 +190,7 @@ def test_cross_calibration_excludes_the_held_out_text() -> None:
     assert (before != after).any()
 
 
-# Where it goes
+# Folding
 
 
 @pytest.mark.parametrize("architecture", CONFIGURATIONS)
@@ -211,19 +211,19 @@ def test_folded_calibration_is_exact_for_every_architecture(architecture: str) -
 
 def test_calibration_json_round_trip() -> None:
     calibration = Calibration(np.array([1.0, 0.5, 1.0]), np.array([0.0, 0.0, -1.0]))
-    said = json.loads(json.dumps(calibration.as_dict("abc")))
-    assert set(said) == {"b", "c"}
-    found = parse_calibration(said, "abc")
+    content = json.loads(json.dumps(calibration.as_dict("abc")))
+    assert set(content) == {"b", "c"}
+    found = parse_calibration(content, "abc")
     np.testing.assert_array_equal(found.scale, calibration.scale)
     np.testing.assert_array_equal(found.shift, calibration.shift)
 
 
-# On the way from a run to a bundle
+# From a run to a bundle
 
 
 @pytest.fixture(scope="module")
 def runs(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The same training, calibrated and not."""
+    """Return the same training with and without calibration."""
     config, data = TrainConfig(**toy.RECIPE), toy.dataset(1000, per_split=240)
     folders = {}
     for method in ("platt", "none"):
@@ -276,7 +276,7 @@ def test_bundle_is_calibrated_and_its_card_reports_it(runs: dict[str, Path], tmp
 
 
 def test_external_checkpoint_is_calibrated_on_request(runs: dict[str, Path], tmp_path: Path) -> None:
-    """Without its `run.json`, the run that was not calibrated is such a checkpoint."""
+    """Without its `run.json`, the uncalibrated run is such a checkpoint."""
     folder = Path(shutil.copytree(runs["none"], tmp_path / "checkpoint"))
     (folder / "run.json").unlink()
     validation = toy.dataset(1000, per_split=240).part("validation")
@@ -287,7 +287,7 @@ def test_external_checkpoint_is_calibrated_on_request(runs: dict[str, Path], tmp
     assert bundle.manifest.source["calibration"]["labels"]
     np.testing.assert_allclose(
         bundle.variants["fp32"].thresholds, read_run(runs["platt"]).thresholds, atol=1e-3
-    )  # so that a bundle is the same whoever calibrated it
+    )  # a bundle is the same whether training or export calibrates
     with pytest.raises(InputError, match="--validation DATA"):
         export(folder, tmp_path / "b", calibration="platt")
     assert not (tmp_path / "b").exists()

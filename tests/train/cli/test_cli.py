@@ -1,4 +1,4 @@
-"""`manylabel train` and `manylabel export` as a person at a terminal meets them."""
+"""`manylabel train` and `manylabel export` on the command line."""
 
 import json
 import subprocess
@@ -22,7 +22,7 @@ QUICK = ("--epochs", "2", "--batch-size", "16", "--learning-rate", "1e-3", "--tr
 
 @pytest.fixture
 def manylabel(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
-    """Runs a command line; works where the package is on the path without being installed."""
+    """Run a command line; works without an installed package."""
     commands = {"train": train, "export": export}
     found = type(main).get_command
 
@@ -34,7 +34,7 @@ def manylabel(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
 
 
 def is_one_line(result: Result, error: str, *parts: str) -> None:
-    """The error's own sentence on standard error, alone, with exit code 2."""
+    """Check for one line on standard error, the error message, and exit code 2."""
     assert result.exit_code == 2, result.output
     assert result.stderr.count("\n") == 1
     assert result.stderr.startswith(f"{error}: ")
@@ -51,7 +51,7 @@ def test_train_then_export(manylabel, encoder: Path, tmp_path: Path) -> None:  #
     assert "at 0.5" in trained.stdout
     assert f"manylabel export {tmp_path / 'run'} --output BUNDLE" in trained.stdout
     assert "epoch 2 of 2" in trained.stderr
-    assert "{" not in trained.output  # none of transformers' dictionaries
+    assert "{" not in trained.output  # no dictionary of transformers' own log
     exported = manylabel("export", tmp_path / "run", "-o", tmp_path / "bundle", "--json")
     assert exported.exit_code == 0, exported.output
     assert json.loads(exported.stdout)["texts"] == 60
@@ -64,10 +64,10 @@ def test_train_then_export(manylabel, encoder: Path, tmp_path: Path) -> None:  #
 def test_train_json_output(manylabel, encoder: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     data = toy.write_csv(tmp_path / "data.csv", toy.dataset(200))
     trained = manylabel("train", data, "-o", tmp_path / "run", "--model", encoder, *QUICK, "--json")
-    said, run = json.loads(trained.stdout), read_run(tmp_path / "run")
-    assert said["run"] == str(tmp_path / "run")
-    assert said["thresholds"] == dict(zip(run.labels, run.thresholds, strict=True))
-    assert said["metrics"] == run.metrics
+    document, run = json.loads(trained.stdout), read_run(tmp_path / "run")
+    assert document["run"] == str(tmp_path / "run")
+    assert document["thresholds"] == dict(zip(run.labels, run.thresholds, strict=True))
+    assert document["metrics"] == run.metrics
 
 
 def test_missing_folder_suggests_nearest(manylabel, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
@@ -144,7 +144,7 @@ def test_model_and_from_exclude_each_other(manylabel, tmp_path: Path) -> None:  
 
 
 def test_validation_labels_must_match_checkpoint(manylabel, elsewhere: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    """A rare label need not occur among the validation texts; one that the model does not know may not."""
+    """A rare label may be missing from the validation texts; a label that the model lacks is an error."""
     (tmp_path / "few.csv").write_text("text,labels\n" + "parcel late,delivery\ninvoice,billing\n" * 10)
     done = manylabel(
         "export", elsewhere, "-o", tmp_path / "bundle", "--validation", tmp_path / "few.csv", "--precision", "fp32"

@@ -1,4 +1,4 @@
-"""However a training is cut short, a sentence says what is kept, and the run goes on to the same end."""
+"""However a training is interrupted, a message says what is kept, and the resumed run is bit-identical."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ from manylabel_train.training.checkpoints import describe_progress, is_complete,
 EPOCHS = 4
 SMALLER_THAN_A_MODEL = 4_000
 LARGER_THAN_A_MODEL = 96_000
-"""Bytes; the toy's weights take some 90,000, what AdamW keeps twice as much."""
+"""Bytes; the toy model's weights take about 90,000, AdamW's state twice as much."""
 
 
 @pytest.fixture(scope="module")
@@ -31,15 +31,15 @@ def command(data: Path, encoder: Path, output: Path, *more: str) -> list[object]
 
 @pytest.fixture(scope="module")
 def whole(encoder: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run that nothing happened to."""
+    """Return a run that was not interrupted."""
     output = tmp_path_factory.mktemp("whole") / "run"
     code, shown = dying.run(command(data, encoder, output), output.parent)
     assert code == 0, shown
     return output
 
 
-def resumes(data: Path, encoder: Path, output: Path, whole: Path) -> str:
-    """Goes on to the bits of a run that nothing happened to, and leaves nothing behind; what was shown."""
+def check_resume(data: Path, encoder: Path, output: Path, whole: Path) -> str:
+    """Resume, check that the run is bit-identical and no files are left over, and return the output."""
     code, shown = dying.run(command(data, encoder, output, "--resume"), output.parent)
     assert code == 0, shown
     assert (output / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
@@ -58,7 +58,7 @@ def test_signal_keeps_the_last_checkpoint(
     assert last.startswith(f"Interrupted: stopped by {signal.Signals(number).name}. Epoch 2 of {EPOCHS} is kept in ")
     assert "--resume" in last
     assert "Traceback" not in shown
-    shown = resumes(data, encoder, tmp_path / "run", whole)
+    shown = check_resume(data, encoder, tmp_path / "run", whole)
     assert f"epoch 3 of {EPOCHS}" in shown
     assert f"epoch 2 of {EPOCHS}" not in shown
 
@@ -67,11 +67,11 @@ def test_signal_in_first_epoch_keeps_nothing(encoder: Path, data: Path, whole: P
     code, shown = dying.run(command(data, encoder, tmp_path / "run"), tmp_path, "send", 1, signal.SIGINT)
     assert code == 130
     assert "No epoch was finished" in shown
-    resumes(data, encoder, tmp_path / "run", whole)
+    check_resume(data, encoder, tmp_path / "run", whole)
 
 
 def test_signal_before_training_starts(tmp_path: Path) -> None:
-    """A pipe holds the data back, so that the signal comes while it is read."""
+    """The data comes from a pipe, so that the signal arrives while it is read."""
     os.mkfifo(tmp_path / "data.csv")
     arguments = ["train", str(tmp_path / "data.csv"), "--output", str(tmp_path / "run")]
     process = subprocess.Popen(
@@ -88,7 +88,7 @@ def test_signal_before_training_starts(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [SMALLER_THAN_A_MODEL, LARGER_THAN_A_MODEL])
 def test_full_disk_error_and_resume(encoder: Path, data: Path, whole: Path, tmp_path: Path, size: int) -> None:
-    """Where the weights do not fit safetensors complains, where the optimiser's state does not torch does."""
+    """safetensors raises if the weights do not fit, and torch if the optimiser's state does not."""
     code, shown = dying.run(command(data, encoder, tmp_path / "run"), tmp_path, "limit_files", 3, size, 0)
     assert code == 2, shown
     last = shown.splitlines()[-1]
@@ -96,7 +96,7 @@ def test_full_disk_error_and_resume(encoder: Path, data: Path, whole: Path, tmp_
     assert "MB are free" in last
     assert f"Epoch 2 of {EPOCHS} is kept" in last
     assert "Traceback" not in shown
-    resumes(data, encoder, tmp_path / "run", whole)
+    check_resume(data, encoder, tmp_path / "run", whole)
 
 
 @pytest.mark.parametrize("size", [SMALLER_THAN_A_MODEL, LARGER_THAN_A_MODEL])
@@ -108,7 +108,7 @@ def test_resume_after_death_within_a_file_write(
     half = partial_run_folder(tmp_path / "run") / "checkpoints" / "checkpoint-9"
     assert half.exists()
     assert not is_complete(half)
-    resumes(data, encoder, tmp_path / "run", whole)
+    check_resume(data, encoder, tmp_path / "run", whole)
 
 
 @pytest.mark.parametrize("nth", [1, 4, 6, 9, 12, 15, 20])
@@ -116,7 +116,7 @@ def test_resume_after_kill_during_checkpoint(encoder: Path, data: Path, whole: P
     code, shown = dying.run(command(data, encoder, tmp_path / "run"), tmp_path, "kill_while_writing", 3, nth)
     assert code == -signal.SIGKILL, shown
     assert last_checkpoint(partial_run_folder(tmp_path / "run") / "checkpoints") is not None
-    resumes(data, encoder, tmp_path / "run", whole)
+    check_resume(data, encoder, tmp_path / "run", whole)
 
 
 def test_resume_after_kill_during_final_rename(encoder: Path, data: Path, whole: Path, tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_resume_after_kill_during_final_rename(encoder: Path, data: Path, whole:
         code, shown = dying.run(command(data, encoder, output), output.parent, "kill_while_writing", EPOCHS, nth)
         assert code == -signal.SIGKILL, shown
         assert not output.exists()
-        resumes(data, encoder, output, whole)
+        check_resume(data, encoder, output, whole)
 
 
 def test_out_of_memory_error(encoder: Path, data: Path, whole: Path, tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_out_of_memory_error(encoder: Path, data: Path, whole: Path, tmp_path: P
     assert "OutOfMemory: memory ran out over batches of 32 texts of up to 32 tokens. Lower --batch-size" in shown
     assert f"Epoch 2 of {EPOCHS} is kept" in shown
     assert "Traceback" not in shown
-    resumes(data, encoder, tmp_path / "run", whole)
+    check_resume(data, encoder, tmp_path / "run", whole)
 
 
 def test_unwritable_output_error(encoder: Path, data: Path, tmp_path: Path) -> None:
@@ -158,4 +158,4 @@ def test_incomplete_checkpoint_is_skipped(encoder: Path, data: Path, tmp_path: P
         assert is_complete(found)
     (found / "optimizer.pt").unlink()
     assert not is_complete(found)
-    assert "No epoch" not in describe_progress(tmp_path / "run")  # the one before serves
+    assert "No epoch" not in describe_progress(tmp_path / "run")  # the one before is used

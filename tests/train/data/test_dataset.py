@@ -1,4 +1,4 @@
-"""Labelled texts in every form they come in, and a sentence for every form that is none."""
+"""Labelled texts in every supported form, and an error message for every unsupported one."""
 
 import json
 from pathlib import Path
@@ -27,7 +27,7 @@ def write(tmp_path: Path, name: str, content: str | bytes) -> Path:
 
 
 def fails(error: type[Exception], path: Path, *parts: str, columns: Columns = DEFAULT, labels: tuple[str, ...] = ()):  # type: ignore[no-untyped-def]
-    """The error's message, which is one line and holds all `parts`."""
+    """Check that reading fails with a one-line message that contains all `parts`."""
     with pytest.raises(error) as caught:
         read_dataset(path, columns, labels=labels)
     message = str(caught.value)
@@ -45,7 +45,7 @@ def is_the_example(data: Dataset) -> None:
     assert data.split == ("train", "validation")
 
 
-# What can be read
+# Supported forms
 
 
 def test_csv_with_a_separated_string(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_digest_depends_on_rows_labels_and_splits() -> None:
     assert len({data.digest(), *(other.digest() for other in others)}) == 5
 
 
-# What cannot be read gets a sentence
+# Errors
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
@@ -301,7 +301,7 @@ def test_an_empty_separator() -> None:
 
 
 @pytest.mark.parametrize(
-    ("matrix", "said"),
+    ("matrix", "message"),
     [
         ([[1, 0]], r"has shape \(1, 2\).*need \(2, 2\)"),
         ([[1], [0]], r"has shape \(2, 1\)"),
@@ -311,8 +311,8 @@ def test_an_empty_separator() -> None:
         ([["a", "b"], ["c", "d"]], "not a matrix"),
     ],
 )
-def test_matrix_with_wrong_shape(matrix: object, said: str) -> None:
-    with pytest.raises(DataError, match=said):
+def test_matrix_with_wrong_shape(matrix: object, message: str) -> None:
+    with pytest.raises(DataError, match=message):
         Dataset.from_matrix(["x", "y"], matrix, ["app", "price"])
 
 

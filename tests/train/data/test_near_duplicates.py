@@ -1,4 +1,4 @@
-"""Texts that say the same are found, and others are left alone."""
+"""Near-duplicates are found, and other texts are not grouped."""
 
 import random
 
@@ -14,7 +14,7 @@ REVIEW = "The courier was an hour late and the parcel was wet, but the support w
 
 
 def grouped(*texts: str) -> tuple[int, int]:
-    """How many different texts there are, exactly and nearly."""
+    """Return the number of distinct texts, exactly and nearly."""
     copies = find_near_duplicates(texts)
     return len(set(copies.exact.tolist())), len(set(copies.near.tolist()))
 
@@ -23,7 +23,7 @@ def grouped(*texts: str) -> tuple[int, int]:
     ("one", "other", "groups"),
     [
         ("Fine.", "Fine.", (1, 1)),
-        ("Fine.", " fine.\n", (1, 1)),  # case and blanks
+        ("Fine.", " fine.\n", (1, 1)),  # case and white space
         ("größe", "GRÖSSE", (1, 1)),
         ("cafe\u0301", "caf\u00e9", (1, 1)),  # Unicode forms
         ("Fine!", "fine ...", (2, 1)),  # punctuation

@@ -1,4 +1,4 @@
-"""Splits that are made here, and what is said of splits that were given."""
+"""Splits: stratification of unsplit data, and leakage across given splits."""
 
 from collections import Counter
 from dataclasses import replace
@@ -24,14 +24,14 @@ SIZES = (800, 100, 100)
 
 
 def skewed(n: int, *, seed: int) -> NDArray[np.bool_]:
-    """Ten labels from half of all rows down to 1 in 200, drawn together in part."""
+    """Return ten labels, from half of all rows down to 1 in 200, some of them correlated."""
     draw = np.random.default_rng(seed)
     common = draw.random((n, 1))
     return (0.7 * draw.random((n, 10)) + 0.3 * common) < np.geomspace(0.5, 0.1, 10)
 
 
-def dealt(parts: NDArray[np.intp], positives: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """Rows of each label in each part, shape `(3, n_labels)`."""
+def count_per_part(parts: NDArray[np.intp], positives: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Count the rows of each label in each part, shape `(3, n_labels)`."""
     return np.stack([positives[parts == part].sum(axis=0) for part in range(3)])
 
 
@@ -44,9 +44,11 @@ def test_stratify_keeps_label_proportions_in_each_split(seed: int) -> None:
     parts = stratify(positives, np.arange(1000), SIZES, seed=seed)
     assert np.bincount(parts).tolist() == list(SIZES)
     due = np.outer(np.array(SIZES) / 1000, positives.sum(axis=0))
-    assert np.abs(dealt(parts, positives) - due).max() <= 2
+    assert np.abs(count_per_part(parts, positives) - due).max() <= 2
     at_random = np.random.default_rng(seed).permutation(np.repeat(range(3), SIZES))
-    assert np.abs(dealt(at_random, positives) - due).max() > 4  # what the bound above would catch
+    assert (
+        np.abs(count_per_part(at_random, positives) - due).max() > 4
+    )  # the control: a random split violates the bound above
 
 
 @settings(max_examples=60, deadline=None)
@@ -74,7 +76,7 @@ def test_stratify_differs_with_the_seed() -> None:
 def test_rare_label_rows_go_to_training_first(count: int, trained: int, held_out: int) -> None:
     positives = np.zeros((100, 1), dtype=bool)
     positives[:count] = True
-    found = dealt(stratify(positives, np.arange(100), (80, 10, 10), seed=3), positives)[:, 0]
+    found = count_per_part(stratify(positives, np.arange(100), (80, 10, 10), seed=3), positives)[:, 0]
     assert (found[0], found[1:].sum()) == (trained, held_out)
 
 
@@ -86,8 +88,8 @@ def test_stratify_assigns_rows_without_labels() -> None:
 # Data without splits
 
 
-def copied() -> Dataset:
-    """200 texts and 100 copies of some, half of them edited a little."""
+def duplicated() -> Dataset:
+    """Return 200 texts and 100 duplicates of some, half of them slightly edited."""
     rows = toy.dataset(200)
     some = rows.take([row % 50 for row in range(100)])
     edited = [text + "!" if at % 2 else text.upper() for at, text in enumerate(some.texts)]
@@ -98,20 +100,20 @@ def copied() -> Dataset:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_near_duplicates_stay_in_one_split(seed: int) -> None:
-    data, said = prepare_splits(copied(), seed=seed)
+    data, report = prepare_splits(duplicated(), seed=seed)
     near = find_near_duplicates(data.texts).near
     assert len(set(near.tolist())) < 280
     sides = {(group, part) for group, part in zip(near.tolist(), data.split, strict=True)}
     assert len(sides) == len(set(near.tolist()))
     assert [data.split.count(part) for part in SPLITS] == [240, 30, 30]
-    assert (said["leaks"], said["dropped"]) == ({}, 0)
-    assert said["made"].startswith("iterative stratification")
+    assert (report["leaks"], report["dropped"]) == ({}, 0)
+    assert report["made"].startswith("iterative stratification")
 
 
 def test_split_report_lists_shares_per_label() -> None:
-    data, said = prepare_splits(replace(toy.dataset(600), split=("",) * 600), seed=0)
-    assert said["shares"].keys() == set(data.labels)
-    for label, shares in said["shares"].items():
+    data, report = prepare_splits(replace(toy.dataset(600), split=("",) * 600), seed=0)
+    assert report["shares"].keys() == set(data.labels)
+    for label, shares in report["shares"].items():
         assert tuple(shares) == SPLITS
         everywhere = data.targets[:, data.labels.index(label)].mean()
         assert all(share == pytest.approx(everywhere, abs=0.03) for share in shares.values())
@@ -128,7 +130,7 @@ def test_texts_that_are_all_the_same_cannot_be_split() -> None:
         assign_splits(data, seed=0)
 
 
-# Splits that were given
+# Given splits
 
 
 TEXTS = {
@@ -160,17 +162,17 @@ def test_leakage_warning_has_counts_and_next_step() -> None:
     with pytest.warns(UserWarning, match="the splits share texts") as caught:
         prepare_splits(leaking(), seed=0)
     (warning,) = caught
-    said = str(warning.message)
-    assert "of 2 validation texts, 1 are also in train and 0 more are near-duplicates of texts there" in said
-    assert "of 2 test texts, 0 are also in train and 1 more are near-duplicates of texts there" in said
-    assert said.endswith("Pass --drop-leaked to leave such rows out of training.")
+    message = str(warning.message)
+    assert "of 2 validation texts, 1 are also in train and 0 more are near-duplicates of texts there" in message
+    assert "of 2 test texts, 0 are also in train and 1 more are near-duplicates of texts there" in message
+    assert message.endswith("Pass --drop-leaked to leave such rows out of training.")
 
 
 def test_drop_leaked_removes_training_rows_only() -> None:
     with pytest.warns(UserWarning, match="1 are also in validation and 0 more are near-duplicates of texts there.$"):
-        data, said = prepare_splits(leaking(), seed=0, drop_leaked=True)
+        data, report = prepare_splits(leaking(), seed=0, drop_leaked=True)
     assert Counter(data.split) == {"train": 1, "validation": 2, "test": 2}
-    assert said["dropped"] == 2
+    assert report["dropped"] == 2
     assert not {pair for pair in find_leaks(data, find_near_duplicates(data.texts)) if "train" in pair}
 
 
@@ -182,20 +184,20 @@ def test_drop_leaked_rejects_empty_training_split() -> None:
 
 def test_clean_splits_give_no_warning() -> None:
     data = toy.dataset(40, per_split=4)
-    settled, said = prepare_splits(data, seed=0, drop_leaked=True)
+    settled, report = prepare_splits(data, seed=0, drop_leaked=True)
     assert settled.digest() == data.digest()
-    assert (said["made"], said["leaks"], said["dropped"]) == ("given", {}, 0)
+    assert (report["made"], report["leaks"], report["dropped"]) == ("given", {}, 0)
 
 
 def test_run_reports_its_splits(encoder: Path, tmp_path: Path) -> None:
     data = toy.dataset(160)
-    texts = (data.texts[100], *data.texts[1:])  # a validation row becomes the copy of a test row
+    texts = (data.texts[100], *data.texts[1:])  # a validation row becomes a duplicate of a test row
     config = TrainConfig(**{**toy.RECIPE, "epochs": 1})
     with pytest.warns(UserWarning, match="of 60 test texts, 1 are also in validation"):
         train(replace(data, texts=texts), tmp_path / "run", model=str(encoder), config=config)
-    said = read_run(tmp_path / "run").details["splits"]
-    assert said["leaks"]["validation/test"]["rows"] == [[1, 101]]
-    assert said["shares"]["price"].keys() == set(SPLITS)
+    report = read_run(tmp_path / "run").details["splits"]
+    assert report["leaks"]["validation/test"]["rows"] == [[1, 101]]
+    assert report["shares"]["price"].keys() == set(SPLITS)
 
 
 # Real data
@@ -203,7 +205,7 @@ def test_run_reports_its_splits(encoder: Path, tmp_path: Path) -> None:
 
 @pytest.mark.real_data
 def test_finds_known_duplicates_across_goemotions_splits(data_folder: Path) -> None:
-    """SOURCE.md counts texts that are the same byte for byte: 41 between train and dev, 32 between train and test."""
+    """SOURCE.md counts byte-identical texts: 41 between train and dev, 32 between train and test."""
     data = read_dataset(data_folder / "goemotions" / "data.csv")
     texts = {part: set(data.part(part).texts) for part in SPLITS}
     leaks = find_leaks(data, copies := find_near_duplicates(data.texts))

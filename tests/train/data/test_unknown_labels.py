@@ -1,4 +1,4 @@
-"""Unknown labels: read from every form, left out of every figure, and kept through a run and its export."""
+"""Unknown labels: read from every form, left out of every metric, and kept by a run and its export."""
 
 import json
 import warnings
@@ -15,7 +15,7 @@ from tests.helpers import toy
 from manylabel.data.labeled_data import Columns
 from manylabel.errors import DataError, UnknownLabel
 from manylabel_export.pipeline import export
-from manylabel_export.source import load_subject
+from manylabel_export.source import load_export_source
 from manylabel_train.data.dataset import Dataset, read_dataset
 from manylabel_train.evaluation.metrics import multilabel_metrics, per_label_metrics
 from manylabel_train.models import checkpoint
@@ -30,17 +30,17 @@ SHORT = TrainConfig(**{**toy.RECIPE, "epochs": 2})
 
 
 def rows_of(data: Dataset) -> list[list[float | None]]:
-    """Targets with None for unknown, which equals itself."""
+    """Return targets with None for unknown, because NaN does not equal itself."""
     return [[None if np.isnan(value) else float(value) for value in row] for row in data.targets]
 
 
 def holes(data: Dataset, share: float, *, seed: int = 0) -> Dataset:
-    """The same with some entries unknown."""
+    """Return the data with some entries made unknown."""
     hidden = np.random.default_rng(seed).random(data.targets.shape) < share
     return replace(data, targets=np.where(hidden, np.float32(NAN), data.targets))
 
 
-# What is read
+# Reading
 
 
 @pytest.mark.parametrize("cell", ["", " ", "nan", "NaN"])
@@ -88,10 +88,10 @@ def test_unlisted_unknown_option(tmp_path: Path) -> None:
 
 
 def test_known_column_with_invalid_label(tmp_path: Path) -> None:
-    for known, error, said in ((["delivry"], UnknownLabel, "Did you mean 'delivery'"), ([3], DataError, "'known'")):
+    for known, error, message in ((["delivry"], UnknownLabel, "Did you mean 'delivery'"), ([3], DataError, "'known'")):
         lines = [{"text": "x", "labels": ["delivery"]}, {"text": "y", "labels": [], "known": known}]
         (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, lines)))
-        with pytest.raises(error, match=f"line 2.*{said}"):
+        with pytest.raises(error, match=f"line 2.*{message}"):
             read_dataset(tmp_path / "a.jsonl")
 
 
@@ -108,7 +108,7 @@ def test_a_matrix_with_nan_or_none_and_its_digest() -> None:
     assert len(digests) == 3
 
 
-# What is measured
+# Metrics
 
 RNG = np.random.default_rng(0)
 TARGETS = (RNG.random((200, 4)) < (0.5, 0.3, 0.2, 0.1)).astype(np.float32)
@@ -157,7 +157,7 @@ def test_metrics_without_known_values_give_no_warning() -> None:
     assert set(found.values()) == {0.0}
 
 
-# What is decided
+# Thresholds
 
 
 def draw(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -193,7 +193,7 @@ def test_label_without_known_values_keeps_threshold_0_5() -> None:
     assert (found[[0, 2]] < 0.5).all()
 
 
-# What training starts from
+# Priors
 
 
 def test_priors_are_the_shares_among_known_entries() -> None:
@@ -232,12 +232,12 @@ def test_warm_start_bias_uses_known_texts(multiclass: Path) -> None:
     np.testing.assert_allclose(means, start, atol=1e-4)
 
 
-# What a run keeps
+# From training to a bundle
 
 
 @pytest.fixture(scope="module")
 def partly_known(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run on data with a third of all entries unknown."""
+    """Return a run on data with a third of all entries unknown."""
     folder = tmp_path_factory.mktemp("unknown") / "run"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -255,8 +255,8 @@ def test_training_learns_from_known_labels(partly_known: Path) -> None:
 
 def test_run_keeps_unknown_validation_labels(partly_known: Path, tmp_path: Path) -> None:
     expected = holes(toy.dataset(600), 0.3).part("validation")
-    subject = load_subject(partly_known, None, "window")
-    np.testing.assert_array_equal(subject.targets, expected.targets)
+    source = load_export_source(partly_known, None, "window")
+    np.testing.assert_array_equal(source.targets, expected.targets)
     bundle = export(partly_known, tmp_path / "bundle", precisions=("fp32",))
     quality = bundle.manifest.certificate.parity["fp32"].quality
     measured = json.loads((partly_known / "run.json").read_text())["metrics"]["validation"]["tuned"]

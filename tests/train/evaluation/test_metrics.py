@@ -1,4 +1,4 @@
-"""Metrics under their own names, equal to scikit-learn's where both mean the same."""
+"""Metrics have their usual names, and equal scikit-learn's where both define them alike."""
 
 import numpy as np
 import pytest

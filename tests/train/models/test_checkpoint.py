@@ -1,4 +1,4 @@
-"""Checkpoints of all kinds: what is read, what is missing, and what is no checkpoint."""
+"""Checkpoints: loading, missing weights, tokenizers, and errors for damaged ones."""
 
 import json
 import shutil
@@ -23,7 +23,7 @@ def change(path: Path, **changes: Any) -> None:
 
 
 def vocabulary_only(folder: Path) -> Path:
-    """A checkpoint whose tokenizer is a vocab.txt, as older scripts left it."""
+    """Write a checkpoint whose tokenizer is a vocab.txt, as older scripts did."""
     toy.write_checkpoint(folder)
     vocabulary = AutoTokenizer.from_pretrained(folder).get_vocab()
     for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):

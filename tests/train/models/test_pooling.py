@@ -1,4 +1,4 @@
-"""What the head reads: the choice is learned, saved, loaded and exported, and nobody else misreads it."""
+"""Pooling: trained, saved, loaded and exported, and rejected by plain transformers."""
 
 import subprocess
 import sys
@@ -11,7 +11,14 @@ import pytest
 import torch
 from tests.helpers import toy
 from tests.helpers.architectures import CONFIGURATIONS, LONGEST, VOCABULARY, make
-from tests.helpers.graphs import ENGINES, answer, answer_of_pytorch, ids_of, padded, session_of
+from tests.helpers.graphs import (
+    ENGINES,
+    open_session,
+    padding_mask,
+    predict_with_graph,
+    predict_with_pytorch,
+    random_ids,
+)
 from transformers import PreTrainedModel
 
 from manylabel import Classifier
@@ -37,7 +44,7 @@ each_architecture = pytest.mark.parametrize("architecture", CONFIGURATIONS)
 
 @cache
 def pooled(architecture: str, pooling: Pooling) -> PreTrainedModel:
-    """A tiny classifier of another pooling, its head's weights drawn so large that texts differ."""
+    """Create a tiny classifier with another pooling, with head weights so large that texts differ."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         model = set_pooling(make(architecture), pooling)
@@ -51,17 +58,17 @@ def built(architecture: str, pooling: Pooling, engine: str = "auto") -> dict[str
     return build.build_graphs(pooled(architecture, pooling), engine=engine)
 
 
-# The class
+# The model class
 
 
 @each_architecture
 def test_mean_pooling_ignores_padding(architecture: str) -> None:
-    model, ids = pooled(architecture, "mean"), ids_of(1, 7)
-    alone = answer_of_pytorch(model, ids)
-    more = np.concatenate([ids, ids_of(1, 5, seed=1)], axis=1)
+    model, ids = pooled(architecture, "mean"), random_ids(1, 7)
+    alone = predict_with_pytorch(model, ids)
+    more = np.concatenate([ids, random_ids(1, 5, seed=1)], axis=1)
     mask = np.array([[1] * 7 + [0] * 5])
-    np.testing.assert_allclose(answer_of_pytorch(model, more, mask), alone, atol=1e-5)
-    assert np.abs(alone - answer_of_pytorch(pooled(architecture, "first"), ids)).max() > 1e-3
+    np.testing.assert_allclose(predict_with_pytorch(model, more, mask), alone, atol=1e-5)
+    assert np.abs(alone - predict_with_pytorch(pooled(architecture, "first"), ids)).max() > 1e-3
 
 
 @each_pooling
@@ -72,13 +79,15 @@ def test_pooled_model_save_load_round_trip(architecture: str, pooling: Pooling, 
     again, missing = checkpoint.load_model(str(tmp_path))
     assert not missing
     assert type(again) is type(model)
-    np.testing.assert_array_equal(answer_of_pytorch(again, ids_of(2, 9)), answer_of_pytorch(model, ids_of(2, 9)))
+    np.testing.assert_array_equal(
+        predict_with_pytorch(again, random_ids(2, 9)), predict_with_pytorch(model, random_ids(2, 9))
+    )
 
 
 def test_head_reads_the_selected_pooling() -> None:
     for pooling, take in (("first", lambda states: states[:, 0]), ("mean", lambda states: states.mean(dim=1))):
         model = pooled("bert", pooling)  # type: ignore[arg-type]  # one of the two
-        ids = torch.from_numpy(ids_of(2, 6))
+        ids = torch.from_numpy(random_ids(2, 6))
         with torch.no_grad():
             states = model.encoder(input_ids=ids, attention_mask=torch.ones_like(ids))[0]
             torch.testing.assert_close(model(input_ids=ids).logits, model.classifier(take(states)))
@@ -111,18 +120,21 @@ def test_plain_transformers_rejects_pooled_model(pooling: Pooling, tmp_path: Pat
 @each_architecture
 def test_pooled_variants_match_pytorch(architecture: str, pooling: Pooling, engine: str) -> None:
     model, variants = pooled(architecture, pooling), built(architecture, pooling, engine)
-    whole = session_of(variants["fp32"].proto)
+    whole = open_session(variants["fp32"].proto)
     for shape in ((1, 1), (1, 3), (5, 7), (3, LONGEST)):
-        ids = ids_of(*shape)
-        expected = answer_of_pytorch(model, ids)
-        np.testing.assert_allclose(answer(whole, ids), expected, atol=1e-5)
+        ids = random_ids(*shape)
+        expected = predict_with_pytorch(model, ids)
+        np.testing.assert_allclose(predict_with_graph(whole, ids), expected, atol=1e-5)
         np.testing.assert_allclose(
-            answer(whole, ids, padded(ids)), answer_of_pytorch(model, ids, padded(ids)), atol=1e-5
+            predict_with_graph(whole, ids, padding_mask(ids)),
+            predict_with_pytorch(model, ids, padding_mask(ids)),
+            atol=1e-5,
         )
-    ids = ids_of(16, 12)
-    expected = answer_of_pytorch(model, ids)
-    np.testing.assert_allclose(answer(variants["fp16"].proto, ids), expected, atol=1e-2)
-    assert np.abs(answer(variants["int8"].proto, ids) - expected).mean() < 0.03  # random weights; ModernBERT: 0.022
+    ids = random_ids(16, 12)
+    expected = predict_with_pytorch(model, ids)
+    np.testing.assert_allclose(predict_with_graph(variants["fp16"].proto, ids), expected, atol=1e-2)
+    difference = np.abs(predict_with_graph(variants["int8"].proto, ids) - expected)
+    assert difference.mean() < 0.03  # random weights; ModernBERT: 0.022
 
 
 @each_pooling
@@ -142,12 +154,12 @@ def test_unmasked_mean_pooling_is_one_operator(architecture: str) -> None:
 
 @each_architecture
 def test_int8_mean_pooling_is_batch_invariant(architecture: str) -> None:
-    session = session_of(built(architecture, "mean")["int8"].proto)
+    session = open_session(built(architecture, "mean")["int8"].proto)
     for length in (1, 3, 16, LONGEST):
         ids = np.random.default_rng(length).integers(0, VOCABULARY, (16, length))
-        alone = np.concatenate([answer(session, ids[row : row + 1]) for row in range(16)])
+        alone = np.concatenate([predict_with_graph(session, ids[row : row + 1]) for row in range(16)])
         for batch in (2, 3, 5, 16):
-            np.testing.assert_array_equal(answer(session, ids[-batch:]), alone[-batch:])
+            np.testing.assert_array_equal(predict_with_graph(session, ids[-batch:]), alone[-batch:])
 
 
 def test_fp16_mean_pooling_does_not_overflow() -> None:
@@ -157,12 +169,12 @@ def test_fp16_mean_pooling_does_not_overflow() -> None:
         last.weight.zero_()
         last.bias.fill_(4000.0)  # 40 tokens sum up to 160,000, beyond 65,504
         model.classifier.weight.fill_(1e-5)
-    proto, ids = build.build_graphs(model, precisions=["fp16"])["fp16"].proto, ids_of(1, LONGEST)
-    np.testing.assert_allclose(answer(proto, ids), answer_of_pytorch(model, ids), atol=1e-2)
+    proto, ids = build.build_graphs(model, precisions=["fp16"])["fp16"].proto, random_ids(1, LONGEST)
+    np.testing.assert_allclose(predict_with_graph(proto, ids), predict_with_pytorch(model, ids), atol=1e-2)
 
 
 def test_other_sums_stay_unchanged() -> None:
-    """A mean over half of the tokens is none over all; only sums over the mask itself count tokens."""
+    """A mean over half of the tokens is not mean pooling; only sums over the mask itself count tokens."""
     base = canonicalize(append_sigmoid(trace(pooled("bert", "mean"))))
     for node in base.graph.node:
         if node.op_type == "Div" and node.output[0].endswith("Div_output_0") and "layer" not in node.output[0]:
@@ -170,16 +182,18 @@ def test_other_sums_stay_unchanged() -> None:
     base.graph.initializer.append(build.onnx.numpy_helper.from_array(np.array([[3.0]], np.float32), "another"))
     bare = eliminate_mask(base)
     assert "ReduceMean" not in {node.op_type for node in bare.graph.node}
-    np.testing.assert_allclose(answer(bare, ids_of(2, 5)), answer(base, ids_of(2, 5)), atol=1e-6)
+    np.testing.assert_allclose(
+        predict_with_graph(bare, random_ids(2, 5)), predict_with_graph(base, random_ids(2, 5)), atol=1e-6
+    )
     fuse_operators(bare, encoder_config(pooled("bert", "mean").config), provider=CPU)
 
 
-# From training to answers
+# From training to a bundle
 
 
 @pytest.fixture(scope="module", params=POOLINGS)
 def pooled_run(request: pytest.FixtureRequest, encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of the toy task by each pooling; not to be changed."""
+    """Return a finished run of the toy task for each pooling; do not modify it."""
     folder = tmp_path_factory.mktemp("pooled") / str(request.param)
     config = replace(TrainConfig(**toy.RECIPE), pooling=request.param)
     train(toy.dataset(480), folder, model=str(encoder), config=config)
@@ -204,7 +218,7 @@ def test_pooled_model_learns_and_its_bundle_matches_pytorch(pooled_run: Path, tm
 
 
 def test_bundle_config_names_the_encoder_architecture(pooled_run: Path) -> None:
-    """Its graphs pool themselves; Optimum and others have to know sizes and labels alone."""
+    """The graphs include the pooling; Optimum and others only need sizes and labels."""
     found = portable_config(checkpoint.load_config(str(pooled_run)))
     assert found.model_type == "bert"
     assert checkpoint.read_labels(found) == toy.LABELS

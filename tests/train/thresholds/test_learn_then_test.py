@@ -1,4 +1,4 @@
-"""Guarantees hold as often as they say, by simulation, and are refused where they cannot be had."""
+"""Guarantees hold at their stated rate in simulation, and are rejected where they are impossible."""
 
 import json
 import re
@@ -30,64 +30,66 @@ from manylabel_train.training.train import train
 
 CONFIDENCE, DRAWS = 0.9, 400
 TOO_MANY = int(binom.ppf(0.999, DRAWS, 1 - CONFIDENCE))
-"""Violations that an honest guarantee has in one of a thousand such simulations at most."""
-NOISE = 0.7  # a text's evidence for its label, beside what tells labels apart
+"""Violations that a valid guarantee exceeds in at most one of a thousand such simulations."""
+NOISE = 0.7  # standard deviation of a text's evidence
 
 Column = tuple[np.ndarray, np.ndarray]
 
 
 def draw(rng: np.random.Generator, n: int, *, prior: float = 0.3) -> Column:
-    """One label's scores, not calibrated, and truth."""
+    """Draw one label's uncalibrated scores, and its truth."""
     truth = rng.random(n) < prior
     logits = rng.normal(size=n) / NOISE + 3 * truth - 2
     return (1 / (1 + np.exp(-logits))).astype(np.float32), truth
 
 
-EVERYTHING = draw(np.random.default_rng(0), 400_000)
+POPULATION = draw(np.random.default_rng(0), 400_000)
 
 
-def figure_of(name: str, threshold: float) -> float:
-    """Precision or recall on all texts of the kind."""
-    scores, truth = EVERYTHING
+def true_value(name: str, threshold: float) -> float:
+    """Compute precision or recall on a very large sample."""
+    scores, truth = POPULATION
     decided = scores >= np.float32(threshold)
     return float((decided & truth).sum() / (decided if name == "precision" else truth).sum())
 
 
-def guaranteed_by(name: str, learned: Column, aside: Column, floor: float) -> float:
+def guarantee(name: str, learned: Column, holdout: Column, minimum: float) -> float:
     if name == "recall":
-        return guarantee_recall(*aside, floor, CONFIDENCE).threshold
-    return guarantee_precision(*aside, learned, floor, CONFIDENCE).threshold
+        return guarantee_recall(*holdout, minimum, CONFIDENCE).threshold
+    return guarantee_precision(*holdout, learned, minimum, CONFIDENCE).threshold
 
 
-@pytest.mark.parametrize(("name", "floor"), [("recall", 0.9), ("recall", 0.8), ("precision", 0.8), ("precision", 0.7)])
-def test_guarantee_fails_at_most_at_its_stated_rate(name: str, floor: float) -> None:
+@pytest.mark.parametrize(
+    ("name", "minimum"), [("recall", 0.9), ("recall", 0.8), ("precision", 0.8), ("precision", 0.7)]
+)
+def test_guarantee_fails_at_most_at_its_stated_rate(name: str, minimum: float) -> None:
     rng = np.random.default_rng(1)
-    broken = plainly = 0
+    violations = uncorrected = 0
     for _ in range(DRAWS):
-        learned, aside = draw(rng, 250), draw(rng, 250)
-        broken += figure_of(name, guaranteed_by(name, learned, aside, floor)) < floor
-        together = np.concatenate([learned[0], aside[0]]), np.concatenate([learned[1], aside[1]])
-        plainly += figure_of(name, find_constrained_threshold(*together, name, floor).threshold) < floor  # type: ignore[arg-type]
-    assert broken <= TOO_MANY
-    assert plainly > 2 * TOO_MANY  # the control: the same simulation would show a promise that is none
+        learned, holdout = draw(rng, 250), draw(rng, 250)
+        violations += true_value(name, guarantee(name, learned, holdout, minimum)) < minimum
+        together = np.concatenate([learned[0], holdout[0]]), np.concatenate([learned[1], holdout[1]])
+        uncorrected += true_value(name, find_constrained_threshold(*together, name, minimum).threshold) < minimum  # type: ignore[arg-type]
+    assert violations <= TOO_MANY
+    assert uncorrected > 2 * TOO_MANY  # the control: in the same simulation a plain constraint fails
 
 
 @pytest.mark.parametrize("name", ["recall", "precision"])
 def test_guarantee_survives_tuning_on_other_texts(name: str) -> None:
-    """The whole way: calibration and order from the validation texts, the proof on those set aside."""
+    """Calibration and the order of tests use the validation texts, the guarantee only the held-out texts."""
     rng = np.random.default_rng(3)
-    goals, broken = Objectives(Objective(name, 0.8, CONFIDENCE)), 0  # type: ignore[arg-type]  # one of two
+    objectives, violations = Objectives(Objective(name, 0.8, CONFIDENCE)), 0  # type: ignore[arg-type]  # one of two
     draws = DRAWS // 4
     for _ in range(draws):
-        learned, aside = draw(rng, 250), draw(rng, 250)
+        learned, holdout = draw(rng, 250), draw(rng, 250)
         calibration = fit_calibration(learned[0][:, None], learned[1][:, None].astype(np.float32), "platt")
-        rows, proof = (
-            ScoredTexts(calibration.apply(s[:, None]), t[:, None].astype(np.float32)) for s, t in (learned, aside)
+        rows, held_out = (
+            ScoredTexts(calibration.apply(s[:, None]), t[:, None].astype(np.float32)) for s, t in (learned, holdout)
         )
-        chosen = select_thresholds(rows, ["x"], goals, holdout=proof)
+        chosen = select_thresholds(rows, ["x"], objectives, holdout=held_out)
         before = calibration.undo(chosen.thresholds[:, None])
-        broken += not chosen.unmet and figure_of(name, float(before[0, 0])) < 0.8
-    assert broken <= binom.ppf(0.999, draws, 1 - CONFIDENCE)
+        violations += not chosen.unmet and true_value(name, float(before[0, 0])) < 0.8
+    assert violations <= binom.ppf(0.999, draws, 1 - CONFIDENCE)
 
 
 def test_guarantee_costs_less_with_more_texts() -> None:
@@ -95,7 +97,7 @@ def test_guarantee_costs_less_with_more_texts() -> None:
     few, many = (
         np.mean([guarantee_recall(*draw(rng, n), 0.9, CONFIDENCE).threshold for _ in range(20)]) for n in (200, 5_000)
     )
-    best = find_constrained_threshold(*EVERYTHING, "recall", 0.9).threshold
+    best = find_constrained_threshold(*POPULATION, "recall", 0.9).threshold
     assert few < many < best
 
 
@@ -106,11 +108,11 @@ def test_confidence_bound_meets_the_minimum() -> None:
     assert lower_confidence_bound(0, 10, 0.95) == 0
 
 
-@pytest.mark.parametrize(("floor", "confidence", "needed"), [(0.95, 0.95, 59), (0.9, 0.95, 29), (0.5, 0.5, 1)])
-def test_fewest_texts_is_the_smallest_sufficient_number(floor: float, confidence: float, needed: int) -> None:
-    assert min_sample_size(floor, confidence) == needed
-    assert lower_confidence_bound(needed, needed, confidence) >= floor - 1e-12
-    assert needed == 1 or lower_confidence_bound(needed - 1, needed - 1, confidence) < floor
+@pytest.mark.parametrize(("minimum", "confidence", "needed"), [(0.95, 0.95, 59), (0.9, 0.95, 29), (0.5, 0.5, 1)])
+def test_min_sample_size_is_the_smallest_sufficient_number(minimum: float, confidence: float, needed: int) -> None:
+    assert min_sample_size(minimum, confidence) == needed
+    assert lower_confidence_bound(needed, needed, confidence) >= minimum - 1e-12
+    assert needed == 1 or lower_confidence_bound(needed - 1, needed - 1, confidence) < minimum
 
 
 def test_tied_scores_share_a_threshold_side() -> None:
@@ -122,19 +124,19 @@ def test_tied_scores_share_a_threshold_side() -> None:
 
 def test_guarantee_ignores_unknown_and_validation_labels() -> None:
     rng = np.random.default_rng(5)
-    aside, hidden = draw(rng, 600), np.random.default_rng(6).random(600) < 0.3
-    targets = np.where(hidden, np.nan, aside[1]).astype(np.float32)[:, None]
-    goals = Objectives(Objective("recall", 0.9, 0.95))
+    holdout, hidden = draw(rng, 600), np.random.default_rng(6).random(600) < 0.3
+    targets = np.where(hidden, np.nan, holdout[1]).astype(np.float32)[:, None]
+    objectives = Objectives(Objective("recall", 0.9, 0.95))
     found = []
     for seed in (7, 8):
-        other = np.where(hidden, np.random.default_rng(seed).random(600, dtype=np.float32), aside[0])
+        other = np.where(hidden, np.random.default_rng(seed).random(600, dtype=np.float32), holdout[0])
         rows = ScoredTexts(*(each[:, None].astype(np.float32) for each in draw(np.random.default_rng(seed), 200)))
-        found.append(select_thresholds(rows, ["x"], goals, holdout=ScoredTexts(other[:, None], targets)))
+        found.append(select_thresholds(rows, ["x"], objectives, holdout=ScoredTexts(other[:, None], targets)))
     assert found[0].thresholds == found[1].thresholds
     assert found[0].bounds["x"] >= 0.9
 
 
-# What is set aside
+# The hold-out split
 
 
 def rows(n: int) -> Dataset:
@@ -142,8 +144,8 @@ def rows(n: int) -> Dataset:
 
 
 def test_half_of_validation_is_held_out() -> None:
-    data, goals = rows(900), Objectives(named={"price": Objective("recall", 0.8, 0.9)})
-    found = hold_out_for_guarantees(data, goals)
+    data, objectives = rows(900), Objectives(named={"price": Objective("recall", 0.8, 0.9)})
+    found = hold_out_for_guarantees(data, objectives)
     assert [found.split.count(name) for name in ("train", "validation", "test", GUARANTEE_SPLIT)] == [
         300,
         150,
@@ -151,7 +153,7 @@ def test_half_of_validation_is_held_out() -> None:
         150,
     ]
     assert found.texts == data.texts
-    assert hold_out_for_guarantees(data, goals).split == found.split
+    assert hold_out_for_guarantees(data, objectives).split == found.split
     assert hold_out_for_guarantees(data, Objectives(Objective("recall", 0.8))) is data
 
 
@@ -167,35 +169,39 @@ def test_too_few_held_out_texts_error_has_the_number() -> None:
         hold_out_for_guarantees(data, Objectives(named={"prise": Objective("recall", 0.95, 0.95)}))
 
 
-@pytest.mark.parametrize(("value", "confidence", "said"), [(1.0, 0.9, "recall of 1"), (0.9, 1.0, "confidence is 1")])
-def test_impossible_guarantee_is_rejected(value: float, confidence: float, said: str) -> None:
-    with pytest.raises(InputError, match=said):
+@pytest.mark.parametrize(("value", "confidence", "message"), [(1.0, 0.9, "recall of 1"), (0.9, 1.0, "confidence is 1")])
+def test_impossible_guarantee_is_rejected(value: float, confidence: float, message: str) -> None:
+    with pytest.raises(InputError, match=message):
         Objective("recall", value, confidence)
 
 
-# On the way from a run to a bundle
+# From a run to a bundle
 
 
-GOALS = Objectives(named={"price": Objective("recall", 0.8, 0.9), "billing": Objective("recall", 0.7, 0.9)})
+OBJECTIVES = Objectives(named={"price": Objective("recall", 0.8, 0.9), "billing": Objective("recall", 0.7, 0.9)})
 
 
 @pytest.fixture(scope="module")
 def guaranteed_run(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run with guarantees; not to be changed."""
+    """Return a run with guarantees; do not modify it."""
     folder = tmp_path_factory.mktemp("guaranteed") / "run"
     train(
-        toy.dataset(1000, per_split=240), folder, model=str(encoder), config=TrainConfig(**toy.RECIPE), objectives=GOALS
+        toy.dataset(1000, per_split=240),
+        folder,
+        model=str(encoder),
+        config=TrainConfig(**toy.RECIPE),
+        objectives=OBJECTIVES,
     )
     return folder
 
 
 def test_run_keeps_held_out_texts_for_the_bundle(guaranteed_run: Path, tmp_path: Path) -> None:
     run = read_run(guaranteed_run)
-    said = run.details["thresholds"]
-    assert set(said["bounds"]) == {"price", "billing"}
-    assert said["unmet"] == {}
-    assert said["bounds"]["price"] >= 0.8
-    assert said["bounds"]["billing"] >= 0.6
+    record = run.details["thresholds"]
+    assert set(record["bounds"]) == {"price", "billing"}
+    assert record["unmet"] == {}
+    assert record["bounds"]["price"] >= 0.8
+    assert record["bounds"]["billing"] >= 0.6
     texts = [
         [json.loads(line)["text"] for line in (guaranteed_run / name).read_text().splitlines()]
         for name in ("validation.jsonl", "aside.jsonl")
@@ -203,11 +209,11 @@ def test_run_keeps_held_out_texts_for_the_bundle(guaranteed_run: Path, tmp_path:
     assert sorted(texts[0] + texts[1]) == sorted(toy.dataset(1000, per_split=240).part("validation").texts)
     assert [len(part) for part in texts] == [120, 120]
     bundle = export(guaranteed_run, tmp_path / "bundle", precisions=["fp32", "int8"])
-    assert bundle.manifest.source["thresholds"]["bounds"] == pytest.approx(said["bounds"])
+    assert bundle.manifest.source["thresholds"]["bounds"] == pytest.approx(record["bounds"])
     np.testing.assert_allclose(bundle.variants["fp32"].thresholds, run.thresholds, atol=1e-5)
     card = (bundle.path / "README.md").read_text()
     assert "exchangeable" in card
-    assert f"at least {said['bounds']['price']:.3f}" in card
+    assert f"at least {record['bounds']['price']:.3f}" in card
     certificate = bundle.manifest.certificate
     assert certificate.texts == 240
     assert certificate.parity["fp32"].quality.macro_f1.value == pytest.approx(
@@ -216,27 +222,27 @@ def test_run_keeps_held_out_texts_for_the_bundle(guaranteed_run: Path, tmp_path:
 
 
 def test_guarantee_needs_held_out_texts(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"set no texts aside.*--validation DATA"):
-        export(run, tmp_path / "bundle", goals=GOALS, precisions=["fp32"])
+    with pytest.raises(InputError, match=r"held out no texts for guarantees.*--validation DATA"):
+        export(run, tmp_path / "bundle", objectives=OBJECTIVES, precisions=["fp32"])
     assert list(tmp_path.iterdir()) == []
 
 
 def test_external_checkpoint_gets_guarantees(elsewhere: Path, tmp_path: Path) -> None:
     fresh = toy.dataset(500, seed=11, per_split=0)
-    bundle = export(elsewhere, tmp_path / "bundle", validation=fresh, goals=GOALS, precisions=["fp32"])
+    bundle = export(elsewhere, tmp_path / "bundle", validation=fresh, objectives=OBJECTIVES, precisions=["fp32"])
     assert bundle.manifest.source["thresholds"]["bounds"]["price"] >= 0.8
     with pytest.raises(InputError, match="needs 11 and has"):
-        export(elsewhere, tmp_path / "b", validation=fresh.take(range(30)), goals=GOALS)
+        export(elsewhere, tmp_path / "b", validation=fresh.take(range(30)), objectives=OBJECTIVES)
 
 
 def test_too_few_texts_error_comes_before_training(encoder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="too few"):
-        train(toy.dataset(200, per_split=20), tmp_path / "run", model=str(encoder), objectives=GOALS)
+        train(toy.dataset(200, per_split=20), tmp_path / "run", model=str(encoder), objectives=OBJECTIVES)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_missing_held_out_texts_error(guaranteed_run: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(guaranteed_run, tmp_path / "run"))
     (folder / "aside.jsonl").unlink()
-    with pytest.raises(InputError, match="set no texts aside"):
+    with pytest.raises(InputError, match="held out no texts for guarantees"):
         export(folder, tmp_path / "bundle", precisions=["fp32"])

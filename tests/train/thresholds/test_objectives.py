@@ -1,4 +1,4 @@
-"""What thresholds are for: F-beta or a floor, for all labels and for single ones, on the way from options to bundle."""
+"""Threshold objectives: F-beta or a minimum, for all or single labels, from command-line options to the bundle."""
 
 import json
 import re
@@ -48,27 +48,27 @@ def options(**given: tuple[str, ...]) -> dict[str, Any]:
     return {**dict.fromkeys(FIGURES, ()), "confidence": 0.95, **given}
 
 
-# What is asked for
+# Options
 
 
 def test_objective_options_for_all_or_single_labels() -> None:
-    goals = parse_objective_options(options(beta=("2", "a=b=0.5"), min_recall=("price=0.95",)))
-    assert goals is not None
-    assert goals.for_labels(("app", "price", "a=b")) == (
+    objectives = parse_objective_options(options(beta=("2", "a=b=0.5"), min_recall=("price=0.95",)))
+    assert objectives is not None
+    assert objectives.for_labels(("app", "price", "a=b")) == (
         Objective("f_beta", 2),
         Objective("recall", 0.95),
         Objective("f_beta", 0.5),
     )
     assert parse_objective_options(options()) is None
-    floors = parse_objective_options(options(min_precision=("0.9",), min_recall=("price=0.95",)))
-    assert floors is not None
-    assert [str(goal) for goal in floors.for_labels(LABELS)] == [
+    minimums = parse_objective_options(options(min_precision=("0.9",), min_recall=("price=0.95",)))
+    assert minimums is not None
+    assert [str(objective) for objective in minimums.for_labels(LABELS)] == [
         "precision at least 0.9", "recall at least 0.95", "precision at least 0.9",
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("given_options", "said"),
+    ("given_options", "message"),
     [
         (options(beta=("high",)), "--beta 'high' is neither a number nor LABEL=number"),
         (options(min_recall=("price=",)), "--min-recall 'price=' is neither"),
@@ -79,8 +79,8 @@ def test_objective_options_for_all_or_single_labels() -> None:
         (options(min_precision=("price=0.9",), min_recall=("price=0.9",)), "'price' has two objectives"),
     ],
 )
-def test_invalid_objective_options(given_options: dict[str, Any], said: str) -> None:
-    with pytest.raises(InputError, match=re.escape(said)):
+def test_invalid_objective_options(given_options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
         parse_objective_options(given_options)
 
 
@@ -90,14 +90,14 @@ def test_unknown_label_in_objective_suggests_nearest() -> None:
 
 
 def test_objectives_json_round_trip_and_damage() -> None:
-    goals = Objectives(Objective("f_beta", 2.0), {"price": Objective("precision", 0.9)})
-    assert parse_objectives(json.loads(json.dumps(goals.as_dict())), where="run.json") == goals
+    objectives = Objectives(Objective("f_beta", 2.0), {"price": Objective("precision", 0.9)})
+    assert parse_objectives(json.loads(json.dumps(objectives.as_dict())), where="run.json") == objectives
     for damaged in (None, {}, {"default": {"figure": "f_beta", "value": -1.0, "confidence": 0.0}, "named": {}}):
         with pytest.raises(CheckpointError, match="retrain"):
             parse_objectives(damaged, where="run.json")
 
 
-# What is chosen
+# Selection
 
 
 @given(
@@ -120,18 +120,18 @@ def test_f_beta_threshold_is_optimal(rows: list[tuple[float, bool]], beta: float
     st.sampled_from(["precision", "recall"]),
     st.sampled_from([0.3, 0.5, 0.8, 1.0]),
 )
-def test_minimum_precision_maximises_recall(rows: list[tuple[float, bool]], figure: str, floor: float) -> None:
+def test_minimum_precision_maximises_recall(rows: list[tuple[float, bool]], figure: str, minimum: float) -> None:
     scores = np.array([score for score, _ in rows], dtype=np.float32)
     truth = np.array([positive for _, positive in rows])
     if not truth.any():
         return
-    found = find_constrained_threshold(scores, truth, figure, floor)  # type: ignore[arg-type]  # one of two
+    found = find_constrained_threshold(scores, truth, figure, minimum)  # type: ignore[arg-type]  # one of two
     reached, other = figures(scores, truth, found.threshold), "recall" if figure == "precision" else "precision"
     assert reached == {"precision": found.precision, "recall": found.recall}
     every = [figures(scores, truth, at) for at in np.unique(scores)]
-    holding = [at[other] for at in every if at[figure] >= floor]
+    holding = [at[other] for at in every if at[figure] >= minimum]
     if holding:
-        assert reached[figure] >= floor
+        assert reached[figure] >= minimum
         assert reached[other] == max(holding)
     else:
         assert reached[figure] == max(at[figure] for at in every)
@@ -174,7 +174,7 @@ def test_minimum_holds_on_the_selection_texts(figure: str) -> None:
 def test_unreachable_minimum_reports_the_best_value() -> None:
     scores, targets = draw(300)
     scores[0], targets[0] = 0.9999, (0, 1, 1)  # the highest score of 'app' is wrong
-    scores[1:, 0] = np.where(targets[1:, 0] > 0, 0.6, 0.6)  # and nothing else tells its texts apart
+    scores[1:, 0] = np.where(targets[1:, 0] > 0, 0.6, 0.6)  # and all its other scores are equal
     chosen = select_thresholds(ScoredTexts(scores, targets), LABELS, Objectives(Objective("precision", 0.9)))
     positives = int(targets[:, 0].sum())
     assert list(chosen.unmet) == ["app"]
@@ -189,9 +189,9 @@ def test_unknown_labels_do_not_affect_minimums() -> None:
     scores, targets = draw(600)
     hidden = np.random.default_rng(1).random(targets.shape) < 0.4
     targets = np.where(hidden, np.float32(NAN), targets)
-    goals = Objectives(Objective("precision", 0.9), {"price": Objective("recall", 0.9)})
+    objectives = Objectives(Objective("precision", 0.9), {"price": Objective("recall", 0.9)})
     other = np.where(hidden, np.random.default_rng(2).random(scores.shape, dtype=np.float32), scores)
-    found = [select_thresholds(ScoredTexts(one, targets), LABELS, goals).thresholds for one in (scores, other)]
+    found = [select_thresholds(ScoredTexts(one, targets), LABELS, objectives).thresholds for one in (scores, other)]
     np.testing.assert_array_equal(*found)
 
 
@@ -205,37 +205,37 @@ def test_label_without_positives_keeps_f1_threshold() -> None:
     assert chosen.thresholds[2] == tune_thresholds(scores, targets)[2]
 
 
-# What a run and a bundle keep
+# From a run to a bundle
 
 
-GOALS = Objectives(Objective("f_beta", 2.0), {"price": Objective("precision", 0.8)})
+OBJECTIVES = Objectives(Objective("f_beta", 2.0), {"price": Objective("precision", 0.8)})
 
 
 @pytest.fixture(scope="module")
-def goal_run(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run with goals of its own; not to be changed."""
+def objective_run(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a run with its own objectives; do not modify it."""
     folder = tmp_path_factory.mktemp("goals") / "run"
-    train(toy.dataset(480), folder, model=str(encoder), config=TrainConfig(**toy.RECIPE), objectives=GOALS)
+    train(toy.dataset(480), folder, model=str(encoder), config=TrainConfig(**toy.RECIPE), objectives=OBJECTIVES)
     return folder
 
 
-def test_export_uses_the_objectives_of_the_run(goal_run: Path, tmp_path: Path) -> None:
-    bundle, run = export(goal_run, tmp_path / "bundle", precisions=["fp32"]), read_run(goal_run)
-    assert parse_objectives(run.details["thresholds"]["goals"], where="run.json") == GOALS
+def test_export_uses_the_objectives_of_the_run(objective_run: Path, tmp_path: Path) -> None:
+    bundle, run = export(objective_run, tmp_path / "bundle", precisions=["fp32"]), read_run(objective_run)
+    assert parse_objectives(run.details["thresholds"]["goals"], where="run.json") == OBJECTIVES
     assert bundle.manifest.source["thresholds"] == run.details["thresholds"]
     np.testing.assert_allclose(bundle.variants["fp32"].thresholds, run.thresholds, atol=1e-5)
     assert bundle.manifest.metrics == run.metrics
     card = (bundle.path / "README.md").read_text()
-    assert "chosen on validation data for the goals below" in card
-    assert "| price | precision at least 0.8 | reached |" in card
+    assert "selected on validation data for the objectives below" in card
+    assert "| price | precision at least 0.8 | met |" in card
     assert "| billing | F2 |  |" in card
 
 
-def test_export_with_other_objectives_reselects_thresholds(goal_run: Path, tmp_path: Path) -> None:
-    bundle = export(goal_run, tmp_path / "bundle", precisions=["fp32"], goals=Objectives())
+def test_export_with_other_objectives_reselects_thresholds(objective_run: Path, tmp_path: Path) -> None:
+    bundle = export(objective_run, tmp_path / "bundle", precisions=["fp32"], objectives=Objectives())
     assert bundle.manifest.source["thresholds"]["goals"] == Objectives().as_dict()
     assert bundle.manifest.metrics == {}
-    assert bundle.variants["fp32"].thresholds != pytest.approx(read_run(goal_run).thresholds)
+    assert bundle.variants["fp32"].thresholds != pytest.approx(read_run(objective_run).thresholds)
     assert "tuned for F1 on validation data" in (bundle.path / "README.md").read_text()
 
 
@@ -244,23 +244,23 @@ def test_run_without_objectives_is_exported_for_f1(run: Path, tmp_path: Path) ->
     folder.mkdir()
     for name, content in toy.content(run).items():
         (folder / name).write_bytes(content)
-    said = json.loads((folder / "run.json").read_text())
-    del said["details"]["thresholds"]
-    (folder / "run.json").write_text(json.dumps(said))
+    document = json.loads((folder / "run.json").read_text())
+    del document["details"]["thresholds"]
+    (folder / "run.json").write_text(json.dumps(document))
     bundle = export(folder, tmp_path / "bundle", precisions=["fp32"])
     np.testing.assert_allclose(bundle.variants["fp32"].thresholds, read_run(run).thresholds, atol=1e-5)
 
 
 def test_objectives_need_labelled_texts(elsewhere: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--validation DATA"):
-        export(elsewhere, tmp_path / "bundle", goals=Objectives())
+        export(elsewhere, tmp_path / "bundle", objectives=Objectives())
     assert list(tmp_path.iterdir()) == []
 
 
 def test_unknown_objective_label_error_comes_before_training(encoder: Path, tmp_path: Path) -> None:
-    goals = Objectives(named={"prices": Objective("recall", 0.9)})
+    objectives = Objectives(named={"prices": Objective("recall", 0.9)})
     with pytest.raises(UnknownLabel, match="Did you mean 'price'"):
-        train(toy.dataset(200), tmp_path / "run", model=str(encoder), objectives=goals)
+        train(toy.dataset(200), tmp_path / "run", model=str(encoder), objectives=objectives)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -278,9 +278,9 @@ def test_objectives_on_the_command_line(elsewhere: Path, tmp_path: Path, monkeyp
 
     done = run("--beta", "2", "--min-precision", "user experience=1")
     assert done.exit_code == 0, done.output
-    said = Bundle.open(tmp_path / "bundle").manifest.source["thresholds"]["goals"]
-    assert said["default"] == {"figure": "f_beta", "value": 2.0, "confidence": 0.0}
-    assert said["named"] == {"user experience": {"figure": "precision", "value": 1.0, "confidence": 0.0}}
+    objectives = Bundle.open(tmp_path / "bundle").manifest.source["thresholds"]["goals"]
+    assert objectives["default"] == {"figure": "f_beta", "value": 2.0, "confidence": 0.0}
+    assert objectives["named"] == {"user experience": {"figure": "precision", "value": 1.0, "confidence": 0.0}}
     failed = run("--min-recall", "delivry=0.9")
     assert failed.exit_code == 2
     assert failed.stderr == "UnknownLabel: there is no label 'delivry'. Did you mean 'delivery'?\n"

@@ -1,4 +1,4 @@
-"""Thresholds that gain where there is something to gain and do no harm where there is nothing, by simulation."""
+"""Tuned thresholds raise F1 in simulation where there is potential, and do no harm where there is none."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ SKEWED = tuple(np.geomspace(0.3, 0.005, 28))
 def draw(
     rng: np.random.Generator, n: int, priors: tuple[float, ...], *, distance: float, scale: float = 1, shift: float = 0
 ) -> tuple[Scores, Scores]:
-    """Scores and targets of `n` texts: calibrated for `scale` 1 and `shift` 0, else off by both in logits."""
+    """Draw scores and targets of `n` texts; `scale` and `shift` of the logits make the scores uncalibrated."""
     prior = np.array(priors)
     targets = rng.random((n, len(prior))) < prior
     evidence = rng.normal(size=targets.shape) + distance * targets
@@ -32,7 +32,7 @@ def micro_and_macro_f1(scores: Scores, targets: Scores, thresholds: ArrayLike = 
 
 
 def gains(n: int, priors: tuple[float, ...], **how: float) -> NDArray[np.float64]:
-    """Micro- and macro-F1 on fresh texts, tuned on `n` less those at 0.5; shape `(REPEATS, 2)`."""
+    """Return the gain in micro- and macro-F1 on new texts of tuning on `n` texts; shape `(REPEATS, 2)`."""
     rng = np.random.default_rng(1)
     fresh = draw(rng, FRESH, priors, **how)
     tuned = [tune_thresholds(*draw(rng, n, priors, **how)) for _ in range(REPEATS)]
@@ -45,7 +45,7 @@ def gains(n: int, priors: tuple[float, ...], **how: float) -> NDArray[np.float64
         pytest.param(75, (0.3,) * 8, {"distance": 4.0}, id="75 texts, nearly all right at 0.5"),
         pytest.param(150, (0.5,) * 8, {"distance": 1.5, "scale": 3, "shift": 0.69}, id="150 texts, 0.5 is best"),
         pytest.param(500, RARE, {"distance": 2.5}, id="14 labels with three positives"),
-        pytest.param(500, RARE, {"distance": 4.5}, id="14 labels with three positives, well told apart"),
+        pytest.param(500, RARE, {"distance": 4.5}, id="14 labels with three positives, well separated"),
     ],
 )
 def test_tuning_does_not_lower_f1_without_potential(n: int, priors: tuple[float, ...], how: dict[str, float]) -> None:
@@ -72,7 +72,7 @@ def test_tuning_raises_f1_with_potential(
 
 
 def test_naive_per_label_thresholds_lower_f1() -> None:
-    """The control: what these simulations would show of the textbook's rule."""
+    """The control: in these simulations the textbook rule lowers F1."""
     rng = np.random.default_rng(1)
     scores, targets = draw(rng, 500, RARE, distance=2.5)
     fresh = draw(rng, FRESH, RARE, distance=2.5)
@@ -131,7 +131,7 @@ def test_variant_threshold_matches_pytorch_decisions() -> None:
 
 @pytest.mark.parametrize(("lower", "moves"), [(4, False), (5, True)])
 def test_variant_threshold_needs_evidence_to_move(lower: int, moves: bool) -> None:
-    """Of five decisions that all change for the better one may be sure, as far as two standard deviations go."""
+    """Five decisions that all improve exceed two standard deviations of a sign test."""
     expected = np.repeat(np.array([0.2, 0.6, 0.9], dtype=np.float32), [50, lower, 50])[:, None]
     found = np.where(expected == np.float32(0.6), np.float32(0.45), expected)
     (threshold,) = match_thresholds(expected, np.array([0.5], dtype=np.float32), found)
@@ -140,7 +140,7 @@ def test_variant_threshold_needs_evidence_to_move(lower: int, moves: bool) -> No
 
 
 def test_noise_does_not_move_thresholds() -> None:
-    """Among 28 labels of 5,000 texts, where the best of all thresholds would move nearly each."""
+    """With 28 labels and 5,000 texts, where choosing the best threshold would move nearly all."""
     rng = np.random.default_rng(0)
     expected = rng.beta(0.3, 3, (5000, 28)).astype(np.float32)
     found = np.clip(expected + rng.normal(0, 0.002, expected.shape), 0, 1).astype(np.float32)

@@ -1,4 +1,4 @@
-"""A label is added to a multi-label model: the new one is learned, and the old ones are answered as before."""
+"""Adding a label to a multi-label model: it learns the new one and keeps its decisions for the old ones."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -36,7 +36,7 @@ def only(data: Dataset, labels: Sequence[str]) -> Dataset:
 
 @pytest.fixture(scope="module")
 def old(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that knows three of the four labels; not to be changed."""
+    """Return a run with three of the four labels; do not modify it."""
     folder = tmp_path_factory.mktemp("old") / "run"
     train(only(toy.dataset(900), OLD), folder, model=str(encoder), config=TrainConfig(**toy.RECIPE))
     return folder
@@ -44,19 +44,19 @@ def old(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def grown(old: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same with the fourth, from other texts that say nothing of the three; not to be changed."""
+    """Return the same run with the fourth label, learned from other texts; do not modify it."""
     folder = tmp_path_factory.mktemp("grown") / "run"
-    train(news(), folder, start_from=str(old), add_labels=[NEW], config=LONGER)
+    train(new_label_data(), folder, start_from=str(old), add_labels=[NEW], config=LONGER)
     return folder
 
 
-def news() -> Dataset:
-    """Texts of which the new label alone is known."""
+def new_label_data() -> Dataset:
+    """Return texts for which only the new label is known."""
     return only(toy.dataset(900, seed=5), [NEW])
 
 
 def f1(run: Path, data: Dataset) -> dict[str, float]:
-    """Each label's F1 on whole-known texts by the run's own thresholds."""
+    """Return each label's F1 on fully labelled texts at the run's own thresholds."""
     found = read_run(run)
     known = data.reorder(found.labels)
     decided = answers(run, data.texts) >= np.array(found.thresholds, dtype=np.float32)
@@ -65,7 +65,7 @@ def f1(run: Path, data: Dataset) -> dict[str, float]:
 
 
 def answers(run: Path, texts: Sequence[str]) -> NDArray[np.float32]:
-    """A run's probabilities."""
+    """Return a run's probabilities."""
     model, _ = checkpoint.load_model(str(run))
     reader = checkpoint.to_runtime_tokenizer(checkpoint.load_tokenizer(str(run)), 32, LongText("truncate", overlap=0))
     return checkpoint.predict_proba(model, reader, texts)
@@ -80,7 +80,7 @@ def test_add_label_learns_without_forgetting(old: Path, grown: Path) -> None:
 
 
 def test_old_labels_drift_without_distillation(old: Path, grown: Path, tmp_path: Path) -> None:
-    """The same training, with nothing said of the old labels."""
+    """The same training, without targets for the old labels."""
 
     def forget(*arguments: Any) -> TeacherScores:
         teacher = score_with_teacher(*arguments)
@@ -89,7 +89,7 @@ def test_old_labels_drift_without_distillation(old: Path, grown: Path, tmp_path:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("manylabel_train.training.train.score_with_teacher", forget)
-        train(news(), tmp_path / "run", start_from=str(old), add_labels=[NEW], config=LONGER)
+        train(new_label_data(), tmp_path / "run", start_from=str(old), add_labels=[NEW], config=LONGER)
     texts = toy.dataset(300, seed=9).texts
     before = answers(old, texts)
     kept, drifted = (np.abs(answers(path, texts)[:, :3] - before).mean() for path in (grown, tmp_path / "run"))
@@ -107,7 +107,7 @@ def test_run_reports_old_label_metrics(old: Path, grown: Path) -> None:
 
 def test_old_head_rows_are_carried_over(old: Path, tmp_path: Path) -> None:
     config = replace(CONFIG, epochs=1, learning_rate=1e-12)
-    train(news(), tmp_path / "run", start_from=str(old), add_labels=[NEW], config=config)
+    train(new_label_data(), tmp_path / "run", start_from=str(old), add_labels=[NEW], config=config)
     ours, theirs = (checkpoint.load_model(str(path))[0].classifier for path in (tmp_path / "run", old))
     torch.testing.assert_close(ours.weight[:3], theirs.weight, atol=1e-6, rtol=0)
     torch.testing.assert_close(ours.bias[:3], theirs.bias, atol=1e-6, rtol=0)
@@ -115,7 +115,7 @@ def test_old_head_rows_are_carried_over(old: Path, tmp_path: Path) -> None:
 
 
 def test_known_old_labels_are_used(old: Path, tmp_path: Path) -> None:
-    """Here they say the contrary of what the old model knows."""
+    """Here they contradict the old model."""
     data = only(toy.dataset(600, seed=5), ["billing", NEW])
     turned = replace(data, targets=np.stack([1 - data.targets[:, 0], data.targets[:, 1]], axis=1))
     train(turned, tmp_path / "run", start_from=str(old), add_labels=[NEW], config=CONFIG)
@@ -141,7 +141,7 @@ def test_two_labels_are_added_at_once(encoder: Path, tmp_path: Path) -> None:
 
 
 def test_checkpoint_without_run_uses_0_5(elsewhere: Path) -> None:
-    data = replace(news(), labels=("new",))
+    data = replace(new_label_data(), labels=("new",))
     wide = widen_labels(data, str(elsewhere), ["new"])
     reader = checkpoint.to_runtime_tokenizer(
         checkpoint.load_tokenizer(str(elsewhere)), 32, LongText("truncate", overlap=0)
@@ -208,7 +208,7 @@ def test_add_label_rejects_multiclass_checkpoint(multiclass: Path, tmp_path: Pat
 
 @pytest.mark.parametrize(("value", "verb"), [(1.0, "lack"), (0.0, "have")])
 def test_add_label_needs_positives_and_negatives(old: Path, tmp_path: Path, value: float, verb: str) -> None:
-    data = news()
+    data = new_label_data()
     learned = np.array([split == "train" for split in data.split])
     one_sided = replace(data, targets=np.where(learned[:, None], np.float32(value), data.targets))
     with pytest.raises(DataError, match=f"no training text is known to {verb} the added label 'user experience'"):
@@ -217,12 +217,18 @@ def test_add_label_needs_positives_and_negatives(old: Path, tmp_path: Path, valu
 
 def test_add_label_rejects_other_losses(old: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="with cross-entropy, not 'focal'"):
-        train(news(), tmp_path / "run", start_from=str(old), add_labels=[NEW], config=replace(CONFIG, loss="focal"))
+        train(
+            new_label_data(),
+            tmp_path / "run",
+            start_from=str(old),
+            add_labels=[NEW],
+            config=replace(CONFIG, loss="focal"),
+        )
 
 
 def test_add_label_on_the_command_line(old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(type(main), "get_command", lambda *_: train_command)
-    data = toy.write_csv(tmp_path / "data.csv", news())
+    data = toy.write_csv(tmp_path / "data.csv", new_label_data())
     words = ["train", data, "-o", tmp_path / "run", "--add-label", NEW, "--epochs", 2, "--train-precision", "fp32"]
     refused = CliRunner().invoke(main, [str(word) for word in words])
     assert refused.exit_code == 2
@@ -231,5 +237,5 @@ def test_add_label_on_the_command_line(old: Path, tmp_path: Path, monkeypatch: p
     assert done.exit_code == 0, done.output
     assert "labels that were added: user experience" in done.stdout
     assert "unknown for some validation texts: billing, delivery, price" in done.stdout
-    assert "% of validation decisions" in done.stdout
+    assert "unchanged decisions of old labels on validation" in done.stdout
     assert "warning" not in done.stderr

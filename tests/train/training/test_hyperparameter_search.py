@@ -1,4 +1,4 @@
-"""A search tries recipes on validation alone, the default first, and trains by the best as if it had been typed."""
+"""A search evaluates configurations on validation only, the default first, and trains with the best."""
 
 import json
 import sys
@@ -25,14 +25,14 @@ FULL = replace(SHORT, max_length=32)
 
 
 class State:
-    """What the Trainer hands a callback, as far as it is looked at."""
+    """The part of the Trainer's state that the callback reads."""
 
     def __init__(self) -> None:
         self.log_history: list[dict[str, float]] = []
 
 
 def pretend(curves: list[list[float] | Exception], tried: list[TrainConfig], metric: str = "macro_f1"):  # type: ignore[no-untyped-def]
-    """A training that gives the next curve, an epoch a value."""
+    """Return a training that reports the next curve, one value per epoch."""
 
     def run(config: TrainConfig, folder: Path, watcher: PruningCallback) -> None:
         assert folder.is_dir()
@@ -63,7 +63,7 @@ def test_search_result_is_reproducible_and_not_worse(encoder: Path, tmp_path: Pa
     weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("run", "typed")]
     assert weights[0] == weights[1]
     train(turned, tmp_path / "turned", model=str(encoder), config=SHORT, search=SearchConfig(3))
-    assert read_run(tmp_path / "turned").details["search"] == kept  # nothing of it comes from test
+    assert read_run(tmp_path / "turned").details["search"] == kept  # independent of the test split
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "turned", "typed"]
 
 

@@ -1,4 +1,4 @@
-"""Long texts are learned as they are answered: in windows, each label by its maximum, within a bounded memory."""
+"""Training on long texts: windows, the maximum of each label, and bounded memory."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +32,7 @@ SHORT = replace(TrainConfig(**toy.RECIPE), epochs=2, max_length=16)
 
 
 def long_dataset(n: int = 300) -> Dataset:
-    """The toy task where what counts stands behind 20 words that say nothing: beyond 16 tokens."""
+    """Return the toy task with 20 uninformative words first, so that the labels depend on words beyond 16 tokens."""
     data, padding = toy.dataset(n), " ".join(["the"] * 20)
     return replace(data, texts=tuple(f"{padding} {text}" for text in data.texts))
 
@@ -71,14 +71,14 @@ def test_gradient_flows_to_the_maximum_window() -> None:
 
 def test_nan_window_is_not_hidden() -> None:
     found = max_over_windows(torch.tensor([[torch.nan], [1.0]]), torch.tensor([0, 0]), 1)
-    assert torch.isnan(found).all()  # so that training that diverges is noticed
+    assert torch.isnan(found).all()  # so that diverging training is noticed
 
 
-# A step within bounds
+# Bounded memory
 
 
 class Counted(nn.Module):
-    """A model that notes how many windows it is given at once."""
+    """A model that records how many windows it gets at once."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -86,13 +86,13 @@ class Counted(nn.Module):
         self.seen: list[int] = []
 
     def forward(self, **inputs: Tensor) -> dict[str, Tensor]:
-        """The model's logits."""
+        """Return the model's logits."""
         self.seen.append(len(inputs["input_ids"]))
         return {"logits": self.model(**inputs).logits}
 
 
 def step(at_once: int) -> tuple[Tensor, list[Tensor], list[int]]:
-    """The logits of three texts of 7 windows, the gradients of their sum, and how many windows went in at once."""
+    """Return the logits of three texts with 7 windows, the gradients of their sum, and the windows of each call."""
     model = make("bert").train()  # with dropout
     model.zero_grad()
     inputs = {"input_ids": torch.arange(35).reshape(7, 5) % 60, "attention_mask": torch.ones(7, 5, dtype=torch.int64)}
@@ -128,7 +128,7 @@ def test_few_windows_are_not_recomputed() -> None:
 def test_batch_contains_every_window_of_its_texts(encoder: Path) -> None:
     data = Dataset(("app", "parcel " * 40, "late"), np.eye(3, 4, dtype=np.float32), toy.LABELS)
     rows = rows_of(encoder, data)
-    assert rows.lengths.tolist() == [3, 3 * 16, 3]  # 14 tokens of the text a window, of which one is shared
+    assert rows.lengths.tolist() == [3, 3 * 16, 3]  # 14 tokens of the text per window, one of them shared
     assert not rows.single_window
     batch = Collator(pad_token_id=0)([rows[0], rows[1], rows[2]])
     assert next(iter(batch)) == "labels"
@@ -144,7 +144,7 @@ def test_training_uses_first_windows_only(encoder: Path) -> None:
     assert rows_of(encoder, data, policy="truncate").single_window
 
 
-# What comes out
+# Results
 
 
 def test_windows_learn_beyond_max_length(encoder: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Adapters: whatever the architecture, they learn in the encoder's place and leave a plain checkpoint behind."""
+"""LoRA adapters: trained instead of the encoder on every architecture, and merged into a plain checkpoint."""
 
 import sys
 from dataclasses import replace
@@ -36,7 +36,7 @@ def test_merged_lora_equals_adapter_model(architecture: str) -> None:
     model, plain = make(architecture), make(architecture)
     add_adapters(model, 4)
     with torch.no_grad():
-        torch.testing.assert_close(model(input_ids=IDS).logits, plain(input_ids=IDS).logits)  # they start at nothing
+        torch.testing.assert_close(model(input_ids=IDS).logits, plain(input_ids=IDS).logits)  # adapters start at zero
         for name, parameter in model.named_parameters():
             if ADAPTER in name:
                 parameter.normal_(std=0.2)

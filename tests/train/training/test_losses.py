@@ -1,4 +1,4 @@
-"""Losses: values by hand, gradients that are right and nowhere else, and training by each of them."""
+"""Losses: values computed by hand, correct gradients, and training with each of them."""
 
 import itertools
 from dataclasses import replace
@@ -29,7 +29,7 @@ from manylabel_train.training.trainer import (
 )
 
 NAN = float("nan")
-# Probabilities 0.8, 0.2 and 0.5 of a text that has the first label and not the second; of the third nobody knows.
+# Probabilities 0.8, 0.2 and 0.5 of a text with the first label and without the second; the third is unknown.
 LOGITS = torch.tensor([[np.log(4), -np.log(4), 0.0]])
 TARGETS = torch.tensor([[1.0, 0.0, NAN]])
 SHORT = replace(TrainConfig(**toy.RECIPE), epochs=2)
@@ -40,12 +40,12 @@ def loss_of(name: str, logits: Tensor, targets: Tensor, *, positives: float = 1.
 
 
 def by_hand(name: str) -> float:
-    sure, unsure = -np.log(0.8), -np.log(0.5)  # both known entries are right by 0.8
+    sure, unsure = -np.log(0.8), -np.log(0.5)  # both known entries are right with probability 0.8
     regular = ((0.8 + 0.2 + 0.5 - 1.5) / 3) ** 2
     smoothed = -0.9 * np.log(0.8) - 0.1 * np.log(0.2)
     values = {
         "bce": sure,
-        "weighted-bce": sure,  # a positive and a negative a label at most: nothing to weigh
+        "weighted-bce": sure,  # at most one positive and one negative per label: equal weights
         "focal": (0.25 + 0.75) * 0.2**2 * sure / 2,
         "asymmetric": (sure - 0.15**4 * np.log(0.85)) / 2,
         "assume-negative": (2 * sure + unsure) / 3,
@@ -74,7 +74,9 @@ def test_role_loss_matches_manual_computation() -> None:
     torch.testing.assert_close(loss.estimates[0, :2].sigmoid().detach(), torch.tensor([0.995, 0.005]))
     with torch.no_grad():
         loss.estimates[0, 2] = -np.log(4)  # the third label is estimated at 0.2
-    entropy = -0.8 * np.log(0.995) - 0.2 * np.log(0.005)  # of an estimate by the model's answer, for both known ones
+    entropy = -0.8 * np.log(0.995) - 0.2 * np.log(
+        0.005
+    )  # cross-entropy of the estimates with the model's probabilities, for both known entries
     model = (-2 * np.log(0.8) - np.log(0.5)) / 3 - 2 * np.log(0.8) / 3
     estimates = (2 * entropy - 0.5 * np.log(0.2) - 0.5 * np.log(0.8)) / 3 - 2 * np.log(0.995) / 3
     regular = ((0.995 + 0.005 + 0.2 - 1.5) / 3) ** 2
@@ -144,11 +146,11 @@ def test_batch_without_known_labels_has_zero_loss(name: str) -> None:
     assert loss_of(name, torch.ones(2, 3), torch.full((2, 3), NAN)).item() == 0
 
 
-# Training by them
+# Training
 
 
 def only_one_label(data: Dataset) -> Dataset:
-    """The training rows with one of their labels, and nothing said of the others."""
+    """Keep one label of each training row, and make the others unknown."""
     targets, draw = data.targets.copy(), np.random.default_rng(0)
     for row in np.flatnonzero(np.array(data.split) == "train"):
         present = np.flatnonzero(targets[row])
@@ -162,7 +164,7 @@ def test_every_loss_learns_the_task(name: str, encoder: Path, tmp_path: Path) ->
     data = toy.dataset(600) if name in KNOWN_ONLY else only_one_label(toy.dataset(600))
     config = TrainConfig(**toy.RECIPE, loss=name, patience=10)  # type: ignore[arg-type]  # one of them
     run = train(data, tmp_path / "run", model=str(encoder), config=config)
-    assert run.metrics["test"]["tuned"]["macro_average_precision"] > 0.6  # 0.35 by chance
+    assert run.metrics["test"]["tuned"]["macro_average_precision"] > 0.6  # 0.35 at random
     assert run.details["recipe"]["loss"] == name
     assert (run.details["recipe"]["labels_per_text"] is not None) == (name in NEED_LABELS_PER_TEXT)
     AutoModelForSequenceClassification.from_pretrained(tmp_path / "run")
@@ -232,7 +234,7 @@ def test_validation_loss_is_comparable(encoder: Path, tmp_path: Path) -> None:
     reader = checkpoint.to_runtime_tokenizer(checkpoint.load_tokenizer(str(tmp_path / "run")), 32, _long_text())
     scores = torch.from_numpy(checkpoint.predict_proba(model, reader, rows.texts))
     expected = torch.nn.functional.binary_cross_entropy(scores, torch.from_numpy(rows.targets))
-    assert found == pytest.approx(expected.item(), rel=0.02)  # a mean of batches' means
+    assert found == pytest.approx(expected.item(), rel=0.02)  # a mean of batch means
 
 
 def _long_text():  # type: ignore[no-untyped-def]
@@ -241,7 +243,7 @@ def _long_text():  # type: ignore[no-untyped-def]
     return LongText("truncate", overlap=0)
 
 
-# What is chosen, and what is refused
+# Choice of the loss
 
 
 def test_default_loss_depends_on_known_negatives() -> None:

@@ -1,4 +1,4 @@
-"""From one label a text to several: what the multi-class head knew is where training starts."""
+"""Warm start from a multi-class classifier: its head is carried over."""
 
 import re
 from dataclasses import dataclass
@@ -22,19 +22,19 @@ from manylabel_train.training.train import train
 
 TRAINED_ON = 120
 GOAL = 0.8
-"""The macro average precision on validation texts to which steps are counted."""
+"""The macro average precision on validation texts at which counting of steps stops."""
 
 
 @dataclass(frozen=True)
 class Course:
-    """A training: macro average precision before its first step, and the optimiser steps until it reached the goal."""
+    """Macro average precision before the first step, and the optimiser steps until it reaches the goal."""
 
     start: float
     steps: int
 
 
 def course(folder: Path, source: Path, data: Dataset, *, carried: bool) -> Course:
-    """Train from a multi-class checkpoint with its head or without, slowly enough to see the way."""
+    """Train from a multi-class checkpoint with or without its head, slowly enough to see the progress."""
     config = TrainConfig(epochs=12, learning_rate=5e-4, batch_size=16, patience=12, precision="fp32")
     train_rows, held_out = data.part("train"), data.part("validation")
     priors = (train_rows.targets.sum(axis=0) + 1.0) / (len(train_rows) + 2.0)
@@ -58,7 +58,7 @@ def tokens() -> LongText:
 
 
 def test_warm_start_beats_fresh_head(multiclass: Path, tmp_path: Path) -> None:
-    """On three sets of texts, the same encoder and config both ways; a run that never reaches the goal counts whole."""
+    """On three data sets, with the same encoder and configuration; a run that misses the goal counts in full."""
     carried, fresh = [], []
     for seed in (7, 8, 9):
         data = toy.dataset(120 + TRAINED_ON, seed=seed)

@@ -1,4 +1,4 @@
-"""Precision and threads follow the machine and the process; the logic is tested without a device."""
+"""Precision and number of threads follow the machine and the process; tested without a CUDA device."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -49,15 +49,15 @@ def test_fp16_without_cuda_error(encoder: Path) -> None:
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16", "fp32"])
 def test_trainer_gets_one_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str) -> None:
-    told: dict[str, object] = {}
-    monkeypatch.setattr(training_loop, "TrainingArguments", lambda **options: told.update(options))
+    arguments: dict[str, object] = {}
+    monkeypatch.setattr(training_loop, "TrainingArguments", lambda **options: arguments.update(options))
     make_training_arguments(replace(SHORT, precision=precision), 100, tmp_path, epochs=2)  # type: ignore[arg-type]  # one of them
-    assert (told["bf16"], told["fp16"]) == (precision == "bf16", precision == "fp16")
+    assert (arguments["bf16"], arguments["fp16"]) == (precision == "bf16", precision == "fp16")
     assert {"bf16", "fp16"} <= set(TrainingArguments.__dataclass_fields__)
 
 
 def test_skipped_step_clears_loss_gradients(encoder: Path, tmp_path: Path) -> None:
-    """The scaler of fp16 skips a step whose gradients overflowed; left over, they would let it skip all that follow."""
+    """The fp16 scaler skips a step whose gradients overflow; if they remained, it would skip all later steps."""
     model, loss = create_model(str(encoder), toy.LABELS, np.full(4, 0.2)), Role(toy.dataset(200).targets, 1.5)
     args = make_training_arguments(SHORT.complete(model.config, 100), 100, tmp_path, epochs=2)
     trainer = MultiLabelTrainer(criterion=loss, model=model, args=args, eval_dataset=[])
@@ -71,14 +71,14 @@ def test_skipped_step_clears_loss_gradients(encoder: Path, tmp_path: Path) -> No
     assert torch.isfinite(loss.estimates.grad).all()
 
 
-@pytest.mark.parametrize(("said", "expected"), [(None, 2), ("", 2), ("3", 3)])
-def test_training_thread_count(monkeypatch: pytest.MonkeyPatch, said: str | None, expected: int) -> None:
+@pytest.mark.parametrize(("variable", "expected"), [(None, 2), ("", 2), ("3", 3)])
+def test_training_thread_count(monkeypatch: pytest.MonkeyPatch, variable: str | None, expected: int) -> None:
     before = torch.get_num_threads()
     monkeypatch.setattr(training_loop, "available_cores", lambda: 2)
-    if said is None:
+    if variable is None:
         monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     else:
-        monkeypatch.setenv("OMP_NUM_THREADS", said)
+        monkeypatch.setenv("OMP_NUM_THREADS", variable)
     try:
         torch.set_num_threads(3)
         with limit_threads():

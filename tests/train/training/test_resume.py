@@ -1,4 +1,4 @@
-"""A run that dies leaves the old output or none, and goes on to the same end as one that never died."""
+"""An interrupted run leaves the old output or none, and resumes to the same result as an uninterrupted one."""
 
 import json
 import os
@@ -25,11 +25,11 @@ CONFIG = replace(TrainConfig(**toy.RECIPE), epochs=6, patience=6)
 
 
 class Died(BaseException):
-    """Stands for whatever ends a process."""
+    """Stands for anything that ends a process."""
 
 
 def die_after(epochs: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes the next training die in the middle of an evaluation, before its checkpoint is written."""
+    """Make the next training die in the middle of an evaluation, before its checkpoint is written."""
     seen: list[None] = []
 
     def on_evaluate(*_: object, **__: object) -> None:
@@ -43,7 +43,7 @@ def die_after(epochs: int, monkeypatch: pytest.MonkeyPatch) -> None:
 def interrupt(
     output: Path, encoder: Path, epochs: int = 3, config: TrainConfig = CONFIG, *, force: bool = False
 ) -> Path:
-    """An attempt that died; its folder."""
+    """Interrupt a training, and return the folder of its unfinished run."""
     with pytest.MonkeyPatch.context() as patch:
         die_after(epochs, patch)
         with pytest.raises(Died):
@@ -52,7 +52,7 @@ def interrupt(
 
 
 def same(left: Path, right: Path) -> None:
-    """Weights to the bit, thresholds and metrics."""
+    """Check that weights are bit-identical, and thresholds and metrics equal."""
     assert (left / "model.safetensors").read_bytes() == (right / "model.safetensors").read_bytes()
     ours, theirs = read_run(left), read_run(right)
     assert ours.thresholds == theirs.thresholds
@@ -61,7 +61,7 @@ def same(left: Path, right: Path) -> None:
 
 @pytest.fixture(scope="module")
 def whole(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run that was never interrupted."""
+    """Return a run that was not interrupted."""
     folder = tmp_path_factory.mktemp("whole") / "run"
     train(toy.dataset(300), folder, model=str(encoder), config=CONFIG)
     return folder

@@ -1,4 +1,4 @@
-"""From labelled texts to a run: what is learned, what is written, what is said."""
+"""Training: from labelled texts to a run, with its metrics, files, errors and warnings."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def evaluations(log: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [entry for entry in log if "eval_loss" in entry]
 
 
-# What is learned
+# Learning
 
 
 def test_encoder_without_pooler_learns(run: Path) -> None:
@@ -61,7 +61,7 @@ def test_output_bias_starts_at_label_priors(encoder: Path) -> None:
     model = create_model(str(encoder), toy.LABELS, priors)
     np.testing.assert_allclose(torch.sigmoid(output_layer(model).bias.detach()).numpy(), priors, rtol=1e-5)
     answers = torch.sigmoid(model(input_ids=torch.tensor([[2, 9, 10, 3]])).logits[0]).detach().numpy()
-    np.testing.assert_allclose(answers, priors, rtol=0.5)  # before the first step too
+    np.testing.assert_allclose(answers, priors, rtol=0.5)  # also before the first step
 
 
 def test_head_is_not_reused_without_from(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_collator_pads_to_longest_with_float_targets(encoder: Path) -> None:
     assert batch["labels"].tolist() == np.eye(3).tolist()
 
 
-# What is measured
+# Evaluation
 
 
 def test_evaluation_has_all_metrics_and_label_f1(run: Path) -> None:
@@ -164,10 +164,10 @@ def test_thresholds_match_the_saved_model(run: Path) -> None:
 
 
 def test_bf16_run_is_evaluated_in_fp32(encoder: Path, tmp_path: Path) -> None:
-    """The Trainer leaves its autocast around the model; figures and thresholds would be those of another precision."""
+    """The Trainer leaves its autocast around the model; metrics and thresholds would be of another precision."""
     data, folder = toy.dataset(), tmp_path / "run"
     found = train(data, folder, model=str(encoder), config=replace(SHORT, precision="bf16"))
-    assert os.environ.get("ACCELERATE_MIXED_PRECISION", "no") == "no"  # or later trainings would be in bf16 too
+    assert os.environ.get("ACCELERATE_MIXED_PRECISION", "no") == "no"  # otherwise later trainings would be in bf16, too
     model, _ = checkpoint.load_model(str(folder))
     rows = data.part("validation")
     reader = checkpoint.to_runtime_tokenizer(
@@ -214,7 +214,7 @@ def test_unsplit_data_is_split_by_the_seed(encoder: Path, tmp_path: Path) -> Non
     assert run.details["data"]["texts"] == {"train": 160, "validation": 20, "test": 20}
 
 
-# What is written
+# The written run
 
 
 def test_run_is_a_hugging_face_checkpoint(run: Path) -> None:
@@ -261,7 +261,7 @@ def test_a_single_label_is_enough(encoder: Path, tmp_path: Path) -> None:
     assert train(data, tmp_path / "run", model=str(encoder), config=SHORT).labels == ("billing",)
 
 
-# What is refused, and what is warned of
+# Errors and warnings
 
 
 def test_an_existing_output_is_not_overwritten(encoder: Path, tmp_path: Path) -> None:
@@ -306,7 +306,7 @@ def test_diverging_training_error(encoder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("numbers", "said"),
+    ("numbers", "message"),
     [
         ({"epochs": 0}, "epochs is 0"),
         ({"batch_size": 0}, "batch_size is 0"),
@@ -317,8 +317,8 @@ def test_diverging_training_error(encoder: Path, tmp_path: Path) -> None:
         ({"best_by": "accuracy"}, "unknown metric 'accuracy'.*macro_f1"),
     ],
 )
-def test_invalid_config_error(numbers: dict[str, Any], said: str) -> None:
-    with pytest.raises(InputError, match=said):
+def test_invalid_config_error(numbers: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
         TrainConfig(**numbers)
 
 
@@ -329,7 +329,7 @@ def test_max_length_beyond_the_model_error(encoder: Path, tmp_path: Path) -> Non
 
 def test_default_epochs_and_learning_rate(encoder: Path) -> None:
     config = checkpoint.load_config(str(encoder))
-    some = 32 * MIN_STEPS // 5  # five passes make the steps wanted
+    some = 32 * MIN_STEPS // 5  # five epochs make this many steps
     assert [TrainConfig().complete(config, rows).epochs for rows in (100, some, 100_000)] == [15, 5, 3]
     config.hidden_size = 768
     assert TrainConfig().complete(config, 100).learning_rate == pytest.approx(5e-5)
