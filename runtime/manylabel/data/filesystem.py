@@ -45,6 +45,17 @@ def is_remote(uri: str) -> bool:
     return "://" in uri
 
 
+def split_query(uri: str) -> tuple[str, str]:
+    """Return a URI without its query, and the query with its `?`. A local path has none, even with a `?` in its name.
+
+    Example:
+        >>> split_query("s3://bucket/reviews.csv?region=eu"), split_query("what?.csv")
+        (('s3://bucket/reviews.csv', '?region=eu'), ('what?.csv', ''))
+    """
+    path, mark, query = uri.partition("?") if is_remote(uri) else (uri, "", "")
+    return path, mark + query
+
+
 def join(folder: str, name: str) -> str:
     """Return the URI of a file in a folder; a URI's query (`?endpoint_override=...`) stays at the end.
 
@@ -52,8 +63,8 @@ def join(folder: str, name: str) -> str:
         >>> join("s3://bucket/out?region=eu", "part-000000.csv")
         's3://bucket/out/part-000000.csv?region=eu'
     """
-    base, mark, query = folder.partition("?") if is_remote(folder) else (folder, "", "")
-    return f"{base.rstrip('/')}/{name}{mark}{query}" if base != "/" else f"/{name}"
+    base, query = split_query(folder)
+    return f"{base.rstrip('/')}/{name}{query}"
 
 
 def resolve(uri: str) -> tuple[Any, str]:
@@ -108,8 +119,7 @@ def open_input(uri: str) -> IO[bytes]:
         system, path = resolve(uri)
         return io.BufferedReader(system.open_input_file(path), COPY_BYTES)
     except (OSError, ValueError) as exc:
-        hint = "" if is_remote(uri) else near_path(uri)
-        raise DataError(f"{uri} cannot be read: {_reason(exc)}.{hint}") from exc
+        raise DataError(f"{uri} cannot be read: {_reason(exc)}.{_near(uri)}") from exc
 
 
 def status(uri: str) -> FileStatus | None:
@@ -134,12 +144,9 @@ def expand(uri: str) -> list[str]:
         return [uri]
     found = _call(uri, lambda: list(_files(system, path, is_folder=_is_folder(info))))
     if not found:
-        near = "" if is_remote(uri) else near_path(uri)
-        raise DataError(f"{uri}: no file found.{near or ' Check the path, and put a glob in quotes.'}")
-    if not is_remote(uri):
-        return sorted(found)
-    scheme, _, query = uri.partition("://")[0], *uri.partition("?")[1:]
-    return sorted(f"{scheme}://{each}" + (f"?{query}" if query else "") for each in found)
+        raise DataError(f"{uri}: no file found.{_near(uri) or ' Check the path, and put a glob in quotes.'}")
+    scheme = uri[: uri.index("://") + 3] if is_remote(uri) else ""
+    return sorted(f"{scheme}{each}{split_query(uri)[1]}" for each in found)
 
 
 def read_bytes(uri: str) -> bytes | None:
@@ -265,6 +272,11 @@ def _upload(file: Path, uri: str, system: Any, path: str) -> None:
                 sink.write(content)
 
     _call(uri, copy)
+
+
+def _near(uri: str) -> str:
+    """Return a sentence with the name of a similar local file; nothing if there is none."""
+    return "" if is_remote(uri) else near_path(uri)
 
 
 def _info(uri: str, system: Any, path: str) -> Any:

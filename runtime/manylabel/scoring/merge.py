@@ -58,7 +58,7 @@ def check_suffix(output: str, job: Job) -> None:
     Raises:
         InputError: It does not.
     """
-    if not output.partition("?")[0].endswith(f".{job.options.format}"):
+    if not filesystem.split_query(output)[0].endswith(f".{job.options.format}"):
         raise InputError(
             f"the parts are {job.options.format}; give the output that suffix: {output}.{job.options.format}"
         )

@@ -129,7 +129,7 @@ def score_files(
         200
     """
     started, progress = time.monotonic(), progress or Progress()
-    target = _Target.of(request)
+    target = _OutputTarget.from_request(request)
     target.check(force=request.force)
     with ExitStack() as stack:
         spool = target.spool(stack)
@@ -173,7 +173,7 @@ def _score(
     return [*done.values(), *(score_shards(job, request, left, progress.scored) if left else ())], resumed
 
 
-def _job(request: ScoreRequest, target: "_Target", sources: Sequence[Source], progress: Progress) -> Job:
+def _job(request: ScoreRequest, target: "_OutputTarget", sources: Sequence[Source], progress: Progress) -> Job:
     # the worker compares the digest with that of the bundle it loads
     bundle = open_bundle(request.bundle, verify_key=request.verify_key, digest=request.digest)
     variant = choose_variant(bundle, resolve_device(request.device), request.precision)
@@ -199,7 +199,7 @@ def _stored_plan(folder: str, sources: Sequence[Source], options: ScoreOptions) 
 
 
 @dataclass(frozen=True)
-class _Target:
+class _OutputTarget:
     """Where the output goes.
 
     Attributes:
@@ -213,10 +213,8 @@ class _Target:
     format: OutputFormat
 
     @classmethod
-    def of(cls, request: ScoreRequest) -> "_Target":
-        path, mark, query = request.output.partition("?") if filesystem.is_remote(request.output) else (
-            request.output, "", ""
-        )  # fmt: skip
+    def from_request(cls, request: ScoreRequest) -> "_OutputTarget":
+        path, query = filesystem.split_query(request.output)
         format = OUTPUT_SUFFIXES.get("." + path.rpartition("/")[2].rpartition(".")[2])
         if format is None or os.path.isdir(path):
             return cls(request.output, None, request.options.format)
@@ -226,7 +224,7 @@ class _Target:
                 f"then: manylabel merge FOLDER --output {request.output}"
             )
         head, slash, name = path.rpartition("/")
-        return cls(f"{head}{slash}.{name}.parts{mark}{query}", request.output, format)
+        return cls(f"{head}{slash}.{name}.parts{query}", request.output, format)
 
     def check(self, *, force: bool) -> None:
         """Refuse an output that holds something else."""

@@ -51,7 +51,7 @@ class Source:
     @property
     def name(self) -> str:
         """The file's own name, for messages."""
-        return self.uri.partition("?")[0].rpartition("/")[2]
+        return filesystem.split_query(self.uri)[0].rpartition("/")[2]
 
     @classmethod
     def from_uri(cls, uri: str, format: Format | None = None, *, hint: str = "") -> "Source":
@@ -69,7 +69,7 @@ class Source:
             >>> Source.from_uri("s3://bucket/reviews.csv.gz")
             Source(uri='s3://bucket/reviews.csv.gz', format='csv', compression='.gz')
         """
-        path = uri.partition("?")[0] if filesystem.is_remote(uri) else uri
+        path, _ = filesystem.split_query(uri)
         compression = next((suffix for suffix in COMPRESSIONS if path.lower().endswith(suffix)), "")
         stem = path[: len(path) - len(compression)].rpartition("/")[2]
         format = format or SUFFIXES.get("." + stem.lower().rpartition(".")[2])
