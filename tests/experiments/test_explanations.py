@@ -1,4 +1,4 @@
-"""Deletion curves: a model that looks for words is explained by them."""
+"""Deletion curves: the explanation of a model that looks for words names these words."""
 
 import json
 from pathlib import Path
@@ -8,13 +8,13 @@ import pytest
 from click.testing import CliRunner
 from tests.helpers.toy import RECIPE, dataset, write_csv, write_encoder
 
-from experiments.explanations.run import FEWEST, SHARES, curves, main, without
+from experiments.explanations.run import MIN_WORDS, SHARES, delete_words, deletion_curves, main
 from manylabel import Classifier
 
 
 @pytest.fixture(scope="module")
 def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle of a model that has learnt which words have which label."""
+    """A bundle of a model that has learned which words have which label."""
     from manylabel_export.pipeline import export
     from manylabel_train.training.config import TrainConfig
     from manylabel_train.training.train import train
@@ -29,7 +29,7 @@ def test_removing_top_words_lowers_scores_fastest(learned: Path) -> None:
     classifier = Classifier.load(learned, threads=1)
     explanation = classifier.explain("the parcel was very very good and not bad", "delivery")
     assert explanation.ranked[0].text == "parcel"
-    found = curves(classifier, explanation, np.random.default_rng(0))
+    found = deletion_curves(classifier, explanation, np.random.default_rng(0))
     assert found["falls"][0] == found["rises"][0] == found["random"][0] == pytest.approx(1)
     assert found["falls"][-1] == found["rises"][-1] == pytest.approx(found["random"][-1])
     assert found["falls"][1] < found["random"][1] < found["rises"][1]
@@ -37,13 +37,13 @@ def test_removing_top_words_lowers_scores_fastest(learned: Path) -> None:
 
 def test_words_are_removed_by_offset(learned: Path) -> None:
     explanation = Classifier.load(learned, threads=1).explain("late parcel, late!", "delivery")
-    assert without(explanation.text, [explanation.words[3], explanation.words[0]]) == " parcel, !"
+    assert delete_words(explanation.text, [explanation.words[3], explanation.words[0]]) == " parcel, !"
 
 
 def test_the_result_is_written_with_its_command(learned: Path, tmp_path: Path) -> None:
     rows = dataset(500, seed=1, per_split=200)
     long = rows.take(
-        [row for row in range(len(rows)) if len(rows.texts[row].split()) >= FEWEST or rows.split[row] != "test"]
+        [row for row in range(len(rows)) if len(rows.texts[row].split()) >= MIN_WORDS or rows.split[row] != "test"]
     )
     data = write_csv(tmp_path / "data.csv", long)
     options = ["--data", data, "--output", tmp_path / "result", "--title", "Toy", "--texts", 5]

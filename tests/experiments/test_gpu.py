@@ -9,12 +9,12 @@ from click.testing import CliRunner
 from tests.helpers.cuda import Cuda, use
 from tests.helpers.toy import RECIPE, dataset, write_csv, write_encoder
 
-from experiments.gpu.run import agreement, main, ours_of, table
+from experiments.gpu.run import build_table, bundle_predictors, compare_scores, main
 
 
 def test_agreement_counts_flips() -> None:
     thresholds = np.full(2, 0.5, dtype=np.float32)
-    found = agreement(np.float32([[0.4, 0.9]]), np.float32([[0.6, 0.8]]), thresholds)
+    found = compare_scores(np.float32([[0.4, 0.9]]), np.float32([[0.6, 0.8]]), thresholds)
     assert found == {"greatest": pytest.approx(0.2), "mean": pytest.approx(0.15), "flipped": 1}
 
 
@@ -25,12 +25,12 @@ def test_gpu_ratio_uses_the_fastest_pytorch() -> None:
         name: {"texts_per_second": {"median": speed}, "p50_ms": 1.0, "p99_ms": 2.0, "against_fp32": off}
         for name, speed in speeds.items()
     }
-    assert [row[2] for row in table(ways)[1:]] == ["2.00x", "0.67x", "1.00x"]
+    assert [row[2] for row in build_table(ways)[1:]] == ["2.00x", "0.67x", "1.00x"]
 
 
 def test_gpu_contenders_with_and_without_cuda_graphs(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, Cuda())
-    ways = ours_of(bundle, 1, "cuda")
+    ways = bundle_predictors(bundle, 1, "cuda")
     assert len(ways) == 4
     assert "manylabel fp16, CUDA graphs" in ways
     texts = ("late", "the parcel was late")

@@ -1,9 +1,9 @@
-"""Guarantees are judged by what they promise: broken seldom on all texts of the kind, whatever a few others show."""
+"""A guarantee is broken as rarely as its confidence says on the distribution, and more often on a small sample."""
 
 import numpy as np
 import pytest
 
-from experiments.calibration.guarantee_coverage import chance, floor_kept, guarantee_kept
+from experiments.calibration.guarantee_coverage import broken_share_limit, check_guarantee, check_minimum
 from manylabel_train.thresholds.objectives import Objective
 from manylabel_train.thresholds.selection import ScoredTexts
 
@@ -11,7 +11,7 @@ LABELS, DRAWS = ("a", "b"), 300
 
 
 def texts(n: int, seed: int) -> ScoredTexts:
-    """Two labels, the first told apart better than the second."""
+    """Two labels, the first easier to separate than the second."""
     rng = np.random.default_rng(seed)
     targets = rng.random((n, 2)) < 0.3
     logits = rng.normal(size=(n, 2)) + targets * [4, 2.5] - 2
@@ -20,21 +20,21 @@ def texts(n: int, seed: int) -> ScoredTexts:
 
 @pytest.mark.parametrize("goal", [Objective("recall", 0.8, 0.9), Objective("precision", 0.8, 0.9)], ids=str)
 def test_guarantee_coverage_in_simulation(goal: Objective) -> None:
-    found = guarantee_kept(LABELS, texts(400, 1), texts(600, 2), goal, draws=DRAWS)
+    found = check_guarantee(LABELS, texts(400, 1), texts(600, 2), goal, draws=DRAWS)
     assert found["labels"] == 2
     assert found["given"] > 0.9
-    assert 0 < found["broken"] <= found["most"] <= chance(goal, DRAWS)
+    assert 0 < found["broken"] <= found["most"] <= broken_share_limit(goal, DRAWS)
     assert found["short_elsewhere"] > found["broken"]
     assert found["mean"] > 0.8
 
 
 def test_labels_with_too_few_texts_are_left_out() -> None:
-    found = guarantee_kept(LABELS, texts(400, 1), texts(600, 2), Objective("recall", 0.99, 0.95), draws=2)  # needs 299
+    found = check_guarantee(LABELS, texts(400, 1), texts(600, 2), Objective("recall", 0.99, 0.95), draws=2)  # needs 299
     assert found["labels"] == 0
     assert found["given"] is found["broken"] is found["most"] is None
 
 
 def test_plain_minimum_fails_for_some_labels() -> None:
-    found = [floor_kept(LABELS, texts(100, seed), texts(5000, 2), Objective("recall", 0.9)) for seed in range(20)]
+    found = [check_minimum(LABELS, texts(100, seed), texts(5000, 2), Objective("recall", 0.9)) for seed in range(20)]
     assert all(each["labels"] == 2 for each in found)
     assert 0.2 < np.mean([each["held"] for each in found]) < 0.8

@@ -8,23 +8,23 @@ import pytest
 from click.testing import CliRunner
 from tests.helpers import toy
 
-from experiments.label_noise.run import main, precision, without_labels
+from experiments.label_noise.run import main, precision_at_n, remove_labels
 from manylabel_train.review.confident_learning import LabelIssues
 
 
 def test_label_noise_removes_the_given_share() -> None:
     data = toy.dataset(400)
-    left, removed = without_labels(data, 0.25, seed=0)
+    left, removed = remove_labels(data, 0.25, seed=0)
     assert removed.sum() == int(0.25 * data.targets.sum())
     np.testing.assert_array_equal(left.targets + removed, data.targets)
-    assert not np.array_equal(without_labels(data, 0.25, seed=1)[1], removed)
+    assert not np.array_equal(remove_labels(data, 0.25, seed=1)[1], removed)
 
 
 def test_precision_at_k_of_removed_labels() -> None:
     removed = np.zeros((400, 1), dtype=bool)
     removed[:25] = True
     found = LabelIssues(np.arange(400), np.zeros(400, dtype=np.intp), np.linspace(1, 0, 400))
-    assert precision(found, removed) == {"50": 0.5, "100": 0.25, "200": 0.125, "400": 0.0625}
+    assert precision_at_n(found, removed) == {"50": 0.5, "100": 0.25, "200": 0.125, "400": 0.0625}
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

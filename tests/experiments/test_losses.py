@@ -1,4 +1,4 @@
-"""The comparison of losses hides what it says it hides, and its table is that of its runs."""
+"""The comparison of losses hides the labels that it says it hides, and resumes its runs."""
 
 import json
 from pathlib import Path
@@ -8,29 +8,29 @@ import pytest
 from click.testing import CliRunner
 from tests.helpers import toy
 
-from experiments.common.multi_seed import cut
-from experiments.losses.run import CEILING, COMPARISON, SETTINGS, main, one_label_each
+from experiments.common.multi_seed import take_training_rows
+from experiments.losses.run import CEILING, COMPARISON, SETTINGS, keep_one_label, main
 from manylabel_train.training.losses import LOSSES
 
 
 def test_single_positive_setting_keeps_one_label() -> None:
     data = toy.dataset(400)
-    hidden = one_label_each(data, seed=1)
+    hidden = keep_one_label(data, seed=1)
     training = np.array(data.split) == "train"
     np.testing.assert_array_equal(hidden.targets[~training], data.targets[~training])
     left = hidden.targets[training]
     assert not (left == 0).any()
     assert ((left == 1) <= (data.targets[training] == 1)).all()
     np.testing.assert_array_equal((left == 1).sum(axis=1), data.targets[training].any(axis=1))
-    assert not np.array_equal(one_label_each(data, seed=2).targets, hidden.targets, equal_nan=True)
+    assert not np.array_equal(keep_one_label(data, seed=2).targets, hidden.targets, equal_nan=True)
 
 
 def test_cut_takes_training_rows_only() -> None:
     data = toy.dataset(400)
-    part = cut(data, 50)
+    part = take_training_rows(data, 50)
     assert [part.split.count(name) for name in ("train", "validation", "test")] == [50, 60, 60]
     assert part.part("test").digest() == data.part("test").digest()
-    assert cut(data, 50).digest() == part.digest()
+    assert take_training_rows(data, 50).digest() == part.digest()
 
 
 def test_every_loss_has_its_setting() -> None:
@@ -42,9 +42,9 @@ def test_means_and_spreads_over_seeds() -> None:
         figures = dict.fromkeys(("macro_f1", "micro_f1", "macro_average_precision"), value)
         return {"loss": "focal", "seed": seed, "tuned": figures, "at_half": figures}
 
-    (row,) = COMPARISON.rows([run(1, 0.5), run(2, 0.7)], ["bce", "focal"])
+    (row,) = COMPARISON.table_rows([run(1, 0.5), run(2, 0.7)], ["bce", "focal"])
     assert row == ["focal", *["0.6000 ± 0.1414"] * 5, "1, 2"]
-    (row,) = COMPARISON.rows([run(1, 0.5)], ["focal"])
+    (row,) = COMPARISON.table_rows([run(1, 0.5)], ["focal"])
     assert row[1] == "0.5000"
 
 

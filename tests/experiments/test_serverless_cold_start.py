@@ -12,7 +12,7 @@ from experiments.serverless_cold_start import run
 
 def test_cold_start_steps_add_up(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dropped: list[Path] = []
-    monkeypatch.setattr(run, "drop", dropped.extend)  # what the other tests read stays in memory
+    monkeypatch.setattr(run, "drop_from_page_cache", dropped.extend)  # what the other tests read stays in memory
     arguments = [bundle, "--python", sys.executable, "--rounds", 2, "--output", tmp_path / "result", "--title", "Tiny"]
     done = CliRunner().invoke(run.main, [str(each) for each in arguments])
     assert done.exit_code == 0, done.output

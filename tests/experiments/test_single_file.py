@@ -16,7 +16,7 @@ pytest.importorskip("onnxruntime_extensions")
 
 
 def test_single_file_counts_texts_and_characters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "characters", lambda: [f"a{chr(code)}b" for code in range(1, 700)])
+    monkeypatch.setattr(run, "list_characters", lambda: [f"a{chr(code)}b" for code in range(1, 700)])
     targets = np.random.default_rng(0).integers(0, 2, (len(toy.TEXTS), len(toy.LABELS)))
     checkpoint = toy.write_checkpoint(tmp_path / "checkpoint")
     path = checkpoint / "tokenizer.json"  # the ready-made tokenizer asks for [MASK]

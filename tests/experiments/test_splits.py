@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from tests.helpers import toy
 
-from experiments.splits.run import WAYS, judge, main
+from experiments.splits.run import WAYS, evaluate_split, main
 from manylabel_train.data.dataset import Dataset
 from manylabel_train.data.near_duplicates import find_near_duplicates
 
@@ -21,7 +21,7 @@ def test_split_deviation_size_and_duplicate_counts() -> None:
     texts = [f"review number {row} of a parcel that was {row}" for row in range(18)] + ["All good!", "all good"]
     data = Dataset.from_matrix(texts, targets, ("common", "half"))
     parts = np.array([1] * 3 + [0] * 15 + [2, 1])
-    found = judge(data, parts, find_near_duplicates(texts))
+    found = evaluate_split(data, parts, find_near_duplicates(texts))
     assert found["validation"] == 4
     assert found["test"] == 1
     assert found["rows"] == 2  # validation is due two rows of the first label and one of the second; has four, three
@@ -58,4 +58,4 @@ def test_split_methods_are_compared_on_the_same_rows(
     assert runs["manylabel"]["share"] < runs["at random"]["share"]
     page = (tmp_path / "result" / "README.md").read_text()
     assert ("| set, 600 rows, 4 labels | iterative-stratification |" in page) == there
-    assert done.output.strip() == page.strip()
+    assert page.startswith(done.output.strip())

@@ -24,7 +24,7 @@ def test_means_and_spreads_over_seeds() -> None:
         at = {"tuned": figures, "at_half": figures}
         return {"way": "b", "seed": seed, "validation": at, "test": at}
 
-    (row,) = COMPARISON.rows([run(1, 0.5), run(2, 0.7)], ["a", "b"])
+    (row,) = COMPARISON.table_rows([run(1, 0.5), run(2, 0.7)], ["a", "b"])
     assert row == ["b", *["0.6000 ± 0.1414"] * 5, "1, 2"]
 
 

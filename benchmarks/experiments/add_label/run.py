@@ -1,8 +1,8 @@
 """What does a model forget when a label is added to it, and how well does it learn the new one?
 
-`python -m experiments.add_label.run --data DATA.csv --label NAME --output FOLDER` halves the training rows: the first
-half knows all labels but the new one, the second half the new one alone. `result.json` and `README.md` are written anew
-after every training: what was interrupted goes on where it stood.
+`python -m experiments.add_label.run --data DATA.csv --label NAME --output FOLDER` splits the training rows in halves:
+in the first all labels but the new one are known, in the second only the new one. `result.json` and `README.md` are
+written after every training; an interrupted measurement resumes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,23 +30,23 @@ from manylabel_train.training.train import train
 BEFORE, ADDED, NAIVE, EVERYTHING = WAYS = (
     "before",
     "--add-label",
-    "fine-tuned on without the old model's answers",
+    "fine-tuned without distillation from the old model",
     "trained on everything",
 )
 
 
-def parts(data: Dataset, label: str, seed: int) -> tuple[Dataset, Dataset]:
-    """The data that the old model was made of, and those that know the new label alone; both keep the other splits."""
+def split_labels(data: Dataset, label: str, seed: int) -> tuple[Dataset, Dataset]:
+    """Return the data of the old model, and data in which only the new label is known; both keep the other splits."""
     training = np.flatnonzero(np.array(data.split) == "train")
     others = np.flatnonzero(np.array(data.split) != "train")
     first, second = np.array_split(np.random.default_rng(seed).permutation(training), 2)
     old = tuple(name for name in data.labels if name != label)
     halves = (data.take(np.sort(np.concatenate([half, others])).tolist()) for half in (first, second))
-    return only(next(halves), old), only(next(halves), (label,))
+    return select_labels(next(halves), old), select_labels(next(halves), (label,))
 
 
-def only(data: Dataset, labels: Sequence[str]) -> Dataset:
-    """The data with some of its labels."""
+def select_labels(data: Dataset, labels: Sequence[str]) -> Dataset:
+    """Return the data with some of its labels."""
     columns = [data.labels.index(label) for label in labels]
     return replace(data, targets=data.targets[:, columns], labels=tuple(labels))
 
@@ -63,9 +63,11 @@ def without_answers() -> Iterator[None]:
         yield
 
 
-def measure(data: Dataset, label: str, seed: int, options: dict[str, Any], scratch: Path) -> Iterator[dict[str, Any]]:
-    """The four ways for one seed: the test split's figures by the run's own thresholds."""
-    old, new = parts(data, label, seed)
+def compare_ways(
+    data: Dataset, label: str, seed: int, options: dict[str, Any], scratch: Path
+) -> Iterator[dict[str, Any]]:
+    """Train in four ways with one seed; yield the figures on the test split at each run's own thresholds."""
+    old, new = split_labels(data, label, seed)
     recipe = TrainConfig(seed=seed, epochs=options["epochs"], loss="bce")
     test, before = data.part("test"), scratch / "before"
     more: dict[str, Any] = {"start_from": str(before), "add_labels": [label], "config": recipe}
@@ -79,13 +81,13 @@ def measure(data: Dataset, label: str, seed: int, options: dict[str, Any], scrat
 
 
 def _figures(way: str, seed: int, folder: Path, run: TrainingRun, test: Dataset, label: str) -> dict[str, Any]:
-    """F1 of every label that the run knows on whole-known texts."""
+    """Compute F1 of every label of the run on the test split, where all labels are known."""
     model, _ = checkpoint.load_model(str(folder))
     tokenizer = checkpoint.load_tokenizer(str(folder))
     reader = checkpoint.to_runtime_tokenizer(tokenizer, run.max_length, make_long_text(run.max_length))
     found: NDArray[np.float32] = checkpoint.predict_proba(model, reader, test.texts)
     thresholds = np.array(run.thresholds, dtype=np.float32)
-    by_label = per_label_metrics(found, only(test, run.labels).targets, run.labels, thresholds)
+    by_label = per_label_metrics(found, select_labels(test, run.labels).targets, run.labels, thresholds)
     scores = {name: figures["f1"] for name, figures in by_label.items()}
     return {
         "way": way,
@@ -97,39 +99,40 @@ def _figures(way: str, seed: int, folder: Path, run: TrainingRun, test: Dataset,
     }
 
 
-def rows(runs: Sequence[dict[str, Any]]) -> Iterator[list[str]]:
-    """The table's rows, one a way: means over seeds with the standard deviation."""
+def table_rows(runs: Sequence[dict[str, Any]]) -> Iterator[list[str]]:
+    """Yield one row per way: means over seeds with the standard deviation."""
     for way in WAYS:
         of_way = [run for run in runs if run["way"] == way]
         if of_way:
             yield [
                 way,
                 *(
-                    result_io.spread([run[key] for run in of_way])
+                    result_io.format_mean_and_sd([run[key] for run in of_way])
                     for key in ("old_macro_f1", "new_f1", "old_decisions_kept")
                 ),
             ]
 
 
-def markdown(result: dict[str, Any]) -> str:
-    """The table with what it was measured on and by."""
+def render_readme(result: dict[str, Any]) -> str:
+    """Return the page of a result."""
     machine, seeds = result["machine"], sorted({run["seed"] for run in result["runs"]})
     head = ["", "old labels, macro-F1", f"'{result['label']}', F1", "old decisions kept on validation"]
-    table = [head, ["---"] * len(head), *rows(result["runs"])]
+    table = [head, ["---"] * len(head), *table_rows(result["runs"])]
     return "\n".join(
         [
             f"# {result['title']}",
             "",
-            f"`{command(result)}`",
+            f"`{format_command(result)}`",
             "",
-            f"Test split of {result['texts']['test']:,} texts. Half of the {result['texts']['train']:,} training texts "
-            f"know {result['labels'] - 1} labels, the other half '{result['label']}' alone, and so does the validation "
-            "split when it is added. The last row is trained on all texts with all labels known. Mean over the seeds "
-            f"{', '.join(map(str, seeds))}, and standard deviation; a seed draws the halves too.",
+            f"Test split of {result['texts']['test']:,} texts. In half of the {result['texts']['train']:,} training "
+            f"texts {result['labels'] - 1} labels are known, in the other half only '{result['label']}', as in the "
+            "validation split when the label is added. The last row is trained on all texts with all labels known. "
+            f"Means over the seeds {', '.join(map(str, seeds))}, with the standard deviation; a seed also determines "
+            "the halves.",
             "",
             *("| " + " | ".join(row) + " |" for row in table),
             "",
-            result_io.machine_line(machine),
+            result_io.format_machine(machine),
             "",
         ]
     )
@@ -141,31 +144,31 @@ def markdown(result: dict[str, Any]) -> str:
 @click.option(
     "--output", type=click.Path(path_type=Path), required=True, help="A folder for result.json and README.md."
 )
-@click.option("--title", required=True, help="Heads README.md.")
+@click.option("--title", required=True, help="The title of README.md.")
 @click.option("--model", default=DEFAULT_MODEL, show_default=True, help="The encoder.")
-@click.option("--epochs", type=click.IntRange(min=1), help="Passes over the data.  [default: the recipe's]")
+@click.option("--epochs", type=click.IntRange(min=1), help="Epochs.  [default: as in training]")
 @click.option("--seed", "seeds", type=int, multiple=True, default=(1, 2, 3), show_default=True)
 def main(**options: Any) -> None:
-    """Add a label to a model that was trained without it, in two ways, and measure both."""
+    """Add a label to a model that was trained without it, in two ways, and compare both with training on everything."""
     data = read_dataset(options["data"])
-    result = result_io.begin(options, data, label=options["label"], labels=len(data.labels))
+    result = result_io.start_result(options, data, label=options["label"], labels=len(data.labels))
     for seed in options["seeds"]:
         if sum(run["seed"] == seed for run in result["runs"]) == len(WAYS):
             continue
         result["runs"] = [run for run in result["runs"] if run["seed"] != seed]
         with TemporaryDirectory() as scratch:
-            for run in measure(data, options["label"], seed, options, Path(scratch)):
+            for run in compare_ways(data, options["label"], seed, options, Path(scratch)):
                 result["runs"].append(run)
-                result_io.write(result, options["output"], markdown(result))
+                result_io.write_result(result, options["output"], render_readme)
                 click.echo(f"{run['way']}, seed {seed}: old {run['old_macro_f1']:.4f}, new {run['new_f1']}")
-    result_io.write(result, options["output"], markdown(result))
+    result_io.write_result(result, options["output"], render_readme)
 
 
-def command(result: dict[str, Any]) -> str:
-    """What measures again all that has been measured."""
+def format_command(result: dict[str, Any]) -> str:
+    """Return the command that repeats all runs of the result."""
     options = {"data": result["data"], "label": result["label"], "output": "FOLDER", "title": result["title"]}
     options |= {"epochs": result["epochs"]}
-    return result_io.command("add_label", [], options, {"seed": sorted({run["seed"] for run in result["runs"]})})
+    return result_io.format_command("add_label", [], options, {"seed": sorted({run["seed"] for run in result["runs"]})})
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Do floors on precision or recall hold on texts that nothing has looked at, and guarantees as often as they say?
+"""Do minimum precision and recall hold on unseen texts, and guarantees as often as their confidence says?
 
-A guarantee speaks of all texts of the kind that those set aside were drawn from, and these are never at hand. So the
-texts set aside are drawn here, with replacement, from a split: then the split is all texts of their kind, and a figure
-on it has no noise of its own. The confidence bounds how often, of all draws, a guarantee is given and broken. It does
-not bound how often those are broken that are given (a label just short of its floor is proved in lucky draws alone),
-nor how often a figure falls below the floor on other texts that are few: both are higher.
+A guarantee is about the distribution that the held-out texts were drawn from, which is never available. Here the
+held-out texts are drawn with replacement from a split, so that the split is that distribution and a figure on it has no
+sampling error. The confidence bounds how often, over all draws, a guarantee is given and broken. It does not bound the
+share of broken guarantees among those given (a label just below its minimum gets a guarantee in lucky draws only), nor
+how often a figure falls below the minimum on another small sample: both are higher.
 """
 
 from typing import Any
@@ -19,16 +19,18 @@ from manylabel_train.thresholds.objectives import Objective, Objectives
 from manylabel_train.thresholds.selection import ScoredTexts, guarantee_threshold, select_thresholds
 
 DRAWS = 1000
-FLOORS = (Objective("precision", 0.9), Objective("recall", 0.9))
+MINIMUMS = (Objective("precision", 0.9), Objective("recall", 0.9))
 GUARANTEES = (Objective("precision", 0.8, 0.95), Objective("recall", 0.9, 0.95))
 
 
-def floor_kept(labels: tuple[str, ...], validation: ScoredTexts, test: ScoredTexts, goal: Objective) -> dict[str, Any]:
-    """How a floor for every label, chosen on the validation split, comes out on the test split.
+def check_minimum(
+    labels: tuple[str, ...], validation: ScoredTexts, test: ScoredTexts, goal: Objective
+) -> dict[str, Any]:
+    """Check on the test split a minimum for every label that was tuned on the validation split.
 
     Returns:
-        Of the labels that are not told to fall short and occur among the test texts: how many there are (`"labels"`),
-        the share that `"held"`, and means of the figure (`"mean"`) and of the `"other"` one.
+        For labels that are not reported as unmet and occur in the test split: their number (`"labels"`), the share
+        that `"held"`, and the means of the figure (`"mean"`) and of the `"other"` one.
     """
     chosen = select_thresholds(validation, labels, Objectives(goal))
     found = per_label_metrics(test.probabilities, test.targets, labels, chosen.thresholds)
@@ -38,16 +40,17 @@ def floor_kept(labels: tuple[str, ...], validation: ScoredTexts, test: ScoredTex
     return {"goal": str(goal), "labels": len(told)} | _means(held=held, mean=figures, other=others)
 
 
-def guarantee_kept(
+def check_guarantee(
     labels: tuple[str, ...], validation: ScoredTexts, test: ScoredTexts, goal: Objective, draws: int = DRAWS
 ) -> dict[str, Any]:
-    """How often a guarantee is given and broken, over draws of half as many texts as the test split has.
+    """Count how often a guarantee is given and broken, over draws of half as many texts as the test split has.
 
     Returns:
-        Over all draws and the labels that have texts enough in half of the split: how many labels (`"labels"`), the
-        share in which the guarantee is `"given"`, in which it is given and `"broken"`, and that of the label for which
-        this is `"most"`. Of those given, the share that falls below the floor on another draw of as many texts
-        (`"short_elsewhere"`), and means of the figure (`"mean"`) and of the `"other"` one.
+        Over all draws and the labels with enough texts in half of the split: the number of labels (`"labels"`), the
+        share in which the guarantee is `"given"`, in which it is given and `"broken"`, and the latter for the label
+        for which it is highest (`"most"`). For guarantees that are given: the share that falls below the minimum on
+        another draw of the same size (`"short_elsewhere"`), and the means of the figure (`"mean"`) and of the
+        `"other"` one.
     """
     enough = (test.targets == 1).sum(axis=0) / 2 >= min_sample_size(goal.value, goal.confidence)
     columns, draw, size = np.flatnonzero(enough).tolist(), np.random.default_rng(0), len(test.targets) // 2
@@ -67,8 +70,8 @@ def guarantee_kept(
     return {"goal": str(goal), "labels": len(columns)} | told | _means(mean=figures[sure], other=others[sure])
 
 
-def chance(goal: Objective, draws: int = DRAWS) -> float:
-    """The share of draws that a guarantee broken exactly as often as it may exceeds once in a thousand times."""
+def broken_share_limit(goal: Objective, draws: int = DRAWS) -> float:
+    """Return the share of draws exceeded once in 1,000 repetitions if a guarantee breaks as often as allowed."""
     return float(binom.ppf(0.999, draws, 1 - goal.confidence) / draws)
 
 

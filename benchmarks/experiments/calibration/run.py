@@ -1,20 +1,24 @@
-"""What do calibration and goals do on the test split?
+"""What do calibration and threshold objectives achieve on the test split?
 
 `python -m experiments.calibration.run RUN --data DATA.csv --output FOLDER --title TITLE` scores a run's checkpoint on
 the validation and test splits, and writes `result.json` and `README.md`. Nothing is trained.
 """
 
-import json
-import os
-import shlex
 from pathlib import Path
 from typing import Any
 
 import click
 
-from experiments.calibration.guarantee_coverage import DRAWS, FLOORS, GUARANTEES, chance, floor_kept, guarantee_kept
+from experiments.calibration.guarantee_coverage import (
+    DRAWS,
+    GUARANTEES,
+    MINIMUMS,
+    broken_share_limit,
+    check_guarantee,
+    check_minimum,
+)
+from experiments.common import result_io
 from manylabel.errors import ManylabelError
-from manylabel_bench.hardware import describe_hardware
 from manylabel_train.calibration.fit import CalibrationMethod, calibrate_held_out, fit_calibration, parse_calibration
 from manylabel_train.calibration.platt import log_loss, to_logits
 from manylabel_train.data.dataset import read_dataset
@@ -26,8 +30,8 @@ from manylabel_train.thresholds.objectives import Objectives
 from manylabel_train.thresholds.selection import ScoredTexts, select_thresholds
 
 METHODS: tuple[CalibrationMethod, ...] = ("none", "temperature", "platt")
-KEPT = ("held", "mean", "other")
-GIVEN = ("given", "broken", "most", "short_elsewhere", "mean", "other")
+MINIMUM_COLUMNS = ("held", "mean", "other")
+GUARANTEE_COLUMNS = ("given", "broken", "most", "short_elsewhere", "mean", "other")
 COLUMNS = (
     "calibration",
     "labels changed",
@@ -41,23 +45,24 @@ COLUMNS = (
 )
 
 
-def score(run: Path, data: Path) -> tuple[tuple[str, ...], ScoredTexts, ScoredTexts]:
-    """The labels, and a run's scores on validation and test as they were before it was calibrated."""
-    said, rows = read_run(run), read_dataset(data)
-    rows = rows.reorder(said.labels)
+def score_splits(run: Path, data: Path) -> tuple[tuple[str, ...], ScoredTexts, ScoredTexts]:
+    """Return the labels, and a run's scores on validation and test before calibration."""
+    details, rows = read_run(run), read_dataset(data)
+    rows = rows.reorder(details.labels)
     model, _ = checkpoint.load_model(str(run))
     tokenizer = checkpoint.load_tokenizer(str(run))
-    reader = checkpoint.to_runtime_tokenizer(tokenizer, said.max_length, make_long_text(said.max_length))
-    done = parse_calibration(said.details.get("calibration", {}).get("labels", {}), said.labels)
+    reader = checkpoint.to_runtime_tokenizer(tokenizer, details.max_length, make_long_text(details.max_length))
+    calibration = parse_calibration(details.details.get("calibration", {}).get("labels", {}), details.labels)
     parts = [rows.part(name) for name in ("validation", "test")]
-    found = [
-        ScoredTexts(done.undo(checkpoint.predict_proba(model, reader, part.texts)), part.targets) for part in parts
-    ]
-    return said.labels, found[0], found[1]
+    validation, test = (
+        ScoredTexts(calibration.undo(checkpoint.predict_proba(model, reader, part.texts)), part.targets)
+        for part in parts
+    )
+    return details.labels, validation, test
 
 
-def compare(labels: tuple[str, ...], validation: ScoredTexts, test: ScoredTexts) -> list[dict[str, Any]]:
-    """Log-loss, calibration error and F1 on the test split, a method of calibration at a time."""
+def compare_methods(labels: tuple[str, ...], validation: ScoredTexts, test: ScoredTexts) -> list[dict[str, Any]]:
+    """Compute log-loss, calibration error and F1 on the test split for each method of calibration."""
     rows = []
     for method in METHODS:
         calibration = fit_calibration(validation.probabilities, validation.targets, method)
@@ -79,8 +84,8 @@ def compare(labels: tuple[str, ...], validation: ScoredTexts, test: ScoredTexts)
     return rows
 
 
-def markdown(result: dict[str, Any]) -> str:
-    """The tables with what they were measured on and by."""
+def render_readme(result: dict[str, Any]) -> str:
+    """Return the page of a result."""
     machine = result["machine"]
     methods = [
         [
@@ -99,27 +104,29 @@ def markdown(result: dict[str, Any]) -> str:
             f"`{result['command']}`",
             "",
             f"A run of {result['labels']} labels, {result['texts']['validation']:,} validation and "
-            f"{result['texts']['test']:,} test texts. Calibration and thresholds come from validation. Log-loss is a "
-            "text's, summed over labels; calibration error is the mean over labels, of validation by held-out folds.",
+            f"{result['texts']['test']:,} test texts. Calibration and thresholds are fitted on validation. Log-loss "
+            "is per text, summed over labels; calibration error is the mean over labels, on validation by "
+            "cross-validation.",
             "",
             *_table(
                 [*COLUMNS],
                 methods,
             ),
             "",
-            "Floors for every label, chosen on the validation split, as they come out on the test split:",
+            "Minimums for every label, tuned on the validation split and checked on the test split:",
             "",
             *_table(
-                ["floor", "labels", "share held", "mean of the figure", "mean of the other"],
-                _goals(result["floors"], KEPT),
+                ["minimum", "labels", "share held", "mean of the figure", "mean of the other"],
+                _goals(result["floors"], MINIMUM_COLUMNS),
             ),
             "",
-            f"Guarantees: {DRAWS:,} times half as many texts as the test split has are drawn from it, with "
-            "replacement, and guarantees proved on them, for the labels with texts enough. The test split is then all "
-            "texts of their kind, and has the figure. What the confidence bounds is the share of all draws in which a "
-            "guarantee is given and broken; a label for which that were 0.05 would exceed "
-            f"{chance(GUARANTEES[0]):.3f} once in a thousand times. Of those given, the share short of the floor on "
-            "another draw of as many texts is higher: these few have noise of their own.",
+            f"Guarantees: {DRAWS:,} times, half as many texts as the test split has are drawn from it with "
+            "replacement, and guarantees are tested on them, for the labels with enough texts. The test split is "
+            "then the distribution that the guarantee is about. The confidence bounds the share of all draws in "
+            "which a guarantee is given and broken; a label for which this share is 0.05 would exceed "
+            f"{broken_share_limit(GUARANTEES[0]):.3f} once in 1,000 repetitions. Among the guarantees given, the "
+            "share below the minimum on another draw of the same size is higher: such a small sample has sampling "
+            "error itself.",
             "",
             *_table(
                 [
@@ -127,12 +134,12 @@ def markdown(result: dict[str, Any]) -> str:
                     "labels",
                     "given",
                     "given and broken",
-                    "the same, of the label with most",
-                    "of those given, short on other texts",
+                    "given and broken, worst label",
+                    "of those given, below on another draw",
                     "mean of the figure",
                     "mean of the other",
                 ],
-                _goals(result["guarantees"], GIVEN),
+                _goals(result["guarantees"], GUARANTEE_COLUMNS),
             ),
             "",
             f"Machine: {machine['cpu']}, Python {machine['python']}, "
@@ -157,30 +164,28 @@ def _table(head: list[str], body: list[list[str]]) -> list[str]:
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="The file that it was trained on.")
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="The file that the run was trained on.")
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="A folder for the result.")
-@click.option("--title", required=True, help="Heads README.md.")
+@click.option("--title", required=True, help="The title of README.md.")
 def main(run: Path, data: Path, output: Path, title: str) -> None:
-    """Measure calibration and goals with RUN's checkpoint."""
+    """Measure calibration and threshold objectives with the checkpoint of RUN."""
     try:
-        labels, validation, test = score(run, data)
+        labels, validation, test = score_splits(run, data)
     except ManylabelError as exc:
         raise click.ClickException(str(exc)) from exc
-    words = ["--data", f"../shared/data/{data.parent.name}/{data.name}", "--output", "FOLDER", "--title", title]
+    options = {"data": result_io.portable_path(data), "output": "FOLDER", "title": title}
     result = {
         "title": title,
-        "command": shlex.join(["python", "-m", "experiments.calibration.run", f"build/{run.name}", *words]),
+        "command": result_io.format_command("calibration", [f"build/{run.name}"], options, {}),
         "labels": len(labels),
         "texts": {"validation": len(validation.targets), "test": len(test.targets)},
-        "methods": compare(labels, validation, test),
-        "floors": [floor_kept(labels, validation, test, goal) for goal in FLOORS],
-        "guarantees": [guarantee_kept(labels, validation, test, goal) for goal in GUARANTEES],
-        "machine": describe_hardware() | {"threads": os.environ.get("OMP_NUM_THREADS", "all")},
+        "methods": compare_methods(labels, validation, test),
+        "floors": [check_minimum(labels, validation, test, goal) for goal in MINIMUMS],
+        "guarantees": [check_guarantee(labels, validation, test, goal) for goal in GUARANTEES],
+        "machine": result_io.describe_machine(),
     }
-    output.mkdir(parents=True, exist_ok=True)
-    (output / "result.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    (output / "README.md").write_text(markdown(result), encoding="utf-8")
-    click.echo(markdown(result))
+    result_io.write_result(result, output, render_readme)
+    click.echo(render_readme(result))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,11 @@
-"""Does drift fire on texts of another kind, and keep quiet on the same kind?
+"""Does the drift monitor report texts of another kind, and stay quiet on texts of the same kind?
 
 `python -m experiments.drift.run BUNDLE --data SAME.csv --other OTHER.csv --output FOLDER --title TITLE` scores the test
-split that belongs to the bundle, which neither model nor thresholds nor histograms have seen, and the texts of another
-data set, draws samples of several sizes from both, and counts those in which a label is reported.
+split of the bundle's data, which neither model nor thresholds nor histograms have seen, and the texts of another data
+set, draws samples of several sizes from both, and counts those in which a label is reported.
 """
 
 import json
-import os
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,31 +19,30 @@ from manylabel.classifier import Classifier
 from manylabel.drift import DriftMonitor, DriftReport
 from manylabel.drift.report import FALSE_ALARM_RATE
 from manylabel.errors import ManylabelError
-from manylabel_bench.hardware import describe_hardware
 from manylabel_train.data.dataset import read_dataset
 
 SIZES = (30, 100, 300, 1000, 3000)
 SAMPLES = 200
-"""Drawn of each size; fewer texts than a sample has give none."""
+"""Samples of each size; a set with fewer texts than a sample gives none."""
 
-LISTED = 5
+LISTED_LABELS = 5
 
 Scores = NDArray[np.float32]
 
 
-def watched(classifier: Classifier, scores: Scores) -> DriftReport:
-    """What is reported of texts."""
+def report_drift(classifier: Classifier, scores: Scores) -> DriftReport:
+    """Return the drift report of scores."""
     monitor = DriftMonitor.from_classifier(classifier, window=len(scores))
     monitor.update(scores)
     return monitor.report()
 
 
-def sampled(classifier: Classifier, scores: Scores, seed: int) -> list[dict[str, float]]:
-    """How often a label is reported, and how many are, by the size of a sample drawn without replacement."""
+def report_samples(classifier: Classifier, scores: Scores, seed: int) -> list[dict[str, float]]:
+    """Return by sample size how often any label is reported and how many on average, without replacement."""
     rng, rows = np.random.default_rng(seed), []
     for size in (size for size in SIZES if size <= len(scores)):
         found = [
-            len(watched(classifier, scores[rng.choice(len(scores), size, replace=False)]).drifted)
+            len(report_drift(classifier, scores[rng.choice(len(scores), size, replace=False)]).drifted)
             for _ in range(SAMPLES)
         ]
         rows.append(
@@ -54,9 +51,9 @@ def sampled(classifier: Classifier, scores: Scores, seed: int) -> list[dict[str,
     return rows
 
 
-def measure(classifier: Classifier, scores: Scores, seed: int) -> dict[str, Any]:
-    """All texts together, and samples of them."""
-    report = watched(classifier, scores)
+def measure_drift(classifier: Classifier, scores: Scores, seed: int) -> dict[str, Any]:
+    """Return the report of all texts together, and of samples."""
+    report = report_drift(classifier, scores)
     by_psi = sorted(report.labels, key=lambda each: -each.psi)
     return {
         "texts": report.texts,
@@ -74,24 +71,25 @@ def measure(classifier: Classifier, scores: Scores, seed: int) -> dict[str, Any]
                 )
             }
             | {"label": each.label}
-            for each in by_psi[:LISTED]
+            for each in by_psi[:LISTED_LABELS]
         ],
-        "samples": sampled(classifier, scores, seed),
+        "samples": report_samples(classifier, scores, seed),
     }
 
 
-def markdown(result: Mapping[str, Any]) -> str:
-    """The tables, what they were measured on, and by what."""
+def render_readme(result: Mapping[str, Any]) -> str:
+    """Return the page of a result."""
     lines = [
         f"# {result['title']}",
         "",
         f"`{result['command']}`",
         "",
         f"{result['labels']} labels, histograms of {result['reference_texts']:,} validation texts, scores by "
-        f"{result['precision']} on the CPU. At one look any label at all is to be reported by chance with probability "
-        f"{FALSE_ALARM_RATE}. Of each size {SAMPLES} samples were drawn without replacement; samples of one set share texts.",
+        f"{result['precision']} on the CPU. In one report, the probability that any label is reported by chance is "
+        f"{FALSE_ALARM_RATE}. {SAMPLES} samples of each size were drawn without replacement; samples of one set share "
+        "texts.",
         "",
-        "| texts of | in a sample | samples in which a label is reported | labels reported, mean |",
+        "| texts of | sample size | samples with a reported label | labels reported, mean |",
         "| --- | ---: | ---: | ---: |",
         *(
             f"| {name} | {row['texts']:,} | {row['fired']:.1%} | {row['labels']:.2f} |"
@@ -99,7 +97,7 @@ def markdown(result: Mapping[str, Any]) -> str:
             for row in found["samples"]
         ),
         "",
-        "All texts of a set together, and its labels with the greatest index:",
+        "All texts of a set together, and the labels with the highest population stability index (PSI):",
         "",
         "| texts of | all | labels reported | label | PSI | limit | rate | expected | likely |",
         "| --- | ---: | ---: | --- | ---: | ---: | ---: | ---: | --- |",
@@ -111,7 +109,7 @@ def markdown(result: Mapping[str, Any]) -> str:
             for each in found["greatest"]
         ),
         "",
-        result_io.machine_line(result["machine"]),
+        result_io.format_machine(result["machine"]),
         "",
     ]
     return "\n".join(lines)
@@ -119,38 +117,37 @@ def markdown(result: Mapping[str, Any]) -> str:
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="The bundle's, with a test split.")
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="The bundle's data, with a test split.")
 @click.option("--other", type=click.Path(path_type=Path), required=True, help="Texts of another kind.")
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="For result.json and README.md.")
-@click.option("--title", required=True, help="Heads README.md.")
+@click.option("--title", required=True, help="The title of README.md.")
 @click.option("--seed", type=int, default=0, show_default=True)
 def main(bundle: Path, data: Path, other: Path, output: Path, title: str, seed: int) -> None:
-    """Measure what drift reports of the texts of DATA's test split and of OTHER, scored by BUNDLE."""
+    """Measure what the drift monitor of BUNDLE reports for the test split of DATA and for OTHER."""
     try:
         classifier = Classifier.load(bundle, device="cpu")
         texts = {
             f"{data.parent.name}, test": read_dataset(data).part("test").texts,
             other.parent.name: read_dataset(other).texts,
         }
-        sets = {name: measure(classifier, classifier.predict_proba(each), seed) for name, each in texts.items()}
-        reference = watched(classifier, np.zeros((1, len(classifier.bundle.labels)), np.float32)).reference_texts
+        sets = {name: measure_drift(classifier, classifier.predict_proba(each), seed) for name, each in texts.items()}
+        reference = report_drift(classifier, np.zeros((1, len(classifier.bundle.labels)), np.float32)).reference_texts
     except ManylabelError as exc:
         raise click.ClickException(str(exc)) from exc
-    words = ["--data", result_io.data_path(data), "--other", result_io.data_path(other), "--output", "FOLDER"]
+    options = {"data": result_io.portable_path(data), "other": result_io.portable_path(other)}
+    options |= {"output": "FOLDER", "title": title}
     result = {
         "title": title,
-        "command": shlex.join(
-            ["python", "-m", "experiments.drift.run", f"build/{bundle.name}", *words, "--title", title]
-        ),
+        "command": result_io.format_command("drift", [f"build/{bundle.name}"], options, {}),
         "bundle": classifier.bundle.digest,
         "precision": classifier.precision,
         "labels": len(classifier.bundle.labels),
         "reference_texts": reference,
         "seed": seed,
         "sets": sets,
-        "machine": describe_hardware() | {"threads": os.environ.get("OMP_NUM_THREADS", "all")},
+        "machine": result_io.describe_machine(),
     }
-    result_io.write(result, output, markdown(result))
+    result_io.write_result(result, output, render_readme)
     click.echo(json.dumps({name: [row["fired"] for row in each["samples"]] for name, each in sets.items()}))
 
 

@@ -1,1 +1,1 @@
-"""explanations."""
+"""Experiment: deletion curves of explanations. `run` measures, `README.md` has the result."""

@@ -1,1 +1,1 @@
-"""export_memory."""
+"""Experiment: peak memory of an export. `run` measures, `README.md` has the result."""

@@ -1,1 +1,1 @@
-"""gpu."""
+"""Experiment: accuracy and speed on a GPU. `run` measures, `README.md` has the result."""

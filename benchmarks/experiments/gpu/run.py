@@ -1,11 +1,10 @@
-"""On a GPU: is the bundle as right as PyTorch there, and how much faster? One command, one table.
+"""On a GPU: is the bundle as accurate as PyTorch, and how much faster?
 
     python -m experiments.gpu.run BUNDLE --checkpoint RUN --data DATA.csv --output benchmarks/experiments/gpu
 
-Beside each other, in turns, in one process: the bundle in batches of several sizes and with CUDA graphs, and PyTorch in
-half precision with fused attention (SDPA), sorted by length, in batches of several sizes. Everyone is held against
-PyTorch in fp32 on the same device. `--device cpu` tries the command where there is no GPU; PyTorch's half precision is
-bf16 there.
+In one process and in turns, it runs the bundle in batches of several sizes and with CUDA graphs, and PyTorch in half
+precision with fused attention (SDPA), sorted by length, in batches of several sizes. All are compared with PyTorch in
+fp32 on the same device. `--device cpu` tries the command without a GPU; PyTorch's half precision is bf16 there.
 """
 
 import time
@@ -35,19 +34,19 @@ from manylabel_bench.runner.workload import build_workload
 from manylabel_train.data.dataset import read_dataset
 
 Scores = NDArray[np.float32]
-Way = Callable[[tuple[str, ...]], Scores]
+Predictor = Callable[[tuple[str, ...]], Scores]
 PADDED_SIZES = (32, 128, 512)
-"""Texts in PyTorch's batches."""
+"""Texts in a batch of PyTorch."""
 
-SHARES = (0.25, 1, 4)
-"""Of the usual tokens in ours."""
+BATCH_SCALES = (0.25, 1, 4)
+"""Our batch sizes as multiples of the default."""
 
 SINGLES = 500
 WARM = 64
 
 
-class PyTorch(PaddedContender):
-    """The checkpoint on a device, in batches of a size."""
+class PyTorchPredictor(PaddedContender):
+    """The checkpoint in PyTorch on a device, with a batch size."""
 
     def __init__(self, setting: ContenderConfig, device: str, dtype: str, size: int) -> None:
         import torch
@@ -69,15 +68,15 @@ class PyTorch(PaddedContender):
             return np.asarray(self._torch.sigmoid(self._model(input_ids=ids, attention_mask=mask).logits.float()).cpu())
 
     def __call__(self, texts: tuple[str, ...]) -> Scores:
-        """Probabilities, shape `(n_texts, n_labels)`."""
+        """Return probabilities, shape `(n_texts, n_labels)`."""
         batches = self.batches(self.tokenise(texts), self._size)
         return restore_order((rows, self.forward(ids, mask)) for rows, ids, mask in batches)
 
 
-def ours_of(bundle: Path, threads: int, device: Any) -> dict[str, Way]:
-    """The bundle in all the ways that it may run, by name."""
-    found: dict[str, Way] = {}
-    for share in SHARES:
+def bundle_predictors(bundle: Path, threads: int, device: Any) -> dict[str, Predictor]:
+    """Return the predictors of the bundle, by name: several batch sizes, and CUDA graphs on a GPU."""
+    found: dict[str, Predictor] = {}
+    for share in BATCH_SCALES:
         tokens = int(share * DEFAULT_BATCH_TOKENS[device])
         classifier = Classifier.load(bundle, device=device, threads=threads, batch_tokens=tokens)
         found[f"manylabel {classifier.precision}, {tokens:,} tokens"] = classifier.predict_proba
@@ -87,42 +86,46 @@ def ours_of(bundle: Path, threads: int, device: Any) -> dict[str, Way]:
     return found
 
 
-def ways_of(bundle: Path, setting: ContenderConfig, device: Any, half: str) -> dict[str, Way]:
-    """Who takes part, by name."""
-    rivals = {f"PyTorch {half} SDPA, {size} texts": PyTorch(setting, device, half, size) for size in PADDED_SIZES}
-    return {**ours_of(bundle, setting.threads, device), **rivals}
+def all_predictors(bundle: Path, setting: ContenderConfig, device: Any, half: str) -> dict[str, Predictor]:
+    """Return all predictors, by name."""
+    baselines = {
+        f"PyTorch {half} SDPA, {size} texts": PyTorchPredictor(setting, device, half, size) for size in PADDED_SIZES
+    }
+    return {**bundle_predictors(bundle, setting.threads, device), **baselines}
 
 
-def rates(ways: Mapping[str, Way], texts: tuple[str, ...], rounds: int) -> dict[str, list[float]]:
-    """Texts a second of every way, a figure a round, in turns."""
+def measure_rates(ways: Mapping[str, Predictor], texts: tuple[str, ...], rounds: int) -> dict[str, list[float]]:
+    """Return the texts per second of each predictor in each round, in turns."""
     found: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(rounds):
         names = list(ways)
         for name in names[number % len(names) :] + names[: number % len(names)]:
-            found[name].append(len(texts) / _seconds(partial(ways[name], texts)))
+            found[name].append(len(texts) / _time_call(partial(ways[name], texts)))
     return found
 
 
-def latencies(ways: Mapping[str, Way], texts: tuple[str, ...]) -> dict[str, list[float]]:
-    """Milliseconds of single texts, everyone's turn after each."""
+def measure_latencies(ways: Mapping[str, Predictor], texts: tuple[str, ...]) -> dict[str, list[float]]:
+    """Return the milliseconds of single texts; after each text the next predictor has its turn."""
     found: dict[str, list[float]] = {name: [] for name in ways}
     for text in texts:
         for name, way in ways.items():
-            found[name].append(1e3 * _seconds(partial(way, (text,))))
+            found[name].append(1e3 * _time_call(partial(way, (text,))))
     return found
 
 
-def agreement(scores: Scores, reference: Scores, thresholds: Scores) -> dict[str, float]:
-    """How probabilities and decisions differ from the reference's, both by the same thresholds."""
+def compare_scores(scores: Scores, reference: Scores, thresholds: Scores) -> dict[str, float]:
+    """Return how probabilities and decisions differ from the reference's, at the same thresholds."""
     off = np.abs(scores - reference)
     flipped = ((scores >= thresholds) != (reference >= thresholds)).sum()
     return {"greatest": float(off.max()), "mean": float(off.mean()), "flipped": int(flipped)}
 
 
-def measure(ways: Mapping[str, Way], reference: Scores, texts: tuple[str, ...], thresholds: Scores, rounds: int) -> Any:
-    """Every way's figures, by name; what a first call costs is not in them."""
-    agreed = {name: agreement(way(texts), reference, thresholds) for name, way in ways.items()}
-    bulk, singles = rates(ways, texts, rounds), latencies(ways, texts[:SINGLES])
+def measure_all(
+    ways: Mapping[str, Predictor], reference: Scores, texts: tuple[str, ...], thresholds: Scores, rounds: int
+) -> Any:
+    """Return the figures of each predictor, by name; the first call is not timed."""
+    agreed = {name: compare_scores(way(texts), reference, thresholds) for name, way in ways.items()}
+    bulk, singles = measure_rates(ways, texts, rounds), measure_latencies(ways, texts[:SINGLES])
     return {
         name: {
             "texts_per_second": {"median": float(np.median(bulk[name])), "interval": bootstrap_interval(bulk[name])},
@@ -135,10 +138,10 @@ def measure(ways: Mapping[str, Way], reference: Scores, texts: tuple[str, ...], 
     }
 
 
-def table(found: Mapping[str, Any]) -> list[list[str]]:
-    """A row a way; `against` is the fastest PyTorch."""
+def build_table(found: Mapping[str, Any]) -> list[list[str]]:
+    """Return one row per predictor; `vs. PyTorch` compares with the fastest PyTorch."""
     best = max(each["texts_per_second"]["median"] for name, each in found.items() if name.startswith("PyTorch"))
-    head = ["", "texts/s", "against", "one text, p50 ms", "p99 ms", "greatest difference", "mean", "decisions turned"]
+    head = ["", "texts/s", "vs. PyTorch", "one text, p50 ms", "p99 ms", "max. difference", "mean", "changed decisions"]
     rows = []
     for name, each in found.items():
         rate, off = each["texts_per_second"]["median"], each["against_fp32"]
@@ -147,57 +150,57 @@ def table(found: Mapping[str, Any]) -> list[list[str]]:
     return [head, *rows]
 
 
-def page(result: Mapping[str, Any]) -> str:
-    """The table with what it was measured on."""
+def render_readme(result: Mapping[str, Any]) -> str:
+    """Return the page of a result."""
     where = f"{result['texts']:,} texts of the test split, {result['rounds']} rounds, on {result['device']}."
     lines = [f"# {result['title']}", "", f"`{result['command']}`", "", where, ""]
-    lines += tables.to_markdown(table(result["ways"]))
-    note = "Differences and decisions are those from PyTorch in fp32 on the same device, by the bundle's thresholds."
-    return "\n".join([*lines, "", note, "", result_io.machine_line(result["machine"]), ""])
+    lines += tables.to_markdown(build_table(result["ways"]))
+    note = "Differences and decisions are compared with PyTorch in fp32 on the same device, at the bundle's thresholds."
+    return "\n".join([*lines, "", note, "", result_io.format_machine(result["machine"]), ""])
 
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--checkpoint", type=click.Path(path_type=Path), required=True, help="The run that it came from.")
+@click.option("--checkpoint", type=click.Path(path_type=Path), required=True, help="The run that it was exported from.")
 @click.option("--data", type=click.Path(path_type=Path), required=True)
 @click.option("--output", "-o", type=click.Path(path_type=Path), required=True)
 @click.option("--device", type=click.Choice(["cuda", "cpu"]), default="cuda", show_default=True)
-@click.option("--limit", type=click.IntRange(min=0), default=0, help="Texts; 0 for all of the test split.")
+@click.option("--limit", type=click.IntRange(min=0), default=0, help="Number of texts; 0 takes the whole test split.")
 @click.option("--rounds", type=click.IntRange(min=1), default=7, show_default=True)
 @click.option("--title", default="On a GPU", show_default=True)
 def main(
     bundle: Path, checkpoint: Path, data: Path, output: Path, device: Any, limit: int, rounds: int, title: str
 ) -> None:
-    """Measure BUNDLE beside PyTorch on a device."""
+    """Compare BUNDLE with PyTorch on a device."""
     opened = Bundle.open(bundle)
     texts = build_workload(opened, [(data.parent.name, read_dataset(data).part("test"))], limit=limit).data.texts
     classifier = Classifier.load(bundle, device=device)
     setting = ContenderConfig(str(bundle), str(checkpoint), "", classifier.threads, opened.manifest.max_length)
-    reference = PyTorch(setting, device, "float32", PADDED_SIZES[0])(texts)
-    ways = ways_of(bundle, setting, device, "float16" if device == "cuda" else "bfloat16")
+    reference = PyTorchPredictor(setting, device, "float32", PADDED_SIZES[0])(texts)
+    ways = all_predictors(bundle, setting, device, "float16" if device == "cuda" else "bfloat16")
     for way in ways.values():
         way(texts[:WARM])
-    given = {"checkpoint": checkpoint, "data": result_io.data_path(data), "output": output, "device": device}
+    given = {"checkpoint": checkpoint, "data": result_io.portable_path(data), "output": output, "device": device}
     result = {
         "title": title,
-        "command": result_io.command("gpu", [str(bundle)], given, {}),
+        "command": result_io.format_command("gpu", [str(bundle)], given, {}),
         "machine": describe_hardware(),
-        "device": _device(device),
+        "device": _device_name(device),
         "texts": len(texts),
         "rounds": rounds,
-        "ways": measure(ways, reference, texts, classifier.thresholds_, rounds),
+        "ways": measure_all(ways, reference, texts, classifier.thresholds_, rounds),
     }
-    result_io.write(result, output, page(result))
-    click.echo(tables.to_text(table(result["ways"])))
+    result_io.write_result(result, output, render_readme)
+    click.echo(tables.to_text(build_table(result["ways"])))
 
 
-def _device(device: str) -> str:
+def _device_name(device: str) -> str:
     import torch
 
     return torch.cuda.get_device_name() if device == "cuda" else "the CPU"
 
 
-def _seconds(work: Callable[[], Any]) -> float:
+def _time_call(work: Callable[[], Any]) -> float:
     started = time.perf_counter()
     work()
     return time.perf_counter() - started

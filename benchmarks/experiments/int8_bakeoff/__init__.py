@@ -1,1 +1,4 @@
-"""int8_bakeoff."""
+"""Experiment: int8 schemes.
+
+`run` measures, `schemes` builds the graphs, `random_bert` writes an untrained BERT-base.
+"""

@@ -1,7 +1,8 @@
-"""Which form of int8 answers most like PyTorch, alone and in company, and how fast is it?
+"""Which int8 scheme is closest to PyTorch, is it batch-invariant, and how fast is it?
 
-Accuracy is on texts that neither the model nor a form has seen, and may be measured beside other work; speed is on one
-core, each form in turns with the row-wise one. Both go on where they were interrupted: one form of one model at a time.
+Accuracy is measured on texts that neither the model nor a scheme has seen, and may run beside other work; speed is
+measured on one core, each scheme in turns with the row-wise one. An interrupted measurement resumes with the next
+scheme.
 """
 
 import json
@@ -18,8 +19,8 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from experiments.common import result_io
-from experiments.int8_bakeoff.random_bert import bert
-from experiments.int8_bakeoff.schemes import FORMS, Form, Ids, Material
+from experiments.int8_bakeoff.random_bert import build_random_bert
+from experiments.int8_bakeoff.schemes import SCHEMES, CalibrationInputs, Scheme, TokenIds
 from manylabel.inference.length_batching import BATCH_TOKENS, group_by_length, score_texts
 from manylabel.inference.thresholding import decide
 from manylabel.inference.tokenizer import LongText
@@ -32,53 +33,53 @@ from manylabel_train.models import checkpoint
 from manylabel_train.models.checkpoint import make_long_text
 
 LENGTHS = (16, 64, 256, 512)
-TURNS, SECONDS = 15, 2.0
-"""Turns of two forms at a length at most, and about how long they may take."""
+MAX_TURNS, MAX_SECONDS = 15, 2.0
+"""Upper bounds of the turns of two schemes at a length, and of the time that they take."""
 
 REFERENCE = "row-wise"
-ALONE = 100
-"""Texts that are scored both alone and in company."""
+INVARIANCE_TEXTS = 100
+"""Texts that are scored one by one and in batches."""
 
-FITTED_TOKENS = 8192
+CALIBRATION_TOKENS = 8192
 
 Scores = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Subject:
+class BakeoffModel:
     """A model and its texts.
 
     Attributes:
-        material: What forms are made from.
+        inputs: What schemes are built from.
         windows: Token ids of each test text's windows.
-        targets: Their labels, or None for a random model.
-        thresholds: Per label, of the run.
+        targets: Labels of the test texts, or None for a random model.
+        thresholds: The run's thresholds, one per label.
         vocabulary: Number of token ids.
-        longest: Tokens that the model reads at once.
+        max_length: Tokens that the model reads at once.
     """
 
-    material: Material
-    windows: Sequence[Sequence[Ids]]
+    inputs: CalibrationInputs
+    windows: Sequence[Sequence[TokenIds]]
     targets: Scores | None
     thresholds: Scores
     vocabulary: int
-    longest: int
+    max_length: int
 
 
-def load(run: Path, data: Path) -> Subject:
-    """A trained run, with validation texts to fit by and test texts to judge by."""
+def load_run(run: Path, data: Path) -> BakeoffModel:
+    """Load a trained run, with validation texts for calibration and test texts for evaluation."""
     details, rows = read_run(run), read_dataset(data)
     model, _ = checkpoint.load_model(str(run))
     long_text: LongText = make_long_text(details.max_length, details.long_text)
     reader = checkpoint.to_runtime_tokenizer(checkpoint.load_tokenizer(str(run)), details.max_length, long_text)
-    fitted = [window for one in reader.encode(rows.part("validation").texts) for window in one.windows]
-    order = np.random.default_rng(0).permutation(len(fitted))
-    enough = int((np.cumsum([len(fitted[place]) for place in order]) <= FITTED_TOKENS).sum())
+    windows = [window for one in reader.encode(rows.part("validation").texts) for window in one.windows]
+    order = np.random.default_rng(0).permutation(len(windows))
+    enough = int((np.cumsum([len(windows[place]) for place in order]) <= CALIBRATION_TOKENS).sum())
     test = rows.part("test").reorder(details.labels)
-    return Subject(
-        Material(
+    return BakeoffModel(
+        CalibrationInputs(
             build.build_fused_fp32(model),
-            [ids for _, ids in group_by_length([fitted[place] for place in order[:enough]])],
+            [ids for _, ids in group_by_length([windows[place] for place in order[:enough]])],
         ),
         [one.windows for one in reader.encode(test.texts)],
         test.targets,
@@ -88,41 +89,45 @@ def load(run: Path, data: Path) -> Subject:
     )
 
 
-def random_subject() -> Subject:
-    """A BERT-base without training, for speed alone."""
-    model = bert(num_labels=28)
+def load_random_bert() -> BakeoffModel:
+    """Return an untrained BERT-base, for speed only."""
+    model = build_random_bert(num_labels=28)
     vocabulary = model.config.vocab_size
     ids = np.random.default_rng(0).integers(0, vocabulary, (4, 64))
-    return Subject(Material(build.build_fused_fp32(model), [ids]), [], None, np.zeros(0, np.float32), vocabulary, 512)
+    return BakeoffModel(
+        CalibrationInputs(build.build_fused_fp32(model), [ids]), [], None, np.zeros(0, np.float32), vocabulary, 512
+    )
 
 
-def runner(proto: onnx.ModelProto, form: Form) -> Callable[[Ids], Scores]:
-    """A form on one thread, loaded as it is meant to be."""
+def make_runner(proto: onnx.ModelProto, scheme: Scheme) -> Callable[[TokenIds], Scores]:
+    """Return a function that runs a scheme's graph on one thread, with its intended optimisation level."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.enable_mem_pattern = False
     options.log_severity_level = 3
     levels = onnxruntime.GraphOptimizationLevel
-    options.graph_optimization_level = levels.ORT_DISABLE_ALL if form.ours else levels.ORT_ENABLE_ALL
+    options.graph_optimization_level = levels.ORT_DISABLE_ALL if scheme.optimized else levels.ORT_ENABLE_ALL
     session = onnxruntime.InferenceSession(proto.SerializeToString(), options, ["CPUExecutionProvider"])
 
-    def run(ids: Ids) -> Scores:
+    def run(ids: TokenIds) -> Scores:
         found: Scores = session.run(["probabilities"], {"input_ids": ids})[0]
         return found
 
     return run
 
 
-def measure_accuracy(subject: Subject, form: Form, proto: onnx.ModelProto, expected: Scores) -> dict[str, Any]:
-    """How probabilities and decisions compare with those of the fp32 graph, which are PyTorch's within 1e-5."""
-    assert subject.targets is not None
-    run, n_labels = runner(proto, form), len(subject.thresholds)
-    found = score_texts(subject.windows, run, n_labels=n_labels, max_tokens=1 if form.alone else BATCH_TOKENS)
-    some = subject.windows[:ALONE]
+def measure_accuracy(
+    model_data: BakeoffModel, scheme: Scheme, proto: onnx.ModelProto, expected: Scores
+) -> dict[str, Any]:
+    """Compare probabilities and decisions with those of the fp32 graph, which equal PyTorch's within 1e-5."""
+    assert model_data.targets is not None
+    run, n_labels = make_runner(proto, scheme), len(model_data.thresholds)
+    found = score_texts(model_data.windows, run, n_labels=n_labels, max_tokens=1 if scheme.one_by_one else BATCH_TOKENS)
+    some = model_data.windows[:INVARIANCE_TEXTS]
     alone, together = (score_texts(some, run, n_labels=n_labels, max_tokens=most) for most in (1, BATCH_TOKENS))
     difference = np.abs(found.astype(np.float64) - expected)
-    flips = decide(found, subject.thresholds) != decide(expected, subject.thresholds)
-    metrics = multilabel_metrics(found, subject.targets, subject.thresholds)
+    flips = decide(found, model_data.thresholds) != decide(expected, model_data.thresholds)
+    metrics = multilabel_metrics(found, model_data.targets, model_data.thresholds)
     return {
         "mean_difference": float(difference.mean()),
         "max_difference": float(difference.max()),
@@ -134,17 +139,19 @@ def measure_accuracy(subject: Subject, form: Form, proto: onnx.ModelProto, expec
     }
 
 
-def measure_speed(subject: Subject, forms: Sequence[Form], protos: Sequence[onnx.ModelProto]) -> dict[str, Any]:
-    """Texts a second of the last form, and its speed as a multiple of the first's, by the number of tokens."""
-    runs = [runner(proto, form) for form, proto in zip(forms, protos, strict=True)]
+def measure_speed(
+    model_data: BakeoffModel, schemes: Sequence[Scheme], protos: Sequence[onnx.ModelProto]
+) -> dict[str, Any]:
+    """Return by length the texts per second of the last scheme, and its speed as a multiple of the first scheme's."""
+    runs = [make_runner(proto, scheme) for scheme, proto in zip(schemes, protos, strict=True)]
     result = {}
-    for length in (length for length in LENGTHS if length <= subject.longest):
+    for length in (length for length in LENGTHS if length <= model_data.max_length):
         size = max(1, BATCH_TOKENS // length)
-        ids = np.random.default_rng(length).integers(0, subject.vocabulary, (size, length))
-        parts = [np.split(ids, size) if form.alone else [ids] for form in forms]
+        ids = np.random.default_rng(length).integers(0, model_data.vocabulary, (size, length))
+        parts = [np.split(ids, size) if scheme.one_by_one else [ids] for scheme in schemes]
         seconds: list[list[float]] = [[] for _ in runs]
         started = perf_counter()
-        while len(seconds[0]) < 3 or (len(seconds[0]) < TURNS and perf_counter() - started < SECONDS):
+        while len(seconds[0]) < 3 or (len(seconds[0]) < MAX_TURNS and perf_counter() - started < MAX_SECONDS):
             for run, mine, times in zip(runs, parts, seconds, strict=True):
                 begun = perf_counter()
                 for part in mine:
@@ -164,61 +171,70 @@ def measure_speed(subject: Subject, forms: Sequence[Form], protos: Sequence[onnx
 @click.option(
     "--output", type=click.Path(path_type=Path), required=True, help="A folder for result.json and README.md."
 )
-@click.option("--form", "names", multiple=True, type=click.Choice(list(FORMS)), help="Some forms alone.")
+@click.option("--form", "names", multiple=True, type=click.Choice(list(SCHEMES)), help="Only this scheme.")
 def main(
     what: str, name: str, run: Path | None, data: Path | None, graphs: Path, output: Path, names: Sequence[str]
 ) -> None:
-    """Measure the forms of a model, called NAME in the table, that are not measured yet."""
+    """Measure the int8 schemes of a model, called NAME in the table, that are not measured yet."""
     path = output / result_io.RESULT
     result = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"models": {}}
     measured = result["models"].setdefault(name, {})
     key = "mean_difference" if what == "accuracy" else "speed"
-    missing = [each for each in names or FORMS if key not in measured.get(each, {})]
+    missing = [each for each in names or SCHEMES if key not in measured.get(each, {})]
     if missing:
-        subject = load(run, data) if run and data else random_subject()
-        reference = _graph(subject, graphs / name, "fp32" if what == "accuracy" else REFERENCE)
+        model_data = load_run(run, data) if run and data else load_random_bert()
+        reference = _load_graph(model_data, graphs / name, "fp32" if what == "accuracy" else REFERENCE)
     for each in missing:
-        form, proto = FORMS[each], _graph(subject, graphs / name, each)
+        form, proto = SCHEMES[each], _load_graph(model_data, graphs / name, each)
         found = measured.setdefault(each, {"bytes": proto.ByteSize()})
         if what == "accuracy":
-            answer = runner(reference, FORMS["fp32"])
+            answer = make_runner(reference, SCHEMES["fp32"])
             found |= measure_accuracy(
-                subject, form, proto, score_texts(subject.windows, answer, n_labels=len(subject.thresholds))
+                model_data, form, proto, score_texts(model_data.windows, answer, n_labels=len(model_data.thresholds))
             )
         else:
-            found["speed"] = measure_speed(subject, [FORMS[REFERENCE], form], [reference, proto])
+            found["speed"] = measure_speed(model_data, [SCHEMES[REFERENCE], form], [reference, proto])
         result["machine"] = describe_hardware()
-        result_io.write(result, output, markdown(result))
+        result_io.write_result(result, output, render_readme)
         click.echo(f"{name}, {each}: {json.dumps(found)}")
-    result_io.write(result, output, markdown(result))
+    result_io.write_result(result, output, render_readme)
 
 
-def _graph(subject: Subject, folder: Path, name: str) -> onnx.ModelProto:
-    """A form's graph, made once."""
+def _load_graph(model_data: BakeoffModel, folder: Path, name: str) -> onnx.ModelProto:
+    """Return a scheme's graph, built once."""
     path = folder / f"{name}.onnx"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        onnx.save(FORMS[name].make(subject.material), path)
+        onnx.save(SCHEMES[name].build(model_data.inputs), path)
     return onnx.load(path)
 
 
-def markdown(result: dict[str, Any]) -> str:
-    """The page beside result.json."""
-    head = ["form", "mean difference", "greatest", "flips", "same in company", "micro-F1", "macro-F1"]
+def render_readme(result: dict[str, Any]) -> str:
+    """Return the page of a result."""
+    head = [
+        "scheme",
+        "mean difference",
+        "max. difference",
+        "changed decisions",
+        "batch-invariant",
+        "micro-F1",
+        "macro-F1",
+    ]
     head += [f"texts/s, {length} tokens" for length in LENGTHS] + ["MB"]
     lines = [
-        "# Forms of int8",
+        "# int8 schemes",
         "",
-        "Probabilities and decisions on the test split against fp32, at the run's thresholds. Texts a second on one "
-        f"core, with the speed as a multiple of `{REFERENCE}`, which took turns with each; batches of 512 tokens, "
-        "but for `dynamic`: it takes one text a call, as its answer depends on neighbours. `make results-bakeoff`.",
+        "Probabilities and decisions on the test split compared with fp32, at the run's thresholds. Texts per "
+        f"second on one core, with the speed as a multiple of `{REFERENCE}`, which took turns with each; batches of "
+        "512 tokens, except for `dynamic`, which scores one text per call because its scores depend on the batch. "
+        "`make results-bakeoff`.",
         "",
-        *(f"- `{name}`: {form.says}" for name, form in FORMS.items()),
+        *(f"- `{name}`: {scheme.description}" for name, scheme in SCHEMES.items()),
     ]
-    for model, forms in result["models"].items():
+    for model, measured in result["models"].items():
         lines += ["", f"## {model}", "", "| " + " | ".join(head) + " |", "| --- " * len(head) + "|"]
-        lines += ["| " + " | ".join(_row(name, forms[name])) + " |" for name in FORMS if name in forms]
-    return "\n".join([*lines, "", result_io.machine_line(result["machine"]) if "machine" in result else "", ""])
+        lines += ["| " + " | ".join(_row(name, measured[name])) + " |" for name in SCHEMES if name in measured]
+    return "\n".join([*lines, "", result_io.format_machine(result["machine"]) if "machine" in result else "", ""])
 
 
 def _row(name: str, found: dict[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The forms of int8 that are compared: each makes a graph from a fused fp32 one and some real texts."""
+"""The int8 schemes that are compared: each builds a graph from a fused fp32 graph and some real texts."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ from manylabel_export.graph.quantization.int8 import (
     quantise_embeddings,
 )
 
-READ, LENGTH = 64, 16
-"""Texts that ONNX Runtime's calibrators are shown, cut to one length: they keep all activations, and want one shape."""
+ORT_CALIBRATION_TEXTS, ORT_CALIBRATION_LENGTH = 64, 16
+"""Texts for ONNX Runtime's calibrators, cut to one length: they keep all activations and need a single shape."""
 
-Ids = NDArray[np.int64]
+TokenIds = NDArray[np.int64]
 
 
 @dataclass
-class Material:
-    """What a form is made from.
+class CalibrationInputs:
+    """What a scheme is built from.
 
     Attributes:
-        fused: The fp32 graph, fused for CPU, taking token ids alone.
+        fused: The fp32 graph, fused for CPU, with token ids as its only input.
         batches: Token ids of validation texts, each `(batch, sequence)`; empty for a random model.
     """
 
     fused: onnx.ModelProto
-    batches: Sequence[Ids]
+    batches: Sequence[TokenIds]
     _stats: dict[str, CalibrationStats] | None = None
 
     @property
@@ -59,20 +59,20 @@ class Material:
 
 
 @dataclass(frozen=True)
-class Form:
-    """One way to int8.
+class Scheme:
+    """A way to quantise to int8.
 
     Attributes:
-        says: What it is.
-        make: The graph.
-        ours: Loaded as it is. The others rely on ONNX Runtime's optimisations.
-        alone: Texts go one by one, since their answer depends on their neighbours.
+        description: What it does.
+        build: Builds the graph.
+        optimized: Whether the graph is loaded as it is; the others rely on ONNX Runtime's optimisations.
+        one_by_one: Whether texts are scored one by one, because their scores depend on the batch.
     """
 
-    says: str
-    make: Callable[[Material], onnx.ModelProto]
-    ours: bool = True
-    alone: bool = False
+    description: str
+    build: Callable[[CalibrationInputs], onnx.ModelProto]
+    optimized: bool = True
+    one_by_one: bool = False
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Fixed:
         return cls(divisors, scale, round(-low / scale))
 
     def quantise(self, editor: GraphEditor, activation: str, width: int) -> QuantisedActivation:
-        """Adds the nodes that quantise an activation `(..., width)`."""
+        """Add the nodes that quantise an activation `(..., width)`."""
         factors = editor.add_constant((1 / self.divisors).astype(np.float32), "evening")
         scale = editor.add_constant(np.float32(self.scale), "scale")
         zero = editor.add_constant(np.uint8(self.zero), "zero")
@@ -111,11 +111,11 @@ class Fixed:
         return QuantisedActivation(editor.add_node("QuantizeLinear", [evened, scale, zero], "quantised"), zero, scale)
 
     def channel_divisors(self, width: int) -> NDArray[np.float32]:
-        """The divisors of the channels."""
+        """Return the divisors of the channels."""
         return self.divisors
 
     def rounding_variance(self, stats: CalibrationStats) -> float:
-        """The variance that rounding adds to a quantised channel."""
+        """Return the variance that rounding adds to a quantised channel."""
         return self.scale**2 / 12
 
 
@@ -130,25 +130,29 @@ def everything_fixed(
 def fixed_if_normalised(
     producers: set[str], stats: CalibrationStats | None, weights: NDArray[np.float32]
 ) -> ActivationQuantiser:
-    """Static scales after a normalisation alone."""
+    """Return static scales after a normalisation, row scales elsewhere."""
     normalised = producers == {"LayerNormalization"}
     return (everything_fixed if normalised else uneven)(producers, stats, weights)
 
 
 def uneven(producers: set[str], stats: CalibrationStats | None, weights: NDArray[np.float32]) -> ActivationQuantiser:
-    """A scale for every row and channels as they are."""
+    """Return a scale for every row, without evened channels."""
     return choose_row_quantiser(producers, None, weights)
 
 
 def _ours(
-    material: Material, *, fitted: bool = True, table: bool = True, choose: QuantiserChoice = choose_row_quantiser
+    inputs: CalibrationInputs,
+    *,
+    fitted: bool = True,
+    table: bool = True,
+    choose: QuantiserChoice = choose_row_quantiser,
 ) -> Any:
-    proto = quantise_embeddings(material.fused) if table else material.fused
-    return _folded(Int8Quantiser(proto, material.stats if fitted else None, choose).quantise())
+    proto = quantise_embeddings(inputs.fused) if table else inputs.fused
+    return _folded(Int8Quantiser(proto, inputs.stats if fitted else None, choose).quantise())
 
 
 def _folded(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """Takes fixed scales, and the biases behind them, into the products: two passes over memory less."""
+    """Fold fixed scales, and the biases after them, into the MatMuls, which saves two passes over memory."""
     editor = GraphEditor(proto)
     for node in editor.nodes:
         product = editor.producer(node.input[0]) if node.op_type == "Mul" else None
@@ -162,7 +166,7 @@ def _folded(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _bias(editor: GraphEditor, scaled: onnx.NodeProto) -> tuple[onnx.NodeProto, str]:
-    """The node that adds a constant to every row of a product, and the constant; else the product's own, and ""."""
+    """Return the node that adds a bias to the MatMul and the bias; without one, the MatMul's own node and `""`."""
     reader = editor.sole_consumer(scaled.output[0])
     if reader is not None and reader.op_type == "Add":
         for name in reader.input:
@@ -172,17 +176,17 @@ def _bias(editor: GraphEditor, scaled: onnx.NodeProto) -> tuple[onnx.NodeProto, 
     return scaled, ""
 
 
-def _with_tanh(material: Material) -> onnx.ModelProto:
-    editor = GraphEditor(_ours(material))
+def _with_tanh(inputs: CalibrationInputs) -> onnx.ModelProto:
+    editor = GraphEditor(_ours(inputs))
     for node in editor.nodes:
         if node.op_type == "Gelu":
             editor.replace_tensor(node.output[0], editor.add_node("FastGelu", list(node.input), "gelu", domain=CONTRIB))
     return editor.finish()
 
 
-def _with_one_projection(material: Material) -> onnx.ModelProto:
-    """Query, key and value as one product, split afterwards, where they read the same bytes."""
-    editor = GraphEditor(_ours(material))
+def _with_one_projection(inputs: CalibrationInputs) -> onnx.ModelProto:
+    """Compute query, key and value as one MatMul that is split afterwards, where they read the same bytes."""
+    editor = GraphEditor(_ours(inputs))
     for node in editor.nodes:
         rescaled = [editor.producer(name) for name in node.input[:3]] if node.op_type == "MultiHeadAttention" else []
         made = [editor.producer(each.input[0]) for each in rescaled if each is not None and each.op_type == "Mul"]
@@ -203,25 +207,25 @@ def _with_one_projection(material: Material) -> onnx.ModelProto:
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]  # untyped
-    def __init__(self, batches: Sequence[Ids]) -> None:
-        self._feeds: Iterator[dict[str, Ids]] = iter([{"input_ids": ids} for ids in batches])
+    def __init__(self, batches: Sequence[TokenIds]) -> None:
+        self._feeds: Iterator[dict[str, TokenIds]] = iter([{"input_ids": ids} for ids in batches])
 
-    def get_next(self) -> dict[str, Ids] | None:
-        """The next batch."""
+    def get_next(self) -> dict[str, TokenIds] | None:
+        """Return the next batch."""
         return next(self._feeds, None)
 
 
-def _static(material: Material, method: CalibrationMethod) -> onnx.ModelProto:
-    """ONNX Runtime's own static quantisation, as its documentation has it."""
-    length = min(LENGTH, max(ids.shape[1] for ids in material.batches))
-    rows = [row[None, :length] for ids in material.batches if ids.shape[1] >= length for row in ids]
+def _static(inputs: CalibrationInputs, method: CalibrationMethod) -> onnx.ModelProto:
+    """Apply ONNX Runtime's own static quantisation, as in its documentation."""
+    length = min(ORT_CALIBRATION_LENGTH, max(ids.shape[1] for ids in inputs.batches))
+    rows = [row[None, :length] for ids in inputs.batches if ids.shape[1] >= length for row in ids]
     with tempfile.TemporaryDirectory() as folder:
         source, result = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
-        onnx.save(material.fused, source)
+        onnx.save(inputs.fused, source)
         quantize_static(
             source,
             result,
-            _Reader(rows[:READ]),
+            _Reader(rows[:ORT_CALIBRATION_TEXTS]),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=["MatMul", "Gemm"],
             per_channel=True,
@@ -233,10 +237,10 @@ def _static(material: Material, method: CalibrationMethod) -> onnx.ModelProto:
         return onnx.load(result)
 
 
-def _dynamic(material: Material) -> onnx.ModelProto:
+def _dynamic(inputs: CalibrationInputs) -> onnx.ModelProto:
     with tempfile.TemporaryDirectory() as folder:
         source, result = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
-        onnx.save(material.fused, source)
+        onnx.save(inputs.fused, source)
         quantize_dynamic(
             source,
             result,
@@ -248,24 +252,28 @@ def _dynamic(material: Material) -> onnx.ModelProto:
         return onnx.load(result)
 
 
-FORMS = {
-    "fp32": Form("the fused fp32 graph", lambda material: copy_model(material.fused)),
-    "row-wise": Form("a scale for every row, nearest bytes", partial(_ours, fitted=False, table=False)),
-    "row-wise-gptq": Form("a scale for every row, GPTQ", partial(_ours, table=False, choose=uneven)),
-    "default": Form("a scale for every row, channels evened after normalisations, GPTQ, int8 embeddings", _ours),
-    "default-fp32-embeddings": Form("the default with fp32 embeddings", partial(_ours, table=False)),
-    "default-tanh": Form("the default with GELU by tanh", _with_tanh),
-    "default-one-qkv": Form("the default with query, key and value as one product", _with_one_projection),
-    "mixed": Form("fixed scales after normalisations, else the default", partial(_ours, choose=fixed_if_normalised)),
-    "smoothquant": Form("fixed scales everywhere (SmoothQuant), GPTQ", partial(_ours, choose=everything_fixed)),
-    "static-minmax": Form("quantize_static, min-max", partial(_static, method=CalibrationMethod.MinMax), ours=False),
-    "static-percentile": Form(
-        "quantize_static, percentile", partial(_static, method=CalibrationMethod.Percentile), ours=False
+SCHEMES = {
+    "fp32": Scheme("the fused fp32 graph", lambda inputs: copy_model(inputs.fused)),
+    "row-wise": Scheme("one scale per row, round to nearest", partial(_ours, fitted=False, table=False)),
+    "row-wise-gptq": Scheme("one scale per row, GPTQ", partial(_ours, table=False, choose=uneven)),
+    "default": Scheme("one scale per row, channels evened after normalisations, GPTQ, int8 embeddings", _ours),
+    "default-fp32-embeddings": Scheme("the default with fp32 embeddings", partial(_ours, table=False)),
+    "default-tanh": Scheme("the default with GELU by tanh", _with_tanh),
+    "default-one-qkv": Scheme("the default with query, key and value as one MatMul", _with_one_projection),
+    "mixed": Scheme(
+        "fixed scales after normalisations, otherwise the default", partial(_ours, choose=fixed_if_normalised)
     ),
-    "static-entropy": Form(
-        "quantize_static, entropy, whose defaults find the ranges of min-max",
+    "smoothquant": Scheme("fixed scales everywhere (SmoothQuant), GPTQ", partial(_ours, choose=everything_fixed)),
+    "static-minmax": Scheme(
+        "quantize_static, min-max", partial(_static, method=CalibrationMethod.MinMax), optimized=False
+    ),
+    "static-percentile": Scheme(
+        "quantize_static, percentile", partial(_static, method=CalibrationMethod.Percentile), optimized=False
+    ),
+    "static-entropy": Scheme(
+        "quantize_static, entropy, whose defaults give the same ranges as min-max",
         partial(_static, method=CalibrationMethod.Entropy),
-        ours=False,
+        optimized=False,
     ),
-    "dynamic": Form("quantize_dynamic, one text a call", _dynamic, ours=False, alone=True),
+    "dynamic": Scheme("quantize_dynamic, one text per call", _dynamic, optimized=False, one_by_one=True),
 }

@@ -1,1 +1,1 @@
-"""label_noise."""
+"""Experiment: precision of `review-labels`. `run` measures, `README.md` has the result."""

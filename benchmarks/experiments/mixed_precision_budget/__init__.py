@@ -1,1 +1,1 @@
-"""mixed_precision_budget."""
+"""Experiment: the cost of tighter int8 budgets. `run` measures, `README.md` has the result."""

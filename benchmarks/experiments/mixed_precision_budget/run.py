@@ -1,7 +1,7 @@
-"""What does a tighter budget cost? A variant is exported under several, and judged on texts that it was not held to.
+"""What does a tighter budget cost? int8 is exported under several budgets and evaluated on other texts.
 
-A budget is measured on validation texts, by which products are chosen to stay in fp32; the test texts say what is left
-of that on others.
+The budget is checked on validation texts, with which the linear layers that stay in fp32 are chosen; the test texts
+show how much of that carries over to other texts.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,17 +21,17 @@ from manylabel_export.pipeline import export
 from manylabel_train.data.dataset import Dataset, read_dataset
 from manylabel_train.data.training_run import read_run
 
-HEAD = ("allowed", "validation", "products in fp32", "takes", "MB", "test", "micro-F1", "macro-F1")
+HEAD = ("allowed", "validation", "layers in fp32", "time", "MB", "test", "micro-F1", "macro-F1")
 PRECISIONS = ("fp32", "int8")
 
 
-def measure(run: Path, test: Dataset, flips: float, scratch: Path) -> dict[str, Any]:
-    """What comes of int8 where this share of the texts may get other labels.
+def export_within_budget(run: Path, test: Dataset, flips: float, scratch: Path) -> dict[str, Any]:
+    """Export int8 with a budget of changed labels, and evaluate it on the test split.
 
     Args:
         run: A finished training, with its validation texts.
         test: Texts that neither thresholds nor budget have seen, labels in the run's order.
-        flips: The budget.
+        flips: The budget: the share of texts that may get other labels.
         scratch: A folder for the bundle.
     """
     bundle = export(run, scratch / "bundle", precisions=PRECISIONS, budget=Budget(None, flips), force=True)
@@ -79,8 +79,8 @@ def _row(found: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def page(result: Mapping[str, Any]) -> str:
-    """The table with what it was measured on, and what was kept or refused."""
+def render_readme(result: Mapping[str, Any]) -> str:
+    """Return the page of a result."""
     runs = result["runs"]
     notes = [
         f"- {run['flips']:.2%}: " + (f"refused: {run['refused']}" if "refused" in run else ", ".join(run["kept"]))
@@ -91,20 +91,20 @@ def page(result: Mapping[str, Any]) -> str:
         [
             f"# {result['title']}",
             "",
-            "int8 exported under tighter and tighter budgets. Allowed, and found on validation and on test: of the "
-            "texts that get a label, the share that gets other labels than from PyTorch (on test: than from the fp32 "
-            "graph). F1 on test, beside fp32 on the same texts. Time on a few of the validation texts, as a multiple "
-            "of int8 without products in fp32.",
+            "int8 exported under increasingly tight budgets. The budget, and the figures on validation and test, are "
+            "the share of texts with at least one label whose labels differ from PyTorch's (on test: from the fp32 "
+            "graph's). F1 is the change on test compared with fp32. Time is measured on a few of the validation texts, "
+            "as a multiple of int8 without layers in fp32.",
             "",
             *tables.to_markdown([list(HEAD), *map(_row, runs)]),
             "",
-            "Kept in fp32, the most harmful first:",
+            "Layers kept in fp32, those that change most labels first:",
             "",
             *notes,
             "",
             f"`{result['command']}`",
             "",
-            result_io.machine_line(result["machine"]),
+            result_io.format_machine(result["machine"]),
             "",
         ]
     )
@@ -114,21 +114,26 @@ def page(result: Mapping[str, Any]) -> str:
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="The run's CSV file, with a test split.")
 @click.option(
-    "--flips", type=click.FloatRange(0, 1), multiple=True, default=(0.02, 0.015, 0.01, 0.005), show_default=True
+    "--flips",
+    type=click.FloatRange(0, 1),
+    multiple=True,
+    default=(0.02, 0.015, 0.01, 0.005),
+    show_default=True,
+    help="A budget.",
 )
 @click.option(
     "--output", type=click.Path(path_type=Path), required=True, help="A folder for result.json and README.md."
 )
-@click.option("--title", required=True, help="Heads README.md.")
+@click.option("--title", required=True, help="The title of README.md.")
 def main(run: Path, data: Path, flips: Sequence[float], output: Path, title: str) -> None:
-    """Export RUN under several budgets, and judge what comes of it on the test split."""
+    """Export RUN under several budgets, and evaluate each on the test split."""
     test = read_dataset(data).part("test").reorder(read_run(run).labels)
     result: dict[str, Any] = {
         "title": title,
-        "command": result_io.command(
-            "rescue",
+        "command": result_io.format_command(
+            "mixed_precision_budget",
             [str(run)],
-            {"data": result_io.data_path(data), "output": output, "title": title},
+            {"data": result_io.portable_path(data), "output": output, "title": title},
             {"flips": flips},
         ),
         "machine": describe_hardware(),
@@ -136,9 +141,9 @@ def main(run: Path, data: Path, flips: Sequence[float], output: Path, title: str
     }
     with TemporaryDirectory() as scratch:
         for budget in tqdm(flips, unit="export"):
-            result["runs"].append(measure(run, test, budget, Path(scratch)))
-            result_io.write(result, output, page(result))
-    click.echo(page(result))
+            result["runs"].append(export_within_budget(run, test, budget, Path(scratch)))
+            result_io.write_result(result, output, render_readme)
+    click.echo(render_readme(result))
 
 
 if __name__ == "__main__":

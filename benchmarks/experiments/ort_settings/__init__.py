@@ -1,1 +1,1 @@
-"""ort_settings."""
+"""Experiment: onnxruntime settings and operator shares. `run` measures, `README.md` has the result."""

@@ -1,1 +1,1 @@
-"""scoring_scaling."""
+"""Experiment: how file scoring scales. `run` measures, `README.md` has the result."""

@@ -1,6 +1,6 @@
-"""What a core scores, what two do, and where the bottleneck moves: each step of scoring a file by itself, on one core.
+"""How does file scoring scale from one core to two, and which step is the bottleneck? Each step is timed on one core.
 
-The last line of output is one JSON document, from which docs/scaling.md calculates.
+The last line of output is one JSON document; docs/scaling.md computes its figures from it.
 
     python -m experiments.scoring_scaling.run build/goemotions --data ../shared/data/goemotions/data.csv \
         --output benchmarks/experiments/scoring_scaling
@@ -13,7 +13,7 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
@@ -26,8 +26,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from experiments.common.result_io import data_path
-from experiments.scoring_throughput.run import library_rate
+from experiments.common import result_io
+from experiments.scoring_throughput.run import measure_library_rate
 from manylabel import Classifier
 from manylabel.frames.prediction_columns import append_predictions, predict_blocks, prediction_fields
 from manylabel.inference.pipeline import TOKENIZER_BATCH_TEXTS
@@ -36,48 +36,80 @@ from manylabel.scoring.planner import ShardPlan, find_sources, plan_shards, read
 from manylabel.scoring.writers import open_part
 from manylabel.system.hardware_info import available_cores
 from manylabel_bench.hardware import describe_hardware
+from manylabel_bench.results import tables
 
 SUFFIXES = (".csv", ".csv.gz", ".csv.bz2", ".csv.zst", ".parquet")
 
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="A CSV.")
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="A CSV file with texts.")
 @click.option("--text-column", default="text", show_default=True)
-@click.option("--texts", type=click.IntRange(min=1), default=20_000, show_default=True, help="That are scored.")
+@click.option(
+    "--texts", type=click.IntRange(min=1), default=20_000, show_default=True, help="Number of texts to score."
+)
 @click.option("--output", "-o", type=click.Path(path_type=Path), help="A folder for result.json.")
 def main(bundle: Path, data: Path, text_column: str, texts: int, output: Path | None) -> None:
-    """Measure BUNDLE on one core, on all, and step by step."""
+    """Measure BUNDLE on one core, on all cores, and step by step."""
     with TemporaryDirectory() as scratch:
         result = {
             "command": shlex.join(["python", "-m", "experiments.scoring_scaling.run", *sys.argv[1:]]),
-            "data": data_path(data),
+            "data": result_io.portable_path(data),
             "machine": describe_hardware(),
-            "texts_per_second": cores(bundle, data, text_column, texts),
-            "one_core": steps(bundle, data, text_column, texts, Path(scratch)),
+            "texts_per_second": measure_cores(bundle, data, text_column, texts),
+            "one_core": measure_steps(bundle, data, text_column, texts, Path(scratch)),
         }
     if output:
-        output.mkdir(parents=True, exist_ok=True)
-        (output / "result.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        result_io.write_result(result, output, render_readme)
     click.echo(json.dumps(result))
 
 
-def cores(bundle: Path, data: Path, text_column: str, texts: int) -> dict[str, float]:
-    """Texts a second by one process on one thread, on all, and by a process of one thread for each core."""
+def render_readme(result: Mapping[str, Any]) -> str:
+    """Return the page of a result."""
+    steps = result["one_core"]
+    rates = [[name, f"{rate:,.0f}"] for name, rate in result["texts_per_second"].items()]
+    rows = [[name, f"{rate:,}"] for name, rate in steps["rows_per_second"].items()]
+    return "\n".join(
+        [
+            "# How file scoring scales",
+            "",
+            f"`{result['command']}`",
+            "",
+            f"{steps['texts']:,} texts with {steps['characters']} characters and {steps['tokens']} tokens on average, "
+            "scored from a list:",
+            "",
+            *tables.to_markdown([["", "texts/s"], *rates]),
+            "",
+            "Each step of scoring a file, on one core. `plan` finds columns, digest and shards; `read` yields the "
+            "texts.",
+            "",
+            *tables.to_markdown([["step", "rows/s"], *rows]),
+            "",
+            result_io.format_machine(result["machine"]),
+            "",
+        ]
+    )
+
+
+def measure_cores(bundle: Path, data: Path, text_column: str, texts: int) -> dict[str, float]:
+    """Return the texts per second of one thread, of all threads in one process, and of one process per core."""
     given = {"bundle": bundle, "text_column": text_column, "library_rows": texts}
     granted = available_cores()
-    found = {"1 thread": library_rate(given, data, 1), f"{granted} threads": library_rate(given, data, granted)}
+    found = {
+        "1 thread": measure_library_rate(given, data, 1),
+        f"{granted} threads": measure_library_rate(given, data, granted),
+    }
     with ThreadPoolExecutor(granted) as pool:
-        rates = pool.map(lambda _: library_rate(given, data, 1), range(granted))
+        rates = pool.map(lambda _: measure_library_rate(given, data, 1), range(granted))
     return {**found, f"{granted} processes": sum(rates)}
 
 
-def steps(bundle: Path, data: Path, text_column: str, texts: int, scratch: Path) -> dict[str, Any]:
-    """Rows a second of each step on one core; `characters` and `tokens` are a text's means."""
-    files = written(data, text_column, texts, scratch)
+def measure_steps(bundle: Path, data: Path, text_column: str, texts: int, scratch: Path) -> dict[str, Any]:
+    """Return the rows per second of each step on one core; `characters` and `tokens` are means per text."""
+    files = write_files(data, text_column, texts, scratch)
     classifier = Classifier.load(bundle, device="cpu", threads=1)
-    plans = {suffix: planned(file) for suffix, file in files.items()}
-    whole = [text for block in blocks(plans[".parquet"]) for text in block.texts if text is not None]
+    plans = {suffix: plan_file(file) for suffix, file in files.items()}
+    whole = [text for block in read_blocks(plans[".parquet"]) for text in block.texts if text is not None]
     classifier.predict_proba(whole[:1000])
     encodings: list[Any] = []
 
@@ -86,11 +118,13 @@ def steps(bundle: Path, data: Path, text_column: str, texts: int, scratch: Path)
             encodings.extend(classifier.encode(whole[start : start + TOKENIZER_BATCH_TEXTS]))
 
     found = {
-        **{f"plan {suffix}": rate(texts, partial(planned, file)) for suffix, file in files.items()},
-        **{f"read {suffix}": rate(texts, partial(drain, each)) for suffix, each in plans.items()},
-        "tokenise": rate(texts, tokenise),
-        "graph": rate(texts, lambda: classifier.score_windows([each.windows[0] for each in encodings[: len(whole)]])),
-        **writing(classifier, plans[".parquet"], scratch, texts),
+        **{f"plan {suffix}": measure_rate(texts, partial(plan_file, file)) for suffix, file in files.items()},
+        **{f"read {suffix}": measure_rate(texts, partial(read_all, each)) for suffix, each in plans.items()},
+        "tokenise": measure_rate(texts, tokenise),
+        "graph": measure_rate(
+            texts, lambda: classifier.score_windows([each.windows[0] for each in encodings[: len(whole)]])
+        ),
+        **measure_writers(classifier, plans[".parquet"], scratch, texts),
     }
     unpacked = sum(len(text.encode()) for text in whole)
     return {
@@ -102,8 +136,8 @@ def steps(bundle: Path, data: Path, text_column: str, texts: int, scratch: Path)
     }
 
 
-def written(data: Path, text_column: str, texts: int, scratch: Path) -> dict[str, Path]:
-    """The first texts in every form that is read."""
+def write_files(data: Path, text_column: str, texts: int, scratch: Path) -> dict[str, Path]:
+    """Write the first texts in every format and compression; return the files by suffix."""
     with data.open(newline="", encoding="utf-8") as file:
         rows = [row[text_column] for row in islice(csv.DictReader(file), texts)]
     files = {suffix: scratch / f"rows{suffix}" for suffix in SUFFIXES}
@@ -118,28 +152,28 @@ def written(data: Path, text_column: str, texts: int, scratch: Path) -> dict[str
     return files
 
 
-def planned(file: Path) -> ShardPlan:
-    """The pass that finds columns, digest and shards."""
+def plan_file(file: Path) -> ShardPlan:
+    """Run the pass that finds columns, digest and shards."""
     sources = find_sources([str(file)], format=None, spool="")
     return plan_shards(sources, text_column="text", shard_rows=50_000, progress=lambda rows: None)
 
 
-def blocks(planned: ShardPlan) -> Any:
-    """All rows."""
+def read_blocks(planned: ShardPlan) -> Any:
+    """Yield all rows in blocks."""
     return (block for shard in planned.shards for block in read_shard(planned.inputs[shard.file], shard, "text"))
 
 
-def drain(planned: ShardPlan) -> None:
-    """Read all rows, keep none."""
-    for _ in blocks(planned):
+def read_all(planned: ShardPlan) -> None:
+    """Read all rows and discard them."""
+    for _ in read_blocks(planned):
         pass
 
 
-def writing(classifier: Classifier, planned: ShardPlan, scratch: Path, texts: int) -> dict[str, float]:
-    """What it takes to write answers that are there."""
+def measure_writers(classifier: Classifier, planned: ShardPlan, scratch: Path, texts: int) -> dict[str, float]:
+    """Return the rows per second of writing predictions, by format."""
     labels = classifier.bundle.labels
     schema = pa.schema([*planned.schema, *prediction_fields(labels, "columns", "")])
-    ready = list(predict_blocks(classifier, blocks(planned), first_row=0))
+    ready = list(predict_blocks(classifier, read_blocks(planned), first_row=0))
 
     def write(format: Any) -> None:
         with (
@@ -159,11 +193,11 @@ def writing(classifier: Classifier, planned: ShardPlan, scratch: Path, texts: in
                 )
 
     formats: Sequence[str] = ("parquet", "csv", "jsonl")
-    return {f"write .{format}": rate(texts, partial(write, format)) for format in formats}
+    return {f"write .{format}": measure_rate(texts, partial(write, format)) for format in formats}
 
 
-def rate(rows: int, work: Callable[[], object]) -> float:
-    """Rows a second, the better of two times."""
+def measure_rate(rows: int, work: Callable[[], object]) -> float:
+    """Return the rows per second of the faster of two runs."""
     seconds = []
     for _ in range(2):
         begun = time.perf_counter()

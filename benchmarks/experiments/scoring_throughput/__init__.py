@@ -1,1 +1,1 @@
-"""scoring_throughput."""
+"""Experiment: speed and memory of file scoring. `run` measures, `README.md` has the result."""

@@ -1,7 +1,7 @@
-"""Does `manylabel score` keep up with the library, in memory that does not grow with the file?
+"""Is `manylabel score` as fast as the library, and is its memory independent of the file's size?
 
-Writes a CSV of short rows (or takes a file's), scores it with the command, and asks the library for the same texts in a
-process of its own, before and after. Peak memory is that of the command and its worker together, sampled. The last line
+Writes a CSV of short rows (or takes a file), scores it with the command, and scores the same texts with the library in
+a process of its own, before and after. Peak memory is sampled over the command and its worker together. The last line
 of output is one JSON document.
 
     python -m experiments.scoring_throughput.run BUNDLE --rows 5000000
@@ -47,43 +47,45 @@ print(len(texts) / (time.perf_counter() - started))
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--rows", type=click.IntRange(min=1), default=5_000_000, show_default=True, help="Rows to write.")
-@click.option("--data", type=click.Path(path_type=Path), help="A CSV to score in place of rows that are written.")
+@click.option(
+    "--rows", type=click.IntRange(min=1), default=5_000_000, show_default=True, help="Number of rows to write."
+)
+@click.option("--data", type=click.Path(path_type=Path), help="A CSV file to score instead of written rows.")
 @click.option("--text-column", default="text", show_default=True)
 @click.option(
     "--library-rows",
     type=click.IntRange(min=1),
     default=500_000,
     show_default=True,
-    help="Texts that the library is asked for at most.",
+    help="Maximum number of texts to score with the library.",
 )
-@click.option("--threads", type=click.IntRange(min=1), help="For both.  [default: all that are granted]")
-@click.option("--name", default="short-rows", show_default=True, help="Of the result's file.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads for both.  [default: all available cores]")
+@click.option("--name", default="short-rows", show_default=True, help="Name of the result file.")
 @click.option("--output", "-o", type=click.Path(path_type=Path), help="A folder for NAME.json.")
 def main(**given: Any) -> None:
-    """Measure speed and memory of scoring a file with BUNDLE."""
+    """Measure the speed and memory of scoring a file with BUNDLE."""
     with TemporaryDirectory() as scratch:
         path = given["data"] or write_rows(Path(scratch) / "rows.csv", given["rows"])
-        result = measure(given, path, Path(scratch) / "out")
+        result = measure_scoring(given, path, Path(scratch) / "out")
     if given["output"]:
         given["output"].mkdir(parents=True, exist_ok=True)
         (given["output"] / f"{given['name']}.json").write_text(json.dumps(result, indent=1) + "\n")
     click.echo(json.dumps(result))
 
 
-def measure(given: dict[str, Any], path: Path, scored: Path) -> dict[str, Any]:
-    """The command between two runs of the library."""
+def measure_scoring(given: dict[str, Any], path: Path, scored: Path) -> dict[str, Any]:
+    """Time the command between two runs of the library."""
     threads = given["threads"] or available_cores()
-    rates = [library_rate(given, path, threads)]
+    rates = [measure_library_rate(given, path, threads)]
     begun = time.perf_counter()
-    summary, peak = run_watched(
+    summary, peak = run_with_peak_memory(
         [
             *(sys.executable, "-m", "manylabel", "score", given["bundle"], path, "-o", scored, "--device", "cpu"),
             *("--text-column", given["text_column"], "--threads", threads, "--prefix", "predicted_"),
         ]
     )
     seconds = time.perf_counter() - begun
-    rates.append(library_rate(given, path, threads))
+    rates.append(measure_library_rate(given, path, threads))
     rate = summary["rows"] / seconds
     return {
         "command": shlex.join(
@@ -103,18 +105,18 @@ def measure(given: dict[str, Any], path: Path, scored: Path) -> dict[str, Any]:
 
 
 def write_rows(path: Path, rows: int) -> Path:
-    """Rows of three columns, their texts of 1 to 12 words, the same ones every time."""
-    dice = random.Random(0)
+    """Write rows of three columns with texts of 1 to 12 words, the same ones every time."""
+    rng = random.Random(0)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["id", "text", "note"])
         for row in range(rows):
-            writer.writerow([row, " ".join(dice.choices(WORDS, k=1 + row % 12)), f"note {row}"])
+            writer.writerow([row, " ".join(rng.choices(WORDS, k=1 + row % 12)), f"note {row}"])
     return path
 
 
-def library_rate(given: dict[str, Any], path: Path, threads: int) -> float:
-    """Texts a second of `predict_proba` on a list, in a fresh process."""
+def measure_library_rate(given: dict[str, Any], path: Path, threads: int) -> float:
+    """Return the texts per second of `predict_proba` on a list, in a fresh process."""
     arguments = [given["bundle"], path, given["text_column"], given["library_rows"], threads]
     done = subprocess.run(
         [sys.executable, "-c", LIBRARY, *map(str, arguments)], capture_output=True, text=True, check=True
@@ -122,38 +124,38 @@ def library_rate(given: dict[str, Any], path: Path, threads: int) -> float:
     return float(done.stdout)
 
 
-def run_watched(command: list[object]) -> tuple[dict[str, Any], float]:
-    """Run a command; its summary, and the most memory that it and its children have held, MB."""
+def run_with_peak_memory(command: list[object]) -> tuple[dict[str, Any], float]:
+    """Run a command; return its summary and the peak memory of it and its children in MB."""
     process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True)
-    peak, over = 0.0, threading.Event()
+    peak, finished = 0.0, threading.Event()
 
     def sample() -> None:
         nonlocal peak
-        while not over.wait(SAMPLE_SECONDS):
-            peak = max(peak, sum(_resident_mb(pid) for pid in _family(process.pid)))
+        while not finished.wait(SAMPLE_SECONDS):
+            peak = max(peak, sum(_resident_mb(pid) for pid in _process_tree(process.pid)))
 
     sampler = threading.Thread(target=sample)
     sampler.start()
     output, _ = process.communicate()
-    over.set()
+    finished.set()
     sampler.join()
     if process.returncode:
         raise click.ClickException(f"manylabel score ended with {process.returncode}")
     return json.loads(output), peak
 
 
-def _family(pid: int) -> Iterator[int]:
+def _process_tree(pid: int) -> Iterator[int]:
     yield pid
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     except OSError:
         return
     for child in islice(children, 10):
-        yield from _family(int(child))
+        yield from _process_tree(int(child))
 
 
 def _resident_mb(pid: int) -> float:
-    """Resident memory; a library that both processes map counts twice."""
+    """Return resident memory; a library that both processes map counts twice."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:

@@ -1,1 +1,1 @@
-"""serverless_cold_start."""
+"""Experiment: the cold start of a serverless function. `run` measures, `README.md` has the result."""

@@ -1,8 +1,8 @@
-"""How long does a function that is started on demand take until it has answered its first event, and for what?
+"""How long does the cold start of a serverless function take, and which steps take the time?
 
-`examples/lambda_handler.py` is started anew by the Python that is named, as a cloud would: the interpreter, the
-imports, the bundle, one event of one text. Once with all files in memory, once with the environment's and the bundle's
-dropped from the page cache. What a cloud does before (finding a machine, fetching the image) is not in it.
+The given Python starts `examples/lambda_handler.py` as a cloud would: interpreter, imports, bundle, one event with one
+text; once with all files in the page cache, once with the files of the environment and the bundle dropped from it. What
+a cloud does before (finding a machine, fetching the image) is not included.
 """
 
 import json
@@ -17,7 +17,7 @@ from typing import Any
 import click
 from tqdm import tqdm
 
-from experiments.common.result_io import command, machine_line, write
+from experiments.common.result_io import format_command, format_machine, write_result
 from manylabel import Bundle
 from manylabel_bench.hardware import describe_hardware
 from manylabel_bench.scenarios.cold_start import drop_from_page_cache
@@ -40,24 +40,24 @@ print(json.dumps({"at": [began, imported, loaded, answered], "kib": kib, "precis
 """
 
 
-def start(python: Path, bundle: Path) -> dict[str, Any]:
-    """Milliseconds of every step of one start, from before the process until it has answered, and its peak MB."""
+def time_start(python: Path, bundle: Path) -> dict[str, Any]:
+    """Return the milliseconds of each step from before the process until its answer, and its peak memory in MB."""
     environment = {"PATH": os.environ["PATH"], "BUNDLE": str(bundle.absolute()), "PYTHONPATH": str(EXAMPLES)}
-    before = time.monotonic()  # the clock of the system, which the child reads as well
+    before = time.monotonic()  # the system's clock, which the child process reads as well
     done = subprocess.run(
         [python, "-c", START, json.dumps(EVENT)], env=environment, capture_output=True, text=True, check=False
     )
     if done.returncode:
         raise click.ClickException(f"{python} failed: {done.stderr.strip().splitlines()[-1]}")
-    said = json.loads(done.stdout)
-    times = [before, *said["at"]]
+    report = json.loads(done.stdout)
+    times = [before, *report["at"]]
     steps = {name: 1000 * (times[at + 1] - times[at]) for at, name in enumerate(STEPS)}
     total = 1000 * (times[-1] - before)
-    return {**steps, "total": total, "peak_mb": said["kib"] * 1024 / 1e6, "precision": said["precision"]}
+    return {**steps, "total": total, "peak_mb": report["kib"] * 1024 / 1e6, "precision": report["precision"]}
 
 
-def files(python: Path, bundle: Path) -> Iterator[Path]:
-    """What a start may read: the environment, the interpreter's own library, the bundle, the example."""
+def files_read_at_start(python: Path, bundle: Path) -> Iterator[Path]:
+    """Yield the files that a start may read: environment, standard library, bundle and example."""
     asked = subprocess.run(
         [python, "-c", "import sys, sysconfig; print(*sys.path[1:], sysconfig.get_path('stdlib'), sep='\\n')"],
         capture_output=True,
@@ -69,19 +69,19 @@ def files(python: Path, bundle: Path) -> Iterator[Path]:
             yield from (Path(folder) / name for name in names)
 
 
-def measure(python: Path, bundle: Path, rounds: int) -> dict[str, list[dict[str, Any]]]:
-    """Starts with all in memory and with nothing, in turns."""
-    start(python, bundle)  # not counted: what is compiled once is
+def measure_starts(python: Path, bundle: Path, rounds: int) -> dict[str, list[dict[str, Any]]]:
+    """Time starts with all files in the page cache and with none, in turns."""
+    time_start(python, bundle)  # not counted: compiles what is compiled once
     found: dict[str, list[dict[str, Any]]] = {"in memory": [], "not in memory": []}
     for _ in tqdm(range(rounds), desc="starts", unit="pair"):
-        found["in memory"].append(start(python, bundle))
-        drop_from_page_cache(files(python, bundle))
-        found["not in memory"].append(start(python, bundle))
+        found["in memory"].append(time_start(python, bundle))
+        drop_from_page_cache(files_read_at_start(python, bundle))
+        found["not in memory"].append(time_start(python, bundle))
     return found
 
 
-def markdown(result: dict[str, Any]) -> str:
-    """The page of a result."""
+def render_readme(result: dict[str, Any]) -> str:
+    """Return the page of a result."""
     rows = []
     for state, starts in result["starts"].items():
         middle = {key: statistics.median(each[key] for each in starts) for key in (*STEPS, "total", "peak_mb")}
@@ -93,15 +93,15 @@ def markdown(result: dict[str, Any]) -> str:
             f"# {result['title']}",
             "",
             "Milliseconds from before the process is started until `examples/lambda_handler.py` has answered its first "
-            f"event: medians of {result['rounds']} starts, in turns with the environment's and the bundle's files in "
-            "memory and dropped from the page cache (which the disk may still hold). Finding a machine and fetching an "
-            f"image come on top in a cloud. The bundle is {result['bundle_mb']:.0f} MB, {result['precision']}.",
+            f"event: medians of {result['rounds']} starts, in turns with the files of environment and bundle in the "
+            "page cache and dropped from it (the disk may still cache them). A cloud also has to find a machine and "
+            f"fetch an image. The bundle is {result['bundle_mb']:.0f} MB, {result['precision']}.",
             "",
             "| files | total | slowest | interpreter | import manylabel | load the bundle | answer | peak MB |",
             "| --- | --- | --- | --- | --- | --- | --- | --- |",
             *rows,
             "",
-            machine_line(result["machine"]),
+            format_machine(result["machine"]),
             "",
             f"`{result['command']}`",
             "",
@@ -111,26 +111,28 @@ def markdown(result: dict[str, Any]) -> str:
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--python", type=click.Path(path_type=Path), required=True, help="Of an environment that answers alone.")
+@click.option(
+    "--python", type=click.Path(path_type=Path), required=True, help="Python of an environment with the runtime only."
+)
 @click.option("--rounds", type=click.IntRange(min=2), default=20, show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="For result.json and README.md.")
-@click.option("--title", required=True, help="Heads README.md.")
+@click.option("--title", required=True, help="The title of README.md.")
 def main(bundle: Path, python: Path, rounds: int, output: Path, title: str) -> None:
-    """Start the handler of BUNDLE anew, again and again."""
+    """Measure the cold start of the example handler with BUNDLE."""
     opened = Bundle.open(bundle)
-    several = {"python": python, "rounds": rounds, "output": "FOLDER", "title": title}
+    options = {"python": python, "rounds": rounds, "output": "FOLDER", "title": title}
     result = {
         "title": title,
-        "command": command("cold_start", [f"build/{bundle.name}"], several, {}),
+        "command": format_command("serverless_cold_start", [f"build/{bundle.name}"], options, {}),
         "bundle": opened.digest,
         "bundle_mb": sum(record.bytes for record in opened.manifest.files.values()) / 1e6,
         "rounds": rounds,
         "machine": describe_hardware(),
-        "starts": (starts := measure(python, bundle, rounds)),
+        "starts": (starts := measure_starts(python, bundle, rounds)),
         "precision": starts["in memory"][0]["precision"],
     }
-    write(result, output, markdown(result))
-    click.echo(markdown(result))
+    write_result(result, output, render_readme)
+    click.echo(render_readme(result))
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""single_file."""
+"""Experiment: the single file compared with tokenizer and bundle. `README.md` has the result."""

@@ -1,8 +1,8 @@
-"""Does the file that takes text read every text as the tokenizer does, and what does that cost?
+"""Does the single file tokenise every text as the tokenizer does, and what does that cost?
 
-`python -m experiments.single_file.run BUNDLE --data DATA.csv --output FOLDER --title TITLE` holds the tokenizer in the
-graph to `tokenizer.json` on every text of the data and on every character of Unicode, and beside it the ready-made
-`BertTokenizer` of `onnxruntime-extensions`; then every text's labels to the bundle's. BUNDLE was exported with
+`python -m experiments.single_file.run BUNDLE --data DATA.csv --output FOLDER --title TITLE` compares the tokenizer in
+the graph, and the `BertTokenizer` of `onnxruntime-extensions`, with `tokenizer.json` on every text of the data and on
+every character of Unicode; then it compares every text's labels with the bundle's. BUNDLE was exported with
 `--single-file`.
 """
 
@@ -20,7 +20,7 @@ import onnxruntime
 from onnx import TensorProto, helper
 from tokenizers import Tokenizer
 
-from experiments.common.result_io import command, data_path, machine_line, write
+from experiments.common.result_io import format_command, format_machine, portable_path, write_result
 from manylabel.bundle.bundle import TOKENIZER
 from manylabel.classifier import Classifier
 from manylabel.inference.thresholding import decide
@@ -29,14 +29,14 @@ from manylabel_export.graph.tokenizer.build import FILE, build_tokenizer_graph
 from manylabel_export.graph.tokenizer.verify import open_tokenizer_graph
 from manylabel_export.graph.tokenizer.wordpiece_spec import WordPieceSpec
 
-Reader = Callable[[str], list[int]]
+Tokenise = Callable[[str], list[int]]
 SURROGATES = range(0xD800, 0xE000)
-TIMED = 1000
-SHOWN = 5
+TIMED_TEXTS = 1000
+EXAMPLES = 5
 
 
-def extensions_reader(tokenizer: Tokenizer) -> Reader:
-    """How `BertTokenizer` of onnxruntime-extensions reads a text, by the same vocabulary and settings."""
+def load_extensions_tokenizer(tokenizer: Tokenizer) -> Tokenise:
+    """Return the `BertTokenizer` of onnxruntime-extensions, with the same vocabulary and settings."""
     from onnxruntime_extensions import get_library_path
 
     content = json.loads(tokenizer.to_str())
@@ -65,34 +65,41 @@ def extensions_reader(tokenizer: Tokenizer) -> Reader:
     return lambda text: session.run(None, {"text": np.array([text], dtype=object)})[0].ravel()[1:-1].tolist()
 
 
-def characters() -> list[str]:
-    """Every character of Unicode between letters."""
+def list_characters() -> list[str]:
+    """Return every character of Unicode between two letters."""
     return [f"a{chr(code)}b" for code in range(1, 0x110000) if code not in SURROGATES]
 
 
-def differing(read: Reader, expected: Reader, texts: Sequence[str], *, together: int = 1) -> dict[str, Any]:
-    """How many texts are read otherwise, and a few of them; several are asked about in one, and one by one if it is."""
+def count_differences(read: Tokenise, expected: Tokenise, texts: Sequence[str], *, together: int = 1) -> dict[str, Any]:
+    """Count the texts that are tokenised differently, with a few examples.
+
+    Args:
+        read: The tokeniser to check.
+        expected: The reference.
+        texts: The texts to compare.
+        together: Texts that are joined and compared at once, and one by one only if they differ.
+    """
     found = []
     for start in range(0, len(texts), together):
         some = texts[start : start + together]
         if read(" ".join(some)) != expected(" ".join(some)):
             found += [text for text in some if read(text) != expected(text)]
-    return {"texts": len(texts), "differ": len(found), "first": found[:SHOWN]}
+    return {"texts": len(texts), "differ": len(found), "first": found[:EXAMPLES]}
 
 
-def answers(bundle: Path, texts: Sequence[str]) -> dict[str, Any]:
-    """Every text's labels by the file and by the bundle, one text a call, on one thread each."""
+def compare_predictions(bundle: Path, texts: Sequence[str]) -> dict[str, Any]:
+    """Compare the labels of the file with the bundle's, one text per call, on one thread each."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(bundle / FILE, options, ["CPUExecutionProvider"])
     precision = json.loads((bundle / "bundle.json").read_text(encoding="utf-8"))["source"]["single_file"]["precision"]
     classifier = Classifier.load(bundle, device="cpu", precision=precision, threads=1)
 
-    def ask(text: str) -> tuple[list[str], Any]:
+    def predict(text: str) -> tuple[list[str], Any]:
         labels, probabilities = session.run(["labels", "probabilities"], {"text": np.array([text], dtype=object)})
         return labels.tolist(), probabilities[0]
 
-    given, rows = zip(*map(ask, texts), strict=True)
+    given, rows = zip(*map(predict, texts), strict=True)
     expected = classifier.predict_proba(texts)
     limits = classifier.thresholds_
     names = classifier.bundle.labels
@@ -102,24 +109,24 @@ def answers(bundle: Path, texts: Sequence[str]) -> dict[str, Any]:
         "texts": len(texts),
         "labels_differ": sum(one != other for one, other in zip(given, wanted, strict=True)),
         "max_difference": float(np.abs(np.stack(rows) - expected).max()),
-        "p50_ms": median_ms(ask, texts),
+        "p50_ms": median_ms(predict, texts),
         "bundle_p50_ms": median_ms(classifier.predict, texts),
         "bytes": (bundle / FILE).stat().st_size,
     }
 
 
-def median_ms(ask: Callable[[str], object], texts: Sequence[str]) -> float:
-    """The median time of a call, in ms, over the first texts."""
+def median_ms(predict: Callable[[str], object], texts: Sequence[str]) -> float:
+    """Return the median milliseconds of a call over the first texts."""
     spent = []
-    for text in texts[:TIMED]:
+    for text in texts[:TIMED_TEXTS]:
         start = time.perf_counter()
-        ask(text)
+        predict(text)
         spent.append((time.perf_counter() - start) * 1e3)
     return statistics.median(spent)
 
 
-def markdown(result: dict[str, Any]) -> str:
-    """The table with what it was measured on and by."""
+def render_readme(result: dict[str, Any]) -> str:
+    """Return the page of a result."""
     rows = [
         [
             name,
@@ -128,7 +135,7 @@ def markdown(result: dict[str, Any]) -> str:
         ]
         for name, of in result["tokenizers"].items()
     ]
-    head = ["tokenizer", "texts read otherwise", "characters read otherwise", "one text, p50 ms"]
+    head = ["tokenizer", "texts that differ", "characters that differ", "one text, p50 ms"]
     found = result["answers"]
     return "\n".join(
         [
@@ -136,17 +143,17 @@ def markdown(result: dict[str, Any]) -> str:
             "",
             f"`{result['command']}`",
             "",
-            "Token ids against `tokenizer.json` by the tokenizers library, on every text of the data and on every "
-            "character of Unicode between two letters.",
+            "Token ids compared with those of `tokenizer.json` in the tokenizers library, on every text of the data "
+            "and on every character of Unicode between two letters.",
             "",
             *("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)),
             "",
-            f"The whole file ({found['precision']}, {found['bytes'] / 1e6:.1f} MB) names other labels than the bundle "
-            f"for {found['labels_differ']:,} of {found['texts']:,} texts; probabilities differ by at most "
-            f"{found['max_difference']:.1e}. One text on one thread, median of the first {TIMED:,}: "
-            f"{found['p50_ms']:.2f} ms, the bundle {found['bundle_p50_ms']:.2f} ms.",
+            f"The whole file ({found['precision']}, {found['bytes'] / 1e6:.1f} MB) predicts other labels than the "
+            f"bundle for {found['labels_differ']:,} of {found['texts']:,} texts; probabilities differ by at most "
+            f"{found['max_difference']:.1e}. One text on one thread, median of the first {TIMED_TEXTS:,}: "
+            f"{found['p50_ms']:.2f} ms, with the bundle {found['bundle_p50_ms']:.2f} ms.",
             "",
-            machine_line(result["machine"]),
+            format_machine(result["machine"]),
             "",
         ]
     )
@@ -156,9 +163,9 @@ def markdown(result: dict[str, Any]) -> str:
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="A CSV file with a column of texts.")
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="A folder for the result.")
-@click.option("--title", required=True, help="Heads README.md.")
+@click.option("--title", required=True, help="The title of README.md.")
 def main(bundle: Path, data: Path, output: Path, title: str) -> None:
-    """Hold BUNDLE's file that takes text to its tokenizer and its answers."""
+    """Compare the single file of BUNDLE with its tokenizer and its predictions."""
     with data.open(encoding="utf-8", newline="") as file:
         texts = [row["text"] for row in csv.DictReader(file)]
     tokenizer = Tokenizer.from_file(str(bundle / TOKENIZER))
@@ -168,24 +175,29 @@ def main(bundle: Path, data: Path, output: Path, title: str) -> None:
 
     readers = {
         "in the graph": open_tokenizer_graph(build_tokenizer_graph(WordPieceSpec.from_json(tokenizer.to_str()))),
-        "onnxruntime-extensions' BertTokenizer": extensions_reader(tokenizer),
+        "onnxruntime-extensions' BertTokenizer": load_extensions_tokenizer(tokenizer),
     }
     result = {
         "title": title,
-        "command": command("single_file", [f"build/{bundle.name}"], {"data": data_path(data), "output": "FOLDER"}, {}),
+        "command": format_command(
+            "single_file",
+            [f"build/{bundle.name}"],
+            {"data": portable_path(data), "output": "FOLDER", "title": title},
+            {},
+        ),
         "tokenizers": {
             name: {
-                "data": differing(read, expected, texts),
-                "characters": differing(read, expected, characters(), together=64),
+                "data": count_differences(read, expected, texts),
+                "characters": count_differences(read, expected, list_characters(), together=64),
                 "p50_ms": median_ms(read, texts),
             }
             for name, read in readers.items()
         },
-        "answers": answers(bundle, texts),
+        "answers": compare_predictions(bundle, texts),
         "machine": describe_hardware(),
     }
-    write(result, output, markdown(result))
-    click.echo(markdown(result))
+    write_result(result, output, render_readme)
+    click.echo(render_readme(result))
 
 
 if __name__ == "__main__":

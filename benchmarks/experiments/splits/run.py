@@ -1,10 +1,10 @@
-"""Whose splits are best: at random, by the library iterative-stratification, or ours with copies together?
+"""Which splits are best: random ones, those of iterative-stratification, or ours, which keep near-duplicates together?
 
-`python -m experiments.splits.run --data DATA.csv --output FOLDER` splits every file's rows anew, whatever splits it
-names, into 80 % training, 10 % validation and 10 % test, and writes `result.json` and `README.md`. Nothing is trained.
+`python -m experiments.splits.run --data DATA.csv --output FOLDER` splits the rows of every file, ignoring its own
+splits, into 80 % training, 10 % validation and 10 % test, and writes `result.json` and `README.md`. Nothing is trained.
 
-Without the library its rows are left out. It is no extra: it installs a package named `tests`, which hides everybody's.
-`make results-splits` puts it into a folder of its own.
+Without the library iterative-stratification its rows are left out. It is not an extra, because it installs a top-level
+package named `tests`, which shadows others; `make results-splits` puts it into a folder of its own.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,14 +26,14 @@ from manylabel_train.data.near_duplicates import DuplicateGroups, find_near_dupl
 from manylabel_train.data.splits import SPLITS, assign_splits
 
 SHARES = np.array([0.8, 0.1, 0.1])
-COLUMNS = ("greatest deviation, rows", "greatest deviation, %", "validation", "test", "copies on two sides", "seconds")
+COLUMNS = ("max. deviation, rows", "max. deviation, %", "validation", "test", "copies across splits", "seconds")
 
 Parts = NDArray[np.intp]
 """For each row the place of its part in `SPLITS`, shape `(n,)`."""
 
 
-def at_random(data: Dataset, seed: int) -> Parts:
-    """Rows dealt out without a look at them."""
+def split_randomly(data: Dataset, seed: int) -> Parts:
+    """Assign rows at random."""
     tenth = len(data) // 10
     order = np.random.default_rng(seed).permutation(len(data))
     parts = np.zeros(len(data), dtype=np.intp)
@@ -41,8 +41,8 @@ def at_random(data: Dataset, seed: int) -> Parts:
     return parts
 
 
-def by_library(data: Dataset, seed: int) -> Parts:
-    """Two of ten folds of iterative-stratification, which knows no copies."""
+def split_iteratively(data: Dataset, seed: int) -> Parts:
+    """Take two of ten folds of iterative-stratification, which ignores duplicates."""
     from iterstrat.ml_stratifiers import MultilabelStratifiedKFold
 
     folds = MultilabelStratifiedKFold(n_splits=10, shuffle=True, random_state=seed)
@@ -52,57 +52,59 @@ def by_library(data: Dataset, seed: int) -> Parts:
     return parts
 
 
-def ours(data: Dataset, seed: int) -> Parts:
-    """As `manylabel train` splits."""
+def split_as_training(data: Dataset, seed: int) -> Parts:
+    """Split as `manylabel train` does."""
     split = assign_splits(data, seed=seed).split
     return np.array([SPLITS.index(name) for name in split])
 
 
 WAYS: dict[str, Callable[[Dataset, int], Parts]] = {
-    "at random": at_random,
-    "iterative-stratification": by_library,
-    "manylabel": ours,
+    "at random": split_randomly,
+    "iterative-stratification": split_iteratively,
+    "manylabel": split_as_training,
 }
 
 
-def judge(data: Dataset, parts: Parts, copies: DuplicateGroups) -> dict[str, Any]:
-    """How far validation and test are from every label's due, their sizes, and what stands on two sides.
+def evaluate_split(data: Dataset, parts: Parts, copies: DuplicateGroups) -> dict[str, Any]:
+    """Return how far validation and test are from every label's expected share, their sizes, and the leaked copies.
 
     Args:
         data: Labelled texts.
-        parts: Where each row went.
-        copies: Which of the texts say the same, or nearly.
+        parts: The part of each row.
+        copies: The duplicates and near-duplicates among the texts.
 
     Returns:
-        The greatest deviation from a label's due in rows (`"rows"`) and relative to it (`"share"`), `"validation"` and
-        `"test"` sizes, and rows of these that have a copy or near-copy in an earlier part (`"copies"`).
+        The largest deviation from a label's expected number of rows (`"rows"`) and relative to it (`"share"`),
+        `"validation"` and `"test"` sizes, and their rows with a near-duplicate in an earlier part (`"copies"`).
     """
-    due = np.outer(SHARES[1:], (data.targets == 1).sum(axis=0))
+    expected = np.outer(SHARES[1:], (data.targets == 1).sum(axis=0))
     found = np.stack([(data.targets[parts == part] == 1).sum(axis=0) for part in (1, 2)])
-    off = np.abs(found - due)
+    off = np.abs(found - expected)
     earlier = [np.isin(copies.near[parts == part], copies.near[parts < part]).sum() for part in (1, 2)]
     return {
         "rows": float(off.max()),
-        "share": float((off / np.maximum(due, 1)).max()),
+        "share": float((off / np.maximum(expected, 1)).max()),
         **{name: int((parts == part).sum()) for part, name in enumerate(SPLITS) if part},
         "copies": int(sum(earlier)),
     }
 
 
-def measure(data: Dataset, seeds: Sequence[int]) -> dict[str, Any]:
-    """Every way and seed on one file's rows, and how many rows its own splits leak."""
+def measure_splits(data: Dataset, seeds: Sequence[int]) -> dict[str, Any]:
+    """Evaluate every method and seed on the rows of one file, and count the rows that its own splits leak."""
     copies, runs = find_near_duplicates(data.texts), []
     for way, split in WAYS.items():
-        for seed in () if split is by_library and not find_spec("iterstrat") else seeds:
+        for seed in () if split is split_iteratively and not find_spec("iterstrat") else seeds:
             started = perf_counter()
             parts = split(replace(data, split=()), seed)
-            runs.append({"way": way, "seed": seed, "seconds": perf_counter() - started, **judge(data, parts, copies)})
+            runs.append(
+                {"way": way, "seed": seed, "seconds": perf_counter() - started, **evaluate_split(data, parts, copies)}
+            )
     leaked = len(data) - len(drop_leaked_rows(data, copies)) if any(data.split) else None
     return {"texts": len(data), "labels": len(data.labels), "leaked": leaked, "runs": runs}
 
 
-def rows(sets: Mapping[str, dict[str, Any]]) -> Iterator[list[str]]:
-    """The table's rows: the worst of all seeds, the sizes of the first, the mean time."""
+def table_rows(sets: Mapping[str, dict[str, Any]]) -> Iterator[list[str]]:
+    """Yield the table's rows: the worst of all seeds, the sizes of the first, the mean time."""
     for name, measured in sets.items():
         for way in WAYS:
             runs = [run for run in measured["runs"] if run["way"] == way]
@@ -120,29 +122,30 @@ def rows(sets: Mapping[str, dict[str, Any]]) -> Iterator[list[str]]:
             ]
 
 
-def markdown(result: Mapping[str, Any]) -> str:
-    """The table with what it was measured on and by."""
-    head = ["data", "way", *COLUMNS]
+def render_readme(result: Mapping[str, Any]) -> str:
+    """Return the page of a result."""
+    head = ["data", "method", *COLUMNS]
     leaks = [
         f"{name}: {measured['leaked']:,}" for name, measured in result["sets"].items() if measured["leaked"] is not None
     ]
     return "\n".join(
         [
-            "# Splits: at random, by iterative-stratification, and ours",
+            "# Splits: random, iterative-stratification, and manylabel",
             "",
             f"`{result['command']}`",
             "",
-            "80 % training, 10 % validation, 10 % test, made anew. Deviation is from a label's due, 10 % of its rows, "
-            "in validation and test; relative to less than one row, to one row. Copies are rows of validation or test "
-            "that have a copy or near-copy in an earlier part. Deviations and copies are the worst of the seeds "
-            f"{', '.join(map(str, result['seeds']))}, seconds their mean; ours include the search for copies.",
+            "80 % training, 10 % validation, 10 % test, ignoring the splits of the data. The deviation is that from "
+            "10 % of a label's rows in validation and test; it is relative to at least one row. Copies are rows of "
+            "validation or test with a duplicate or near-duplicate in an earlier part. Deviations and copies are "
+            f"the worst of the seeds {', '.join(map(str, result['seeds']))}, seconds their mean; manylabel's include "
+            "the search for near-duplicates.",
             "",
-            *("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows(result["sets"]))),
+            *("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *table_rows(result["sets"]))),
             "",
-            f"Training rows with a copy or near-copy in validation or test, in the splits that came with the data: "
+            f"Training rows with a near-duplicate in validation or test, in the splits that came with the data: "
             f"{'; '.join(leaks)}.",
             "",
-            result_io.machine_line(result["machine"], note=", shared with other work"),
+            result_io.format_machine(result["machine"], note=", shared with other work"),
             "",
         ]
     )
@@ -153,16 +156,16 @@ def markdown(result: Mapping[str, Any]) -> str:
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="For result.json and README.md.")
 @click.option("--seed", "seeds", type=int, multiple=True, default=(1, 2, 3), show_default=True)
 def main(files: Sequence[Path], output: Path, seeds: Sequence[int]) -> None:
-    """Split every file in every way."""
-    words = {"data": [result_io.data_path(file) for file in files], "seed": seeds}
+    """Split every file with every method."""
+    words = {"data": [result_io.portable_path(file) for file in files], "seed": seeds}
     result = {
-        "command": result_io.command("splits", [], {"output": "FOLDER"}, words),
+        "command": result_io.format_command("splits", [], {"output": "FOLDER"}, words),
         "seeds": list(seeds),
-        "sets": {file.parent.name: measure(read_dataset(file), seeds) for file in files},
+        "sets": {file.parent.name: measure_splits(read_dataset(file), seeds) for file in files},
         "machine": describe_hardware(),
     }
-    result_io.write(result, output, markdown(result))
-    click.echo(markdown(result))
+    result_io.write_result(result, output, render_readme)
+    click.echo(render_readme(result))
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""targets."""
+"""Experiment: which performance targets the committed results reach. `run` measures, `README.md` has the result."""

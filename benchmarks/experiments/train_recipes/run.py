@@ -1,15 +1,15 @@
-"""Which way of training is best: windows or the beginning of long texts, and what the head reads?
+"""Which way of training is best: windows of long texts or only their beginning, and which pooling?
 
 `python -m experiments.train_recipes.run SETTING --data DATA.csv --output FOLDER` trains a model for every way and seed,
-and writes `result.json` and `README.md` anew after every run: what was interrupted goes on where it stood. The table
-gives figures of the validation split, by which one chooses, beside those of the test split.
+and writes `result.json` and `README.md` after every run; an interrupted measurement resumes. The table has the figures
+of the validation split, for choosing, beside those of the test split.
 """
 
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from experiments.common.multi_seed import SPREAD, Comparison
+from experiments.common.multi_seed import SPREAD_NOTE, Comparison
 from manylabel_train.data.dataset import Dataset
 from manylabel_train.training.config import TrainConfig
 
@@ -23,13 +23,13 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
 }
 
 
-def given(data: Dataset, way: str, seed: int, options: Mapping[str, Any]) -> tuple[Dataset, TrainConfig]:
-    """All data, and a way's recipe."""
+def prepare(data: Dataset, way: str, seed: int, options: Mapping[str, Any]) -> tuple[Dataset, TrainConfig]:
+    """Return all data, and the configuration of a way."""
     return data, replace(TrainConfig(seed=seed, epochs=options["epochs"]), **SETTINGS[options["setting"]][way])
 
 
-def figures(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the validation split, by which one chooses, and of the test split."""
+def select_figures(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the figures of the validation split, for choosing, and of the test split."""
     return {split: {at: metrics[split][at] for at in ("tuned", "at_half")} for split in ("validation", "test")}
 
 
@@ -38,8 +38,8 @@ COMPARISON = Comparison(
     way="way",
     ways="ways",
     settings=SETTINGS,
-    given=given,
-    figures=figures,
+    prepare=prepare,
+    select_figures=select_figures,
     columns={
         "validation macro_f1": ("validation", "tuned", "macro_f1"),
         "test macro_f1": ("test", "tuned", "macro_f1"),
@@ -49,10 +49,10 @@ COMPARISON = Comparison(
     },
     note=lambda texts: (
         f"Trained on {texts['train']:,} texts; thresholds tuned on the validation split of {texts['validation']:,}, "
-        f"measured there and on the test split of {texts['test']:,}. {SPREAD}."
+        f"measured there and on the test split of {texts['test']:,}. {SPREAD_NOTE}."
     ),
 )
-main = COMPARISON.command("Train and measure every way of SETTING.")
+main = COMPARISON.build_command("Train and measure every way of SETTING.")
 
 if __name__ == "__main__":
     main()
