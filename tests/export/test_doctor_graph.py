@@ -1,4 +1,4 @@
-"""The doctor's tiny model is the graph that it is said to be."""
+"""The doctor's tiny model, which is stored as bytes, is the documented graph."""
 
 from manylabel.doctor.providers import TINY_MODEL
 

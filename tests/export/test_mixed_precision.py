@@ -1,4 +1,4 @@
-"""Variants beyond their budget: what does harm stays in fp32, and what cannot be helped is refused with the reason."""
+"""Mixed precision: harmful layers stay in fp32, and a variant that still exceeds its budget is left out."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ HUGE = 1e4
 
 
 def poison(checkpoint: Path, folder: Path, *modules: str) -> Path:
-    """The checkpoint with products that int8 cannot hold.
+    """Return a copy of the checkpoint with layers that int8 cannot represent.
 
-    What such a product reads from one of its inputs is always 0, and its weights there are huge: in fp32 they add
-    nothing, in int8 they set the step of all others.
+    One input of such a layer is always 0, and its weights for this input are huge: in fp32 they add nothing, in int8
+    they determine the step of all others.
     """
     shutil.copytree(checkpoint, folder)
     model = AutoModelForSequenceClassification.from_pretrained(folder)
@@ -48,7 +48,7 @@ def poison(checkpoint: Path, folder: Path, *modules: str) -> Path:
 
 
 def _silence(model: BertForSequenceClassification, module: str) -> None:
-    """Makes the first input of a product 0."""
+    """Make the first input of a layer 0."""
     layer = model.bert.encoder.layer[0]
     if module == LAYER + "output/dense":
         layer.intermediate.dense.bias[0] = -100  # and its GELU is 0
@@ -71,7 +71,7 @@ ALL = (
 
 @pytest.fixture(scope="module")
 def poisoned(elsewhere: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint with one product that int8 cannot hold."""
+    """A checkpoint with one layer that int8 cannot represent."""
     return poison(elsewhere, tmp_path_factory.mktemp("poisoned") / "checkpoint", LAYER + "output/dense")
 
 
@@ -117,7 +117,7 @@ def test_only_the_harmful_layer_stays_in_fp32(poisoned: Path, tmp_path: Path, ca
 def test_wrong_probe_answer_triggers_mixed_precision(
     poisoned: Path, tmp_path: Path, validation: Dataset | None
 ) -> None:
-    """Whatever the texts allow, and where there are none."""
+    """With and without validation texts, and with any budget."""
     bundle = export(poisoned, tmp_path / "bundle", validation=validation, precisions=["int8"], budget=None)
     found = bundle.variants["int8"].rescue
     assert found is not None
@@ -134,10 +134,10 @@ def test_variant_with_wrong_probes_is_left_out(hopeless: Path, tmp_path: Path, m
 
 
 def test_fp16_overflowing_layers_stay_in_fp32(elsewhere: Path, tmp_path: Path) -> None:
-    """Without texts nothing is known beforehand of what does."""
+    """Without calibration texts, overflows are found only when the graph is evaluated."""
     shutil.copytree(elsewhere, tmp_path / "checkpoint")
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "checkpoint")
-    with torch.no_grad():  # a normalisation brings back what is beyond the range of fp16
+    with torch.no_grad():  # a normalisation brings values beyond the range of fp16 back
         dense = model.bert.encoder.layer[0].output.dense
         dense.weight *= 3e4 / dense.weight.abs().max()
     model.save_pretrained(tmp_path / "checkpoint")
@@ -168,7 +168,7 @@ def test_two_harmful_layers_are_both_found(elsewhere: Path, tmp_path: Path) -> N
 
 @pytest.fixture(scope="module")
 def hopeless(elsewhere: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint of which int8 can hold little: two products do harm, and the tests allow for one."""
+    """A checkpoint whose layers int8 cannot represent."""
     return poison(elsewhere, tmp_path_factory.mktemp("hopeless") / "checkpoint", *ALL)
 
 
@@ -225,7 +225,7 @@ def test_probes_alone_are_not_evidence(elsewhere: Path, tmp_path: Path) -> None:
     assert bundle.manifest.certificate.budget is None
 
 
-# The ranking
+# Ranking of layers
 
 
 def error_by(harm: dict[str, float], calls: list[Collection[str]]):  # type: ignore[no-untyped-def]
@@ -238,7 +238,7 @@ def error_by(harm: dict[str, float], calls: list[Collection[str]]):  # type: ign
 
 @pytest.mark.parametrize("runs", [200, 48, 10])
 def test_worst_layer_first_with_bounded_runs(runs: int) -> None:
-    """However few runs there are for 145 products: groups are parted where the harm is."""
+    """With any number of runs for 145 layers: the most harmful groups are halved."""
     layers = [f"layer {at}" for at in range(145)]
     harm = {name: 1e-4 + 1e-6 * at for at, name in enumerate(layers)} | {"layer 17": 0.5}
     calls: list[Collection[str]] = []

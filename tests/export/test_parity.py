@@ -1,4 +1,4 @@
-"""What an export is held to."""
+"""Parity of the fp32 graph with PyTorch: what is accepted, and what the error says."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""From a run, or from anybody's checkpoint, to a bundle that answers as PyTorch does; or to nothing at all."""
+"""Export of runs and other checkpoints: a bundle with PyTorch's probabilities, or an error and no output."""
 
 import dataclasses
 import json
@@ -32,7 +32,7 @@ VALIDATION = toy.dataset(180).part("train")
 
 
 def expected_of(folder: Path, texts: list[str]) -> np.ndarray:
-    """PyTorch's probabilities, straight from transformers."""
+    """Return PyTorch's probabilities, computed with transformers."""
     model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     return np.array([model(**tokenizer(text, return_tensors="pt")).logits[0].sigmoid().tolist() for text in texts])
@@ -44,7 +44,7 @@ def change_config(folder: Path, **changes: Any) -> Path:
     return folder
 
 
-# What comes out
+# Output
 
 
 def test_export_run_in_all_precisions(run: Path, run_bundle: Path) -> None:
@@ -127,7 +127,7 @@ def test_export_labels_with_any_characters(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("policy", ["window", "truncate", "error"])
 def test_long_text_policy_does_not_affect_parity(elsewhere: Path, tmp_path: Path, policy: Any) -> None:
-    """Validation texts and probes may be longer than a model that refuses long texts reads."""
+    """Validation texts and probes may be too long for the policy "error"."""
     texts = ("parcel late " * 40, "ok", "the app is slow")
     validation = Dataset.from_matrix(texts, np.eye(3, 4), toy.LABELS)
     bundle = export(elsewhere, tmp_path / "bundle", validation=validation, policy=policy, precisions=["fp32"])
@@ -166,7 +166,7 @@ def test_transformers_reads_bundle_tokenizer_and_labels(run: Path, run_bundle: P
     ours, theirs = AutoTokenizer.from_pretrained(run_bundle), AutoTokenizer.from_pretrained(run)
     assert ours("the parcel was late")["input_ids"] == theirs("the parcel was late")["input_ids"]
     settings = json.loads((run_bundle / "tokenizer_config.json").read_text())
-    assert settings["tokenizer_class"] != "TokenizersBackend"  # which transformers 4 does not know
+    assert settings["tokenizer_class"] != "TokenizersBackend"  # unknown to transformers 4
     assert read_checkpoint_labels(run_bundle) == toy.LABELS
 
 
@@ -178,7 +178,7 @@ def test_local_train_and_export_need_no_network(encoder: Path, tmp_path: Path, m
     assert touched == []
 
 
-# What is refused, and leaves nothing
+# Errors, which leave no output
 
 
 def refuses(error: type[Exception], said: str, folder: Path, tmp_path: Path, **how: Any) -> None:

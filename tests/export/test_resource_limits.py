@@ -1,4 +1,4 @@
-"""An export that runs out of room or memory ends in a sentence, leaves nothing half-written, and can be begun anew."""
+"""An export that runs out of disk space or memory ends with a clear error and no partial output."""
 
 import resource
 import shutil
@@ -15,7 +15,7 @@ from manylabel import Bundle
 from manylabel.cli.main import main
 
 WITHIN_A_GRAPH = 9_000
-"""Bytes; the graph that is traced has some 40,000."""
+"""Bytes; the traced graph has about 40,000."""
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def command(tmp_path: Path) -> list[object]:
 
 
 def test_full_disk_during_export(command: list[object], tmp_path: Path) -> None:
-    """Nor is the engine blamed, which could not write the graph that it traced."""
+    """The error does not blame the engine, which could not write the traced graph."""
     code, shown = dying.run_limited(command, tmp_path, resource.RLIMIT_FSIZE, WITHIN_A_GRAPH)
     assert code == 2, shown
     assert "Traceback" not in shown
@@ -40,7 +40,7 @@ def test_full_disk_during_export(command: list[object], tmp_path: Path) -> None:
 
 
 def test_memory_limit_during_export(command: list[object], tmp_path: Path) -> None:
-    """From what PyTorch does not fit in to what is almost enough, where libraries end the process."""
+    """From too little for PyTorch to almost enough, where libraries abort the process."""
     asked = [sys.executable, "-m", "manylabel", *map(str, command)]
     for megabytes in (100, 600, 1150, 1155, 1160):
         done = subprocess.run(
@@ -63,7 +63,7 @@ def test_memory_limit_during_export(command: list[object], tmp_path: Path) -> No
 
 
 def test_python_memory_error_during_export(command: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Under the limits above, one library or another may be first to find none."""
+    """Under a limit of the system, a library may be the first to fail instead of Python."""
 
     def export(*_: object, **__: object) -> Bundle:
         raise MemoryError

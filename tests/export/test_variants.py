@@ -1,4 +1,4 @@
-"""A bundle holds the precisions that were asked for, and fp32 is proved all the same."""
+"""A bundle contains the requested precisions, and fp32 is checked in any case."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ VALIDATION = toy.dataset(180).part("train")
 
 @pytest.fixture(scope="module")
 def small(elsewhere: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle of int8 alone."""
+    """A bundle with only int8."""
     return export(
         elsewhere, tmp_path_factory.mktemp("small") / "bundle", validation=VALIDATION, precisions=["int8"]
     ).path

@@ -1,4 +1,4 @@
-"""Tiny classifiers with random weights, one of every architecture that the export promises."""
+"""Tiny classifiers with random weights, one of every supported architecture."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from transformers import (
 )
 
 VOCABULARY = 64
-LONGEST = 40  # tokens that every one of them takes
+LONGEST = 40  # tokens that all of them accept
 WINDOW = 8  # ModernBERT's local attention: 4 tokens to each side
 
 COMMON: dict[str, Any] = {"vocab_size": VOCABULARY, "problem_type": "multi_label_classification"}
@@ -67,7 +67,7 @@ CONFIGURATIONS: dict[str, tuple[type[PretrainedConfig], dict[str, Any]]] = {
 
 
 def make(architecture: str, *, labels: int = 4, **changes: Any) -> PreTrainedModel:
-    """A classifier in eval mode, the same weights for every call.
+    """Return a classifier in eval mode, with the same weights in every call.
 
     Args:
         architecture: A key of `CONFIGURATIONS`.
@@ -77,7 +77,7 @@ def make(architecture: str, *, labels: int = 4, **changes: Any) -> PreTrainedMod
     kind, fields = CONFIGURATIONS[architecture]
     config = kind(**(COMMON | fields | {"num_labels": labels} | changes))
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        # Importing DeBERTa and ModernBERT calls what this PyTorch has deprecated.
+        # Importing DeBERTa and ModernBERT calls functions that this PyTorch has deprecated.
         warnings.filterwarnings("ignore", r"`torch\.jit", DeprecationWarning)
         torch.manual_seed(7)
         model: PreTrainedModel = AutoModelForSequenceClassification.from_config(config)
@@ -86,10 +86,10 @@ def make(architecture: str, *, labels: int = 4, **changes: Any) -> PreTrainedMod
 
 
 def _enliven(model: PreTrainedModel) -> None:
-    """Draws weights so large that attention has peaks and probabilities spread out.
+    """Draw weights so large that attention has peaks and probabilities spread out.
 
-    With the initialisation of a real model every tiny classifier answers about 0.5 to everything, and a
-    wrong graph would too.
+    With the initialisation of a real model every tiny classifier returns about 0.5 for every text, and so would a
+    wrong graph.
     """
     with torch.no_grad():
         for parameter in model.parameters():

@@ -1,4 +1,4 @@
-"""Trainings that end before their time, each in a process of its own that is forked from one that has PyTorch."""
+"""Training runs that are killed or run out of resources, each in a process forked from one with PyTorch loaded."""
 
 import os
 import signal
@@ -10,21 +10,21 @@ from typing import Any
 from tests.fault_injection import forkserver
 
 Hook = Callable[[int], None]
-"""Called after each evaluation with the number of those that were, before the checkpoint is written."""
+"""Called after each evaluation with the number of evaluations so far, before the checkpoint is written."""
 
 
 def run(arguments: Sequence[object], folder: Path, hook: str = "nothing", *values: int) -> tuple[int | None, str]:
-    """`manylabel ARGUMENTS` with a hook of this module; its exit code, negative for a signal, and what it showed."""
+    """Run `manylabel ARGUMENTS` with a hook of this module; return its exit code, negative for a signal, and stderr."""
     return ended(forkserver.start(arguments, folder / "stderr.txt", _hang, hook, values), folder)
 
 
 def run_limited(arguments: Sequence[object], folder: Path, kind: int, size: int) -> tuple[int | None, str]:
-    """`manylabel ARGUMENTS` under a limit of the system."""
+    """Run `manylabel ARGUMENTS` under a resource limit; return its exit code and stderr."""
     return ended(forkserver.start(arguments, folder / "stderr.txt", _limit, kind, size), folder)
 
 
 def ended(process: Any, folder: Path) -> tuple[int | None, str]:
-    """What a process came to."""
+    """Wait for a process, and return its exit code and stderr."""
     process.join(300)
     return process.exitcode, (folder / "stderr.txt").read_text(encoding="utf-8")
 
@@ -50,17 +50,17 @@ def _hang(hook: str, values: tuple[int, ...]) -> None:
 
 
 def nothing(epoch: int) -> None:
-    """Let it be."""
+    """Do nothing."""
 
 
 def send(epoch: int, at: int, number: int) -> None:
-    """A signal to the process itself, as from a terminal or `kill`."""
+    """Send a signal to the process itself, as a terminal or `kill` does."""
     if epoch == at:
         os.kill(os.getpid(), number)
 
 
 def limit_files(epoch: int, at: int, size: int, deadly: int) -> None:
-    """No file may grow beyond `size` from now on: a write fails, or kills the process in the middle of it."""
+    """Limit the size of files from now on: a write beyond it fails, or kills the process in the middle."""
     import resource
 
     if epoch == at:
@@ -69,7 +69,7 @@ def limit_files(epoch: int, at: int, size: int, deadly: int) -> None:
 
 
 def limit_memory(epoch: int, at: int, more: int) -> None:
-    """No more than `more` bytes of memory beyond what there is, and then ask for them."""
+    """Limit memory to `more` bytes beyond what is used, and then allocate as many."""
     import resource
 
     import torch
@@ -81,7 +81,7 @@ def limit_memory(epoch: int, at: int, more: int) -> None:
 
 
 def kill_while_writing(epoch: int, at: int, nth: int) -> None:
-    """SIGKILL when a file beside the output is opened, renamed or removed for the nth time from now on."""
+    """Send SIGKILL when a file beside the output is opened, renamed or removed for the nth time from now on."""
     if epoch != at:
         return
     count = [0]

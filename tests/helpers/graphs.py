@@ -1,4 +1,4 @@
-"""Graphs of the tiny classifiers, traced and fused once, and how they answer."""
+"""Graphs of the tiny classifiers, traced and fused once, and their probabilities."""
 
 from __future__ import annotations
 
@@ -29,22 +29,24 @@ each_engine = pytest.mark.parametrize("engine", ENGINES)
 
 
 @cache
-def base(architecture: str, engine: str = "auto", **changes: int) -> onnx.ModelProto:
-    """The graph for everyone, traced once."""
+def canonical_graph(architecture: str, engine: str = "auto", **changes: int) -> onnx.ModelProto:
+    """Return the canonical fp32 graph, traced once."""
     return canonicalize(append_sigmoid(torch_export.trace(make(architecture, **changes), engine=engine)))
 
 
 @cache
 def fused(architecture: str, provider: str, engine: str = "auto") -> onnx.ModelProto:
-    """The fused fp32 graph before the last layer is cut."""
-    return fuse_operators(eliminate_mask(base(architecture, engine)), make(architecture).config, provider=provider)
+    """Return the fused fp32 graph before the last layer is pruned."""
+    return fuse_operators(
+        eliminate_mask(canonical_graph(architecture, engine)), make(architecture).config, provider=provider
+    )
 
 
-def ids_of(batch: int, length: int, seed: int = 0) -> NDArray[np.int64]:
+def random_ids(batch: int, length: int, seed: int = 0) -> NDArray[np.int64]:
     return np.random.default_rng(seed).integers(0, VOCABULARY, (batch, length))
 
 
-def session_of(proto: onnx.ModelProto) -> onnxruntime.InferenceSession:
+def open_session(proto: onnx.ModelProto) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
@@ -52,20 +54,20 @@ def session_of(proto: onnx.ModelProto) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(proto.SerializeToString(), options, ["CPUExecutionProvider"])
 
 
-def answer(
+def predict_with_graph(
     runner: onnx.ModelProto | onnxruntime.InferenceSession,
     ids: NDArray[np.int64],
     mask: NDArray[np.int64] | None = None,
     output: str = "probabilities",
 ) -> NDArray[np.float32]:
-    """What a graph answers, fed whatever it declares."""
-    session = session_of(runner) if isinstance(runner, onnx.ModelProto) else runner
+    """Run a graph with the inputs that it declares, and return one of its outputs."""
+    session = open_session(runner) if isinstance(runner, onnx.ModelProto) else runner
     feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids) if mask is None else mask}
     feeds["token_type_ids"] = np.zeros_like(ids)
     return session.run([output], {value.name: feeds[value.name] for value in session.get_inputs()})[0]
 
 
-def answer_of_pytorch(
+def predict_with_pytorch(
     model: PreTrainedModel, ids: NDArray[np.int64], mask: NDArray[np.int64] | None = None
 ) -> NDArray[np.float32]:
     attention = torch.from_numpy(np.ones_like(ids) if mask is None else mask)
@@ -73,8 +75,8 @@ def answer_of_pytorch(
         return torch.sigmoid(model(input_ids=torch.from_numpy(ids), attention_mask=attention).logits).numpy()
 
 
-def padded(ids: NDArray[np.int64]) -> NDArray[np.int64]:
-    """A mask under which every other text is about half as long."""
+def padding_mask(ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return a mask under which every other text is about half as long."""
     mask = np.ones_like(ids)
     mask[1::2, ids.shape[1] // 2 + 1 :] = 0
     return mask

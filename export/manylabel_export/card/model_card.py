@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from manylabel.bundle.bundle import FP32, MANIFEST, Manifest
 from manylabel_export.card import tables
@@ -110,7 +110,7 @@ def _results(manifest: Manifest, split: str, texts: int, values: Mapping[str, An
 
 _TEMPLATES = Environment(
     loader=PackageLoader("manylabel_export.card"),
-    autoescape=False,
+    autoescape=select_autoescape(),  # escapes HTML, not Markdown: `tables` escapes its cells
     undefined=StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,

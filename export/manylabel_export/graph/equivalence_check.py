@@ -13,7 +13,7 @@ import onnx
 from numpy.typing import NDArray
 
 from manylabel.errors import ExportError
-from manylabel_export.graph.ir.editor import ATTENTION_MASK, INPUT_IDS, PROBABILITIES, TOKEN_TYPE_IDS
+from manylabel_export.graph.ir.editor import ATTENTION_MASK, INPUT_IDS, PROBABILITIES, TYPE_IDS
 from manylabel_export.graph.ir.serialization import open_session
 
 Predictor = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float32]]
@@ -61,7 +61,7 @@ def graph_predictor(proto: onnx.ModelProto) -> Predictor:
     names = [value.name for value in session.get_inputs()]
 
     def predict(ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
-        feeds = {INPUT_IDS: ids, ATTENTION_MASK: mask, TOKEN_TYPE_IDS: np.zeros_like(ids)}
+        feeds = {INPUT_IDS: ids, ATTENTION_MASK: mask, TYPE_IDS: np.zeros_like(ids)}
         probabilities: NDArray[np.float32] = session.run([PROBABILITIES], {name: feeds[name] for name in names})[0]
         return probabilities
 

@@ -1,4 +1,4 @@
-"""The model card: complete, and whole whatever labels are called."""
+"""The model card: complete, and valid Markdown and YAML with any names."""
 
 import re
 from dataclasses import replace
@@ -15,13 +15,13 @@ AWKWARD = ("a | b", "`code`", "*bold*", "<b>", "[x](y)", "back\\slash", "new\nli
 
 
 def rows_of(card: str, heading: str) -> list[list[str]]:
-    """The cells of the table under a heading, split where Markdown would."""
+    """Return the cells of the table under a heading, split as Markdown does."""
     lines = card.split(f"## {heading}")[1].split("\n## ")[0].splitlines()
     return [re.split(r"(?<!\\)\|", line)[1:-1] for line in lines if line.startswith("|")]
 
 
 def renamed(manifest: Manifest, label: str) -> Manifest:
-    """The manifest with another name for its first label."""
+    """Return the manifest with another name for its first label."""
     certificate = manifest.certificate
     parity = {
         name: replace(one, labels={label: one.labels[manifest.labels[0]], **one.labels})
@@ -68,12 +68,12 @@ def test_bundle_name_with_quotes_is_escaped(run_bundle: Path) -> None:
     assert 'Classifier.load("my \\"best\\"")' in card
 
 
-# What a hub reads of it
+# Metadata for the Hub
 
 
 def test_card_metadata_has_test_split_figures(run_bundle: Path) -> None:
     manifest = Bundle.open(run_bundle).manifest
-    data = ModelCard.load(run_bundle / "README.md").data  # raises where the model index is not as it has to be
+    data = ModelCard.load(run_bundle / "README.md").data  # raises for an invalid model index
     assert (data.library_name, data.pipeline_tag, data.model_name) == ("manylabel", "text-classification", "bundle")
     assert {"multi-label", "onnx"} <= set(data.tags)
     found = {each.metric_name: each for each in data.eval_results}

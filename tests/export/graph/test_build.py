@@ -1,4 +1,4 @@
-"""From a PyTorch classifier to graphs: the same answers, in every form, at every length and batch size."""
+"""Graphs of a PyTorch classifier: the same probabilities at every length and batch size."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from onnx import TensorProto
 from tests.helpers.architectures import make
 from tests.helpers.graphs import (
     SHAPES,
-    answer,
-    answer_of_pytorch,
-    base,
+    canonical_graph,
     each_architecture,
     each_engine,
-    ids_of,
-    padded,
-    session_of,
+    open_session,
+    padding_mask,
+    predict_with_graph,
+    predict_with_pytorch,
+    random_ids,
 )
 
 from manylabel.errors import ExportError
@@ -27,30 +27,38 @@ from manylabel_export.graph.passes.fusion import CPU
 @each_engine
 @each_architecture
 def test_graph_matches_pytorch(architecture: str, engine: str) -> None:
-    model, session = make(architecture), session_of(base(architecture, engine))
+    model, session = make(architecture), open_session(canonical_graph(architecture, engine))
     for shape in SHAPES:
-        ids = ids_of(*shape)
-        for mask in (None, padded(ids)):
-            np.testing.assert_allclose(answer(session, ids, mask), answer_of_pytorch(model, ids, mask), atol=1e-5)
+        ids = random_ids(*shape)
+        for mask in (None, padding_mask(ids)):
+            np.testing.assert_allclose(
+                predict_with_graph(session, ids, mask), predict_with_pytorch(model, ids, mask), atol=1e-5
+            )
 
 
 @each_architecture
 def test_toy_classifiers_give_different_scores(architecture: str) -> None:
     """Otherwise the comparisons of this file could not fail."""
-    spread = answer(base(architecture), ids_of(16, 7)).std(axis=0)
+    spread = predict_with_graph(canonical_graph(architecture), random_ids(16, 7)).std(axis=0)
     assert spread.min() > 0.01
 
 
 @each_architecture
 def test_the_mask_matters(architecture: str) -> None:
-    ids = ids_of(4, 9)
-    assert np.abs(answer(base(architecture), ids) - answer(base(architecture), ids, padded(ids))).max() > 1e-3
+    ids = random_ids(4, 9)
+    assert (
+        np.abs(
+            predict_with_graph(canonical_graph(architecture), ids)
+            - predict_with_graph(canonical_graph(architecture), ids, padding_mask(ids))
+        ).max()
+        > 1e-3
+    )
 
 
 @each_engine
 @each_architecture
 def test_portable_graph_uses_standard_operators(architecture: str, engine: str) -> None:
-    proto = base(architecture, engine)
+    proto = canonical_graph(architecture, engine)
     onnx.checker.check_model(proto)
     assert {entry.domain for entry in proto.opset_import} == {""}
     assert [value.name for value in proto.graph.output] == ["probabilities", "logits"]
@@ -65,10 +73,10 @@ def test_portable_graph_uses_standard_operators(architecture: str, engine: str) 
 
 
 def test_probabilities_are_the_sigmoid_of_the_logits() -> None:
-    ids = ids_of(3, 5)
-    logits = answer(base("bert"), ids, output="logits")
+    ids = random_ids(3, 5)
+    logits = predict_with_graph(canonical_graph("bert"), ids, output="logits")
     assert logits.shape == (3, 4)
-    np.testing.assert_allclose(answer(base("bert"), ids), 1 / (1 + np.exp(-logits)), atol=1e-6)
+    np.testing.assert_allclose(predict_with_graph(canonical_graph("bert"), ids), 1 / (1 + np.exp(-logits)), atol=1e-6)
 
 
 def test_build_returns_requested_precisions() -> None:

@@ -1,4 +1,4 @@
-"""PyTorch to ONNX: both engines, what they leave untouched, what they refuse."""
+"""PyTorch to ONNX with both engines: the model is not changed, and errors are explained."""
 
 from __future__ import annotations
 
@@ -9,7 +9,16 @@ import pytest
 import torch
 from onnx import TensorProto
 from tests.helpers.architectures import make
-from tests.helpers.graphs import ENGINES, answer, answer_of_pytorch, base, each_architecture, each_engine, fused, ids_of
+from tests.helpers.graphs import (
+    ENGINES,
+    canonical_graph,
+    each_architecture,
+    each_engine,
+    fused,
+    predict_with_graph,
+    predict_with_pytorch,
+    random_ids,
+)
 from transformers import (
     BertForSequenceClassification,
 )
@@ -23,12 +32,14 @@ from manylabel_export.graph.passes.fusion import CPU, CUDA, count_fusions
 @pytest.mark.skipif(len(ENGINES) < 2, reason="optimum-onnx is not installed")
 @each_architecture
 def test_engines_agree(architecture: str) -> None:
-    ids = ids_of(3, 11)
-    np.testing.assert_allclose(*[answer(base(architecture, engine), ids) for engine in ENGINES], atol=1e-5)
+    ids = random_ids(3, 11)
+    np.testing.assert_allclose(
+        *[predict_with_graph(canonical_graph(architecture, engine), ids) for engine in ENGINES], atol=1e-5
+    )
     for provider in (CPU, CUDA):
         graphs = [fused(architecture, provider, engine) for engine in ENGINES]
         assert count_fusions(graphs[0]) == count_fusions(graphs[1])
-        np.testing.assert_allclose(*[answer(proto, ids) for proto in graphs], atol=1e-5)
+        np.testing.assert_allclose(*[predict_with_graph(proto, ids) for proto in graphs], atol=1e-5)
 
 
 @each_engine
@@ -50,14 +61,16 @@ def test_fp16_checkpoint_gives_fp32_graph(engine: str) -> None:
     proto = append_sigmoid(torch_export.trace(model, engine=engine))
     assert {tensor.data_type for tensor in proto.graph.initializer} <= {TensorProto.FLOAT, TensorProto.INT64}
     assert next(model.parameters()).dtype == torch.float16
-    np.testing.assert_allclose(answer(proto, ids_of(2, 5)), answer_of_pytorch(model.float(), ids_of(2, 5)), atol=1e-5)
+    np.testing.assert_allclose(
+        predict_with_graph(proto, random_ids(2, 5)), predict_with_pytorch(model.float(), random_ids(2, 5)), atol=1e-5
+    )
 
 
 class Untraceable(BertForSequenceClassification):
-    """Stands for an architecture that the tracer cannot follow."""
+    """An architecture that cannot be traced."""
 
     def forward(self, input_ids=None, attention_mask=None, token_type_ids=None, **kwargs: object) -> object:
-        """Raises what a tracer raises."""
+        """Raise as a tracer does."""
         raise NotImplementedError("data-dependent control flow")
 
 

@@ -1,4 +1,4 @@
-"""A vocabulary cut to a corpus: every text of it reads as before, others fall back, and answers stay PyTorch's."""
+"""Vocabulary pruning: texts of the corpus keep their tokens and probabilities, others get shorter tokens."""
 
 import json
 import shutil
@@ -32,7 +32,7 @@ SPECIAL = ["<s>", "<pad>", "</s>", "<unk>"]
 
 
 def wordpiece() -> Tokenizer:
-    """With `##`, and words that stay unknown after their first pieces matched."""
+    """With `##`, and words that are unknown although their first tokens match."""
     pieces = [
         "[PAD]",
         "[UNK]",
@@ -49,7 +49,7 @@ def wordpiece() -> Tokenizer:
 
 
 def unigram() -> Tokenizer:
-    """As XLM-R's: special tokens first, words begin with a blank's mark."""
+    """Like XLM-R's: special tokens first, and a mark for blanks before words."""
     tokenizer = Tokenizer(models.Unigram())
     tokenizer.normalizer = normalizers.NFKC()
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
@@ -64,7 +64,7 @@ def unigram() -> Tokenizer:
 
 
 def bpe() -> Tokenizer:
-    """As RoBERTa's: on bytes."""
+    """Like RoBERTa's: on bytes."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.train_from_iterator(
@@ -104,7 +104,7 @@ def test_pruning_keeps_tokens_of_the_corpus(kind: str, data: st.DataObject) -> N
 
 
 def test_pruning_keeps_unknown_words_unknown() -> None:
-    """`abcc` fails after `abc`; without that piece it would go on from `ab`."""
+    """`abcc` fails after `abc`; without that token it would continue after `ab`."""
     whole = reader_of(wordpiece())
     assert whole.encode(["abcc"]) == [[whole.unknown]]
     made = vocabulary.prune_tokenizer(whole.serialized, {1}, {"abcc"})
@@ -113,7 +113,7 @@ def test_pruning_keeps_unknown_words_unknown() -> None:
 
 
 def test_pruning_keeps_unigram_unknown_score() -> None:
-    """Ten less than the least likely piece, `zz`. Without it, `a` unknown and `bc` would be likelier than `ab`, `c`."""
+    """Ten less than the least likely token, `zz`. Without it, unknown `a` and `bc` would be likelier than `ab`, `c`."""
     pieces = [("<unk>", 0.0), *((name, 0.0) for name in UNUSED)]
     pieces += [("ab", -50.0), ("c", -30.0), ("bc", -1.0), ("zz", -100.0)]
     tokenizer = Tokenizer(models.Unigram(pieces, 0, False))
@@ -151,7 +151,7 @@ def test_pruning_rejects_unknown_tokenizer_model() -> None:
         vocabulary.prune_tokenizer(tokenizer.to_str(), {1}, ())
 
 
-# The whole way
+# Pruned exports
 
 
 few = pytest.mark.filterwarnings("ignore:an estimated")
@@ -170,8 +170,8 @@ def test_pruned_bundle_matches_full_model(elsewhere: Path, tmp_path: Path) -> No
     said = bundle.manifest.source["vocabulary"]
     assert said["pieces"] < said["pieces_before"]
     assert (said["corpus_texts"], said["judged_texts_not_in_corpus"]) == (3, 2)
-    assert said["identical_not_in_corpus"] == 0  # `courier`, `nicht` and `gut` are now spelled
-    assert said["identical_left_out"] == 0  # every one of the three has a word of its own
+    assert said["identical_not_in_corpus"] == 0  # `courier`, `nicht` and `gut` are split into characters
+    assert said["identical_left_out"] == 0  # each of the three texts has a word that no other has
     assert said["mean_difference"] > 0
     assert "3 texts use and single characters" in (bundle.path / "README.md").read_text()
     assert json.loads((bundle.path / "config.json").read_text())["vocab_size"] == said["pieces"]
@@ -181,7 +181,7 @@ def test_pruned_bundle_matches_full_model(elsewhere: Path, tmp_path: Path) -> No
 
 @few
 def test_pruning_keeps_padding_offset_positions(tmp_path: Path) -> None:
-    """XLM-R: special tokens first, and a pad id that positions start from."""
+    """XLM-R has special tokens first, and counts positions from the padding id."""
     torch.manual_seed(0)
     config = XLMRobertaConfig(
         vocab_size=TOKENIZERS["unigram"].get_vocab_size(),
@@ -222,7 +222,7 @@ def test_pruning_warns_of_small_corpus(elsewhere: Path, tmp_path: Path) -> None:
 
 
 def test_pruning_rejects_tiny_corpus(elsewhere: Path, tmp_path: Path) -> None:
-    """A word whose letters the vocabulary has not, which the corpus lacks and the validation texts hold."""
+    """A word of the validation texts, not of the corpus, whose characters are not in the vocabulary."""
     folder = Path(shutil.copytree(elsewhere, tmp_path / "checkpoint"))
     path = folder / "tokenizer.json"
     path.write_text(path.read_text(encoding="utf-8").replace('"kaputt"', '"привет"'), encoding="utf-8")

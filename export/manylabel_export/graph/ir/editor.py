@@ -19,7 +19,7 @@ Message = TypeVar(
 )
 INPUT_IDS = "input_ids"
 ATTENTION_MASK = "attention_mask"
-TOKEN_TYPE_IDS = "token_type_ids"
+TYPE_IDS = "token_type_ids"
 PROBABILITIES = "probabilities"
 LOGITS = "logits"
 

@@ -12,14 +12,14 @@ from manylabel_export.graph.analysis.value_ranges import ValueRange, infer_value
 from manylabel_export.graph.ir.editor import (
     ATTENTION_MASK,
     INPUT_IDS,
-    TOKEN_TYPE_IDS,
+    TYPE_IDS,
     GraphEditor,
     copy_model,
     get_attribute,
 )
 from manylabel_export.graph.ir.external_data import WeightStore
 
-UNPADDED_INPUTS = {ATTENTION_MASK: 1, TOKEN_TYPE_IDS: 0}
+UNPADDED_INPUTS = {ATTENTION_MASK: 1, TYPE_IDS: 0}
 """The value of every element of an input, in a batch of single texts without padding."""
 
 COUNT_OPERATORS = ("Cast", "Unsqueeze", "Identity", "Clip")

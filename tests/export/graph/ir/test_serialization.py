@@ -1,4 +1,4 @@
-"""Models beyond what one graph holds: weights in a file beside it, listed and hashed. Tried by a low limit."""
+"""Models too large for one graph: external weights, listed and hashed. Tested with a low limit."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from tests.helpers import toy
 from tests.helpers.architectures import LONGEST, make
-from tests.helpers.graphs import ENGINES, ids_of
+from tests.helpers.graphs import ENGINES, random_ids
 
 from manylabel import Bundle, Classifier
 from manylabel.errors import BundleError, ExportError
@@ -27,13 +27,13 @@ from manylabel_export.graph.ir.serialization import weight_bytes, weights_as_inp
 from manylabel_export.pipeline import export
 
 LIMIT = 5_000
-LEAST = 1024  # bytes; the tiny models' products have as many
+LEAST = 1024  # bytes; as many as the layers of the tiny models have
 TEXTS = [text for text, _ in toy.examples(20, seed=9)]
 
 
 @pytest.fixture(scope="module")
 def large(elsewhere: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle whose graphs have their weights beside them; not to be changed."""
+    """A bundle with external weights; not to be changed."""
     output = tmp_path_factory.mktemp("large") / "bundle"
     validation = toy.dataset(180).part("train")
     return export(elsewhere, output, validation=validation, precisions=["fp32", "int8"], limit=LIMIT).path
@@ -42,7 +42,7 @@ def large(elsewhere: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("architecture", ["bert", "xlm-roberta", "modernbert"])
 @pytest.mark.parametrize("engine", ENGINES)
 def test_graphs_do_not_depend_on_weight_storage(architecture: str, engine: str, tmp_path: Path) -> None:
-    batches = [ids_of(2, LONGEST // 2)]
+    batches = [random_ids(2, LONGEST // 2)]
     whole = build.build_graphs(make(architecture), engine=engine, batches=batches)
     light = build.build_graphs(
         make(architecture), engine=engine, batches=batches, store=WeightStore(tmp_path, min_bytes=LEAST)
@@ -64,7 +64,7 @@ def test_streamed_file_equals_full_serialization(precision: str, tmp_path: Path)
 
 
 def content_of(proto: onnx.ModelProto) -> tuple[list[bytes], dict[str, bytes]]:
-    """A graph's nodes in their order, and its weights by name."""
+    """Return a graph's nodes in order, and its weights by name."""
     weights = {tensor.name: embed_tensor(tensor).SerializeToString() for tensor in proto.graph.initializer}
     return [node.SerializeToString() for node in proto.graph.node], weights
 
@@ -101,7 +101,7 @@ def test_changed_or_missing_external_weights_are_rejected(own_bundle: Path, larg
     changed.write_bytes(content)
     with pytest.raises(BundleError, match=r"model.onnx_data was changed after the bundle was made"):
         Classifier.load(own_bundle, device="cpu", precision="fp32")
-    Classifier.load(own_bundle, device="cpu", precision="int8")  # which does not read it
+    Classifier.load(own_bundle, device="cpu", precision="int8")  # int8 does not read this file
     changed.unlink()
     with pytest.raises(BundleError, match=r"lacks model.onnx_data"):
         Classifier.load(own_bundle, device="cpu")
@@ -111,7 +111,7 @@ def test_changed_or_missing_external_weights_are_rejected(own_bundle: Path, larg
 def test_graph_with_unlisted_external_file_opens_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, location: str
 ) -> None:
-    """Also where such a file lies in the folder that the process is in, or is a pipe that nobody writes to."""
+    """Even if the file exists in the working directory, or is a pipe without a writer."""
     (tmp_path / "sub" / "sub").mkdir(parents=True)
     for folder in (tmp_path, tmp_path / "sub", tmp_path / "sub" / "sub"):
         os.mkfifo(folder / "model.onnx_data")
@@ -146,13 +146,13 @@ def test_weights_are_restored_after_a_failure(tmp_path: Path) -> None:
     before = onnx.ModelProto()
     before.CopyFrom(proto)
     with pytest.raises(ZeroDivisionError), weights_as_inputs(proto):
-        print(1 / (weight_bytes(proto) // weight_bytes(before)))  # 0, as most of them are away
+        print(1 / (weight_bytes(proto) // weight_bytes(before)))  # division by zero, as most weights are inputs now
     assert sorted(map(str, proto.graph.initializer)) == sorted(map(str, before.graph.initializer))
     assert proto.graph.input == before.graph.input
 
 
 def test_constant_nodes_read_external_data(tmp_path: Path) -> None:
-    """As PyTorch writes them where a model has more than 2 GiB: each in a file of its own."""
+    """As PyTorch writes them for a model of more than 2 GiB: each in its own file."""
     constant = helper.make_node("Constant", [], ["two"], value=numpy_helper.from_array(np.float32([2]), "two"))
     product = helper.make_node("Mul", ["x", "two"], ["y"])
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")

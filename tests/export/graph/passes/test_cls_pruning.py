@@ -1,4 +1,4 @@
-"""The last layer for the first token only, where the head reads no other."""
+"""CLS pruning: the last layer for the first token only, if the head reads no other."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 from tests.helpers.architectures import make
-from tests.helpers.graphs import ARCHITECTURES, answer, answer_of_pytorch, fused, ids_of
+from tests.helpers.graphs import ARCHITECTURES, fused, predict_with_graph, predict_with_pytorch, random_ids
 
 from manylabel_export.graph import build
 from manylabel_export.graph.ir.editor import GraphEditor, copy_model
@@ -22,8 +22,8 @@ def test_last_layer_computes_first_token_only(architecture: str, provider: str) 
     activations = [node.output[0] for node in cut.graph.node if node.op_type in ("BiasGelu", "FastGelu", "Gelu")]
     for name in activations:
         cut.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
-    answers = [answer(cut, ids_of(2, 9), output=name) for name in activations]
-    assert [each.shape[1] for each in answers if each.ndim == 3] == [9, 1]  # a head's has no tokens
+    answers = [predict_with_graph(cut, random_ids(2, 9), output=name) for name in activations]
+    assert [each.shape[1] for each in answers if each.ndim == 3] == [9, 1]  # the head's activation has no token axis
 
 
 @pytest.mark.parametrize("architecture", [name for name in ARCHITECTURES if not EXPECTED_FUSIONS[name].attention])
@@ -45,5 +45,7 @@ def test_single_layer_model_is_pruned() -> None:
     assert built["int8"].is_pruned
     assert built["fp16"].is_pruned
     np.testing.assert_allclose(
-        answer(built["fp16"].proto, ids_of(2, 5)), answer_of_pytorch(model, ids_of(2, 5)), atol=5e-3
+        predict_with_graph(built["fp16"].proto, random_ids(2, 5)),
+        predict_with_pytorch(model, random_ids(2, 5)),
+        atol=5e-3,
     )

@@ -1,4 +1,4 @@
-"""fp16: close to PyTorch, finite where half a float would not be."""
+"""fp16: close to PyTorch, and finite where fp16 would overflow."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from onnx import TensorProto, numpy_helper
 from tests.helpers.architectures import make
-from tests.helpers.graphs import answer, answer_of_pytorch, each_architecture, fused, ids_of
+from tests.helpers.graphs import each_architecture, fused, predict_with_graph, predict_with_pytorch, random_ids
 
 from manylabel_export.graph import build
 from manylabel_export.graph.passes.cls_pruning import prune_last_layer
@@ -17,10 +17,10 @@ from manylabel_export.graph.passes.fusion import CUDA
 @each_architecture
 def test_fp16_parity_and_interface(architecture: str) -> None:
     proto = convert_to_fp16(prune_last_layer(fused(architecture, CUDA))[0])
-    ids = ids_of(8, 12)
-    found = answer(proto, ids)
+    ids = random_ids(8, 12)
+    found = predict_with_graph(proto, ids)
     assert found.dtype == np.float32
-    np.testing.assert_allclose(found, answer_of_pytorch(make(architecture), ids), atol=1e-2)
+    np.testing.assert_allclose(found, predict_with_pytorch(make(architecture), ids), atol=1e-2)
     halves = [tensor for tensor in proto.graph.initializer if tensor.data_type == TensorProto.FLOAT16]
     assert len(halves) > 10
     assert all(np.isfinite(numpy_helper.to_array(tensor)).all() for tensor in halves)
@@ -28,11 +28,11 @@ def test_fp16_parity_and_interface(architecture: str) -> None:
 
 @each_architecture
 def test_fp16_can_keep_layers_in_fp32(architecture: str) -> None:
-    """With all of them, what is rounded are embeddings and normalisations, and in unfused attention its scores."""
-    made, ids = build.build_graphs(make(architecture), precisions=["fp16"])["fp16"], ids_of(8, 12)
-    expected = answer_of_pytorch(make(architecture), ids)
+    """With all of them in fp32, only embeddings, normalisations and the scores of unfused attention are rounded."""
+    made, ids = build.build_graphs(make(architecture), precisions=["fp16"])["fp16"], random_ids(8, 12)
+    expected = predict_with_pytorch(make(architecture), ids)
     none, all_ = (
-        np.abs(answer(made.with_fp32_layers(names).proto, ids) - expected).mean()
+        np.abs(predict_with_graph(made.with_fp32_layers(names).proto, ids) - expected).mean()
         for names in (list(made.layer_sizes), [])
     )
     assert none < all_
@@ -47,20 +47,22 @@ def test_fp16_overflowing_weights_stay_fp32() -> None:
     proto = build.build_graphs(model, precisions=["fp16"])["fp16"].proto
     peaks = [float(np.abs(numpy_helper.to_array(tensor)).max()) for tensor in proto.graph.initializer if tensor.dims]
     assert 1e5 in peaks
-    np.testing.assert_allclose(answer(proto, ids_of(4, 9)), answer_of_pytorch(model, ids_of(4, 9)), atol=1e-2)
+    np.testing.assert_allclose(
+        predict_with_graph(proto, random_ids(4, 9)), predict_with_pytorch(model, random_ids(4, 9)), atol=1e-2
+    )
 
 
 def test_fp16_overflowing_activations_stay_fp32() -> None:
-    """A normalisation brings them back, so that fp32 answers as ever and all of fp16 would answer nothing."""
+    """A normalisation brings them back, so fp32 is unaffected and fp16 would return NaN."""
     model = make("bert")
     with torch.no_grad():
         model.bert.encoder.layer[0].output.dense.weight *= (
             1e5 / model.bert.encoder.layer[0].output.dense.weight.abs().max() / 2
         )
-    ids = ids_of(4, 9)
+    ids = random_ids(4, 9)
     blind = build.build_graphs(model, precisions=["fp16"])["fp16"].proto
-    assert not np.isfinite(answer(blind, ids)).all()
-    fitted = build.build_graphs(model, precisions=["fp16"], batches=[ids_of(8, 12, seed=1)])["fp16"].proto
-    np.testing.assert_allclose(answer(fitted, ids), answer_of_pytorch(model, ids), atol=1e-2)
+    assert not np.isfinite(predict_with_graph(blind, ids)).all()
+    fitted = build.build_graphs(model, precisions=["fp16"], batches=[random_ids(8, 12, seed=1)])["fp16"].proto
+    np.testing.assert_allclose(predict_with_graph(fitted, ids), predict_with_pytorch(model, ids), atol=1e-2)
     halves = [tensor for tensor in fitted.graph.initializer if tensor.data_type == TensorProto.FLOAT16]
     assert len(halves) > 10

@@ -1,4 +1,4 @@
-"""Larger operators: as many as expected, and a wrong one is refused."""
+"""Operator fusion: the expected number of operators, and an error for a wrong fusion."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from onnx import numpy_helper
 from tests.helpers.architectures import VOCABULARY, make
 from tests.helpers.graphs import (
     SHAPES,
-    answer,
-    answer_of_pytorch,
-    base,
+    canonical_graph,
     each_architecture,
     each_engine,
     fused,
-    ids_of,
-    session_of,
+    open_session,
+    predict_with_graph,
+    predict_with_pytorch,
+    random_ids,
 )
 from transformers import (
     AutoModelForSequenceClassification,
@@ -50,7 +50,7 @@ def test_fusions_are_as_many_as_expected(architecture: str, engine: str, provide
 
 
 def test_bert_fuses_fully() -> None:
-    """The figures themselves, so that a mistake in `EXPECTED_FUSIONS` cannot hide."""
+    """Written out, so that a mistake in `EXPECTED_FUSIONS` is found."""
     assert count_fusions(fused("bert", CPU)) == {
         "MultiHeadAttention": 2,
         "LayerNormalization": 5,
@@ -69,11 +69,11 @@ def test_bert_fuses_fully() -> None:
 def test_fused_graphs_match_pytorch(architecture: str, provider: str) -> None:
     model, plain = make(architecture), fused(architecture, provider)
     cut, _ = prune_last_layer(plain)
-    sessions = [session_of(proto) for proto in (plain, cut)]
+    sessions = [open_session(proto) for proto in (plain, cut)]
     for shape in SHAPES:
-        ids = ids_of(*shape)
+        ids = random_ids(*shape)
         for session in sessions:
-            np.testing.assert_allclose(answer(session, ids), answer_of_pytorch(model, ids), atol=1e-5)
+            np.testing.assert_allclose(predict_with_graph(session, ids), predict_with_pytorch(model, ids), atol=1e-5)
 
 
 def test_unexpected_fusion_of_known_architecture_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,18 +127,18 @@ def test_fusion_keeps_position_offset(provider: str) -> None:
     traced = append_sigmoid(torch_export.trace(model))
     proto = fuse_operators(eliminate_mask(canonicalize(traced)), config, provider=provider)
     assert "EmbedLayerNormalization" not in count_fusions(proto)
-    ids = ids_of(2, 9)
-    np.testing.assert_allclose(answer(proto, ids), answer_of_pytorch(model, ids), atol=1e-5)
+    ids = random_ids(2, 9)
+    np.testing.assert_allclose(predict_with_graph(proto, ids), predict_with_pytorch(model, ids), atol=1e-5)
 
 
 def test_fusion_skips_other_attention_scale() -> None:
-    proto = eliminate_mask(base("bert"))
+    proto = eliminate_mask(canonical_graph("bert"))
     assert fuse_attention(GraphEditor(copy_model(proto)), 2, 16, packed=False) == 2
     assert fuse_attention(GraphEditor(copy_model(proto)), 4, 8, packed=False) == 0
 
 
 def test_shared_layers_share_weights_in_every_variant() -> None:
-    texts = [ids_of(8, 12)]
+    texts = [random_ids(8, 12)]
     few, many = (build.build_graphs(make("albert", num_hidden_layers=layers), batches=texts) for layers in (2, 5))
     for precision, variant in few.items():
         sizes = [weights_of(each.proto) for each in (variant, many[precision])]
@@ -146,5 +146,5 @@ def test_shared_layers_share_weights_in_every_variant() -> None:
 
 
 def weights_of(proto: onnx.ModelProto) -> int:
-    """Bytes of the tensors that are more than a scalar or a short shape."""
+    """Return the size in bytes of the tensors that are larger than a scalar or a short shape."""
     return sum(len(tensor.raw_data) for tensor in proto.graph.initializer if len(tensor.raw_data) > 256)

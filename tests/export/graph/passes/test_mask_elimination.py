@@ -1,11 +1,19 @@
-"""What equally long texts do not need is gone, and nothing else."""
+"""Mask elimination removes what texts of equal length do not need, and nothing else."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from tests.helpers.graphs import ARCHITECTURES, SHAPES, answer, base, each_architecture, ids_of, session_of
+from tests.helpers.graphs import (
+    ARCHITECTURES,
+    SHAPES,
+    canonical_graph,
+    each_architecture,
+    open_session,
+    predict_with_graph,
+    random_ids,
+)
 
 from manylabel_export.graph.analysis.value_ranges import ValueRange, infer_value_ranges
 from manylabel_export.graph.ir.editor import GraphEditor
@@ -14,17 +22,21 @@ from manylabel_export.graph.passes.mask_elimination import eliminate_mask
 
 @each_architecture
 def test_mask_is_eliminated_without_padding(architecture: str) -> None:
-    proto = eliminate_mask(base(architecture))
+    proto = eliminate_mask(canonical_graph(architecture))
     assert [value.name for value in proto.graph.input] == ["input_ids"]
-    sessions = [session_of(proto), session_of(base(architecture))]
+    sessions = [open_session(proto), open_session(canonical_graph(architecture))]
     for shape in SHAPES:
-        ids = ids_of(*shape)
-        np.testing.assert_allclose(*[answer(session, ids) for session in sessions], atol=1e-6)
+        ids = random_ids(*shape)
+        np.testing.assert_allclose(*[predict_with_graph(session, ids) for session in sessions], atol=1e-6)
 
 
 @pytest.mark.parametrize("architecture", [name for name in ARCHITECTURES if name != "modernbert"])
 def test_no_mask_node_remains(architecture: str) -> None:
-    made = [node for node in eliminate_mask(base(architecture)).graph.node if "attention_mask_of_ids" in node.output]
+    made = [
+        node
+        for node in eliminate_mask(canonical_graph(architecture)).graph.node
+        if "attention_mask_of_ids" in node.output
+    ]
     assert not made
 
 

@@ -1,4 +1,4 @@
-"""Products that int8 leaves in fp32: by name, exact, and the same bits alone and in company."""
+"""Layers that stay in fp32 beside int8: selected by name, exact and batch-invariant."""
 
 from __future__ import annotations
 
@@ -10,7 +10,15 @@ import onnx
 import pytest
 import torch
 from tests.helpers.architectures import LONGEST, make
-from tests.helpers.graphs import ENGINES, answer, answer_of_pytorch, base, each_architecture, ids_of, session_of
+from tests.helpers.graphs import (
+    ENGINES,
+    canonical_graph,
+    each_architecture,
+    open_session,
+    predict_with_graph,
+    predict_with_pytorch,
+    random_ids,
+)
 from transformers import AutoModelForSequenceClassification
 
 from manylabel_export.graph.analysis.linear_layers import linear_layer_sizes
@@ -24,8 +32,8 @@ from manylabel_export.graph.quantization.int8 import Int8Quantiser
 
 @cache
 def fused(architecture: str, engine: str = "auto", *, cut: bool = True) -> onnx.ModelProto:
-    """What int8 is made from."""
-    raised = raise_opset(base(architecture, engine))
+    """Return the graph that int8 is made from."""
+    raised = raise_opset(canonical_graph(architecture, engine))
     whole = fuse_operators(eliminate_mask(raised), make(architecture).config, provider=CPU)
     return prune_last_layer(whole)[0] if cut else whole
 
@@ -40,15 +48,15 @@ def test_linear_layer_names_are_stable_across_engines(architecture: str) -> None
 
 @each_architecture
 def test_fp32_layers_are_batch_invariant(architecture: str) -> None:
-    """All of them, and each second one beside int8: with many rows a text or one, before and after the cut."""
+    """All of them, and every second one beside int8: with many rows per text or one, before and after the pruning."""
     names = list(linear_layer_sizes(fused(architecture)))
     for kept in (names, names[::2]):
-        session = session_of(Int8Quantiser(fused(architecture)).quantise(kept))
+        session = open_session(Int8Quantiser(fused(architecture)).quantise(kept))
         for length in (1, 3, LONGEST):
-            ids = ids_of(5, length, seed=length)
-            alone = np.concatenate([answer(session, ids[row : row + 1]) for row in range(5)])
+            ids = random_ids(5, length, seed=length)
+            alone = np.concatenate([predict_with_graph(session, ids[row : row + 1]) for row in range(5)])
             for batch in (2, 5):
-                together = answer(session, ids[:batch])
+                together = predict_with_graph(session, ids[:batch])
                 np.testing.assert_array_equal(together.view(np.int32), alone[:batch].view(np.int32))
 
 
@@ -56,8 +64,8 @@ def test_fp32_layers_are_batch_invariant(architecture: str) -> None:
 def test_all_layers_in_fp32_match_pytorch(architecture: str) -> None:
     whole = Int8Quantiser(fused(architecture)).quantise(list(linear_layer_sizes(fused(architecture))))
     assert not any(node.op_type == "MatMulIntegerToFloat" for node in whole.graph.node)
-    ids = ids_of(5, 12)
-    np.testing.assert_allclose(answer(whole, ids), answer_of_pytorch(make(architecture), ids), atol=1e-5)
+    ids = random_ids(5, 12)
+    np.testing.assert_allclose(predict_with_graph(whole, ids), predict_with_pytorch(make(architecture), ids), atol=1e-5)
 
 
 def test_one_fp32_layer_leaves_others_in_int8() -> None:
@@ -74,8 +82,8 @@ def test_fp32_layers_are_batch_invariant_on_a_real_model() -> None:
     model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=28, local_files_only=True).eval()
     made = build_graphs(model, precisions=["int8"])["int8"]
     assert len(made.layer_sizes) == 37
-    session = session_of(made.with_fp32_layers(list(made.layer_sizes)[::3]).proto)
+    session = open_session(made.with_fp32_layers(list(made.layer_sizes)[::3]).proto)
     for length in (3, 17, 64):
         ids = np.random.default_rng(length).integers(0, model.config.vocab_size, (7, length))
-        alone = np.concatenate([answer(session, ids[row : row + 1]) for row in range(7)])
-        np.testing.assert_array_equal(answer(session, ids).view(np.int32), alone.view(np.int32))
+        alone = np.concatenate([predict_with_graph(session, ids[row : row + 1]) for row in range(7)])
+        np.testing.assert_array_equal(predict_with_graph(session, ids).view(np.int32), alone.view(np.int32))

@@ -1,4 +1,4 @@
-"""int8: the same bits alone and in company, close to PyTorch, small."""
+"""int8: batch-invariant, close to PyTorch, small."""
 
 from __future__ import annotations
 
@@ -16,7 +16,14 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from tests.helpers.architectures import LONGEST, VOCABULARY, make
-from tests.helpers.graphs import answer, answer_of_pytorch, each_architecture, fused, ids_of, session_of
+from tests.helpers.graphs import (
+    each_architecture,
+    fused,
+    open_session,
+    predict_with_graph,
+    predict_with_pytorch,
+    random_ids,
+)
 from transformers import (
     AutoModelForSequenceClassification,
     PreTrainedModel,
@@ -30,7 +37,7 @@ from manylabel_export.graph.passes.fusion import CPU
 from manylabel_export.graph.quantization.gptq import round_to_nearest, round_with_gptq
 from manylabel_export.graph.quantization.int8 import Int8Quantiser, quantise_embeddings
 
-FITTED = (ids_of(24, 12, seed=9), ids_of(8, LONGEST, seed=10))  # what int8 is fitted to; no test is on these
+FITTED = (random_ids(24, 12, seed=9), random_ids(8, LONGEST, seed=10))  # calibration texts; no test uses them otherwise
 each_way = pytest.mark.parametrize("batches", [FITTED, ()], ids=["fitted", "unfitted"])
 
 
@@ -42,7 +49,7 @@ def int8_graph(architecture: str, labels: int = 4, *, fitted: bool = True) -> bu
 
 @cache
 def int8_session(architecture: str, labels: int = 4, *, fitted: bool = True) -> onnxruntime.InferenceSession:
-    return session_of(int8_graph(architecture, labels, fitted=fitted).proto)
+    return open_session(int8_graph(architecture, labels, fitted=fitted).proto)
 
 
 def assert_neighbours_do_not_matter(
@@ -50,9 +57,9 @@ def assert_neighbours_do_not_matter(
 ) -> None:
     for length in lengths:
         ids = np.random.default_rng(length).integers(0, vocabulary, (max(batches), length))
-        alone = np.concatenate([answer(session, ids[row : row + 1]) for row in range(len(ids))])
+        alone = np.concatenate([predict_with_graph(session, ids[row : row + 1]) for row in range(len(ids))])
         for batch in batches:
-            together = answer(session, ids[-batch:])
+            together = predict_with_graph(session, ids[-batch:])
             np.testing.assert_array_equal(together.view(np.int32), alone[-batch:].view(np.int32))
 
 
@@ -65,7 +72,7 @@ def test_int8_is_batch_invariant(architecture: str, fitted: bool) -> None:
 
 @pytest.mark.parametrize("labels", [1, 3, 5, 17, 28])
 def test_int8_is_batch_invariant_for_any_number_of_labels(labels: int) -> None:
-    """The sigmoid works on blocks of a whole batch; a row must not depend on where its block ends."""
+    """The sigmoid is computed in blocks over the whole batch; a row must not depend on where its block ends."""
     assert_neighbours_do_not_matter(int8_session("bert", labels), (7,), tuple(range(1, 17)), VOCABULARY)
 
 
@@ -84,11 +91,11 @@ def minilm_int8(minilm: PreTrainedModel) -> onnx.ModelProto:
 
 
 def test_int8_is_batch_invariant_on_a_real_model(minilm_int8: onnx.ModelProto) -> None:
-    assert_neighbours_do_not_matter(session_of(minilm_int8), (3, 17, 64), (1, 2, 4, 7, 16), 30000)
+    assert_neighbours_do_not_matter(open_session(minilm_int8), (3, 17, 64), (1, 2, 4, 7, 16), 30000)
 
 
 def test_real_model_saturates_without_vnni(minilm_int8: onnx.ModelProto) -> None:
-    """Pairs along the depth are added in 16 bits there: why the runtime asks the processor."""
+    """Processors without VNNI add pairs of products in 16 bits, so the runtime checks the processor."""
     ids = np.random.default_rng(0).integers(1000, 30000, (1, 32))
     editor = GraphEditor(minilm_int8)
     products = [node for node in editor.nodes if node.op_type == "MatMulIntegerToFloat"]
@@ -101,29 +108,32 @@ def test_real_model_saturates_without_vnni(minilm_int8: onnx.ModelProto) -> None
     assert (sums < -(2**15)).any()
 
 
-# In the mean of a probability. Errors grow from layer to layer, and ModernBERT has four here where the others have two.
+# Mean difference of a probability. Errors grow from layer to layer; here ModernBERT has four layers, the others two.
 CLOSE = {"modernbert": 0.03}
 CLOSE_ELSEWHERE = 0.015
 
 
 @each_architecture
 def test_int8_parity(architecture: str) -> None:
-    ids = ids_of(16, 12)
-    difference = np.abs(answer(int8_session(architecture), ids) - answer_of_pytorch(make(architecture), ids))
+    ids = random_ids(16, 12)
+    difference = np.abs(
+        predict_with_graph(int8_session(architecture), ids) - predict_with_pytorch(make(architecture), ids)
+    )
     assert difference.mean() < CLOSE.get(architecture, CLOSE_ELSEWHERE)
-    assert difference.max() > 0  # it is int8 that was compared
+    assert difference.max() > 0  # int8 was compared, not fp32
 
 
 def test_smoothing_handles_outlier_channels() -> None:
-    """As in trained encoders; without texts the whole row takes its scale from that channel."""
-    model, ids = make("bert"), ids_of(64, 12)
+    """As in trained encoders; without calibration this channel determines the scale of the whole row."""
+    model, ids = make("bert"), random_ids(64, 12)
     with torch.no_grad():
         for norm in (module for module in model.modules() if isinstance(module, torch.nn.LayerNorm)):
             norm.weight[3], norm.bias[3] = 0.3, 25
-    expected = answer_of_pytorch(model, ids)
+    expected = predict_with_pytorch(model, ids)
     fitted, unfitted = (
         np.abs(
-            answer(build.build_graphs(model, precisions=["int8"], batches=batches)["int8"].proto, ids) - expected
+            predict_with_graph(build.build_graphs(model, precisions=["int8"], batches=batches)["int8"].proto, ids)
+            - expected
         ).mean()
         for batches in (FITTED, ())
     )
@@ -137,15 +147,15 @@ def test_int8_without_texts_has_a_note() -> None:
 
 @each_architecture
 def test_fp32_layers_beside_quantized_layers(architecture: str) -> None:
-    """With none rounded but the table of embeddings, little is left of the difference."""
-    made, ids = int8_graph(architecture), ids_of(16, 12)
-    expected = answer_of_pytorch(make(architecture), ids)
+    """With only the embeddings rounded, most of the difference disappears."""
+    made, ids = int8_graph(architecture), random_ids(16, 12)
+    expected = predict_with_pytorch(make(architecture), ids)
     none, all_ = (
-        np.abs(answer(made.with_fp32_layers(names).proto, ids) - expected).mean()
+        np.abs(predict_with_graph(made.with_fp32_layers(names).proto, ids) - expected).mean()
         for names in (list(made.layer_sizes), [])
     )
     assert none < 0.7 * all_
-    half = session_of(made.with_fp32_layers(list(made.layer_sizes)[::2]).proto)
+    half = open_session(made.with_fp32_layers(list(made.layer_sizes)[::2]).proto)
     assert_neighbours_do_not_matter(half, (3, 16), (1, 2, 5), VOCABULARY)
 
 
@@ -155,8 +165,8 @@ def test_int8_embeddings_parity() -> None:
     kinds = {tensor.name: (tensor.data_type, list(tensor.dims)) for tensor in small.graph.initializer}
     tables = [kinds[node.input[0]] for node in small.graph.node if list(node.input[1:]) == ["input_ids"]]
     assert sorted(tables) == [(TensorProto.FLOAT, [VOCABULARY, 1]), (TensorProto.INT8, [VOCABULARY, 32])]
-    ids = ids_of(16, 12)
-    difference = np.abs(answer(small, ids) - answer(plain, ids))
+    ids = random_ids(16, 12)
+    difference = np.abs(predict_with_graph(small, ids) - predict_with_graph(plain, ids))
     assert 0 < difference.mean() < 0.005
 
 
@@ -166,12 +176,12 @@ def test_every_linear_layer_but_the_classifier_is_int8(batches: tuple[NDArray[np
     left = [node for node in editor.nodes if node.op_type in ("MatMul", "Gemm")]
     assert [list(editor.constant(node.input[0]).shape) for node in left] == [[4, 32]]
     assert sum(node.op_type == "MatMulIntegerToFloat" for node in editor.nodes) == 6 * 2 + 1
-    # Query, key and value share a quantisation, but for the last layer's query; then there is the pooler.
+    # Query, key and value share one, except for the last layer's query; the pooler has its own.
     assert sum(node.op_type == "QuantizeLinear" for node in editor.nodes) == 4 * 2 + 1 + 1
 
 
 def product_of(rows: NDArray[np.float32], activation: str | None = None) -> NDArray[np.float32]:
-    """The sum of every row as int8 computes it, perhaps after an activation."""
+    """Return the sum of every row as int8 computes it, optionally after an activation function."""
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", 16])
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["rows", 1])
     weight = numpy_helper.from_array(np.ones((16, 1), np.float32), "w")
@@ -182,7 +192,7 @@ def product_of(rows: NDArray[np.float32], activation: str | None = None) -> NDAr
     body = helper.make_graph(nodes, "g", [x], [y], [weight])
     proto = Int8Quantiser(helper.make_model(body, opset_imports=domains, ir_version=10)).quantise()
     assert any(node.op_type == "MatMulIntegerToFloat" for node in proto.graph.node)
-    return session_of(proto).run(None, {"x": rows})[0][:, 0]
+    return open_session(proto).run(None, {"x": rows})[0][:, 0]
 
 
 def test_int8_rows_of_very_different_scale() -> None:
@@ -193,7 +203,7 @@ def test_int8_rows_of_very_different_scale() -> None:
 
 @pytest.mark.parametrize("activation", ["Gelu", "FastGelu"])
 def test_int8_keeps_negative_values_after_gelu(activation: str) -> None:
-    """A row without any positive value, one at the least value of the function, and one with a peak."""
+    """A row without positive values, one at the minimum of the function, and one with a peak."""
     rows = np.full((3, 16), -1, np.float32)
     rows[1] = -0.7518
     rows[2, 3] = 5
@@ -210,7 +220,7 @@ def test_rounding_error_is_at_most_half_a_step(weight: NDArray[np.float32]) -> N
 def test_gptq_beats_round_to_nearest() -> None:
     generator = np.random.default_rng(0)
     weight = generator.standard_normal((96, 40)).astype(np.float32)
-    mixed = generator.standard_normal((96, 96)) * generator.gamma(1, 1, 96)  # channels that go together
+    mixed = generator.standard_normal((96, 96)) * generator.gamma(1, 1, 96)  # correlated channels
     x, unseen = (generator.standard_normal((400, 96)) @ mixed for _ in range(2))
     second = (x.T @ x / len(x) + np.eye(96) * 0.01).astype(np.float32)
 
@@ -222,7 +232,7 @@ def test_gptq_beats_round_to_nearest() -> None:
 
 
 def test_gptq_with_rank_deficient_activations() -> None:
-    """Of fewer rows than inputs, whose second moments have no inverse."""
+    """Fewer rows than inputs, whose Gram matrix has no inverse."""
     rng = np.random.default_rng(0)
     weight = rng.normal(size=(64, 8)).astype(np.float32)
     rows = rng.normal(size=(5, 64)).astype(np.float32) * 1e3

@@ -1,4 +1,4 @@
-"""One file that takes text: it reads every text as the tokenizer does, and answers as the bundle does."""
+"""The graph that takes text: the tokens of the tokenizer, and the labels of the bundle."""
 
 import json
 import subprocess
@@ -55,7 +55,7 @@ KINDS = {
 
 @pytest.fixture(scope="module", params=KINDS)
 def both(request: pytest.FixtureRequest):  # type: ignore[no-untyped-def]
-    """A tokenizer and the graph that was made of it, as functions from a text to ids."""
+    """A function that tokenizes a text with the graph and with the tokenizer."""
     tokenizer = KINDS[request.param]
     read = open_tokenizer_graph(build_tokenizer_graph(WordPieceSpec.from_json(tokenizer.to_str())))
     return lambda text: (read(text), tokenizer.encode(text, add_special_tokens=False).ids)
@@ -76,7 +76,7 @@ def test_graph_tokenizer_matches_on_any_text(both, text: str) -> None:  # type: 
 
 
 def test_graph_tokenizer_matches_on_every_character(both) -> None:  # type: ignore[no-untyped-def]
-    """Between letters, where it may split a word, vanish, or spoil it."""
+    """Between letters, where a character may split a word, be removed, or make the word unknown."""
     codes = [code for code in range(0x20000) if not 0xD800 <= code < 0xE000]
     for start in range(0, len(codes), 2048):
         ours, theirs = both(" ".join(f"a{chr(code)}b" for code in codes[start : start + 2048]))
@@ -110,7 +110,7 @@ def test_unsupported_tokenizer_is_rejected(change: dict, said: str) -> None:
         WordPieceSpec.from_json(json.dumps(content))
 
 
-# The whole file
+# The whole graph
 
 
 LONG = "the parcel was late and the app is slow " * 9
@@ -150,7 +150,7 @@ def test_single_file_matches_the_bundle(elsewhere: Path, tmp_path: Path, precisi
 
 @pytest.fixture(scope="module")
 def single(elsewhere: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle of int8 with the file beside it."""
+    """A bundle with int8 and the single file."""
     output = tmp_path_factory.mktemp("single") / "bundle"
     return export(elsewhere, output, precisions=["int8"], single_file=True).path
 
