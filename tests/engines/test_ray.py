@@ -114,8 +114,8 @@ def test_resume_rejects_another_bundle(bundle: Path, tmp_path: Path) -> None:
     from manylabel.engines.ray import score_files
 
     texts = [f"late {n}" for n in range(20)]
-    begun = ScoreRequest(**{**vars(request(bundle, tmp_path, texts)), "output": str(tmp_path / "out")})
-    assert score_files(begun, actors=1)["parts"] == 2
-    assert score_files(begun, actors=1)["rows_resumed"] == 20
+    folder_request = ScoreRequest(**{**vars(request(bundle, tmp_path, texts)), "output": str(tmp_path / "out")})
+    assert score_files(folder_request, actors=1)["parts"] == 2
+    assert score_files(folder_request, actors=1)["rows_resumed"] == 20
     with pytest.raises(JobChanged, match="the precision was int8 and is fp32"):
-        score_files(ScoreRequest(**{**vars(begun), "precision": "fp32"}), actors=1)
+        score_files(ScoreRequest(**{**vars(folder_request), "precision": "fp32"}), actors=1)

@@ -158,8 +158,8 @@ def test_triton_models_and_graph_fit_together(write: Write, bundle: Path) -> Non
 
 
 def test_triton_batch_and_queue_options(write: Write, bundle: Path) -> None:
-    asked = ("--max-batch-size", 8, "--max-queue-size", 9, "--queue-delay", 10, "--timeout", 11, "--device", "cuda")
-    models = write(*asked)
+    options = ("--max-batch-size", 8, "--max-queue-size", 9, "--queue-delay", 10, "--timeout", 11, "--device", "cuda")
+    models = write(*options)
     for name in ("tiny_tokenizer", "tiny_graph"):
         found = config(models / name)
         policy = found.dynamic_batching.default_queue_policy

@@ -1,7 +1,7 @@
-"""On the path of a process that is to die of certain texts, as of a fault in a library's native code.
+"""Makes a process crash on certain texts, as from a fault in native code, when this folder is on its path.
 
-`KILL` in a text ends the process, and `RAISE` runs out of memory. `ONCE` ends the first process that meets it, and for
-`SHORT` its batch finds no memory: the file that `MANYLABEL_TEST_ONCE` names is there from then on.
+`KILL` in a text kills the process, `RAISE` raises MemoryError, `ONCE` kills the first process that reads it, and for
+`SHORT` the first batch raises OutOfMemory; the file that `MANYLABEL_TEST_ONCE` names exists from then on.
 """
 
 import os
@@ -17,12 +17,12 @@ else:
     try_encode = Tokenizer.try_encode
 
     def hostile(self: Tokenizer, texts: Any, first_row: int = 0) -> Any:
-        said = " ".join(text for text in texts if isinstance(text, str))
-        if "KILL" in said or ("ONCE" in said and _first()):
+        joined = " ".join(text for text in texts if isinstance(text, str))
+        if "KILL" in joined or ("ONCE" in joined and _first()):
             os.kill(os.getpid(), signal.SIGKILL)
-        if "RAISE" in said:
+        if "RAISE" in joined:
             raise MemoryError("as if")
-        if "SHORT" in said and _first():
+        if "SHORT" in joined and _first():
             raise OutOfMemory("as if")
         return try_encode(self, texts, first_row)
 

@@ -34,7 +34,7 @@ JSON_VALUES = st.recursive(
 )  # fmt: skip
 
 
-def planned(*paths: Path, shard_rows: int = 3, text_column: str = "text") -> ShardPlan:
+def plan_files(*paths: Path, shard_rows: int = 3, text_column: str = "text") -> ShardPlan:
     sources = find_sources([str(path) for path in paths], format=None, spool="")
     return plan_shards(sources, text_column=text_column, shard_rows=shard_rows, progress=lambda rows: None)
 
@@ -87,7 +87,7 @@ def test_csv_cells_round_trip(
     write_csv(path, [("id", "text", "other col"), *rows], end=end, tab=tab)
     if mark:
         path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
-    found, texts, errors = read(planned(path, shard_rows=shard_rows))
+    found, texts, errors = read(plan_files(path, shard_rows=shard_rows))
     assert [tuple(row.values()) for row in found] == rows
     assert texts == [row[1] for row in rows]
     assert not any(errors)
@@ -104,9 +104,9 @@ def test_jsonl_values_round_trip(
 ) -> None:
     path = tmp_path_factory.mktemp("jsonl") / "x.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    made = planned(path, shard_rows=shard_rows)
-    found, texts, errors = read(made)
-    as_json = {field.name for field in made.schema if field.metadata}
+    plan = plan_files(path, shard_rows=shard_rows)
+    found, texts, errors = read(plan)
+    as_json = {field.name for field in plan.schema if field.metadata}
     for row, expected in zip(found, rows, strict=True):
         for name, value in row.items():
             given_back = json.loads(value) if name in as_json and value is not None else value
@@ -129,7 +129,7 @@ def test_parquet_rows_round_trip(
         }
     )
     pq.write_table(table, path, row_group_size=group)
-    found, texts, errors = read(planned(path, shard_rows=shard_rows))
+    found, texts, errors = read(plan_files(path, shard_rows=shard_rows))
     assert found == [{"text": f"text {n}", "n": n, "tags": [str(n)]} for n in numbers]
     assert texts == [f"text {n}" for n in numbers]
     assert not any(errors)
@@ -157,21 +157,21 @@ def test_parquet_rows_round_trip(
 def test_column_type_holds_all_values_exactly(tmp_path: Path, values: list[Any], kind: str) -> None:
     path = tmp_path / "x.jsonl"
     path.write_text("".join(json.dumps({"text": "late", "n": value}) + "\n" for value in values))
-    made = planned(path)
-    field = made.schema.field("n")
+    plan = plan_files(path)
+    field = plan.schema.field("n")
     assert ("JSON" if field.metadata else str(field.type)) == kind
-    found = [row["n"] for row in read(made)[0]]
+    found = [row["n"] for row in read(plan)[0]]
     assert [json.loads(value) if field.metadata and value else value for value in found] == values
 
 
 def test_missing_columns_are_null(tmp_path: Path) -> None:
     for name, row in (("a", {"n": None}), ("b", {"n": 1}), ("c", {"n": 0.5}), ("d", {"m": True}), ("e", {"n": None})):
         (tmp_path / f"{name}.jsonl").write_text(json.dumps({"text": name, **row}) + "\n")
-    made = planned(*(tmp_path / f"{name}.jsonl" for name in "abcde"))
-    assert [(field.name, str(field.type)) for field in made.schema] == [
+    plan = plan_files(*(tmp_path / f"{name}.jsonl" for name in "abcde"))
+    assert [(field.name, str(field.type)) for field in plan.schema] == [
         ("text", "string"), ("n", "double"), ("m", "bool")
     ]  # fmt: skip
-    found = [cast_columns(block.columns, made.schema) for block in blocks_of(made)]
+    found = [cast_columns(block.columns, plan.schema) for block in blocks_of(plan)]
     assert [[column.to_pylist() for column in each] for each in found] == [
         [["a"], [None], [None]], [["b"], [1.0], [None]], [["c"], [0.5], [None]], [["d"], [None], [True]],
         [["e"], [None], [None]],
@@ -182,7 +182,7 @@ def test_bom_only_at_the_start_of_a_file(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     path.write_bytes("\ufefftext,n\n\ufefflate,1\ngood,2\n".encode())
     for shard_rows in (1, 9):
-        rows, texts, _ = read(planned(path, shard_rows=shard_rows))
+        rows, texts, _ = read(plan_files(path, shard_rows=shard_rows))
         assert texts == ["\ufefflate", "good"]
         assert [*rows[0]] == ["text", "n"]
 
@@ -191,8 +191,8 @@ def test_mixed_column_is_json(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"text": "a", "n": 1}\n{"text": "a", "n": "1"}\n')
     (tmp_path / "b.jsonl").write_text('{"text": "b", "n": "1"}\n')
     with pytest.raises(DataError, match=r"the column 'n' is JSON in .*a\.jsonl and string in .*b\.jsonl\."):
-        planned(tmp_path / "a.jsonl", tmp_path / "b.jsonl")
-    assert planned(tmp_path / "a.jsonl", tmp_path / "a.jsonl").schema.field("n").metadata
+        plan_files(tmp_path / "a.jsonl", tmp_path / "b.jsonl")
+    assert plan_files(tmp_path / "a.jsonl", tmp_path / "a.jsonl").schema.field("n").metadata
 
 
 # Bad rows
@@ -204,12 +204,12 @@ def test_bad_csv_row_is_one_error_with_its_line(tmp_path: Path) -> None:
         b'id,text\n1,fine\n2,"two\nlines"\n3\n4,a,b\n\n5,caf\xe9\n6,"a "quote" within"\n7,a\rb\n8,"tail","\n9,last\n'
     )
     for shard_rows in (1, 2, 100):
-        rows, texts, errors = read(planned(path, shard_rows=shard_rows))
+        rows, texts, errors = read(plan_files(path, shard_rows=shard_rows))
         assert [row["id"] for row in rows] == ["1", "2", "3", "4", "5", None, None, None, "9"]
         assert texts == ["fine", "two\nlines", None, None, None, None, None, None, "last"]
-        said = [error for error in errors if error]
+        messages = [error for error in errors if error]
         for error, line, why in zip(
-            said,
+            messages,
             (5, 6, 8, 9, 10, 11),
             (
                 "found 1 fields where the header has 2",
@@ -239,7 +239,7 @@ def test_blocks_are_limited_by_rows_and_bytes(tmp_path: Path, monkeypatch: pytes
             for name, limit in limits.items():
                 patched.setattr(blocks, name, limit)
             for suffix, expected in sizes.items():
-                found = blocks_of(planned(tmp_path / f"x.{suffix}", shard_rows=100))
+                found = blocks_of(plan_files(tmp_path / f"x.{suffix}", shard_rows=100))
                 assert [len(block) for block in found] == expected
                 assert [text for block in found for text in block.texts] == texts
 
@@ -248,7 +248,7 @@ def test_large_parquet_batches_are_split(tmp_path: Path, monkeypatch: pytest.Mon
     texts = [str(n) * 100 for n in range(10)]
     pq.write_table(pa.table({"text": texts}), tmp_path / "x.parquet")
     monkeypatch.setattr(blocks, "BLOCK_BYTES", 320)
-    found = blocks_of(planned(tmp_path / "x.parquet", shard_rows=100))
+    found = blocks_of(plan_files(tmp_path / "x.parquet", shard_rows=100))
     assert [len(block) for block in found] == [2, 3, 2, 3]  # of 100 bytes, and 4 for each end
     assert [text for block in found for text in block.texts] == texts
 
@@ -258,7 +258,7 @@ def test_unclosed_quote_costs_one_row(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(table, "ROW_BYTES", 200)
     path = tmp_path / "x.csv"
     path.write_text('id,text\n0,"open\n' + "".join(f"{n},row {n}\n" for n in range(1, 100)))
-    rows, texts, errors = read(planned(path))
+    rows, texts, errors = read(plan_files(path))
     assert [row["id"] for row in rows] == [None, *map(str, range(1, 100))]
     assert texts[1:] == [f"row {n}" for n in range(1, 100)]
     assert "line 2: a row of more than" in (errors[0] or "")
@@ -271,7 +271,7 @@ def test_giant_row_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     big, small = ("x" * 5000, "late") if suffix == "csv" else ('{"text": "' + "x" * 5000 + '"}', '{"text": "late"}')
     path.write_text(("text\n" if suffix == "csv" else "") + "\n".join([small, big, small, small, big]) + "\n")
     for shard_rows in (1, 2, 9):
-        _, texts, errors = read(planned(path, shard_rows=shard_rows))
+        _, texts, errors = read(plan_files(path, shard_rows=shard_rows))
         assert texts == ["late", None, "late", "late", None]
         assert [bool(error) for error in errors] == [False, True, False, False, True]
 
@@ -279,7 +279,7 @@ def test_giant_row_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 def test_long_texts_are_read(tmp_path: Path) -> None:
     long = "word " * 400_000
     path = write_csv(tmp_path / "x.csv", [("text",), (long,), ("late",)])
-    _, texts, errors = read(planned(path, shard_rows=10))
+    _, texts, errors = read(plan_files(path, shard_rows=10))
     assert texts == [long, "late"]
     assert not any(errors)
     assert len(long) < table.ROW_BYTES
@@ -301,7 +301,7 @@ def test_long_texts_are_read(tmp_path: Path) -> None:
 def test_invalid_json_line_is_one_error(tmp_path: Path, line: str, why: str) -> None:
     path = tmp_path / "x.jsonl"
     path.write_text('{"text": "fine"}\n\n' + line + '\n{"text": "late"}')
-    _, texts, errors = read(planned(path))
+    _, texts, errors = read(plan_files(path))
     assert texts == ["fine", None, "late"]
     assert why in (errors[1] or "")
     assert errors[0] is errors[2] is None
@@ -310,7 +310,7 @@ def test_invalid_json_line_is_one_error(tmp_path: Path, line: str, why: str) -> 
 def test_invalid_utf8_in_jsonl(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     path.write_bytes(b'{"text": "caf\xe9"}\n{"text": "\\ud800 late"}\n')
-    rows, texts, errors = read(planned(path))
+    rows, texts, errors = read(plan_files(path))
     assert "line 1: not UTF-8" in (errors[0] or "")
     assert texts[1] == "\ud800 late"
     assert rows[1]["text"] == "\ufffd late"
@@ -319,7 +319,7 @@ def test_invalid_utf8_in_jsonl(tmp_path: Path) -> None:
 def test_parquet_null_error_has_its_row(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
     pq.write_table(pa.table({"text": ["a", None, "b"]}), path)
-    _, texts, errors = read(planned(path, shard_rows=2))
+    _, texts, errors = read(plan_files(path, shard_rows=2))
     assert texts == ["a", None, "b"]
     assert errors[1] == "x.parquet, row 2: no text: 'text' is null."
 
@@ -351,13 +351,13 @@ def test_parquet_null_error_has_its_row(tmp_path: Path) -> None:
 def test_unreadable_file_is_rejected(tmp_path: Path, name: str, content: bytes, sentence: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=sentence):
-        planned(tmp_path / name)
+        plan_files(tmp_path / name)
 
 
 def test_numeric_parquet_text_column_is_rejected(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": [1, 2]}), tmp_path / "x.parquet")
     with pytest.raises(DataError, match="the column 'text' is int64, not string"):
-        planned(tmp_path / "x.parquet")
+        plan_files(tmp_path / "x.parquet")
 
 
 def test_truncated_gzip_is_rejected_before_scoring(tmp_path: Path) -> None:
@@ -366,19 +366,19 @@ def test_truncated_gzip_is_rejected_before_scoring(tmp_path: Path) -> None:
     path = tmp_path / "x.csv.gz"
     path.write_bytes(gzip.compress(b"text\n" + b"late\n" * 10_000)[:-20])
     with pytest.raises(DataError, match="is damaged"):
-        planned(path)
+        plan_files(path)
 
 
 def test_schemas_are_unified_or_rejected(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"text": "a", "n": 1}\n')
     (tmp_path / "b.jsonl").write_text('{"m": true, "text": "b", "n": 0.5}\n')
-    made = planned(tmp_path / "a.jsonl", tmp_path / "b.jsonl")
-    assert [(field.name, str(field.type)) for field in made.schema] == [
+    plan = plan_files(tmp_path / "a.jsonl", tmp_path / "b.jsonl")
+    assert [(field.name, str(field.type)) for field in plan.schema] == [
         ("text", "string"), ("n", "double"), ("m", "bool")
     ]  # fmt: skip
     (tmp_path / "c.jsonl").write_text('{"text": "c", "m": "yes"}\n')
     with pytest.raises(DataError) as caught:
-        planned(tmp_path / "b.jsonl", tmp_path / "c.jsonl")
+        plan_files(tmp_path / "b.jsonl", tmp_path / "c.jsonl")
     assert str(caught.value) == (
         f"the column 'm' is bool in {tmp_path / 'b.jsonl'} and string in {tmp_path / 'c.jsonl'}. "
         "Score these files apart, or give the column one type."
@@ -387,18 +387,18 @@ def test_schemas_are_unified_or_rejected(tmp_path: Path) -> None:
 
 def test_file_change_during_job_is_detected(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "x.csv", [("text",), ("a",), ("b",)])
-    made = planned(path)
+    plan = plan_files(path)
     write_csv(path, [("text",), ("a",), ("b",), ("c",)])
     with pytest.raises(DataError, match="was changed while it was being scored"):
-        read(made)
+        read(plan)
 
 
 def test_reading_starts_at_the_shard_offset(tmp_path: Path) -> None:
     """The bytes before that offset may be anything."""
     path = write_csv(tmp_path / "x.csv", [("text",), *[(f"row {n}",) for n in range(10)]])
-    made = planned(path, shard_rows=4)
-    start = made.shards[2].start
+    plan = plan_files(path, shard_rows=4)
+    start = plan.shards[2].start
     path.write_bytes(b"\xff" * start.offset + path.read_bytes()[start.offset :])
-    (block,) = blocks.read_blocks(Source(str(path), "csv"), made.inputs[0].schema, "text", start)
+    (block,) = blocks.read_blocks(Source(str(path), "csv"), plan.inputs[0].schema, "text", start)
     assert block.texts == ["row 8", "row 9"]
     assert start.line == 10

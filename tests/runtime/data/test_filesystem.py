@@ -37,13 +37,13 @@ def test_missing_file_has_no_status_or_bytes(tmp_path: Path) -> None:
 
 def test_invalid_path_error(tmp_path: Path) -> None:
     (tmp_path / "reviews.csv").touch()
-    for name, said in (
+    for name, hint in (
         ("review.csv", f" Did you mean '{tmp_path / 'reviews.csv'}'?"),
         ("*.tsv", " Check the path, and put a glob in quotes."),
     ):
         with pytest.raises(DataError) as caught:
             filesystem.expand(str(tmp_path / name))
-        assert str(caught.value) == f"{tmp_path / name}: no file found.{said}"
+        assert str(caught.value) == f"{tmp_path / name}: no file found.{hint}"
 
 
 def test_relative_globs_and_literal_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,17 +60,17 @@ def kill_and_resume(bundle: Path, given: Path, output: Path, moments: list[float
 @pytest.mark.parametrize("kills", [4, pytest.param(100, marks=pytest.mark.slow)])
 @pytest.mark.timeout(1800)
 def test_killed_job_resumes_to_identical_bytes(bundle: Path, tmp_path: Path, kills: int) -> None:
-    dice = random.Random(kills)
+    rng = random.Random(kills)
     given = write_jsonl(tmp_path / "rows.jsonl", ROWS)
     kill_and_resume(bundle, given, tmp_path / "whole", [])
     started = time.monotonic()
     kill_and_resume(bundle, given, tmp_path / "timed", [])
     full = time.monotonic() - started
-    moments = [dice.uniform(0.1, 1.1) * full for _ in range(kills)]
+    moments = [rng.uniform(0.1, 1.1) * full for _ in range(kills)]
     done = 0
     while done < kills:  # a complete run cannot be killed any more: start another
         output = tmp_path / f"out{done}"
-        part = moments[done : done + dice.randint(1, 8)]
+        part = moments[done : done + rng.randint(1, 8)]
         done += len(part)
         kill_and_resume(bundle, given, output, part)
         assert contents(output) == contents(tmp_path / "whole")
@@ -96,35 +96,35 @@ def test_committed_shards_are_not_scored_again(bundle: Path, tmp_path: Path) -> 
 
 
 def test_progress_counts_every_row_once(bundle: Path, tmp_path: Path) -> None:
-    class Told(Progress):
+    class RecordingProgress(Progress):
         def __init__(self) -> None:
             self.counted: list[int] = []
-            self.begun: list[tuple[int, int]] = []
+            self.starts: list[tuple[int, int]] = []
             self.rows = 0
 
         def planned(self, rows: int) -> None:
             self.counted.append(rows)
 
         def started(self, rows: int, done: int) -> None:
-            self.begun.append((rows, done))
+            self.starts.append((rows, done))
 
         def scored(self, rows: int) -> None:
             self.rows += rows
 
     given = [write_jsonl(tmp_path / f"{n}.jsonl", ROWS[:n]) for n in (70, 50)]
-    told, output = Told(), tmp_path / "out"
-    done = score_files(request(bundle, *given, output=output), told)
-    assert (told.counted, told.begun, told.rows) == ([70, 50], [(120, 0)], 120)
+    progress, output = RecordingProgress(), tmp_path / "out"
+    done = score_files(request(bundle, *given, output=output), progress)
+    assert (progress.counted, progress.starts, progress.rows) == ([70, 50], [(120, 0)], 120)
     assert (done["output"], done["bundle"], done["precision"]) == (str(output), Bundle.open(bundle).digest, "int8")
     assert done["texts_per_second"] == pytest.approx(120 / done["seconds"], rel=0.01)
     (output / "_manylabel" / "part-000001.json").unlink()
-    again = Told()
+    again = RecordingProgress()
     resumed = score_files(request(bundle, *given, output=output), again)
-    assert (again.counted, again.begun, again.rows) == ([], [(120, 90)], 30)
+    assert (again.counted, again.starts, again.rows) == ([], [(120, 90)], 30)
     assert (resumed["rows"], resumed["rows_resumed"], resumed["parts"]) == (120, 90, 4)
-    share = Told()
+    share = RecordingProgress()
     done = score_files(request(bundle, *given, output=tmp_path / "share", share=(2, 3)), share)
-    assert (share.begun, done["rows"], done["parts"]) == ([(30, 0)], 30, 1)
+    assert (share.starts, done["rows"], done["parts"]) == ([(30, 0)], 30, 1)
     assert [path.name for path in (tmp_path / "share").glob("part-*")] == ["part-000001.jsonl"]
 
 
@@ -260,8 +260,8 @@ def test_worker_death_without_a_bad_row(
 
     monkeypatch.setattr(worker_supervisor, "WorkerProcess", Dying)
     counted = []
-    with WorkerSupervisor(job, WorkerConfig(str(bundle), "cpu", 1)) as watch, pytest.raises(WorkerDied) as caught:
-        watch.score(0, counted.append)
+    with WorkerSupervisor(job, WorkerConfig(str(bundle), "cpu", 1)) as supervisor, pytest.raises(WorkerDied) as caught:
+        supervisor.score(0, counted.append)
     assert str(caught.value) == (
         "the process that scores part 0 ended 2 times (SIGKILL), 0 rows were left out, and no other row ends it on its "
         "own. Most likely there is too little memory. Free some, raise the limit (ulimit -v, or the container's), or "
@@ -291,8 +291,8 @@ def test_quarantine_is_limited(
         def stop(self) -> None: ...
 
     monkeypatch.setattr(worker_supervisor, "WorkerProcess", Dying)
-    with WorkerSupervisor(job, WorkerConfig(str(bundle), "cpu", 1)) as watch, pytest.raises(WorkerDied) as caught:
-        watch.score(0, lambda rows: None)
+    with WorkerSupervisor(job, WorkerConfig(str(bundle), "cpu", 1)) as supervisor, pytest.raises(WorkerDied) as caught:
+        supervisor.score(0, lambda rows: None)
     assert "part 0 ended 2 times (SIGSEGV), 20 rows were left out, and no other row" in str(caught.value)
 
 
@@ -301,18 +301,18 @@ def test_worker_start_failure_error(own_bundle: Path, tmp_path: Path, command: C
     given = write_jsonl(tmp_path / "rows.jsonl", ROWS[:8])
     graph = own_bundle / "model_int8.onnx"
     graph.write_bytes(graph.read_bytes()[:-1] + b"!")
-    said = command("score", own_bundle, given, "-o", tmp_path / "out", "--device", "cpu", code=3)["stderr"]
-    assert "was changed after the bundle was made" in said
+    stderr = command("score", own_bundle, given, "-o", tmp_path / "out", "--device", "cpu", code=3)["stderr"]
+    assert "was changed after the bundle was made" in stderr
 
 
 def test_worker_errors_keep_their_type(bundle: Path, tmp_path: Path, score_here: ScoreHere) -> None:
     given = write_jsonl(tmp_path / "rows.jsonl", ROWS[:8])
     score_here(given, output=tmp_path / "out")
     write_jsonl(given, ROWS[:9])
-    with WorkerSupervisor(Job.load(str(tmp_path / "out")), WorkerConfig(str(bundle), "cpu", 1)) as watch:
+    with WorkerSupervisor(Job.load(str(tmp_path / "out")), WorkerConfig(str(bundle), "cpu", 1)) as supervisor:
         for _ in range(2):  # the worker survives it
             with pytest.raises(DataError) as caught:
-                watch.score(0, lambda rows: None)
+                supervisor.score(0, lambda rows: None)
             assert str(caught.value) == (
                 f"{given} was changed while it was being scored. Start again with another output."
             )
@@ -334,14 +334,14 @@ def test_worker_killed_while_loading_is_restarted(
         return request(self, command, scored)
 
     monkeypatch.setattr(worker_supervisor.WorkerProcess, "request", dying)
-    with WorkerSupervisor(job, WorkerConfig(str(bundle), "cpu", 1)) as watch:
-        assert watch.score(0, lambda rows: None).rows == 8
+    with WorkerSupervisor(job, WorkerConfig(str(bundle), "cpu", 1)) as supervisor:
+        assert supervisor.score(0, lambda rows: None).rows == 8
     deaths[0] = 2
     with (
-        WorkerSupervisor(job, WorkerConfig(str(bundle), "cpu", 1)) as watch,
+        WorkerSupervisor(job, WorkerConfig(str(bundle), "cpu", 1)) as supervisor,
         pytest.raises(WorkerDied, match=r"ended 2 times before it scored anything \(SIGKILL\)"),
     ):
-        watch.score(0, lambda rows: None)
+        supervisor.score(0, lambda rows: None)
 
 
 def test_worker_ends_with_its_parent(bundle: Path, tmp_path: Path) -> None:

@@ -90,8 +90,8 @@ def test_missing_object_error(bundle: Path, bucket: str, tmp_path: Path, command
         with pytest.raises((DataError, InputError)):
             filesystem.expand(named)
     assert filesystem.status(f"{bucket}/none.csv") is None
-    said = command("score", bundle, "s3://no-such-bucket/x.csv", "-o", tmp_path / "out", code=2)["stderr"]
-    assert "s3://no-such-bucket/x.csv" in said
+    stderr = command("score", bundle, "s3://no-such-bucket/x.csv", "-o", tmp_path / "out", code=2)["stderr"]
+    assert "s3://no-such-bucket/x.csv" in stderr
     with pytest.raises(InputError, match=r"nosuchscheme://x cannot be reached"):
         filesystem.status("nosuchscheme://x")
 

@@ -23,8 +23,8 @@ MOUNTING = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c")
 @pytest.fixture(scope="module")
 def mounts(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("mount")
-    asked = [*MOUNTING, f"mount -t tmpfs tmpfs {folder}"]
-    if subprocess.run(asked, capture_output=True, check=False).returncode:
+    command = [*MOUNTING, f"mount -t tmpfs tmpfs {folder}"]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
         pytest.skip("this system does not allow mounts in a user namespace")
 
 
@@ -33,14 +33,14 @@ def score(bundle: Path, given: Path, output: Path) -> list[str]:
     return [*(sys.executable, "-m", "manylabel", "score"), *map(str, (bundle, given, "-o", output)), *options]
 
 
-def sentence(shown: str, *parts: str) -> None:
-    (line,) = shown.splitlines()
+def assert_one_line(stderr: str, *parts: str) -> None:
+    (line,) = stderr.splitlines()
     assert all(part in line for part in parts), line
 
 
 @pytest.mark.usefixtures("mounts")
 @pytest.mark.parametrize(
-    ("shortage", "said"),
+    ("shortage", "parts"),
     [
         (
             "size=100k",
@@ -55,7 +55,7 @@ def sentence(shown: str, *parts: str) -> None:
     ],
 )
 def test_full_disk_error_and_resume_of_a_job(
-    bundle: Path, tmp_path: Path, shortage: str, said: tuple[str, ...]
+    bundle: Path, tmp_path: Path, shortage: str, parts: tuple[str, ...]
 ) -> None:
     """The output's folder is a disk of its own, which becomes larger after the first run."""
     given, place = write_jsonl(tmp_path / "rows.jsonl", ROWS), tmp_path / "place"
@@ -64,11 +64,11 @@ def test_full_disk_error_and_resume_of_a_job(
         f'mount -t tmpfs -o {shortage} tmpfs {place}; "$@"; echo $? > {tmp_path}/code; '
         f'mount -o remount,rw,size=10m {place}; "$@" && cp {place}/out.jsonl {tmp_path}'
     )
-    asked = [*MOUNTING, script, "sh", *score(bundle, given, place / "out.jsonl")]
-    done = subprocess.run(asked, capture_output=True, text=True, timeout=120, check=False)
+    command = [*MOUNTING, script, "sh", *score(bundle, given, place / "out.jsonl")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "code").read_text() == "2\n"
-    sentence(done.stderr, *said)
+    assert_one_line(done.stderr, *parts)
     assert [row["id"] for row in read_jsonl(tmp_path / "out.jsonl")] == list(range(600))
 
 
@@ -84,7 +84,9 @@ def test_file_size_limit_error_and_resume(bundle: Path, tmp_path: Path) -> None:
     command = score(bundle, given, output)
     done = limited(lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (6_000, 6_000)), command)
     assert done.returncode == 2
-    sentence(done.stderr, "CannotWrite: ", "(File too large; ", "ulimit -f", "run the same command again to resume.")
+    assert_one_line(
+        done.stderr, "CannotWrite: ", "(File too large; ", "ulimit -f", "run the same command again to resume."
+    )
     assert not output.exists()
     done = limited(lambda: None, command)
     assert done.returncode == 0, done.stderr
@@ -104,11 +106,11 @@ def test_memory_limit_error_and_resume(bundle: Path, tmp_path: Path) -> None:
         assert done.returncode == 2, done.stderr
         assert "Traceback" not in done.stderr
         short.append(done.stderr.splitlines()[-1])  # a library may print its own message before
-        sentence(
+        assert_one_line(
             short[-1], f"ulimit -v, now {megabytes} MB", "" if "was loaded" in short[-1] else filesystem.RESUME_HINT
         )
     assert short[0].startswith("OutOfMemory: memory ran out while numpy was loaded, which takes ")
-    assert any("while pyarrow was loaded" in said for said in short)
+    assert any("while pyarrow was loaded" in line for line in short)
     assert limited(lambda: None, command).returncode == 0
     assert limited(lambda: None, score(bundle, given, tmp_path / "whole.jsonl")).returncode == 0
     assert output.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
@@ -121,7 +123,9 @@ def test_batch_out_of_memory_blames_no_row(bundle: Path, tmp_path: Path, monkeyp
     monkeypatch.setenv("MANYLABEL_TEST_ONCE", str(tmp_path / "once"))
     done = limited(lambda: None, score(bundle, given, output))
     assert done.returncode == 2, done.stderr
-    sentence(done.stderr, "OutOfMemory: as if", "Committed parts are kept; run the same command again to resume.")
+    assert_one_line(
+        done.stderr, "OutOfMemory: as if", "Committed parts are kept; run the same command again to resume."
+    )
     done = limited(lambda: None, score(bundle, given, output))
     summary = json.loads(done.stdout)
     assert (summary["rows_resumed"], summary["errors"]) == (600, 0)
@@ -134,6 +138,6 @@ def test_full_stdout_error(bundle: Path) -> None:
             stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
         )  # fmt: skip
     assert done.returncode == 2
-    sentence(
+    assert_one_line(
         done.stderr, "CannotWrite: there is no space left for the output (No space left on device). Free some space"
     )

@@ -303,8 +303,8 @@ def test_stdin_needs_a_format(bundle: Path, tmp_path: Path, command: Command) ->
     assert (done["rows"], done["parts"], done["errors"]) == (3, 2, 0)
     assert sorted(path.name for path in output.glob("*.csv")) == ["part-000000.csv", "part-000001.csv"]
     assert not (output / "_manylabel" / "stdin").exists()
-    said = command("score", bundle, "-", "-o", tmp_path / "other", stdin=b"", code=2)["stderr"]
-    assert "standard input has no suffix. Name its format with --format" in said
+    stderr = command("score", bundle, "-", "-o", tmp_path / "other", stdin=b"", code=2)["stderr"]
+    assert "standard input has no suffix. Name its format with --format" in stderr
 
 
 def test_stdin_copy_is_removed(bundle: Path, tmp_path: Path, cli: Cli) -> None:
@@ -336,8 +336,8 @@ def test_score_command_summary_and_exit_code(bundle: Path, tmp_path: Path, comma
     found = pq.read_table(tmp_path / "out.parquet").to_pylist()
     assert {len(row["labels"]) for row in found[:60]} == {4}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.parquet", "rows.jsonl"]
-    said = command("score", bundle, given, "-o", tmp_path / "out.parquet", code=2)["stderr"]
-    assert "OutputExists" in said
+    stderr = command("score", bundle, given, "-o", tmp_path / "out.parquet", code=2)["stderr"]
+    assert "OutputExists" in stderr
     again = command("score", bundle, given, "-o", tmp_path / "out.parquet", "--force", "--max-errors", 1)
     assert again["errors"] == 1
 
