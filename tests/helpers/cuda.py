@@ -20,31 +20,31 @@ CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 
 class Cuda:
-    """Onnxruntime as a build for CUDA shows itself.
+    """Stands in for an onnxruntime that is built for CUDA.
 
     Attributes:
-        starts: Whether CUDA starts when a session is made; else the session is left with the CPU.
-        failure: What a session raises when it is made ("load"), run ("run") or played ("play").
-        stale: Whether a recording gives what it gave first, whatever its inputs hold.
-        shared: Whether a recording writes over the inputs of the one that is shorter by a token.
-        asked: What the last session was made with.
-        played: How often a recording was made or played, by its number.
-        recorders: The threads that did so.
+        starts: Whether CUDA starts when a session is created; otherwise the session has only the CPU.
+        failure: What a session raises when it is created ("load"), run ("run") or replays a graph ("replay").
+        stale: Whether a replayed graph ignores its inputs and returns what it was captured with.
+        shared: Whether a replayed graph overwrites the inputs of the graph that is one token shorter.
+        session_options: The options of the last session.
+        replays: How often each graph was captured or replayed, by its ID.
+        graph_threads: The threads that did so.
     """
 
     def __init__(
         self,
         *,
         starts: bool = True,
-        failure: tuple[Literal["load", "run", "play"], str] | None = None,
+        failure: tuple[Literal["load", "run", "replay"], str] | None = None,
         stale: bool = False,
         shared: bool = False,
     ) -> None:
         self.starts, self.failure, self.stale, self.shared = starts, failure, stale, shared
         self.preloaded = 0
-        self.asked: dict[str, Any] = {}
-        self.played: dict[str, int] = {}
-        self.recorders: set[int] = set()
+        self.session_options: dict[str, Any] = {}
+        self.replays: dict[str, int] = {}
+        self.graph_threads: set[int] = set()
         self.inputs: dict[int, list[Any]] = {}
 
     def __getattr__(self, name: str) -> Any:
@@ -60,7 +60,7 @@ class Cuda:
     def InferenceSession(  # noqa: N802 - onnxruntime's name
         self, model: bytes, options: Any, *, providers: Sequence[Any], **more: Any
     ) -> Any:
-        self.asked = {"providers": providers, **more}
+        self.session_options = {"providers": providers, **more}
         self.fail("load")
         return _Session(self, onnxruntime.InferenceSession(model, options, providers=[CPU]), providers)
 
@@ -103,29 +103,29 @@ class _Session:
     def run(self, names: list[str], feeds: Any, options: Any = None) -> Any:
         self._cuda.fail("run")
         number = options.get_run_config_entry("gpu_graph_id") if options else "0"
-        assert number == "-1" or not self._records, "this run would be recorded"
+        assert number == "-1" or not self._captures, "this run would capture a graph"
         return self._real.run(names, feeds)
 
     def run_with_iobinding(self, binding: Any, options: Any) -> None:
-        self._cuda.fail("play")
+        self._cuda.fail("replay")
         number, thread = options.get_run_config_entry("gpu_graph_id"), threading.get_ident()
-        assert self._records
+        assert self._captures
         first = (thread, number) not in self._bindings
-        assert self._bindings.setdefault((thread, number), binding) is binding, "a recording stays where it was made"
-        self._cuda.recorders.add(thread)
-        self._cuda.played[number] = self._cuda.played.get(number, 0) + 1
+        assert self._bindings.setdefault((thread, number), binding) is binding, "a graph keeps its binding"
+        self._cuda.graph_threads.add(thread)
+        self._cuda.replays[number] = self._cuda.replays.get(number, 0) + 1
         if first or not self._cuda.stale:
             self._real.run_with_iobinding(binding)
         if self._cuda.shared:
             self._cuda.write_over(int(number) - 1)
 
     @property
-    def _records(self) -> bool:
+    def _captures(self) -> bool:
         return self._options.get("enable_cuda_graph") == "1"
 
 
 def use(monkeypatch: pytest.MonkeyPatch, cuda: Cuda, *, gpu: bool = True) -> Cuda:
-    """Have it stand for onnxruntime."""
+    """Replace onnxruntime in the session and its loader."""
     for module in (ort_loader, ort_session):
         monkeypatch.setattr(module, "load_onnxruntime", lambda: cuda)
     monkeypatch.setattr(ort_loader, "has_gpu", lambda: gpu)

@@ -40,12 +40,12 @@ def test_forked_classifier_raises_instead_of_hanging(bundle: Path, python: Pytho
         "classifier = Classifier.load(sys.argv[1], device='cpu', threads=2)\n"
         "classifier.predict(['late', 'the parcel was late', 'good'])\n"
         "session = Session(open(sys.argv[1] + '/model.onnx', 'rb').read(), device='cpu')\n"
-        "ask = classifier.predict\n"
-        "asked = [(ask, 'late'), (ask, ['late', 'the parcel', 'good']), (session.run, numpy.array([[2, 3]]))]\n"
+        "predict = classifier.predict\n"
+        "calls = [(predict, 'late'), (predict, ['late', 'the parcel', 'good']), (session.run, numpy.array([[2, 3]]))]\n"
         "child = os.fork()\n"
         "if not child:\n"
         "    signal.alarm(20)\n"
-        "    for function, argument in asked:\n"
+        "    for function, argument in calls:\n"
         "        try:\n"
         "            function(argument)\n"
         "        except ForkedProcess as exc:\n"
@@ -182,11 +182,11 @@ def app(environ, start_response):
     if os.getpid() not in own:
         own[os.getpid()] = Classifier.load(BUNDLE, device="cpu", threads=2)
     try:
-        said = repr(early.predict(["late", "good"]))
+        message = repr(early.predict(["late", "good"]))
     except ForkedProcess as exc:
-        said = str(exc)
+        message = str(exc)
     start_response("200 OK", [("Content-Type", "text/plain")])
-    return [f"{said}\\n{own[os.getpid()].predict_proba(['late', 'good']).tolist()}".encode()]
+    return [f"{message}\\n{own[os.getpid()].predict_proba(['late', 'good']).tolist()}".encode()]
 """
 
 
@@ -209,21 +209,21 @@ def test_gunicorn_preload_error_and_worker_load(bundle: Path, classifier: Classi
         while not place.exists():
             assert process.poll() is None, process.stderr and process.stderr.read()
             time.sleep(0.02)
-        said, scores = _got(place)
+        message, scores = _got(place)
     finally:
         process.terminate()
         process.communicate(timeout=30)
-    assert "does not survive a fork. Load it in each worker" in said
+    assert "does not survive a fork. Load it in each worker" in message
     assert json.loads(scores) == classifier.predict_proba(["late", "good"]).tolist()
 
 
 def _got(place: Path) -> list[str]:
     """Return the lines of a response over a Unix socket."""
-    with socket.socket(socket.AF_UNIX) as asked:
-        asked.settimeout(30)
-        asked.connect(str(place))
-        asked.sendall(b"GET / HTTP/1.0\r\n\r\n")
-        answer = b"".join(iter(lambda: asked.recv(65536), b""))
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(30)
+        connection.connect(str(place))
+        connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
     return answer.decode().partition("\r\n\r\n")[2].split("\n")
 
 
@@ -273,8 +273,8 @@ def test_signal_ends_a_stream_without_leftover_processes(
     assert process.stdout.readline() == "running\n"
     process.send_signal(number)
     try:
-        _, said = process.communicate(timeout=30)
+        _, message = process.communicate(timeout=30)
     finally:
         process.kill()
-    assert process.returncode == -number, said
-    assert number is signal.SIGTERM or said.endswith("KeyboardInterrupt\n")
+    assert process.returncode == -number, message
+    assert number is signal.SIGTERM or message.endswith("KeyboardInterrupt\n")

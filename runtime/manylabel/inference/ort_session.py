@@ -212,7 +212,7 @@ def _open(
 
 
 def _translate(exc: Exception, what: str, device: str) -> ManylabelError:
-    """Return our error for one of onnxruntime's, which can be told apart only by their messages."""
+    """Return our error for one of onnxruntime's, which can be distinguished only by their messages."""
     if isinstance(exc, MemoryError) or mentions_out_of_memory(str(exc)):
         advice = more_memory() if device == "cpu" else "Free GPU memory (nvidia-smi lists the processes that use it)."
         return OutOfMemory(f"{what}: {_first_line(exc)}. {advice}")

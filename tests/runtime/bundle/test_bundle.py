@@ -359,10 +359,10 @@ def test_inconsistent_manifest_error(own_bundle: Path, resign: Resign, wrong: st
 
 
 @pytest.mark.parametrize(
-    ("slowdown", "said"), [(None, "its speed was not measured"), (1.234, "it takes 1.23 times as long")]
+    ("slowdown", "message"), [(None, "its speed was not measured"), (1.234, "it takes 1.23 times as long")]
 )
-def test_mixed_precision_slowdown_is_optional(slowdown: float | None, said: str) -> None:
-    assert MixedPrecision("too many flips", ("/encoder/MatMul",), 12, slowdown).cost == said
+def test_mixed_precision_slowdown_is_optional(slowdown: float | None, message: str) -> None:
+    assert MixedPrecision("too many flips", ("/encoder/MatMul",), 12, slowdown).cost == message
 
 
 def test_newer_format_version_is_rejected(own_bundle: Path, resign: Resign) -> None:

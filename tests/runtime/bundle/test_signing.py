@@ -182,8 +182,8 @@ def test_key_with_password(own_bundle: Path, tmp_path: Path, cli: Cli) -> None:
 
 
 def test_sign_json_output(own_bundle: Path, keys: Keys, cli: Cli) -> None:
-    said = json.loads(cli("sign", own_bundle, "--key", keys[0], "--json").stdout)
-    assert said == {"signature": str(signature_of(own_bundle)), "digest": Bundle.open(own_bundle).digest}
+    message = json.loads(cli("sign", own_bundle, "--key", keys[0], "--json").stdout)
+    assert message == {"signature": str(signature_of(own_bundle)), "digest": Bundle.open(own_bundle).digest}
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ def test_variants_are_ordered_by_precision(bundle: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("device", "precision", "said"),
+    ("device", "precision", "message"),
     [
         ("cpu", "bf16", "{} has no variant 'bf16'; it has fp32, int8, fp16."),
         (
@@ -36,7 +36,7 @@ def test_variants_are_ordered_by_precision(bundle: Path) -> None:
         ),
     ],
 )
-def test_unusable_variant_error_lists_alternatives(bundle: Path, device: Any, precision: Any, said: str) -> None:
+def test_unusable_variant_error_lists_alternatives(bundle: Path, device: Any, precision: Any, message: str) -> None:
     with pytest.raises(InputError) as caught:
         choose_variant(Bundle.open(bundle), device, precision)
-    assert str(caught.value) == said.format(bundle)
+    assert str(caught.value) == message.format(bundle)

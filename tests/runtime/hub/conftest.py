@@ -80,7 +80,7 @@ def run(script: Script) -> Run:
     """Run commands of `manylabel` one after the other in one process; an uncaught exception fails the test."""
 
     def commands(*given: list[object], **environment: str) -> list[Done]:
-        asked = json.dumps([[str(each) for each in command] for command in given])
-        return [Done(*each) for each in json.loads(script(COMMANDS, asked, **environment).splitlines()[-1])]
+        arguments = json.dumps([[str(each) for each in command] for command in given])
+        return [Done(*each) for each in json.loads(script(COMMANDS, arguments, **environment).splitlines()[-1])]
 
     return commands

@@ -42,8 +42,8 @@ def test_downloads_listed_files_without_links(hub: Hub, run: Run, bundle: Path, 
     assert json.loads(done.stdout)["bundle"] == f"{REFERENCE}@{commit}"
     opened = Bundle.open(folder_of(home, commit))  # rejects links and files that are not listed
     opened.verify()
-    asked = {line.split("/")[-1] for line in hub.requests if "/resolve/" in line}
-    assert asked == {*opened.manifest.files, "bundle.json"}
+    requested = {line.split("/")[-1] for line in hub.requests if "/resolve/" in line}
+    assert requested == {*opened.manifest.files, "bundle.json"}
 
 
 def test_branch_resolves_to_a_commit(hub: Hub, run: Run, bundle: Path, tmp_path: Path, resign: Resign) -> None:
@@ -203,13 +203,13 @@ def test_path_is_not_a_hub_reference(path: str) -> None:
 
 
 def test_missing_huggingface_hub_error(script: Script) -> None:
-    said = script(
+    message = script(
         "import sys; sys.modules['huggingface_hub'] = None\n"
         "from click.testing import CliRunner; from manylabel.cli.main import main\n"
         f"done = CliRunner().invoke(main, ['inspect', '{REFERENCE}'])\n"
         "print(done.exit_code, done.stderr)"
     )
-    assert said.startswith('2 MissingDependency: hf:// and push need huggingface_hub. pip install "manylabel[hub]"')
+    assert message.startswith('2 MissingDependency: hf:// and push need huggingface_hub. pip install "manylabel[hub]"')
 
 
 # Errors

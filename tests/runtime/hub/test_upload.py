@@ -36,9 +36,9 @@ def without(bundle: Path, folder: Path, precision: str, resign: Resign) -> Path:
 def test_push_load_round_trip(hub: Hub, run: Run, bundle: Path) -> None:
     (pushed,) = run([COMMAND, bundle, "ada/reviews", "--json"], **OWNER)
     assert pushed.exit_code == 0, pushed.stderr
-    said = json.loads(pushed.stdout)
-    assert said["digest"] == Bundle.open(bundle).digest
-    (verified,) = run(["verify", said["reference"], "--digest", said["digest"], "--device", "cpu"], **OWNER)
+    message = json.loads(pushed.stdout)
+    assert message["digest"] == Bundle.open(bundle).digest
+    (verified,) = run(["verify", message["reference"], "--digest", message["digest"], "--device", "cpu"], **OWNER)
     assert verified.exit_code == 0, verified.stderr
     assert names(hub) == {*Bundle.open(bundle).manifest.files, "bundle.json", ".gitattributes"}
 

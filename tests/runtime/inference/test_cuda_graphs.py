@@ -31,9 +31,9 @@ def captured(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Classifier,
 
 def test_graphs_are_captured_at_load_for_every_length(captured: tuple[Classifier, Cuda]) -> None:
     classifier, cuda = captured
-    assert cuda.asked["providers"] == [(CUDA, {"enable_cuda_graph": "1"}), CPU]
+    assert cuda.session_options["providers"] == [(CUDA, {"enable_cuda_graph": "1"}), CPU]
     longest = min(MAX_GRAPH_TOKENS, classifier.bundle.manifest.max_length)
-    assert sorted(cuda.played, key=int) == [str(length) for length in range(1, longest + 1)]
+    assert sorted(cuda.replays, key=int) == [str(length) for length in range(1, longest + 1)]
 
 
 def test_single_text_replays_its_graph(captured: tuple[Classifier, Cuda], bundle: Path) -> None:
@@ -41,44 +41,44 @@ def test_single_text_replays_its_graph(captured: tuple[Classifier, Cuda], bundle
     expected = Classifier.load(bundle, device="cuda", threads=2)
     for text in TEXTS:
         (length,) = {len(window) for window in classifier.encode(text)[0].windows}
-        before = cuda.played[str(length)]
+        before = cuda.replays[str(length)]
         np.testing.assert_array_equal(classifier.predict_proba(text), expected.predict_proba(text))
-        assert cuda.played[str(length)] == before + 1
+        assert cuda.replays[str(length)] == before + 1
     classifier.check_probes()
 
 
 def test_batches_use_no_cuda_graph(captured: tuple[Classifier, Cuda], bundle: Path) -> None:
     classifier, cuda = captured
-    before = dict(cuda.played)
+    before = dict(cuda.replays)
     texts = ["the parcel was late"] * 3
     np.testing.assert_array_equal(
         classifier.predict_proba(texts), Classifier.load(bundle, device="cuda", threads=2).predict_proba(texts)
     )
-    assert cuda.played == before
+    assert cuda.replays == before
 
 
 def test_longer_texts_use_no_cuda_graph(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("manylabel.classifier.MAX_GRAPH_TOKENS", 4)
     cuda = use(monkeypatch, Cuda())
     classifier = Classifier.load(bundle, device="cuda", cuda_graphs=True, threads=1)
-    assert sorted(cuda.played) == ["1", "2", "3", "4"]
-    before = dict(cuda.played)
+    assert sorted(cuda.replays) == ["1", "2", "3", "4"]
+    before = dict(cuda.replays)
     np.testing.assert_array_equal(
         classifier.predict_proba(LONG), Classifier.load(bundle, device="cuda", threads=1).predict_proba(LONG)
     )
-    assert cuda.played == before
+    assert cuda.replays == before
 
 
 def test_one_thread_captures_and_replays(captured: tuple[Classifier, Cuda], bundle: Path) -> None:
     """Onnxruntime keeps graphs per thread: another thread would capture its own, from values that are being read."""
     classifier, cuda = captured
     expected = {text: Classifier.load(bundle, device="cuda").predict_proba(text).tobytes() for text in TEXTS}
-    asked = TEXTS * 50
+    requests = TEXTS * 50
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda text: classifier.predict_proba(text).tobytes(), asked))
-    assert found == [expected[text] for text in asked]
-    assert len(cuda.recorders) == 1
-    assert threading.get_ident() not in cuda.recorders
+        found = list(pool.map(lambda text: classifier.predict_proba(text).tobytes(), requests))
+    assert found == [expected[text] for text in requests]
+    assert len(cuda.graph_threads) == 1
+    assert threading.get_ident() not in cuda.graph_threads
 
 
 def test_stale_capture_is_detected(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,12 +99,12 @@ def test_overlapping_captures_are_detected(bundle: Path, monkeypatch: pytest.Mon
 
 
 def test_capture_failure_error(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    use(monkeypatch, Cuda(failure=("play", "CUDA failure 900: operation not permitted when stream is capturing\nat")))
+    use(monkeypatch, Cuda(failure=("replay", "CUDA failure 900: operation not permitted when stream is capturing\nat")))
     with pytest.raises(DeviceUnavailable, match=r"CUDA failure 900: operation not permitted .* cuda_graphs=False\.$"):
         Classifier.load(bundle, device="cuda", cuda_graphs=True)
-    said = "This session cannot use the graph capture feature as requested by the user"
-    use(monkeypatch, Cuda(failure=("load", said)))
-    with pytest.raises(DeviceUnavailable, match=rf"{said}\. Load the bundle with cuda_graphs=False\.$"):
+    message = "This session cannot use the graph capture feature as requested by the user"
+    use(monkeypatch, Cuda(failure=("load", message)))
+    with pytest.raises(DeviceUnavailable, match=rf"{message}\. Load the bundle with cuda_graphs=False\.$"):
         Classifier.load(bundle, device="cuda", cuda_graphs=True)
 
 
@@ -117,14 +117,14 @@ def test_cpu_captures_nothing(bundle: Path) -> None:
 def test_cuda_graphs_are_off_by_default(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cuda = use(monkeypatch, Cuda())
     Classifier.load(bundle, device="cuda").predict_proba("late")
-    assert not cuda.played
+    assert not cuda.replays
 
 
 def test_unpickled_classifier_captures_again(captured: tuple[Classifier, Cuda]) -> None:
     classifier, cuda = captured
-    before = sum(cuda.played.values())
+    before = sum(cuda.replays.values())
     again = pickle.loads(pickle.dumps(classifier))
-    assert sum(cuda.played.values()) == 2 * before
+    assert sum(cuda.replays.values()) == 2 * before
     np.testing.assert_array_equal(again.predict_proba("late"), classifier.predict_proba("late"))
 
 
@@ -160,8 +160,8 @@ def test_tune_reports_why_cuda_graphs_are_skipped(
     own_bundle: Path, cli: Cli, texts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use(monkeypatch, Cuda(stale=True))
-    asked = ("tune", own_bundle, "--data", texts, "--rounds", 3, "--singles", 2, "--device", "cuda", "--dry-run")
-    found = json.loads(cli(*asked, "--json").stdout)
+    command = ("tune", own_bundle, "--data", texts, "--rounds", 3, "--singles", 2, "--device", "cuda", "--dry-run")
+    found = json.loads(cli(*command, "--json").stdout)
     assert {each["setting"]["cuda_graphs"] for each in found["settings"]} == {False}
     assert "a CUDA graph fails" in found["cuda_graphs_refused"]
-    assert "CUDA graphs were not measured: a CUDA graph fails: for a text of 1 tokens" in cli(*asked).stdout
+    assert "CUDA graphs were not measured: a CUDA graph fails: for a text of 1 tokens" in cli(*command).stdout

@@ -118,12 +118,12 @@ def test_cuda_uses_fp16_variant(
     cuda = use(monkeypatch, Cuda())
     classifier = Classifier.load(bundle, device="cuda", threads=1)
     assert (classifier.device, classifier.precision) == ("cuda", "fp16")
-    assert cuda.asked == {"providers": [CUDA, CPU], "enable_fallback": 0}
+    assert cuda.session_options == {"providers": [CUDA, CPU], "enable_fallback": 0}
     assert cuda.preloaded == 1
     classifier.check_probes()
-    said = capsys.readouterr()
-    assert said.out == ""  # standard output is for results
-    assert "libcublas" in said.err
+    message = capsys.readouterr()
+    assert message.out == ""  # standard output is for results
+    assert "libcublas" in message.err
 
 
 def test_cuda_failure_raises_instead_of_cpu_fallback(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,7 +159,7 @@ def test_auto_device_needs_a_gpu_for_cuda(
 def test_cpu_can_be_requested_with_a_gpu(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cuda = use(monkeypatch, Cuda())
     assert Classifier.load(bundle, device="cpu", threads=1).device == "cpu"
-    assert cuda.asked["providers"] == [CPU]
+    assert cuda.session_options["providers"] == [CPU]
     assert cuda.preloaded == 0
 
 
@@ -184,8 +184,8 @@ def test_verify_lists_variants_of_other_devices(
     use(monkeypatch, Cuda())
     done = cli("verify", bundle, *options)
     assert done.exit_code == 0, done.output
-    said = done.stdout.splitlines()[1:]
-    assert all(found.startswith(expected) for found, expected in zip(said, lines, strict=True)), said
+    message = done.stdout.splitlines()[1:]
+    assert all(found.startswith(expected) for found, expected in zip(message, lines, strict=True)), message
 
 
 @pytest.mark.gpu

@@ -24,9 +24,9 @@ SUPERVISED = (
 def test_process_ended_by_a_library_error(python: Python, name: str, end: str) -> None:
     done = python(SUPERVISED.format(end))
     assert (done.returncode, done.stdout) == (2, "")
-    said = one_line(done.stderr)
-    assert said.startswith(f"OutOfMemory: a library ended the process ({name}), ")
-    assert "ulimit -v" in said
+    message = one_line(done.stderr)
+    assert message.startswith(f"OutOfMemory: a library ended the process ({name}), ")
+    assert "ulimit -v" in message
 
 
 @pytest.mark.parametrize(

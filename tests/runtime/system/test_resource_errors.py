@@ -20,12 +20,12 @@ def raised(inner: Exception, outer: Exception) -> Exception:
 
 
 def test_out_of_memory_error_names_original_cause() -> None:
-    exc = raised(MemoryError("malloc of size 64 failed"), DataError("rows.jsonl is damaged. Fetch it anew."))
+    exc = raised(MemoryError("malloc of size 64 failed"), DataError("rows.jsonl is damaged. Download it again."))
     assert is_lack_of_memory(exc)
-    said = str(out_of_memory(exc, "The same command goes on."))
-    assert said.startswith("memory ran out (malloc of size 64 failed). Free some, raise the limit (ulimit -v")
-    assert said.endswith("The same command goes on.")
-    assert "damaged" not in said
+    message = str(out_of_memory(exc, "The same command resumes."))
+    assert message.startswith("memory ran out (malloc of size 64 failed). Free some, raise the limit (ulimit -v")
+    assert message.endswith("The same command resumes.")
+    assert "damaged" not in message
 
 
 def test_own_error_is_unchanged() -> None:
