@@ -17,6 +17,6 @@ def test_doctor_graph_matches_onnx_serialization() -> None:
     probabilities = helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["n", 2])
     weight = helper.make_tensor("w", TensorProto.FLOAT, [1, 2], [0.5, -1.0])
     graph = helper.make_graph(nodes, "tiny", [ids], [probabilities], [weight])
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.checker.check_model(made, full_check=True)
-    assert onnx.load_from_string(TINY_MODEL) == made
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model, full_check=True)
+    assert onnx.load_from_string(TINY_MODEL) == model

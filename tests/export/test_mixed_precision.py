@@ -95,19 +95,23 @@ def test_wider_or_no_budget_changes_nothing(
 def test_only_the_harmful_layer_stays_in_fp32(poisoned: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="manylabel.export")
     bundle = export(poisoned, tmp_path / "bundle", validation=VALIDATION, precisions=["fp32", "int8"])
-    found = Bundle.open(bundle.path).variants["int8"].rescue
-    assert found is not None
-    assert found.kept == (LAYER + "output/dense",)
-    assert found.products == len(ALL)
+    rescue = Bundle.open(bundle.path).variants["int8"].rescue
+    assert rescue is not None
+    assert rescue.kept == (LAYER + "output/dense",)
+    assert rescue.products == len(ALL)
     assert re.match(
-        r"\d+ of \d+ texts with at least one label get other labels, [1-9]\d\.\d\d%, and 2.00% are", found.reason
+        r"\d+ of \d+ texts with at least one label get other labels, [1-9]\d\.\d\d%, and 2.00% are", rescue.reason
     )
-    assert found.slowdown > 0
+    assert rescue.slowdown > 0
     parity = bundle.manifest.certificate.parity["int8"]
     assert Budget().excess(parity) == ""
     assert parity.alone.same == parity.alone.tried == 32
-    for said in ("int8 exceeds its budget", "rounding only bert/encoder/layer.0/output/dense changes", "times as long"):
-        assert said in caplog.text
+    for message in (
+        "int8 exceeds its budget",
+        "rounding only bert/encoder/layer.0/output/dense changes",
+        "times as long",
+    ):
+        assert message in caplog.text
     for name in ("README.md", "report.html"):
         assert LAYER + "output/dense" in (bundle.path / name).read_text()
     assert "1 of 7 linear layers stay in fp32" in CliRunner().invoke(main, ["inspect", str(bundle.path)]).output
@@ -119,10 +123,10 @@ def test_wrong_probe_answer_triggers_mixed_precision(
 ) -> None:
     """With and without validation texts, and with any budget."""
     bundle = export(poisoned, tmp_path / "bundle", validation=validation, precisions=["int8"], budget=None)
-    found = bundle.variants["int8"].rescue
-    assert found is not None
-    assert re.match(r"it gives \d\.\d{4} for '[a-z ]+' where PyTorch gave \d\.\d{4} \(text '", found.reason)
-    assert LAYER + "output/dense" in found.kept
+    rescue = bundle.variants["int8"].rescue
+    assert rescue is not None
+    assert re.match(r"it gives \d\.\d{4} for '[a-z ]+' where PyTorch gave \d\.\d{4} \(text '", rescue.reason)
+    assert LAYER + "output/dense" in rescue.kept
     Classifier.load(bundle.path, device="cpu").check_probes()
 
 
@@ -134,7 +138,7 @@ def test_variant_with_wrong_probes_is_left_out(hopeless: Path, tmp_path: Path, m
 
 
 def test_fp16_overflowing_layers_stay_in_fp32(elsewhere: Path, tmp_path: Path) -> None:
-    """Without calibration texts, overflows are found only when the graph is evaluated."""
+    """Without calibration texts, overflows are rescue only when the graph is evaluated."""
     shutil.copytree(elsewhere, tmp_path / "checkpoint")
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "checkpoint")
     with torch.no_grad():  # a normalisation brings values beyond the range of fp16 back
@@ -142,13 +146,13 @@ def test_fp16_overflowing_layers_stay_in_fp32(elsewhere: Path, tmp_path: Path) -
         dense.weight *= 3e4 / dense.weight.abs().max()
     model.save_pretrained(tmp_path / "checkpoint")
     bundle = export(tmp_path / "checkpoint", tmp_path / "bundle", precisions=["fp16"])
-    found = bundle.variants["fp16"].rescue
-    assert found is not None
-    assert found.kept == (LAYER + "output/dense",)
-    assert found.slowdown is None
+    rescue = bundle.variants["fp16"].rescue
+    assert rescue is not None
+    assert rescue.kept == (LAYER + "output/dense",)
+    assert rescue.slowdown is None
     assert bundle.manifest.certificate.parity["fp16"].max_difference < 0.01
-    told = CliRunner().invoke(main, ["inspect", str(bundle.path)]).output
-    assert f"1 of {found.products} linear layers stay in fp32 (its speed was not measured)" in told
+    output = CliRunner().invoke(main, ["inspect", str(bundle.path)]).output
+    assert f"1 of {rescue.products} linear layers stay in fp32 (its speed was not measured)" in output
 
 
 def test_mixed_precision_is_batch_invariant(poisoned: Path, tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ import dataclasses
 import json
 import shutil
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,6 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from manylabel import Bundle, Classifier
 from manylabel.errors import BundleError, CheckpointError, ExportError, LabelMismatch, OutputExists, ParityError
 from manylabel.inference.tokenizer import LongText
-from manylabel_export import bundle_writer
 from manylabel_export.evaluator import require_same_tokens
 from manylabel_export.graph import build
 from manylabel_export.graph.torch_export import resolve_engine
@@ -31,7 +32,7 @@ ENGINES = ("optimum", "torch") if resolve_engine("auto") == "optimum" else ("tor
 VALIDATION = toy.dataset(180).part("train")
 
 
-def expected_of(folder: Path, texts: list[str]) -> np.ndarray:
+def predict_with_transformers(folder: Path, texts: list[str]) -> np.ndarray:
     """Return PyTorch's probabilities, computed with transformers."""
     model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -61,8 +62,8 @@ def test_export_run_in_all_precisions(run: Path, run_bundle: Path) -> None:
 def test_bundle_matches_pytorch(run: Path, tmp_path: Path, engine: str) -> None:
     bundle = export(run, tmp_path / "bundle", engine=engine, precisions=["fp32"])
     texts = [text for text, _ in toy.examples(40, seed=9)]
-    found = Classifier.load(bundle.path, device="cpu", precision="fp32").predict_proba(texts)
-    np.testing.assert_allclose(found, expected_of(run, texts), atol=1e-5)
+    probabilities = Classifier.load(bundle.path, device="cpu", precision="fp32").predict_proba(texts)
+    np.testing.assert_allclose(probabilities, predict_with_transformers(run, texts), atol=1e-5)
     assert bundle.manifest.source["engine"] == engine
     assert bundle.manifest.certificate.parity["fp32"].max_difference < 1e-5
     assert bundle.manifest.certificate.parity["fp32"].flipped == 0
@@ -78,7 +79,7 @@ def test_export_external_checkpoint(elsewhere: Path, tmp_path: Path) -> None:
     bundle = export(elsewhere, tmp_path / "bundle", validation=VALIDATION)
     classifier = Classifier.load(bundle.path, device="cpu", precision="fp32")
     texts = [text for text, _ in toy.examples(40, seed=9)]
-    np.testing.assert_allclose(classifier.predict_proba(texts), expected_of(elsewhere, texts), atol=1e-5)
+    np.testing.assert_allclose(classifier.predict_proba(texts), predict_with_transformers(elsewhere, texts), atol=1e-5)
     assert bundle.manifest.thresholds_tuned
     assert bundle.manifest.certificate.texts == len(VALIDATION)
     assert bundle.manifest.metrics == {}
@@ -114,8 +115,8 @@ def test_vocab_txt_is_exported_as_tokenizer_json(elsewhere: Path, tmp_path: Path
     )
     bundle = export(folder, tmp_path / "bundle", precisions=["fp32"])
     texts = [text for text, _ in toy.examples(20, seed=9)]
-    found = Classifier.load(bundle.path, device="cpu").predict_proba(texts)
-    np.testing.assert_allclose(found, expected_of(elsewhere, texts), atol=1e-5)
+    probabilities = Classifier.load(bundle.path, device="cpu").predict_proba(texts)
+    np.testing.assert_allclose(probabilities, predict_with_transformers(elsewhere, texts), atol=1e-5)
 
 
 def test_export_labels_with_any_characters(tmp_path: Path) -> None:
@@ -178,61 +179,69 @@ def test_local_train_and_export_need_no_network(encoder: Path, tmp_path: Path, m
     assert touched == []
 
 
+def test_importing_the_package_imports_no_torch() -> None:
+    script = "import sys, manylabel_export; assert 'torch' not in sys.modules; assert callable(manylabel_export.export)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=toy.environment())
+    assert done.returncode == 0, done.stderr
+
+
 # Errors, which leave no output
 
 
-def refuses(error: type[Exception], said: str, folder: Path, tmp_path: Path, **how: Any) -> None:
+def check_export_error(error: type[Exception], message: str, folder: Path, tmp_path: Path, **options: Any) -> None:
     before = sorted(tmp_path.iterdir())
-    with pytest.raises(error, match=said):
-        export(folder, tmp_path / "bundle", **how)
+    with pytest.raises(error, match=message):
+        export(folder, tmp_path / "bundle", **options)
     assert sorted(tmp_path.iterdir()) == before
 
 
 def test_multiclass_checkpoint_error_names_train_from(multiclass: Path, tmp_path: Path) -> None:
-    said = rf"one label per text \(softmax\).*manylabel train DATA --from {multiclass} --output RUN"
-    refuses(CheckpointError, said, multiclass, tmp_path)
+    message = rf"one label per text \(softmax\).*manylabel train DATA --from {multiclass} --output RUN"
+    check_export_error(CheckpointError, message, multiclass, tmp_path)
 
 
 def test_checkpoint_without_problem_type(tmp_path: Path) -> None:
     folder = toy.write_checkpoint(tmp_path / "c", problem_type=None)
-    refuses(CheckpointError, r'no problem_type.*"problem_type": "multi_label_classification".*--from', folder, tmp_path)
+    check_export_error(
+        CheckpointError, r'no problem_type.*"problem_type": "multi_label_classification".*--from', folder, tmp_path
+    )
 
 
 def test_encoder_without_head_is_rejected(tmp_path: Path) -> None:
     folder = toy.write_checkpoint(tmp_path / "c", head=False)
-    refuses(CheckpointError, "encoder without a head.*manylabel train DATA --model", folder, tmp_path)
+    check_export_error(CheckpointError, "encoder without a head.*manylabel train DATA --model", folder, tmp_path)
 
 
 def test_head_size_must_match_id2label(tmp_path: Path) -> None:
     folder = change_config(
         toy.write_checkpoint(tmp_path / "c"), id2label={"0": "a", "1": "b"}, label2id={"a": 0, "b": 1}
     )
-    refuses(CheckpointError, "its head is not for 2 labels", folder, tmp_path)
+    check_export_error(CheckpointError, "its head is not for 2 labels", folder, tmp_path)
 
 
 def test_validation_with_other_labels_is_rejected(elsewhere: Path, tmp_path: Path) -> None:
     five = Dataset.from_matrix(["x"], [[0, 1, 0, 1, 0]], [*toy.LABELS, "returns"])
-    refuses(
+    check_export_error(
         LabelMismatch, "has 4 labels and the data 5; only the data has 'returns'", elsewhere, tmp_path, validation=five
     )
 
 
-@pytest.mark.parametrize(("name", "said"), [("absent", "there is no folder"), ("empty", "is not a checkpoint")])
-def test_folder_without_checkpoint_is_rejected(tmp_path: Path, name: str, said: str) -> None:
+@pytest.mark.parametrize(("name", "message"), [("absent", "there is no folder"), ("empty", "is not a checkpoint")])
+def test_folder_without_checkpoint_is_rejected(tmp_path: Path, name: str, message: str) -> None:
     (tmp_path / "empty").mkdir()
-    refuses(CheckpointError, said, tmp_path / name, tmp_path)
+    check_export_error(CheckpointError, message, tmp_path / name, tmp_path)
 
 
 def test_run_with_inconsistent_parts_is_rejected(run: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(run, tmp_path / "run"))
     content = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps({**content, "labels": content["labels"][::-1]}))
-    refuses(CheckpointError, "not the same in the same order", folder, tmp_path)
+    check_export_error(CheckpointError, "not the same in the same order", folder, tmp_path)
 
 
 def test_unknown_precision_or_engine_is_rejected(elsewhere: Path, tmp_path: Path) -> None:
-    refuses(ExportError, "int4", elsewhere, tmp_path, precisions=["int4"])
-    refuses(ExportError, "tvm", elsewhere, tmp_path, engine="tvm")
+    check_export_error(ExportError, "int4", elsewhere, tmp_path, precisions=["int4"])
+    check_export_error(ExportError, "tvm", elsewhere, tmp_path, engine="tvm")
 
 
 def test_an_existing_output_is_not_overwritten(elsewhere: Path, tmp_path: Path) -> None:
@@ -248,8 +257,8 @@ def test_an_existing_output_is_not_overwritten(elsewhere: Path, tmp_path: Path) 
 def test_parity_failure_writes_nothing(elsewhere: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other, _ = checkpoint.load_model(str(elsewhere))
     other.classifier.bias.data[1] += 0.01
-    made = build.build_graphs(other, precisions=["fp32"])
-    monkeypatch.setattr(build, "iter_graphs", lambda *_, **__: made.values())
+    graphs = build.build_graphs(other, precisions=["fp32"])
+    monkeypatch.setattr(build, "iter_graphs", lambda *_, **__: graphs.values())
     with pytest.raises(ParityError, match=r"'delivery'.*on the text ") as caught:
         export(elsewhere, tmp_path / "bundle", validation=VALIDATION, force=True)
     assert any(repr(text) in str(caught.value) for text in VALIDATION.texts)
@@ -261,7 +270,7 @@ def test_failed_export_keeps_the_old_bundle(
 ) -> None:
     old = Path(shutil.copytree(run_bundle, tmp_path / "bundle"))
     before = toy.content(old)
-    monkeypatch.setattr(bundle_writer, "_check_probes", lambda *_: (_ for _ in ()).throw(BundleError("probes")))
+    monkeypatch.setattr(Classifier, "check_probes", lambda self: (_ for _ in ()).throw(BundleError("probes")))
     with pytest.raises(BundleError, match="probes"):
         export(elsewhere, old, force=True, precisions=["fp32"])
     assert toy.content(old) == before

@@ -51,7 +51,7 @@ def test_card_and_report_list_present_variants(small: Path) -> None:
 def test_fp32_is_verified_even_if_not_written(elsewhere: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other, _ = checkpoint.load_model(str(elsewhere))
     other.classifier.bias.data[1] += 0.01
-    made = build.build_graphs(other, precisions=["fp32", "int8"])
-    monkeypatch.setattr(build, "iter_graphs", lambda *_, **__: made.values())
+    graphs = build.build_graphs(other, precisions=["fp32", "int8"])
+    monkeypatch.setattr(build, "iter_graphs", lambda *_, **__: graphs.values())
     with pytest.raises(ParityError, match="the fp32 graph differs from PyTorch"):
         export(elsewhere, tmp_path / "bundle", validation=VALIDATION, precisions=["int8"])

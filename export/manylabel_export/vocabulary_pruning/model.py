@@ -102,27 +102,47 @@ def prune_vocabulary(source: ExportSource, corpus: Sequence[str]) -> tuple[Expor
     ids_before, ids_after = before.encode(source.texts), after.encode(source.texts)
     is_same = np.array(_same_tokens(ids_before, ids_after, pruned_tokenizer), dtype=bool)
     scores = checkpoint.predict_proba(source.model, source.runtime_tokenizer, source.texts)
-    expected = scores.copy()
-    if not is_same.all():
-        changed = [text for text, same in zip(source.texts, is_same, strict=True) if not same]
-        expected[~is_same] = checkpoint.predict_proba(pruned.model, pruned.runtime_tokenizer, changed)
-    known = set(corpus)
-    is_new = np.array([valid_unicode(text) not in known for text in source.texts], dtype=bool)
+    expected = _rescore_changed_texts(pruned, scores, is_same)
     always_kept = prune_tokenizer(before.serialized, required, ()).kept.tolist()
-    kept_without_one_text = {token for token, texts in counts.items() if texts > 1}.union(always_kept)
     report = {
         "corpus_texts": len(corpus),
         "pieces_before": before.size,
         "pieces": len(pruned_tokenizer.kept),
-        "identical_left_out": float(np.mean([kept_without_one_text.issuperset(ids) for ids in corpus_ids])),
-        "judged_texts_not_in_corpus": int(is_new.sum()),
-        "identical_not_in_corpus": float(is_same[is_new].mean()) if is_new.any() else None,
+        "identical_left_out": _leave_one_out_share(corpus_ids, counts, always_kept),
+        **_compare_new_texts(source.texts, corpus, is_same),
         "unknown_before": before.unknown_share(ids_before),
         "unknown": after.unknown_share(ids_after),
         "mean_difference": float(np.abs(expected - scores).mean()),
     }
     _check_report(report)
     return replace(pruned, provenance={**source.provenance, "vocabulary": report}), expected
+
+
+def _rescore_changed_texts(pruned: ExportSource, scores: Scores, is_same: NDArray[np.bool_]) -> Scores:
+    """Return the scores with those of texts with other tokens computed by the pruned model."""
+    expected = scores.copy()
+    if not is_same.all():
+        changed = [text for text, same in zip(pruned.texts, is_same, strict=True) if not same]
+        expected[~is_same] = checkpoint.predict_proba(pruned.model, pruned.runtime_tokenizer, changed)
+    return expected
+
+
+def _leave_one_out_share(
+    corpus_ids: Sequence[Sequence[int]], counts: Counter[int], always_kept: Sequence[int]
+) -> float:
+    """Estimate the share of similar texts that keep their tokens: the texts without a token that no other has."""
+    kept_without_one_text = {token for token, texts in counts.items() if texts > 1}.union(always_kept)
+    return float(np.mean([kept_without_one_text.issuperset(ids) for ids in corpus_ids]))
+
+
+def _compare_new_texts(texts: Sequence[str], corpus: Sequence[str], is_same: NDArray[np.bool_]) -> dict[str, Any]:
+    """Return how many texts are not in the corpus, and which share of these keeps its tokens."""
+    known = set(corpus)
+    is_new = np.array([valid_unicode(text) not in known for text in texts], dtype=bool)
+    return {
+        "judged_texts_not_in_corpus": int(is_new.sum()),
+        "identical_not_in_corpus": float(is_same[is_new].mean()) if is_new.any() else None,
+    }
 
 
 class IdTokenizer:

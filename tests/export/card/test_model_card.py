@@ -76,10 +76,10 @@ def test_card_metadata_has_test_split_figures(run_bundle: Path) -> None:
     data = ModelCard.load(run_bundle / "README.md").data  # raises for an invalid model index
     assert (data.library_name, data.pipeline_tag, data.model_name) == ("manylabel", "text-classification", "bundle")
     assert {"multi-label", "onnx"} <= set(data.tags)
-    found = {each.metric_name: each for each in data.eval_results}
+    results = {each.metric_name: each for each in data.eval_results}
     tuned = manifest.metrics["test"]["tuned"]
-    assert found["micro-F1"].metric_value == tuned["micro_f1"]
-    assert found["macro-F1"].metric_value == tuned["macro_f1"]
+    assert results["micro-F1"].metric_value == tuned["micro_f1"]
+    assert results["macro-F1"].metric_value == tuned["macro_f1"]
     assert {each.dataset_split for each in data.eval_results} == {"test"}
     assert {each.dataset_name for each in data.eval_results} == {f"{manifest.metrics['test']['texts']} test texts"}
     assert {each.dataset_revision for each in data.eval_results} == {manifest.source["data"]["sha256"]}

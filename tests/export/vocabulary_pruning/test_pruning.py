@@ -16,8 +16,8 @@ from transformers import AutoModelForSequenceClassification, PreTrainedTokenizer
 from manylabel import Classifier
 from manylabel.errors import DataError, ExportError
 from manylabel_export.pipeline import export
-from manylabel_export.vocabulary_pruning import model as trimming
-from manylabel_export.vocabulary_pruning import tokenizer as vocabulary
+from manylabel_export.vocabulary_pruning.model import IdTokenizer, read_corpus
+from manylabel_export.vocabulary_pruning.tokenizer import FIXED_IDS, prune_tokenizer
 from manylabel_train.data.dataset import Dataset
 from manylabel_train.training.config import TrainConfig
 from manylabel_train.training.train import train
@@ -27,7 +27,7 @@ TRAINED_ON = [
     "die Rechnung war falsch, das Paket kaputt; unglaublich langsame Lieferung",
     "good goods, goodness: slower slowest slow app apps application applications",
 ] * 5
-UNUSED = [f"[unused{i}]" for i in range(vocabulary.FIXED_IDS)]
+UNUSED = [f"[unused{i}]" for i in range(FIXED_IDS)]
 SPECIAL = ["<s>", "<pad>", "</s>", "<unk>"]
 
 
@@ -38,7 +38,7 @@ def wordpiece() -> Tokenizer:
         "[UNK]",
         "[CLS]",
         "[SEP]",
-        *(f"[unused{i}]" for i in range(vocabulary.FIXED_IDS)),
+        *(f"[unused{i}]" for i in range(FIXED_IDS)),
         *"abcd",
         *(f"##{c}" for c in "abd"),
     ]
@@ -85,9 +85,9 @@ TEXTS = {
 }
 
 
-def reader_of(tokenizer: Tokenizer) -> trimming.IdTokenizer:
+def id_tokenizer(tokenizer: Tokenizer) -> IdTokenizer:
     names = {"[UNK]": "[UNK]"} if tokenizer.token_to_id("[UNK]") else {"<unk>": "<unk>"}
-    return trimming.IdTokenizer(PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token=next(iter(names))))
+    return IdTokenizer(PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token=next(iter(names))))
 
 
 @pytest.mark.parametrize("kind", TOKENIZERS)
@@ -95,21 +95,21 @@ def reader_of(tokenizer: Tokenizer) -> trimming.IdTokenizer:
 @given(data=st.data())
 def test_pruning_keeps_tokens_of_the_corpus(kind: str, data: st.DataObject) -> None:
     corpus = data.draw(st.lists(TEXTS[kind], min_size=1, max_size=5))
-    whole = reader_of(TOKENIZERS[kind])
+    whole = id_tokenizer(TOKENIZERS[kind])
     before = whole.encode(corpus)
     unread = [text for text, ids in zip(corpus, before, strict=True) if whole.unknown in ids]
-    made = vocabulary.prune_tokenizer(whole.serialized, {token for ids in before for token in ids}, whole.words(unread))
-    after = [one.ids for one in Tokenizer.from_str(made.serialized).encode_batch(corpus, add_special_tokens=False)]
-    assert [made.kept[ids].tolist() for ids in after] == before
+    pruned = prune_tokenizer(whole.serialized, {token for ids in before for token in ids}, whole.words(unread))
+    after = [one.ids for one in Tokenizer.from_str(pruned.serialized).encode_batch(corpus, add_special_tokens=False)]
+    assert [pruned.kept[ids].tolist() for ids in after] == before
 
 
 def test_pruning_keeps_unknown_words_unknown() -> None:
     """`abcc` fails after `abc`; without that token it would continue after `ab`."""
-    whole = reader_of(wordpiece())
+    whole = id_tokenizer(wordpiece())
     assert whole.encode(["abcc"]) == [[whole.unknown]]
-    made = vocabulary.prune_tokenizer(whole.serialized, {1}, {"abcc"})
-    assert "abc" in Tokenizer.from_str(made.serialized).get_vocab()
-    assert "abc" not in Tokenizer.from_str(vocabulary.prune_tokenizer(whole.serialized, {1}, ()).serialized).get_vocab()
+    pruned = prune_tokenizer(whole.serialized, {1}, {"abcc"})
+    assert "abc" in Tokenizer.from_str(pruned.serialized).get_vocab()
+    assert "abc" not in Tokenizer.from_str(prune_tokenizer(whole.serialized, {1}, ()).serialized).get_vocab()
 
 
 def test_pruning_keeps_unigram_unknown_score() -> None:
@@ -119,18 +119,18 @@ def test_pruning_keeps_unigram_unknown_score() -> None:
     tokenizer = Tokenizer(models.Unigram(pieces, 0, False))
     corpus = ["abc", "bc"]
     before = [one.ids for one in tokenizer.encode_batch(corpus)]
-    made = vocabulary.prune_tokenizer(tokenizer.to_str(), {at for ids in before for at in ids}, ())
-    after = [one.ids for one in Tokenizer.from_str(made.serialized).encode_batch(corpus)]
-    assert [made.kept[ids].tolist() for ids in after] == before
+    pruned = prune_tokenizer(tokenizer.to_str(), {at for ids in before for at in ids}, ())
+    after = [one.ids for one in Tokenizer.from_str(pruned.serialized).encode_batch(corpus)]
+    assert [pruned.kept[ids].tolist() for ids in after] == before
 
 
 @pytest.mark.parametrize("kind", TOKENIZERS)
 def test_pruned_vocabulary_splits_other_texts(kind: str) -> None:
-    whole = reader_of(TOKENIZERS[kind])
+    whole = id_tokenizer(TOKENIZERS[kind])
     corpus, other = ("ab", "bad cab") if kind == "wordpiece" else ("the late parcel", "unbelievable apps")
-    made = vocabulary.prune_tokenizer(whole.serialized, whole.encode([corpus])[0], ())
-    cut = Tokenizer.from_str(made.serialized)
-    assert len(made.kept) < whole.size
+    pruned = prune_tokenizer(whole.serialized, whole.encode([corpus])[0], ())
+    cut = Tokenizer.from_str(pruned.serialized)
+    assert len(pruned.kept) < whole.size
     assert len(cut.encode(other).ids) > len(TOKENIZERS[kind].encode(other).ids)
     assert cut.token_to_id(whole._backend.id_to_token(whole.unknown)) not in cut.encode(other).ids
 
@@ -138,9 +138,9 @@ def test_pruned_vocabulary_splits_other_texts(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["unigram", "bpe"])
 def test_pruning_remaps_special_tokens(kind: str) -> None:
     serialized = TOKENIZERS[kind].to_str()
-    cut = Tokenizer.from_str(vocabulary.prune_tokenizer(serialized, set(), ()).serialized)
-    found = cut.encode("the parcel").tokens
-    assert (found[0], found[-1]) == ("<s>", "</s>")
+    cut = Tokenizer.from_str(prune_tokenizer(serialized, set(), ()).serialized)
+    tokens = cut.encode("the parcel").tokens
+    assert (tokens[0], tokens[-1]) == ("<s>", "</s>")
 
 
 def test_pruning_rejects_unknown_tokenizer_model() -> None:
@@ -148,7 +148,7 @@ def test_pruning_rejects_unknown_tokenizer_model() -> None:
     with pytest.raises(
         ExportError, match="a WordLevel tokenizer cannot be pruned; --trim-vocabulary supports WordPiece"
     ):
-        vocabulary.prune_tokenizer(tokenizer.to_str(), {1}, ())
+        prune_tokenizer(tokenizer.to_str(), {1}, ())
 
 
 # Pruned exports
@@ -163,18 +163,18 @@ def test_pruned_bundle_matches_full_model(elsewhere: Path, tmp_path: Path) -> No
     validation = Dataset.from_matrix([*CORPUS, "the courier was late", "nicht gut"], np.eye(5, 4), toy.LABELS)
     bundle = export(elsewhere, tmp_path / "trimmed", validation=validation, corpus=CORPUS)
     whole = export(elsewhere, tmp_path / "whole", validation=validation, precisions=["fp32"])
-    found = Classifier.load(bundle.path, device="cpu", precision="fp32").predict_proba(CORPUS)
+    probabilities = Classifier.load(bundle.path, device="cpu", precision="fp32").predict_proba(CORPUS)
     np.testing.assert_allclose(
-        found, Classifier.load(whole.path, device="cpu", precision="fp32").predict_proba(CORPUS), atol=1e-6
+        probabilities, Classifier.load(whole.path, device="cpu", precision="fp32").predict_proba(CORPUS), atol=1e-6
     )
-    said = bundle.manifest.source["vocabulary"]
-    assert said["pieces"] < said["pieces_before"]
-    assert (said["corpus_texts"], said["judged_texts_not_in_corpus"]) == (3, 2)
-    assert said["identical_not_in_corpus"] == 0  # `courier`, `nicht` and `gut` are split into characters
-    assert said["identical_left_out"] == 0  # each of the three texts has a word that no other has
-    assert said["mean_difference"] > 0
+    report = bundle.manifest.source["vocabulary"]
+    assert report["pieces"] < report["pieces_before"]
+    assert (report["corpus_texts"], report["judged_texts_not_in_corpus"]) == (3, 2)
+    assert report["identical_not_in_corpus"] == 0  # `courier`, `nicht` and `gut` are split into characters
+    assert report["identical_left_out"] == 0  # each of the three texts has a word that no other has
+    assert report["mean_difference"] > 0
     assert "3 texts use and single characters" in (bundle.path / "README.md").read_text()
-    assert json.loads((bundle.path / "config.json").read_text())["vocab_size"] == said["pieces"]
+    assert json.loads((bundle.path / "config.json").read_text())["vocab_size"] == report["pieces"]
     assert (bundle.path / "model.onnx").stat().st_size < (whole.path / "model.onnx").stat().st_size
     bundle.verify()
 
@@ -235,10 +235,10 @@ def test_pruning_rejects_tiny_corpus(elsewhere: Path, tmp_path: Path) -> None:
 def test_corpus_from_lines_or_column(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("one\n\n two\n")
     (tmp_path / "a.csv").write_text("review,labels\none,x\ntwo,\n")
-    assert trimming.read_corpus(tmp_path / "a.txt", "text") == ["one", " two"]
-    assert trimming.read_corpus(tmp_path / "a.csv", "review") == ["one", "two"]
+    assert read_corpus(tmp_path / "a.txt", "text") == ["one", " two"]
+    assert read_corpus(tmp_path / "a.csv", "review") == ["one", "two"]
     with pytest.raises(DataError, match="no column 'text', but 'review', 'labels'"):
-        trimming.read_corpus(tmp_path / "a.csv", "text")
+        read_corpus(tmp_path / "a.csv", "text")
     (tmp_path / "empty.txt").write_text("\n")
     with pytest.raises(DataError, match="contains no text"):
-        trimming.read_corpus(tmp_path / "empty.txt", "text")
+        read_corpus(tmp_path / "empty.txt", "text")

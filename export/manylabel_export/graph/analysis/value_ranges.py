@@ -50,6 +50,13 @@ def infer_value_ranges(editor: GraphEditor, inputs: Mapping[str, ValueRange]) ->
 
     Returns:
         The range of every tensor for which one could be inferred, by name.
+
+    Example:
+        >>> header = '<ir_version: 8, opset_import: ["": 17]>'
+        >>> body = "g (int64[n] mask) => (bool[n] is_padding) {is_padding = Not(mask)}"
+        >>> proto = onnx.parser.parse_model(header + body)
+        >>> infer_value_ranges(GraphEditor(proto), {"mask": ValueRange(1, 1)})["is_padding"].value
+        0
     """
     known = dict(inputs)
     for node in editor.nodes:

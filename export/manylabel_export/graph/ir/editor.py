@@ -37,6 +37,13 @@ class GraphEditor:
     Args:
         proto: The model to edit, in place. Pass a copy to keep the original.
         store: Where large new constants go; None to keep them in the model.
+
+    Example:
+        >>> header = '<ir_version: 8, opset_import: ["": 17]>'
+        >>> editor = GraphEditor(onnx.parser.parse_model(header + "g (float[2] x) => (float[2] y) {y = Neg(x)}"))
+        >>> editor.replace_tensor("y", editor.add_node("Abs", ["x"], "absolute"))
+        >>> [node.op_type for node in editor.finish().graph.node]
+        ['Abs']
     """
 
     def __init__(self, proto: onnx.ModelProto, store: WeightStore | None = None) -> None:

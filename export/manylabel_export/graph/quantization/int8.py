@@ -70,6 +70,13 @@ class Int8Quantiser:
         stats: Calibration statistics of its activations, see `collect_calibration_stats`. Without them channels are
             not smoothed and weights are rounded to the nearest value.
         choose: Chooses how an activation is quantised.
+
+    Example:
+        >>> header = '<ir_version: 10, opset_import: ["": 21]>'
+        >>> body = "dense (float[n,2] x) => (float[n,1] y) <float[2,1] w = {0.5, -1.0}> {y = MatMul(x, w)}"
+        >>> int8 = Int8Quantiser(onnx.parser.parse_model(header + body)).quantise()
+        >>> "MatMulIntegerToFloat" in {node.op_type for node in int8.graph.node}
+        True
     """
 
     def __init__(

@@ -39,6 +39,14 @@ def build_character_table(tokenizer: Tokenizer) -> CharacterTable:
 
     Args:
         tokenizer: A tokenizer with a `BertNormalizer` and a `BertPreTokenizer`.
+
+    Example:
+        >>> from tokenizers import models, normalizers, pre_tokenizers
+        >>> tokenizer = Tokenizer(models.WordPiece({"[UNK]": 0}, unk_token="[UNK]"))
+        >>> tokenizer.normalizer = normalizers.BertNormalizer()
+        >>> tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        >>> build_character_table(tokenizer).replaced["Ä"]
+        'a'
     """
     replaced, removed, isolated = {}, [], []
     for character, result in _results(tokenizer):

@@ -47,9 +47,9 @@ def test_graphs_do_not_depend_on_weight_storage(architecture: str, engine: str, 
     light = build.build_graphs(
         make(architecture), engine=engine, batches=batches, store=WeightStore(tmp_path, min_bytes=LEAST)
     )
-    for precision, made in light.items():
-        assert made.fusions == whole[precision].fusions
-        assert content_of(made.proto) == content_of(whole[precision].proto)
+    for precision, graph in light.items():
+        assert graph.fusions == whole[precision].fusions
+        assert content_of(graph.proto) == content_of(whole[precision].proto)
     assert external_tensors(light["fp32"].proto)
 
 
@@ -84,10 +84,12 @@ def test_onnx_runtime_finds_external_weights_by_path(large: Path) -> None:
     session = onnxruntime.InferenceSession(large / "model.onnx", providers=["CPUExecutionProvider"])
     ids = np.array([[2, 5, 3]])
     feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
-    found = session.run(["probabilities"], {each.name: feeds[each.name] for each in session.get_inputs()})[0]
+    probabilities = session.run(["probabilities"], {each.name: feeds[each.name] for each in session.get_inputs()})[0]
     bundle = Bundle.open(large)
     weights = {"model.onnx_data": bundle.read("model.onnx_data")}
-    np.testing.assert_array_equal(found, Session(bundle.read("model.onnx"), device="cpu", weights=weights).run(ids))
+    np.testing.assert_array_equal(
+        probabilities, Session(bundle.read("model.onnx"), device="cpu", weights=weights).run(ids)
+    )
 
 
 def test_changed_or_missing_external_weights_are_rejected(own_bundle: Path, large: Path) -> None:
@@ -99,7 +101,7 @@ def test_changed_or_missing_external_weights_are_rejected(own_bundle: Path, larg
     content = bytearray(changed.read_bytes())
     content[-1] ^= 1
     changed.write_bytes(content)
-    with pytest.raises(BundleError, match=r"model.onnx_data was changed after the bundle was made"):
+    with pytest.raises(BundleError, match=r"model.onnx_data was changed after the bundle was graph"):
         Classifier.load(own_bundle, device="cpu", precision="fp32")
     Classifier.load(own_bundle, device="cpu", precision="int8")  # int8 does not read this file
     changed.unlink()
@@ -127,12 +129,12 @@ def test_graph_with_unlisted_external_file_opens_none(
     )
     model.ir_version = 8
     for weights in ({}, {"other": b"0" * 16}):
-        with pytest.raises(BundleError, match="not found from the table"):
+        with pytest.raises(BundleError, match="not probabilities from the table"):
             Session(model.SerializeToString(), device="cpu", weights=weights)
 
 
 def test_fp16_beyond_2_gib_error_has_alternatives(elsewhere: Path, tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match=r"fp32 weights, but fp16 can be made of 5,000 at most.*--precision int8"):
+    with pytest.raises(ExportError, match=r"fp32 weights, but fp16 can be graph of 5,000 at most.*--precision int8"):
         export(elsewhere, tmp_path / "bundle", limit=LIMIT)
     with pytest.raises(ExportError, match=r"one file holds 5,000 at most. Choose --precision int8"):
         export(elsewhere, tmp_path / "bundle", precisions=["fp32"], single_file=True, limit=LIMIT)

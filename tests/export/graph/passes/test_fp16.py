@@ -18,26 +18,26 @@ from manylabel_export.graph.passes.fusion import CUDA
 def test_fp16_parity_and_interface(architecture: str) -> None:
     proto = convert_to_fp16(prune_last_layer(fused(architecture, CUDA))[0])
     ids = random_ids(8, 12)
-    found = predict_with_graph(proto, ids)
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found, predict_with_pytorch(make(architecture), ids), atol=1e-2)
-    halves = [tensor for tensor in proto.graph.initializer if tensor.data_type == TensorProto.FLOAT16]
-    assert len(halves) > 10
-    assert all(np.isfinite(numpy_helper.to_array(tensor)).all() for tensor in halves)
+    probabilities = predict_with_graph(proto, ids)
+    assert probabilities.dtype == np.float32
+    np.testing.assert_allclose(probabilities, predict_with_pytorch(make(architecture), ids), atol=1e-2)
+    fp16_tensors = [tensor for tensor in proto.graph.initializer if tensor.data_type == TensorProto.FLOAT16]
+    assert len(fp16_tensors) > 10
+    assert all(np.isfinite(numpy_helper.to_array(tensor)).all() for tensor in fp16_tensors)
 
 
 @each_architecture
 def test_fp16_can_keep_layers_in_fp32(architecture: str) -> None:
     """With all of them in fp32, only embeddings, normalisations and the scores of unfused attention are rounded."""
-    made, ids = build.build_graphs(make(architecture), precisions=["fp16"])["fp16"], random_ids(8, 12)
+    graph, ids = build.build_graphs(make(architecture), precisions=["fp16"])["fp16"], random_ids(8, 12)
     expected = predict_with_pytorch(make(architecture), ids)
     none, all_ = (
-        np.abs(predict_with_graph(made.with_fp32_layers(names).proto, ids) - expected).mean()
-        for names in (list(made.layer_sizes), [])
+        np.abs(predict_with_graph(graph.with_fp32_layers(names).proto, ids) - expected).mean()
+        for names in (list(graph.layer_sizes), [])
     )
     assert none < all_
-    for name in made.layer_sizes:
-        assert made.with_fp32_layers([name]).proto != made.proto, name
+    for name in graph.layer_sizes:
+        assert graph.with_fp32_layers([name]).proto != graph.proto, name
 
 
 def test_fp16_overflowing_weights_stay_fp32() -> None:
@@ -60,9 +60,9 @@ def test_fp16_overflowing_activations_stay_fp32() -> None:
             1e5 / model.bert.encoder.layer[0].output.dense.weight.abs().max() / 2
         )
     ids = random_ids(4, 9)
-    blind = build.build_graphs(model, precisions=["fp16"])["fp16"].proto
-    assert not np.isfinite(predict_with_graph(blind, ids)).all()
-    fitted = build.build_graphs(model, precisions=["fp16"], batches=[random_ids(8, 12, seed=1)])["fp16"].proto
-    np.testing.assert_allclose(predict_with_graph(fitted, ids), predict_with_pytorch(model, ids), atol=1e-2)
-    halves = [tensor for tensor in fitted.graph.initializer if tensor.data_type == TensorProto.FLOAT16]
-    assert len(halves) > 10
+    uncalibrated = build.build_graphs(model, precisions=["fp16"])["fp16"].proto
+    assert not np.isfinite(predict_with_graph(uncalibrated, ids)).all()
+    calibrated = build.build_graphs(model, precisions=["fp16"], batches=[random_ids(8, 12, seed=1)])["fp16"].proto
+    np.testing.assert_allclose(predict_with_graph(calibrated, ids), predict_with_pytorch(model, ids), atol=1e-2)
+    fp16_tensors = [tensor for tensor in calibrated.graph.initializer if tensor.data_type == TensorProto.FLOAT16]
+    assert len(fp16_tensors) > 10

@@ -32,12 +32,12 @@ def test_mask_is_eliminated_without_padding(architecture: str) -> None:
 
 @pytest.mark.parametrize("architecture", [name for name in ARCHITECTURES if name != "modernbert"])
 def test_no_mask_node_remains(architecture: str) -> None:
-    made = [
+    filled = [
         node
         for node in eliminate_mask(canonical_graph(architecture)).graph.node
         if "attention_mask_of_ids" in node.output
     ]
-    assert not made
+    assert not filled
 
 
 def test_value_ranges_keep_sliding_window_masks() -> None:

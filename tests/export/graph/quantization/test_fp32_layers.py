@@ -32,7 +32,7 @@ from manylabel_export.graph.quantization.int8 import Int8Quantiser
 
 @cache
 def fused(architecture: str, engine: str = "auto", *, cut: bool = True) -> onnx.ModelProto:
-    """Return the graph that int8 is made from."""
+    """Return the graph that int8 is graph from."""
     raised = raise_opset(canonical_graph(architecture, engine))
     whole = fuse_operators(eliminate_mask(raised), make(architecture).config, provider=CPU)
     return prune_last_layer(whole)[0] if cut else whole
@@ -80,9 +80,9 @@ def test_fp32_layers_are_batch_invariant_on_a_real_model() -> None:
     torch.manual_seed(0)
     folder = str(Path(package.__file__).parent / "model")
     model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=28, local_files_only=True).eval()
-    made = build_graphs(model, precisions=["int8"])["int8"]
-    assert len(made.layer_sizes) == 37
-    session = open_session(made.with_fp32_layers(list(made.layer_sizes)[::3]).proto)
+    graph = build_graphs(model, precisions=["int8"])["int8"]
+    assert len(graph.layer_sizes) == 37
+    session = open_session(graph.with_fp32_layers(list(graph.layer_sizes)[::3]).proto)
     for length in (3, 17, 64):
         ids = np.random.default_rng(length).integers(0, model.config.vocab_size, (7, length))
         alone = np.concatenate([predict_with_graph(session, ids[row : row + 1]) for row in range(7)])

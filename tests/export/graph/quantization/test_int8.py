@@ -37,22 +37,25 @@ from manylabel_export.graph.passes.fusion import CPU
 from manylabel_export.graph.quantization.gptq import round_to_nearest, round_with_gptq
 from manylabel_export.graph.quantization.int8 import Int8Quantiser, quantise_embeddings
 
-FITTED = (random_ids(24, 12, seed=9), random_ids(8, LONGEST, seed=10))  # calibration texts; no test uses them otherwise
-each_way = pytest.mark.parametrize("batches", [FITTED, ()], ids=["fitted", "unfitted"])
+CALIBRATION = (
+    random_ids(24, 12, seed=9),
+    random_ids(8, LONGEST, seed=10),
+)  # calibration texts; no test uses them otherwise
+with_and_without_calibration = pytest.mark.parametrize("batches", [CALIBRATION, ()], ids=["calibrated", "uncalibrated"])
 
 
 @cache
-def int8_graph(architecture: str, labels: int = 4, *, fitted: bool = True) -> build.Graph:
-    batches = FITTED if fitted else ()
+def int8_graph(architecture: str, labels: int = 4, *, calibrated: bool = True) -> build.Graph:
+    batches = CALIBRATION if calibrated else ()
     return build.build_graphs(make(architecture, labels=labels), precisions=["int8"], batches=batches)["int8"]
 
 
 @cache
-def int8_session(architecture: str, labels: int = 4, *, fitted: bool = True) -> onnxruntime.InferenceSession:
-    return open_session(int8_graph(architecture, labels, fitted=fitted).proto)
+def int8_session(architecture: str, labels: int = 4, *, calibrated: bool = True) -> onnxruntime.InferenceSession:
+    return open_session(int8_graph(architecture, labels, calibrated=calibrated).proto)
 
 
-def assert_neighbours_do_not_matter(
+def assert_batch_invariant(
     session: onnxruntime.InferenceSession, lengths: tuple[int, ...], batches: tuple[int, ...], vocabulary: int
 ) -> None:
     for length in lengths:
@@ -63,17 +66,17 @@ def assert_neighbours_do_not_matter(
             np.testing.assert_array_equal(together.view(np.int32), alone[-batch:].view(np.int32))
 
 
-@pytest.mark.parametrize("fitted", [True, False])
+@pytest.mark.parametrize("calibrated", [True, False])
 @each_architecture
-def test_int8_is_batch_invariant(architecture: str, fitted: bool) -> None:
-    session = int8_session(architecture, fitted=fitted)
-    assert_neighbours_do_not_matter(session, (1, 3, 16, LONGEST), (1, 2, 3, 5, 16), VOCABULARY)
+def test_int8_is_batch_invariant(architecture: str, calibrated: bool) -> None:
+    session = int8_session(architecture, calibrated=calibrated)
+    assert_batch_invariant(session, (1, 3, 16, LONGEST), (1, 2, 3, 5, 16), VOCABULARY)
 
 
 @pytest.mark.parametrize("labels", [1, 3, 5, 17, 28])
 def test_int8_is_batch_invariant_for_any_number_of_labels(labels: int) -> None:
     """The sigmoid is computed in blocks over the whole batch; a row must not depend on where its block ends."""
-    assert_neighbours_do_not_matter(int8_session("bert", labels), (7,), tuple(range(1, 17)), VOCABULARY)
+    assert_batch_invariant(int8_session("bert", labels), (7,), tuple(range(1, 17)), VOCABULARY)
 
 
 @pytest.fixture(scope="module")
@@ -91,18 +94,16 @@ def minilm_int8(minilm: PreTrainedModel) -> onnx.ModelProto:
 
 
 def test_int8_is_batch_invariant_on_a_real_model(minilm_int8: onnx.ModelProto) -> None:
-    assert_neighbours_do_not_matter(open_session(minilm_int8), (3, 17, 64), (1, 2, 4, 7, 16), 30000)
+    assert_batch_invariant(open_session(minilm_int8), (3, 17, 64), (1, 2, 4, 7, 16), 30000)
 
 
 def test_real_model_saturates_without_vnni(minilm_int8: onnx.ModelProto) -> None:
     """Processors without VNNI add pairs of products in 16 bits, so the runtime checks the processor."""
     ids = np.random.default_rng(0).integers(1000, 30000, (1, 32))
     editor = GraphEditor(minilm_int8)
-    products = [node for node in editor.nodes if node.op_type == "MatMulIntegerToFloat"]
-    (rows,) = open_session_with_outputs(minilm_int8, [products[0].input[0]]).run(
-        [products[0].input[0]], {"input_ids": ids}
-    )
-    pairs = rows[0].astype(np.int32)[:, :, None] * editor.constant(products[0].input[1]).astype(np.int32)[None]
+    layers = [node for node in editor.nodes if node.op_type == "MatMulIntegerToFloat"]
+    (rows,) = open_session_with_outputs(minilm_int8, [layers[0].input[0]]).run([layers[0].input[0]], {"input_ids": ids})
+    pairs = rows[0].astype(np.int32)[:, :, None] * editor.constant(layers[0].input[1]).astype(np.int32)[None]
     sums = pairs.reshape(len(pairs), -1, 2, pairs.shape[-1]).sum(axis=2)
     assert (sums > 2**15 - 1).any()
     assert (sums < -(2**15)).any()
@@ -130,33 +131,33 @@ def test_smoothing_handles_outlier_channels() -> None:
         for norm in (module for module in model.modules() if isinstance(module, torch.nn.LayerNorm)):
             norm.weight[3], norm.bias[3] = 0.3, 25
     expected = predict_with_pytorch(model, ids)
-    fitted, unfitted = (
+    calibrated, uncalibrated = (
         np.abs(
             predict_with_graph(build.build_graphs(model, precisions=["int8"], batches=batches)["int8"].proto, ids)
             - expected
         ).mean()
-        for batches in (FITTED, ())
+        for batches in (CALIBRATION, ())
     )
-    assert fitted < 0.7 * unfitted
+    assert calibrated < 0.7 * uncalibrated
 
 
 def test_int8_without_texts_has_a_note() -> None:
-    assert "not calibrated" in int8_graph("bert", fitted=False).note
+    assert "not calibrated" in int8_graph("bert", calibrated=False).note
     assert int8_graph("bert").note == ""
 
 
 @each_architecture
 def test_fp32_layers_beside_quantized_layers(architecture: str) -> None:
     """With only the embeddings rounded, most of the difference disappears."""
-    made, ids = int8_graph(architecture), random_ids(16, 12)
+    graph, ids = int8_graph(architecture), random_ids(16, 12)
     expected = predict_with_pytorch(make(architecture), ids)
     none, all_ = (
-        np.abs(predict_with_graph(made.with_fp32_layers(names).proto, ids) - expected).mean()
-        for names in (list(made.layer_sizes), [])
+        np.abs(predict_with_graph(graph.with_fp32_layers(names).proto, ids) - expected).mean()
+        for names in (list(graph.layer_sizes), [])
     )
     assert none < 0.7 * all_
-    half = open_session(made.with_fp32_layers(list(made.layer_sizes)[::2]).proto)
-    assert_neighbours_do_not_matter(half, (3, 16), (1, 2, 5), VOCABULARY)
+    half = open_session(graph.with_fp32_layers(list(graph.layer_sizes)[::2]).proto)
+    assert_batch_invariant(half, (3, 16), (1, 2, 5), VOCABULARY)
 
 
 def test_int8_embeddings_parity() -> None:
@@ -170,9 +171,9 @@ def test_int8_embeddings_parity() -> None:
     assert 0 < difference.mean() < 0.005
 
 
-@each_way
+@with_and_without_calibration
 def test_every_linear_layer_but_the_classifier_is_int8(batches: tuple[NDArray[np.int64], ...]) -> None:
-    editor = GraphEditor(int8_graph("bert", fitted=bool(batches)).proto)
+    editor = GraphEditor(int8_graph("bert", calibrated=bool(batches)).proto)
     left = [node for node in editor.nodes if node.op_type in ("MatMul", "Gemm")]
     assert [list(editor.constant(node.input[0]).shape) for node in left] == [[4, 32]]
     assert sum(node.op_type == "MatMulIntegerToFloat" for node in editor.nodes) == 6 * 2 + 1
@@ -180,7 +181,7 @@ def test_every_linear_layer_but_the_classifier_is_int8(batches: tuple[NDArray[np
     assert sum(node.op_type == "QuantizeLinear" for node in editor.nodes) == 4 * 2 + 1 + 1
 
 
-def product_of(rows: NDArray[np.float32], activation: str | None = None) -> NDArray[np.float32]:
+def int8_row_sums(rows: NDArray[np.float32], activation: str | None = None) -> NDArray[np.float32]:
     """Return the sum of every row as int8 computes it, optionally after an activation function."""
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", 16])
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["rows", 1])
@@ -198,7 +199,7 @@ def product_of(rows: NDArray[np.float32], activation: str | None = None) -> NDAr
 def test_int8_rows_of_very_different_scale() -> None:
     size = np.array([0, 1e-6, 1, 1e6], np.float32)
     rows = size[:, None] * np.linspace(-1, 3, 16, dtype=np.float32)
-    np.testing.assert_allclose(product_of(rows), size * 16, rtol=0.01)
+    np.testing.assert_allclose(int8_row_sums(rows), size * 16, rtol=0.01)
 
 
 @pytest.mark.parametrize("activation", ["Gelu", "FastGelu"])
@@ -207,7 +208,7 @@ def test_int8_keeps_negative_values_after_gelu(activation: str) -> None:
     rows = np.full((3, 16), -1, np.float32)
     rows[1] = -0.7518
     rows[2, 3] = 5
-    np.testing.assert_allclose(product_of(rows, activation), [-0.1587 * 16, -0.17 * 16, -0.1587 * 15 + 5], rtol=0.05)
+    np.testing.assert_allclose(int8_row_sums(rows, activation), [-0.1587 * 16, -0.17 * 16, -0.1587 * 15 + 5], rtol=0.05)
 
 
 @given(arrays.arrays(np.float32, (5, 3), elements=st.floats(-1e4, 1e4, width=32)))

@@ -90,7 +90,7 @@ def test_graph_tokenizer_max_word_length(both, n: int) -> None:  # type: ignore[
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"model": {"type": "Unigram"}}, "consists of Unigram, BertNormalizer, BertPreTokenizer"),
         ({"normalizer": None}, "consists of WordPiece, None, BertPreTokenizer"),
@@ -99,14 +99,14 @@ def test_graph_tokenizer_max_word_length(both, n: int) -> None:  # type: ignore[
         ({"added_tokens": "[A[B]"}, "is not of the form"),
     ],
 )
-def test_unsupported_tokenizer_is_rejected(change: dict, said: str) -> None:
+def test_unsupported_tokenizer_is_rejected(change: dict, message: str) -> None:
     content = json.loads(KINDS["uncased"].to_str())
     for part, value in change.items():
         if part == "added_tokens":
             content[part][0]["content"] = value
         else:
             content[part] = {**content[part], **value} if value else None
-    with pytest.raises(ExportError, match=said):
+    with pytest.raises(ExportError, match=message):
         WordPieceSpec.from_json(json.dumps(content))
 
 
@@ -117,10 +117,10 @@ LONG = "the parcel was late and the app is slow " * 9
 TEXTS = [text for text, _ in toy.examples(40, seed=9)] + ["", " ", "[SEP] [CLS]", "спасибо 🎉", LONG, LONG + "x" * 500]
 
 
-def answers(path: Path, texts: list[str]) -> tuple[list[list[str]], np.ndarray]:
+def run_single_file(path: Path, texts: list[str]) -> tuple[list[list[str]], np.ndarray]:
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    found = [session.run(["labels", "probabilities"], {"text": np.array([text], dtype=object)}) for text in texts]
-    return [labels.tolist() for labels, _ in found], np.concatenate([row for _, row in found])
+    results = [session.run(["labels", "probabilities"], {"text": np.array([text], dtype=object)}) for text in texts]
+    return [labels.tolist() for labels, _ in results], np.concatenate([row for _, row in results])
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
@@ -136,13 +136,13 @@ def test_single_file_matches_the_bundle(elsewhere: Path, tmp_path: Path, precisi
         single_file=True,
     )
     classifier = Classifier.load(bundle.path, device="cpu", precision=precision)  # type: ignore[arg-type]
-    labels, probabilities = answers(bundle.path / FILE, TEXTS)
+    labels, probabilities = run_single_file(bundle.path / FILE, TEXTS)
     np.testing.assert_allclose(probabilities, classifier.predict_proba(TEXTS), atol=1e-6)
     assert labels == classifier.predict(TEXTS)
     assert any(labels)
     assert "`text_to_labels.onnx` is the" in (bundle.path / "README.md").read_text(encoding="utf-8")
-    said = bundle.manifest.source["single_file"]
-    assert said == {"file": FILE, "precision": precision, "texts_tokenised": 60, "texts_answered": 60}
+    details = bundle.manifest.source["single_file"]
+    assert details == {"file": FILE, "precision": precision, "texts_tokenised": 60, "texts_answered": 60}
     opsets = {entry.domain: entry.version for entry in onnx.load(bundle.path / FILE).opset_import}
     assert opsets[""] == {"fp32": 20, "int8": 21}[precision]  # ONNX Runtime 1.17 and 1.18: docs/exporting.md
     bundle.verify()
@@ -157,9 +157,9 @@ def single(elsewhere: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_single_file_metadata_has_labels_and_thresholds(single: Path) -> None:
     model = onnx.load(single / FILE)
-    said = json.loads({entry.key: entry.value for entry in model.metadata_props}["manylabel"])
+    metadata = json.loads({entry.key: entry.value for entry in model.metadata_props}["manylabel"])
     variant = Bundle.open(single).variants["int8"]
-    assert said == {"labels": list(toy.LABELS), "thresholds": list(variant.thresholds), "max_length": 32}
+    assert metadata == {"labels": list(toy.LABELS), "thresholds": list(variant.thresholds), "max_length": 32}
     assert {entry.domain for entry in model.opset_import} == {
         "",
         "ai.onnx.ml",
@@ -186,7 +186,7 @@ def test_single_file_with_pruned_vocabulary(elsewhere: Path, tmp_path: Path) -> 
     corpus = ["the parcel was late", "the app is slow and the parcel was late", "the app is slow"]
     bundle = export(elsewhere, tmp_path / "bundle", precisions=["int8"], corpus=corpus, single_file=True)
     expected = Classifier.load(bundle.path, device="cpu").predict_proba(corpus)
-    np.testing.assert_allclose(answers(bundle.path / FILE, corpus)[1], expected, atol=1e-6)
+    np.testing.assert_allclose(run_single_file(bundle.path / FILE, corpus)[1], expected, atol=1e-6)
 
 
 def test_single_file_rejects_error_policy(elsewhere: Path, tmp_path: Path) -> None:
@@ -216,5 +216,5 @@ def test_single_file_with_all_scripts(tmp_path: Path) -> None:
         precisions=["fp32"],
         single_file=True,
     )
-    found, _ = answers(bundle.path / FILE, ["ok", "äöü"])
-    assert found == Classifier.load(bundle.path, device="cpu").predict(["ok", "äöü"])
+    results, _ = run_single_file(bundle.path / FILE, ["ok", "äöü"])
+    assert results == Classifier.load(bundle.path, device="cpu").predict(["ok", "äöü"])

@@ -12,9 +12,9 @@ EXPECTED = np.array([[0.1, 0.9], [0.4, 0.6]], dtype=np.float32)
 
 
 def moved(row: int, column: int, to: float) -> np.ndarray:
-    found = EXPECTED.copy()
-    found[row, column] = to
-    return found
+    scores = EXPECTED.copy()
+    scores[row, column] = to
+    return scores
 
 
 def test_parity_ignores_rounding() -> None:
@@ -30,12 +30,12 @@ def test_parity_error_names_text_and_label(to: float) -> None:
 
 
 def test_parity_error_shows_the_worst() -> None:
-    found = moved(1, 1, 0.5)
-    found[0, 0] = 0.102
+    scores = moved(1, 1, 0.5)
+    scores[0, 0] = 0.102
     with pytest.raises(ParityError, match=r"'b c'.*2 of 4 probabilities"):
-        require_fp32_parity(TEXTS, LABELS, EXPECTED, found, HALF)
+        require_fp32_parity(TEXTS, LABELS, EXPECTED, scores, HALF)
 
 
 def test_parity_accepts_ties() -> None:
-    expected, found = np.float32([[0.50004]]), np.float32([[0.49996]])
-    require_fp32_parity(TEXTS[:1], LABELS[:1], expected, found, HALF[:1])
+    expected, scores = np.float32([[0.50004]]), np.float32([[0.49996]])
+    require_fp32_parity(TEXTS[:1], LABELS[:1], expected, scores, HALF[:1])
