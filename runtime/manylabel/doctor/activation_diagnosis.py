@@ -26,13 +26,13 @@ class Activation:
     """A function that an endpoint may have applied to the logits.
 
     Attributes:
-        says: Completes the sentence "The scores are ...".
+        description: Completes the sentence "The scores are ...".
         next: What to do; empty for the right scores.
         deviation: The distance of an endpoint's scores from what this activation gives. Takes the right and the
             endpoint's scores, each of shape `(n_texts, n_labels)`.
     """
 
-    says: str
+    description: str
     next: str
     deviation: Callable[[Scores, Scores], Scores]
 

@@ -90,7 +90,7 @@ def _check_endpoint(client: Client, bundle: Bundle, *, as_json: bool) -> bool:
 def _format_diagnosis(diagnosis: Diagnosis) -> Iterator[str]:
     activation = ACTIVATIONS.get(diagnosis.kind)
     unknown = "of no known kind: is it another checkpoint, are the labels in another order, is it another tokenizer?"
-    yield f"The scores are {activation.says}." if activation else f"The scores are {unknown}"
+    yield f"The scores are {activation.description}." if activation else f"The scores are {unknown}"
     yield f"Difference from PyTorch: {diagnosis.greatest:.3f} at most, {diagnosis.mean:.4f} on average."
     yield f"{len(diagnosis.turned)} of {diagnosis.decisions} decisions differ."
     for each in diagnosis.turned[:MAX_DECISIONS]:

@@ -1,4 +1,4 @@
-"""F1 and its intervals."""
+"""F1 and its bootstrap confidence intervals."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ RNG = np.random.default_rng(3)
 
 
 def draw(texts: int, rates: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Labels, and decisions that find 70 % of them and give others at a third of their rate."""
+    """Return targets, and decisions with a recall of 70 % and false positives at a third of each label's rate."""
     targets = generator.random((texts, len(rates))) < rates
     decided = np.where(targets, generator.random(targets.shape) < 0.7, generator.random(targets.shape) < rates / 3)
     return targets.astype(np.float32), decided
@@ -44,11 +44,11 @@ def test_f1_ignores_unknown_labels() -> None:
         estimate_quality(targets[:100, :1], decided[:100, :1], decided[:100, :1]),
     )
     assert found.micro_f1.value == pytest.approx(alone.micro_f1.value)
-    assert found.macro_f1.value == pytest.approx(alone.macro_f1.value / 2)  # of the other nothing is known
+    assert found.macro_f1.value == pytest.approx(alone.macro_f1.value / 2)  # the other label is unknown everywhere
 
 
 def test_f1_change_is_a_paired_bootstrap() -> None:
-    """Two sides that nearly agree: what other texts would do to both is no uncertainty of their difference."""
+    """If two sides nearly agree, the uncertainty that comes from the texts cancels out in their difference."""
     targets, decided = draw(2000, np.array([0.5, 0.2, 0.05]), RNG)
     other = decided.copy()
     other[:5, 0] ^= True
@@ -73,16 +73,16 @@ def test_bootstrap_does_not_depend_on_chunk_size(monkeypatch: pytest.MonkeyPatch
 
 
 def test_interval_covers_95_percent_of_draws() -> None:
-    """Of texts that are right or wrong as a coin falls, micro-F1 is nearly normal: 1.96 deviations either way."""
+    """With a recall of 50 %, micro-F1 is nearly normal: the interval extends 1.96 standard deviations each way."""
     right = np.arange(1000).reshape(-1, 1) % 2 == 0
     found = estimate_quality(np.ones((1000, 1), np.float32), right, right).micro_f1
     assert found.value == pytest.approx(2 / 3)
-    deviation = np.sqrt(0.25 / 1000) * 2 / 1.5**2  # of the share that was found, carried over to F1 = 2s / (s + 1)
+    deviation = np.sqrt(0.25 / 1000) * 2 / 1.5**2  # of the recall r, propagated to F1 = 2r / (r + 1)
     assert (found.high - found.low) / 2 == pytest.approx(1.96 * deviation, rel=0.1)
 
 
 def test_interval_coverage_in_simulation() -> None:
-    """About nineteen times of twenty, though one of the labels has only five texts."""
+    """The interval covers the true F1 in about 95 % of the samples, even with a label that has only five texts."""
     generator, rates = np.random.default_rng(0), np.array([0.3, 0.1, 0.02])
     targets, decided = draw(400_000, rates, generator)
     micro, macro = (

@@ -1,4 +1,4 @@
-"""`manylabel certify` as a person at a terminal meets it, where there is no PyTorch."""
+"""`manylabel certify` on the command line, without PyTorch."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ TEXTS = ["the parcel was late", "a very good app", "invoice broken", "die rechnu
 
 @pytest.fixture
 def labelled(bundle: Path, tmp_path: Path) -> Path:
-    """A CSV of texts with the labels that fp32 gives them."""
+    """A CSV file of texts with the labels that fp32 predicts."""
     labels = Classifier.load(bundle, device="cpu", precision="fp32").predict(TEXTS)
     path = tmp_path / "data.csv"
     rows = zip(TEXTS, labels, ["train", "test", "test", "dev"] * 10, strict=True)
@@ -31,10 +31,10 @@ def labelled(bundle: Path, tmp_path: Path) -> Path:
 def test_card_has_the_expected_sections(cli: Cli, bundle: Path, labelled: Path) -> None:
     done = cli("certify", bundle, labelled)
     assert done.exit_code == 0
-    for said in ("the bundle's fp32 graph on 20 texts (test)", "int8: probabilities differ by", "ties", "macro-F1"):
-        assert said in done.stdout
+    for expected in ("the bundle's fp32 graph on 20 texts (test)", "int8: probabilities differ by", "ties", "macro-F1"):
+        assert expected in done.stdout
     assert "fp32: probabilities differ by 0.0e+00 on average" in done.stdout
-    assert "fp16" not in done.stdout  # it is not made for the CPU
+    assert "fp16" not in done.stdout  # it is not for the CPU
     assert "32 of 32" not in done.stdout
     assert "20 of 20 texts have bit-identical scores" in done.stdout
     assert "onnxruntime" in done.stdout
@@ -94,8 +94,12 @@ def test_certify_column_and_separator_options(cli: Cli, bundle: Path, tmp_path: 
 
 
 def test_certify_split_option(cli: Cli, bundle: Path, labelled: Path) -> None:
-    for split, said in (("train", "on 10 texts (train)"), ("all", "on 40 texts (all)"), ("validation", "on 10 texts")):
-        assert said in cli("certify", bundle, labelled, "--split", split).stdout
+    for split, expected in (
+        ("train", "on 10 texts (train)"),
+        ("all", "on 40 texts (all)"),
+        ("validation", "on 10 texts"),
+    ):
+        assert expected in cli("certify", bundle, labelled, "--split", split).stdout
 
 
 def test_certify_budget_exit_code(cli: Cli, own_bundle: Path, labelled: Path, resign: Resign) -> None:
@@ -115,7 +119,7 @@ def test_certify_budget_exit_code(cli: Cli, own_bundle: Path, labelled: Path, re
     assert failed.stderr.endswith(
         "% are allowed. Use a more exact variant (--precision fp32), or re-export with a stricter budget.\n"
     )
-    assert "int8: probabilities differ" in failed.stdout  # what was measured is told all the same
+    assert "int8: probabilities differ" in failed.stdout  # the measurements are printed nevertheless
     as_json = cli(*words, "--max-f1-drop", 0, "--json")
     assert as_json.exit_code == 3
     assert json.loads(as_json.stdout)["budget"] == {"max_f1_drop": 0, "max_flips": None}
@@ -157,25 +161,25 @@ def test_certificate_has_variants_and_machine(bundle: Path) -> None:
 
 def test_certify_unavailable_device_error(cli: Cli, bundle: Path, labelled: Path) -> None:
     if resolve_device("auto") == "cuda":
-        pytest.skip("this machine has it")
+        pytest.skip("this machine has CUDA")
     done = cli("certify", bundle, labelled, "--device", "cuda")
     assert done.exit_code != 0
     assert done.stderr.startswith("DeviceUnavailable: CUDA was requested")
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [
         ("words\nlate\n", "has no column 'text'"),
         ("text,labels\nlate,deliveries\n", "label 'deliveries' is not in the given set"),
         ("text\n", "holds no rows"),
     ],
 )
-def test_certify_invalid_data_error(cli: Cli, bundle: Path, tmp_path: Path, content: str, said: str) -> None:
+def test_certify_invalid_data_error(cli: Cli, bundle: Path, tmp_path: Path, content: str, expected: str) -> None:
     (tmp_path / "data.csv").write_text(content)
     done = cli("certify", bundle, tmp_path / "data.csv")
     assert done.exit_code == 2
-    assert said in done.stderr
+    assert expected in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 

@@ -1,4 +1,4 @@
-"""What counts as the same answer, and what a difference says."""
+"""Parity of a variant with its reference: differences, flips, ties, budgets and batch invariance."""
 
 from collections.abc import Sequence
 
@@ -94,10 +94,10 @@ def test_parity_p999_difference() -> None:
 
 
 def test_flip_rate_is_over_labelled_texts() -> None:
-    """However many texts and labels there are to which nothing applies: they are no evidence of agreement."""
+    """Texts without any label on either side do not lower the rate."""
     quiet = np.vstack([EXPECTED, np.full((1000, 2), 0.1, np.float32)])
     found = quiet.copy()
-    found[2, 0] = 0.9  # a label where there was none: one text more that gets one
+    found[2, 0] = 0.9  # one more text that gets a label
     one = compute_parity(
         VariantScores(quiet, HALF), VariantScores(found, HALF), LABELS, batch_invariance=BatchInvariance(0, 0)
     )
@@ -117,8 +117,8 @@ def test_budget_lists_exceeded_figures() -> None:
     truth = (EXPECTED > 0.5).astype(np.float32)
     good, bad = compared(EXPECTED, targets=truth), compared(moved(0, 1, 0.3), targets=truth)
     assert Budget(0, 0).excess(good) == ""
-    said = Budget().excess(bad)
-    assert said == (
+    excess = Budget().excess(bad)
+    assert excess == (
         "1 of 2 texts with at least one label get other labels, 50.00%, and 2.00% are allowed; "
         "micro-F1 changes by -0.3333 and macro-F1 by -0.1667, and a drop of 0.005 is allowed"
     )

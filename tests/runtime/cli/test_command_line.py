@@ -1,4 +1,4 @@
-"""Shells and scripts: completion, JSON, exit codes and near misses, as docs/command-line.md says."""
+"""Shells and scripts: completion, JSON, exit codes and suggestions for typos, as docs/command-line.md documents."""
 
 import importlib.util
 import json
@@ -19,7 +19,7 @@ DOCS = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
 
 
 def completed(python: Python, shell: str, words: str, at: int | str) -> list[str]:
-    """What the shell's script gets of `manylabel` for words that are typed."""
+    """Return what `manylabel` prints to the shell's completion script."""
     asked = {"_MANYLABEL_COMPLETE": f"{shell}_complete", "COMP_WORDS": words, "COMP_CWORD": str(at)}
     done = python(MAIN, **asked)
     assert done.returncode == 0, done.stderr
@@ -50,7 +50,7 @@ def test_completion_script_calls_manylabel(cli: Cli, shell: str) -> None:
 
 
 def test_bash_itself_completes(cli: Cli, tmp_path: Path) -> None:
-    """The script in a real bash, with a `manylabel` on its path."""
+    """Run the script in a real bash, with a `manylabel` on its path."""
     entry = "from manylabel.cli.main import main; main(prog_name='manylabel')"
     (tmp_path / "manylabel").write_text(f'#!/bin/sh\nexec {sys.executable} -c "{entry}" "$@"\n')
     (tmp_path / "manylabel").chmod(0o755)
@@ -72,13 +72,13 @@ def test_bash_itself_completes(cli: Cli, tmp_path: Path) -> None:
 def test_without_arguments_the_commands_are_listed(python: Python) -> None:
     done = python(MAIN)
     assert (done.returncode, done.stderr) == (0, "")
-    said = done.stdout
-    assert all(re.search(rf"^  {name} ", said, re.MULTILINE) for name in ("doctor", "predict", "verify"))
-    assert said.splitlines()[-1].startswith("  manylabel doctor  ")
+    output = done.stdout
+    assert all(re.search(rf"^  {name} ", output, re.MULTILINE) for name in ("doctor", "predict", "verify"))
+    assert output.splitlines()[-1].startswith("  manylabel doctor  ")
 
 
-def said_next(python: Python, folder: Path) -> list[str]:
-    """The commands that are proposed in a folder."""
+def next_commands(python: Python, folder: Path) -> list[str]:
+    """Return the suggested commands in a folder."""
     done = python(f"import os; os.chdir({str(folder)!r})\n{MAIN}")
     return [line.split("  ")[1] for line in done.stdout.split("\nNext:\n")[1].splitlines()]
 
@@ -86,16 +86,16 @@ def said_next(python: Python, folder: Path) -> list[str]:
 def test_next_steps_depend_on_the_folder(python: Python, tmp_path: Path, bundle: Path) -> None:
     can_train = importlib.util.find_spec("torch") is not None
     workbench = ["manylabel train DATA.csv --output run"] if can_train else ['pip install "manylabel[export,cpu]"']
-    assert said_next(python, tmp_path) == [*workbench, "manylabel doctor"]
+    assert next_commands(python, tmp_path) == [*workbench, "manylabel doctor"]
     (tmp_path / "my reviews.csv").write_text("text,labels\n")
     if can_train:
-        assert said_next(python, tmp_path)[0] == "manylabel train 'my reviews.csv' --output run"
+        assert next_commands(python, tmp_path)[0] == "manylabel train 'my reviews.csv' --output run"
     (tmp_path / "first run").mkdir()
     (tmp_path / "first run" / "run.json").write_text("{}")
-    assert said_next(python, tmp_path)[0] == "manylabel export 'first run' --output bundle"
+    assert next_commands(python, tmp_path)[0] == "manylabel export 'first run' --output bundle"
     shutil.copytree(bundle, tmp_path / "mine")
     expected = ['manylabel predict mine "a text"', "manylabel serve mine", "manylabel doctor"]
-    assert said_next(python, tmp_path) == expected
+    assert next_commands(python, tmp_path) == expected
 
 
 def test_python_m_manylabel_is_the_command(bundle: Path) -> None:
@@ -157,20 +157,20 @@ def test_missing_file_without_similar_name(cli: Cli, tmp_path: Path, monkeypatch
 def test_triton_json_output(cli: Cli, bundle: Path, tmp_path: Path) -> None:
     output = tmp_path / "repository"
     done = cli("triton", bundle, "-o", output, "--name", "tiny", "--long-text", "truncate", "--json")
-    said = json.loads(done.stdout)
-    assert said["repository"] == str(output)
-    assert sorted(said["models"]) == sorted(path.name for path in output.iterdir())
+    document = json.loads(done.stdout)
+    assert document["repository"] == str(output)
+    assert sorted(document["models"]) == sorted(path.name for path in output.iterdir())
 
 
 def test_verify_json_output(cli: Cli, bundle: Path) -> None:
     done = cli("verify", bundle, "--json", "--device", "cpu")
-    said = json.loads(done.stdout)
+    document = json.loads(done.stdout)
     assert done.exit_code == 0
-    assert said["checked"] == {"fp32": True, "int8": True, "fp16": False}
-    assert said["files"] == len(json.loads(cli("inspect", bundle, "--json").stdout)["files"])
+    assert document["checked"] == {"fp32": True, "int8": True, "fp16": False}
+    assert document["files"] == len(json.loads(cli("inspect", bundle, "--json").stdout)["files"])
 
 
-# What the page says
+# The documentation
 
 
 def test_docs_list_json_support_of_every_command() -> None:
@@ -179,7 +179,7 @@ def test_docs_list_json_support_of_every_command() -> None:
     for name in main.list_commands(context):
         command = main.get_command(context, name)
         assert command is not None
-        if command.short_help == "(cannot be loaded)":  # the bare environment lacks what it needs
+        if command.short_help == "(cannot be loaded)":  # its dependencies are not installed
             continue
         has = any("--json" in option.opts for option in command.params)
         assert (table[name] == "`--json`") == has, name

@@ -1,4 +1,4 @@
-"""The command line and bundles: what one is, whether it is whole, and exit code 3 where it is not."""
+"""`manylabel inspect` and `verify`: a bundle's content, its integrity, and exit code 3 if it is damaged."""
 
 from pathlib import Path
 from typing import Any
@@ -39,10 +39,10 @@ def test_inspect_shows_thresholds_and_training(own_bundle: Path, resign: Resign,
         figures = {"texts": 10, "tuned": {"macro_f1": 0.5}, "at_half": {"macro_f1": 0.25}}
         manifest.update(thresholds_tuned=False, metrics={"test": figures})
 
-    said = cli("inspect", resign(own_bundle, edit)).stdout
-    assert "thresholds 0.5: not tuned" in said
-    assert "  test, PyTorch: texts 10\n" in said
-    assert "  test, PyTorch, tuned: macro_f1 0.5\n" in said
+    output = cli("inspect", resign(own_bundle, edit)).stdout
+    assert "thresholds 0.5: not tuned" in output
+    assert "  test, PyTorch: texts 10\n" in output
+    assert "  test, PyTorch, tuned: macro_f1 0.5\n" in output
 
 
 def test_inspect_as_json_is_the_manifest(bundle: Path, cli: Cli) -> None:

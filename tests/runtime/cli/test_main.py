@@ -80,7 +80,7 @@ def test_every_command_has_help(cli: Cli, command: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "said"),
+    ("number", "expected"),
     [
         (5, "OSError: [Errno 5] no luck: '/somewhere/model.onnx'"),
         (
@@ -90,7 +90,7 @@ def test_every_command_has_help(cli: Cli, command: list[str]) -> None:
         ),
     ],
 )
-def test_os_error_is_one_line(python: Python, number: int, said: str) -> None:
+def test_os_error_is_one_line(python: Python, number: int, expected: str) -> None:
     load = (
         "import click\n"
         f"        def fail(): raise OSError({number}, 'no luck', '/somewhere/model.onnx')\n"
@@ -98,4 +98,4 @@ def test_os_error_is_one_line(python: Python, number: int, said: str) -> None:
     )
     done = python(ENTRY.format(name="plug", load=load), "plug")
     assert done.returncode == 2
-    assert one_line(done.stderr) == said
+    assert one_line(done.stderr) == expected

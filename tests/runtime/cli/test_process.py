@@ -18,7 +18,7 @@ def run(
     command: Sequence[str] = (sys.executable, "-m", "manylabel"),
     **environment: str,
 ) -> subprocess.CompletedProcess[bytes]:
-    """`manylabel` as a user calls it, in a process of its own."""
+    """Run `manylabel` in a process of its own, as a user does."""
     return subprocess.run(
         [*command, *map(str, arguments)],
         input=stdin,
@@ -77,14 +77,14 @@ def test_broken_pipe_ends_quietly(bundle: Path, tmp_path: Path) -> None:
     assert process.stderr
     assert json.loads(process.stdout.readline())["text"] == "the parcel was late"
     process.stdout.close()
-    said = process.stderr.read()
+    output = process.stderr.read()
     process.stderr.close()
     assert process.wait(60) == 1
-    assert said == b""
+    assert output == b""
 
 
 def test_ctrl_c_ends_without_traceback(bundle: Path, unmeasured: dict[str, str]) -> None:
-    """Python ignores the signal where its parent did, as a shell's background jobs do; hence the first line."""
+    """A shell's background jobs ignore SIGINT, and Python inherits that; the first line of the script undoes it."""
     script = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n{MAIN}"
     process = subprocess.Popen(
         [sys.executable, "-c", script, "predict", str(bundle)],
@@ -96,13 +96,13 @@ def test_ctrl_c_ends_without_traceback(bundle: Path, unmeasured: dict[str, str])
     assert process.stdin
     assert process.stdout
     assert process.stderr
-    process.stdin.write(b"late\n" * 2000)  # more than one buffer, so that the first answers come before the end
+    process.stdin.write(b"late\n" * 2000)  # more than one buffer, so that the first predictions come before the end
     process.stdin.flush()
     process.stdout.readline()
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, output = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert said.split() == [b"Aborted!"]
+    assert output.split() == [b"Aborted!"]
 
 
 def test_predict_is_interactive_on_a_terminal(bundle: Path) -> None:
@@ -111,21 +111,21 @@ def test_predict_is_interactive_on_a_terminal(bundle: Path) -> None:
         [sys.executable, "-m", "manylabel", "predict", str(bundle)], stdin=theirs, stdout=theirs, stderr=theirs
     )
     os.close(theirs)
-    said = b""
+    output = b""
 
     def read_until(mark: str) -> None:
-        nonlocal said
-        while mark.encode() not in said:
-            said += os.read(ours, 4096)
+        nonlocal output
+        while mark.encode() not in output:
+            output += os.read(ours, 4096)
 
     try:
         read_until("end with Ctrl-D")
         os.write(ours, b"the parcel was late\n")
-        read_until("user experience")  # the answer to the first line, before there is a second
+        read_until("user experience")  # the prediction for the first line, before a second one is typed
         os.write(ours, b"\x04")
         assert process.wait(60) == 0
     finally:
         process.kill()
         process.wait()
         os.close(ours)
-    assert "✓" in said.decode()
+    assert "✓" in output.decode()

@@ -1,4 +1,4 @@
-"""`manylabel doctor` on this machine, and on machines where something is wrong."""
+"""`manylabel doctor` on this machine, and on simulated machines with a problem."""
 
 import json
 import os
@@ -32,22 +32,22 @@ def write_distribution(folder: Path, name: str, release: str, *requires: str) ->
 
 
 def diagnosed(python: Python, folder: Path) -> tuple[int, dict[str, Any]]:
-    """What the doctor says where `folder` comes first in the path of a fresh process."""
+    """Run the doctor in a new process with `folder` first in its path; return exit code and findings by name."""
     done = python(DOCTOR, path=[folder])
     assert done.stdout, done.stderr
-    said = json.loads(done.stdout)
-    return done.returncode, {each["name"]: each for each in said["findings"]} | {"sound": said["sound"]}
+    document = json.loads(done.stdout)
+    return done.returncode, {each["name"]: each for each in document["findings"]} | {"sound": document["sound"]}
 
 
 def test_doctor_on_a_working_machine(cli: Cli) -> None:
     done = cli("doctor", "--json")
-    said = json.loads(done.stdout)
-    found = {each["name"]: each for each in said["findings"]}
-    assert (done.exit_code, said["sound"]) == (0, True)
+    document = json.loads(done.stdout)
+    found = {each["name"]: each for each in document["findings"]}
+    assert (done.exit_code, document["sound"]) == (0, True)
     assert found["manylabel"]["details"]["version"] == __version__
     assert found[CPU]["details"]["works"] is True
     assert set(onnxruntime.get_available_providers()) <= set(found)
-    assert all(each["status"] in ("ok", "note") for each in said["findings"])
+    assert all(each["status"] in ("ok", "note") for each in document["findings"])
 
 
 def test_doctor_table_ends_with_next_command(cli: Cli) -> None:
@@ -120,7 +120,7 @@ def test_versions_are_compared_numerically() -> None:
 
 
 class Build:
-    """Onnxruntime, except that it offers CUDA and other providers, which behave as they are told to."""
+    """A stand-in for onnxruntime that also offers CUDA and TensorRT, with configurable behaviour."""
 
     def __init__(self, *, prints: str = "", raises: str = "", wrong: bool = False, starts: bool = True) -> None:
         self._prints, self._raises, self._wrong, self._starts = prints, raises, wrong, starts

@@ -1,4 +1,4 @@
-"""`manylabel doctor --endpoint`: servers that give the right scores and servers that do not, real ones on loopback."""
+"""`manylabel doctor --endpoint` against real servers on loopback, with right and wrong scores."""
 
 import json
 import threading
@@ -22,7 +22,7 @@ Answer = Callable[[Any], Any]
 
 @contextmanager
 def answering(routes: Mapping[str, Answer], *, key: str = "") -> Iterator[str]:
-    """A server on a free port. A route is `"POST /predict"`; its answer is a function of the request's JSON."""
+    """Run a server on a free port. `routes` maps `"POST /predict"` to a function of the request's JSON."""
 
     class Handler(BaseHTTPRequestHandler):
         def _answer(self) -> None:
@@ -54,7 +54,7 @@ def answering(routes: Mapping[str, Answer], *, key: str = "") -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def logits(fp32: Classifier) -> Callable[[Sequence[str]], Any]:
-    """What the model's head gives, of texts; as servers that load the checkpoint have it."""
+    """Return the logits of texts, as a server that loads the checkpoint computes them."""
 
     def of(texts: Sequence[str]) -> Any:
         probabilities = fp32.predict_proba(texts).astype(np.float64)
@@ -73,7 +73,7 @@ def sigmoid(values: Any) -> Any:
 
 
 def as_tei(scores: Any, names: Sequence[str] = LABELS) -> Any:
-    """Rows of label and score, the greatest first."""
+    """Return rows of label and score, highest first."""
     rows = [
         [{"label": name, "score": score} for name, score in zip(names, row, strict=True)] for row in scores.tolist()
     ]
@@ -81,34 +81,34 @@ def as_tei(scores: Any, names: Sequence[str] = LABELS) -> Any:
 
 
 def tei(of: Callable[[Any], Any], names: Sequence[str] = LABELS) -> Mapping[str, Answer]:
-    """Text-embeddings-inference as it shows itself, with scores that are a function of the texts."""
+    """Return the routes of text-embeddings-inference, with scores that are a function of the texts."""
     return {"POST /predict": lambda asked: as_tei(of([text for (text,) in asked["inputs"]]), names)}
 
 
 def diagnosed(cli: Cli, bundle: Path, url: str, *options: object) -> Any:
     done = cli("doctor", "--endpoint", url, "--bundle", bundle, "--json", *options)
     assert done.stdout, done.stderr
-    said = json.loads(done.stdout)
-    assert done.exit_code == (0 if said["sound"] else 1)
-    return said
+    document = json.loads(done.stdout)
+    assert done.exit_code == (0 if document["sound"] else 1)
+    return document
 
 
 def test_doctor_detects_softmax_endpoint(cli: Cli, bundle: Path, logits: Any) -> None:
     with answering(tei(lambda texts: softmax(logits(texts)))) as url:
-        said = diagnosed(cli, bundle, url)
+        document = diagnosed(cli, bundle, url)
         done = cli("doctor", "--endpoint", url, "--bundle", bundle)
-    assert (said["protocol"], said["kind"]) == ("text-embeddings-inference", "softmax")
+    assert (document["protocol"], document["kind"]) == ("text-embeddings-inference", "softmax")
     probes = Bundle.open(bundle).manifest.probes
     right = np.array([[probe.probabilities[label] for label in LABELS] for probe in probes])
     found = softmax(logits([probe.text for probe in probes]))
-    assert said["greatest"] == pytest.approx(np.abs(found - right).max(), abs=1e-4)
-    assert said["decisions"] == right.size
-    assert said["turned"]
-    for each in said["turned"]:
+    assert document["greatest"] == pytest.approx(np.abs(found - right).max(), abs=1e-4)
+    assert document["decisions"] == right.size
+    assert document["turned"]
+    for each in document["turned"]:
         assert (each["right"] >= each["threshold"]) != (each["found"] >= each["threshold"])
     assert done.exit_code == 1
     assert "The scores are a softmax over the logits of a multi-label model" in done.stdout
-    assert f"{len(said['turned'])} of {right.size} decisions differ" in done.stdout
+    assert f"{len(document['turned'])} of {right.size} decisions differ" in done.stdout
     assert "Next: manylabel serve BUNDLE" in done.stdout
 
 
@@ -176,16 +176,16 @@ def test_endpoint_kserve_rounded_dictionaries(cli: Cli, bundle: Path, logits: An
     }
     for routes, protocol in ((v1, "KServe v1"), (v2, "Open Inference Protocol v2")):
         with answering(routes) as url:
-            said = diagnosed(cli, bundle, url)
-        assert (said["protocol"], said["kind"]) == (protocol, "softmax")
+            document = diagnosed(cli, bundle, url)
+        assert (document["protocol"], document["kind"]) == (protocol, "softmax")
 
 
 @pytest.mark.parametrize("path", ["", "/v1/classify", "/predict", "/v2/models/bundle", "/"])
 def test_own_server_is_correct_in_every_protocol(cli: Cli, bundle: Path, ours: str, path: str) -> None:
-    said = diagnosed(cli, bundle, ours + path)
-    assert (said["kind"], said["sound"], said["turned"]) == ("right", True, [])
+    document = diagnosed(cli, bundle, ours + path)
+    assert (document["kind"], document["sound"], document["turned"]) == ("right", True, [])
     expected = {"/predict": "text-embeddings-inference", "/v2/models/bundle": "Open Inference Protocol v2"}
-    assert said["protocol"] == expected.get(path, "manylabel")
+    assert document["protocol"] == expected.get(path, "manylabel")
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Drift: quiet on texts of the same kind, whatever their number, and loud on others."""
+"""Drift detection: no alarm on texts of the same kind, whatever their number, and an alarm on others."""
 
 import json
 import math
@@ -24,7 +24,7 @@ RATES = np.linspace(0.5, 12, len(NAMES))
 
 
 def draw(rng: np.random.Generator, n: int, shift: float = 0.0) -> Any:
-    """Scores as of a model of 28 labels, from common to very rare ones."""
+    """Return scores like those of a model with 28 labels, from common to very rare."""
     return rng.beta(0.5 + shift, RATES, (n, len(NAMES))).astype(np.float32)
 
 
@@ -41,7 +41,7 @@ def drifted(reference: Any, found: Any) -> tuple[str, ...]:
 
 @pytest.mark.parametrize("n", [1, 10, 100, 1000, 20_000])
 def test_no_drift_on_texts_of_the_same_kind(n: int) -> None:
-    """At a risk of 0.001 for all labels together, 100 looks give none but by a rare chance."""
+    """The false-alarm rate is 0.001 for all labels together, so 100 reports have at most one."""
     rng = np.random.default_rng(n)
     looks = 100 if n < 10_000 else 10
     assert sum(bool(drifted(draw(rng, 2000), draw(rng, n))) for _ in range(looks)) <= 1
@@ -61,7 +61,7 @@ def test_drift_names_the_only_changed_label() -> None:
 
 
 def test_small_change_is_no_drift_even_with_many_texts() -> None:
-    """A label's scores move by 0.002; with 200,000 texts that is no chance, and no drift of scores."""
+    """A shift of 0.002 on 200,000 texts is statistically significant, but too small to matter."""
     rng = np.random.default_rng(0)
     reference = draw(rng, 50_000)
     watched = monitor(reference)
@@ -122,7 +122,7 @@ def test_drift_monitor_rejects_wrong_shape() -> None:
         monitor(draw(np.random.default_rng(0), 100), window=0)
 
 
-# The reference
+# The baseline
 
 
 def test_histogram_edges_and_counts() -> None:
@@ -191,7 +191,7 @@ def test_chi_squared_matches_tables() -> None:
 
 
 def test_predictive_interval_coverage() -> None:
-    """Of rates that are not known, but estimated from 400 texts, as often as it was said."""
+    """Also for rates that are estimated from 400 texts, the range has the requested coverage."""
     rng = np.random.default_rng(0)
     for rate, texts in ((0.3, 50), (0.01, 1000), (0.5, 400)):
         having, counts = rng.binomial(400, rate, 3000), rng.binomial(texts, rate, 3000)
@@ -204,7 +204,9 @@ def test_predictive_interval_for_few_and_many_texts() -> None:
     assert likely_counts(1, 1000, 1, 1e-4) == (0, 1)
     assert likely_counts(0, 1000, 10, 0.01) == (0, 0)
     low, high = likely_counts(500, 1000, 1_000_000, 0.05)
-    assert (low / 1e6, high / 1e6) == pytest.approx((0.469, 0.531), abs=1e-3)  # what 1,000 texts alone leave open
+    assert (low / 1e6, high / 1e6) == pytest.approx(
+        (0.469, 0.531), abs=1e-3
+    )  # the uncertainty of a rate from 1,000 texts
 
 
 # The command
@@ -212,7 +214,7 @@ def test_predictive_interval_for_few_and_many_texts() -> None:
 
 @pytest.fixture(scope="module")
 def scored(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Writes texts and scores them as `manylabel score` does."""
+    """Return a function that writes texts to a file and scores them with `manylabel score`."""
     pytest.importorskip("pyarrow")
     from click.testing import CliRunner
 
@@ -234,8 +236,8 @@ def scored(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.mark.parametrize("output", ["same.parquet", "same.csv", "same.jsonl", "parts"])
 def test_drift_command_without_drift(cli: Cli, bundle: Path, scored: Any, output: str) -> None:
     done = cli("drift", bundle, scored([*TEXTS, None], output, *FP32, "--shard-rows", "25"), *FP32, "--json")
-    said = json.loads(done.stdout)
-    assert (done.exit_code, said["drifted"], said["texts"]) == (0, [], len(TEXTS))
+    document = json.loads(done.stdout)
+    assert (done.exit_code, document["drifted"], document["texts"]) == (0, [], len(TEXTS))
 
 
 def test_drift_command_exit_code_1(cli: Cli, bundle: Path, scored: Any) -> None:

@@ -1,4 +1,4 @@
-"""Which words a score hangs on: the effects are those of leaving words out, and the spans are where the words stand."""
+"""Occlusion: effects are the drops of the score without a word, and spans locate the words in the text."""
 
 import json
 import re
@@ -27,7 +27,7 @@ def without(explanation: Explanation, at: int) -> str:
 
 
 def test_effect_is_score_loss_without_the_word(classifier: Classifier) -> None:
-    """To the bit: the tiny tokenizer reads a text without a word as the tokens without the word's."""
+    """Bit-identical: the toy tokenizer encodes a text without a word as the remaining tokens."""
     for label in LABELS:
         explanation = classifier.explain(TEXT, label)
         texts = [TEXT, *(without(explanation, at) for at in range(len(explanation.words)))]
@@ -126,7 +126,7 @@ def test_explain_errors(classifier: Classifier) -> None:
 
 
 class Page(HTMLParser):
-    """What a reader sees: the text, the tags and their attributes."""
+    """Parses a page: the text that a reader sees, the tags and their attributes."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -173,7 +173,7 @@ def test_html_escapes_text_and_label(classifier: Classifier) -> None:
 
 
 def test_html_contrast_in_light_and_dark() -> None:
-    """7 to 1 (WCAG 2.2, 1.4.6), at the strongest."""
+    """The strongest mark has a contrast of at least 7 to 1 (WCAG 2.2, 1.4.6)."""
     light, dark = STYLE.split("prefers-color-scheme: dark")
     for style in (light, dark):
         paper, ink, quiet = (_hex(re.findall(rf"--{name}: #(\w{{6}})", style)[0]) for name in ("paper", "ink", "quiet"))
@@ -202,14 +202,14 @@ def _luminance(color: np.ndarray) -> float:
 
 def test_explain_command_matches_the_library(cli: Cli, bundle: Path, classifier: Classifier) -> None:
     done = cli("explain", bundle, TEXT, "--label", "billing", "--json")
-    said, expected = json.loads(done.stdout), classifier.explain(TEXT, "billing")
-    assert [word["effect"] for word in said["words"]] == [word.effect for word in expected.words]
-    assert (said["label"], said["score"], said["text"]) == ("billing", expected.score, TEXT)
+    document, expected = json.loads(done.stdout), classifier.explain(TEXT, "billing")
+    assert [word["effect"] for word in document["words"]] == [word.effect for word in expected.words]
+    assert (document["label"], document["score"], document["text"]) == ("billing", expected.score, TEXT)
 
 
 def test_explain_reads_whole_stdin(cli: Cli, bundle: Path) -> None:
-    said = json.loads(cli("explain", bundle, "--json", stdin="the parcel\nwas late\n").stdout)
-    assert said["text"] == "the parcel\nwas late"
+    document = json.loads(cli("explain", bundle, "--json", stdin="the parcel\nwas late\n").stdout)
+    assert document["text"] == "the parcel\nwas late"
 
 
 def test_explain_table_output(cli: Cli, bundle: Path) -> None:

@@ -1,4 +1,4 @@
-"""Plans: chosen beyond noise and within the limit, used where they were measured, ignored with a sentence elsewhere."""
+"""Tuned plans: selected beyond noise and within the limit, used on their machine, ignored with a reason elsewhere."""
 
 import json
 import logging
@@ -36,8 +36,8 @@ def test_choose_setting_faster_than_noise_in_every_round() -> None:
 @pytest.mark.parametrize(
     ("again", "half"),
     [
-        ((100, 130, 100), (120, 121, 119)),  # the usual one differs from itself by as much
-        ((100, 100, 100), (150, 150, 99)),  # a round was lost
+        ((100, 130, 100), (120, 121, 119)),  # the default differs from itself by as much
+        ((100, 100, 100), (150, 150, 99)),  # slower in one round
         ((100, 100, 100), (90, 90, 90)),
     ],
 )
@@ -79,7 +79,7 @@ def test_cost_per_million_texts() -> None:
 
 @pytest.mark.parametrize("n", [1, 298, 299, 500, 1000, 5000])
 def test_p99_upper_confidence_bound(n: int) -> None:
-    def rarely(place: int) -> bool:  # `place` observations or more below the percentile
+    def rarely(place: int) -> bool:  # whether `place` or more observations below the percentile are improbable
         return sum(comb(n, k) * 0.99**k * 0.01 ** (n - k) for k in range(place, n + 1)) <= 0.05
 
     place = p99_bound_index(n) + 1
@@ -100,7 +100,7 @@ def test_rounds_interleave_settings_and_repeat_default() -> None:
         turn = seen[3 * number : 3 * number + 3]
         assert sorted(setting.batch_tokens for setting, _ in turn) == [256, 512, 512]
         assert len({alone for _, alone in turn}) == 1
-    assert len({alone for _, alone in seen}) == 3  # of three texts, two a round
+    assert len({alone for _, alone in seen}) == 3  # two of three texts in each round
 
 
 def test_variant_over_bundle_budget_is_not_a_candidate(own_bundle: Path, resign: Resign) -> None:
@@ -118,7 +118,7 @@ def test_variant_over_bundle_budget_is_not_a_candidate(own_bundle: Path, resign:
 
 @pytest.fixture
 def tuned(own_bundle: Path, cli: Cli, tmp_path: Path) -> Path:
-    """A bundle beside which lies a plan, with another setting than the usual."""
+    """A bundle with a plan beside it that differs from the default."""
     texts = tmp_path / "texts.csv"
     texts.write_text("text,labels\n" + "the parcel was late,unheard of\n" * 5)
     done = cli("tune", own_bundle, "--data", texts, "--rounds", 3, "--singles", 2)
@@ -128,7 +128,7 @@ def tuned(own_bundle: Path, cli: Cli, tmp_path: Path) -> Path:
 
 
 def setting(precision: str, threads: int, batch_tokens: int, *, cuda_graphs: bool = False) -> dict[str, Any]:
-    """As a plan has it, whether or not a tuning would give it."""
+    """Return a configuration as JSON, whether or not tuning could select it."""
     return {"precision": precision, "threads": threads, "batch_tokens": batch_tokens, "cuda_graphs": cuda_graphs}
 
 
@@ -156,7 +156,7 @@ def host(plan: Path, **fields: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "expected"),
     [
         ({"bundle": "0" * 64}, "for another bundle, 000000000000"),
         ({"host": {"cores": 4096}}, "measured on another machine: cores was 4096 and is "),
@@ -179,7 +179,7 @@ def host(plan: Path, **fields: Any) -> dict[str, Any]:
     ],
 )
 def test_plan_of_another_machine_is_ignored_with_warning(
-    tuned: Path, cli: Cli, caplog: pytest.LogCaptureFixture, fields: Any, said: str
+    tuned: Path, cli: Cli, caplog: pytest.LogCaptureFixture, fields: Any, expected: str
 ) -> None:
     if "host" in fields:
         fields = {"host": host(plan_path(tuned), **fields["host"])}
@@ -187,10 +187,10 @@ def test_plan_of_another_machine_is_ignored_with_warning(
     with caplog.at_level(logging.WARNING, "manylabel"):
         assert Classifier.load(tuned, device="cpu").precision == "int8"
     (record,) = caplog.records
-    assert said in record.getMessage()
+    assert expected in record.getMessage()
     assert record.getMessage().endswith("Run manylabel tune again, or remove it.")
     if "device" not in fields:
-        assert said in cli("inspect", tuned).stdout
+        assert expected in cli("inspect", tuned).stdout
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"\xff\xfe", b"[" * 100_000, b"null"])
@@ -244,15 +244,15 @@ def test_no_plan_if_nothing_meets_the_limit(own_bundle: Path, cli: Cli, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "expected"),
     [
         (["--p99", "20"], "expected a value such as 20ms or 0.5s"),
         (["--text-column", "nothing"], "has no column 'nothing'"),
     ],
 )
-def test_tune_usage_errors(bundle: Path, cli: Cli, tmp_path: Path, options: list[str], said: str) -> None:
+def test_tune_usage_errors(bundle: Path, cli: Cli, tmp_path: Path, options: list[str], expected: str) -> None:
     texts = tmp_path / "texts.csv"
     texts.write_text("text\nthe parcel was late\n")
     done = cli("tune", bundle, "--data", texts, *options)
     assert done.exit_code == 2
-    assert said in done.output
+    assert expected in done.output

@@ -1,4 +1,4 @@
-"""The report says what is so, shows hostile texts and names as text, and stays one page of bounded size."""
+"""The HTML report: correct figures, escaped texts and names, and one page of bounded size."""
 
 import html
 import json
@@ -39,7 +39,7 @@ VOID = {"meta", "br", "img", "link", "input"}
 
 
 class Page(HTMLParser):
-    """Elements, ids and links of a page; every element has to be closed where it should be."""
+    """Parses a page into tags, ids and links; checks that every element is closed."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -53,11 +53,11 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
-        said = dict(attributes)
-        assert len(said) == len(attributes)
-        self.ids += [said["id"] or ""] if "id" in said else []
+        values = dict(attributes)
+        assert len(values) == len(attributes)
+        self.ids += [values["id"] or ""] if "id" in values else []
         self.links += [value or "" for name, value in attributes if name in {"href", "src", "xlink:href"}]
-        self.handlers += [name for name in said if name.startswith("on")]
+        self.handlers += [name for name in values if name.startswith("on")]
         if tag not in VOID:
             self._open.append(tag)
 
@@ -70,7 +70,7 @@ class Page(HTMLParser):
 
 
 def checked(page: str) -> Page:
-    """A page that holds nothing to run and asks for nothing outside itself."""
+    """Check that a page contains no scripts and loads nothing; return it parsed."""
     parsed = Page(page)
     assert not {"script", "link", "img", "iframe", "object", "form", "base"} & set(parsed.tags)
     assert parsed.handlers == []
@@ -82,7 +82,7 @@ def checked(page: str) -> Page:
     return parsed
 
 
-# Numbers
+# Report data
 
 
 def test_pr_curve_contains_threshold_point() -> None:
@@ -249,7 +249,7 @@ def test_run_contains_its_report(run: Path) -> None:
         assert f"<td>{figures['tuned'][name]:.4f}</td>" in page
     made = page[page.index('id="made"') :]
     assert "error, test" in made
-    assert not re.search(r"\d\.\d{6}|price", made)  # no float in full, and no label's own figures
+    assert not re.search(r"\d\.\d{6}|price", made)  # no float with all digits, and no figures by label
     for scores in figures["per_label"].values():
         assert f"<b>{scores['f1']:.2f}</b>" in page
     assert [each.split for each in read_heldout_scores(run, read_run(run).labels)] == ["validation", "test"]
@@ -281,7 +281,7 @@ def test_report_of_incomplete_run_error(own_run: Path) -> None:
     (own_run / "scores.npz").unlink()
     with pytest.raises(CheckpointError, match=r"scores.npz is missing.*Retrain"):
         write_report(own_run, read_run(own_run))
-    assert export(own_run, own_run.parent / "bundle").path.is_dir()  # which needs none of it
+    assert export(own_run, own_run.parent / "bundle").path.is_dir()  # the export needs none of these files
 
 
 def test_report_rejects_scores_of_other_texts(own_run: Path) -> None:

@@ -1,4 +1,4 @@
-"""The report as a person meets it: in Chromium, on a desk and on a phone, in the light and in the dark."""
+"""The report in Chromium: on a desktop and on a phone, in light and in dark mode."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,7 +52,7 @@ def tab() -> Iterator[browser.Browser]:
 
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """200 labels, some with markup for a name, and texts that attack."""
+    """A report with 200 labels, some of them with markup in their names, and hostile texts."""
     labels = [*(text[:100].replace("\ud800", "").replace("\x00", "").replace("\x07", "") for text in HOSTILE[:3])]
     labels += [f"label {at}" for at in range(197)]
     path = tmp_path_factory.mktemp("page") / "report.html"
@@ -86,8 +86,8 @@ def test_charts_have_size_and_description(tab: browser.Browser, run: Path) -> No
     tab.open(run / "report.html", browser.PHONE)
     pictures = tab.run(PICTURES)
     assert len(pictures) >= 2 * 4 + 3
-    for said, height, left, right in pictures:
-        assert said > 20
+    for description_length, height, left, right in pictures:
+        assert description_length > 20
         assert height > 60
         assert left >= 0
         assert right >= 0

@@ -1,4 +1,4 @@
-"""Labels that are missing or wrong are found by scores that were made without them."""
+"""Label review: missing and wrong labels are found with out-of-sample scores."""
 
 import csv
 import json
@@ -27,8 +27,8 @@ from manylabel_train.training.config import TrainConfig
 from manylabel_train.training.train import train
 
 
-def damaged(data: Dataset, count: int) -> tuple[Dataset, set[tuple[int, str]]]:
-    """The data without `count` labels of its training rows, and which they are: row from 1, label."""
+def remove_labels(data: Dataset, count: int) -> tuple[Dataset, set[tuple[int, str]]]:
+    """Remove `count` labels from training rows; return the data and the removed (row from 1, label) pairs."""
     trained = np.array(data.split) == "train"
     given = np.argwhere((data.targets == 1) & trained[:, None])
     taken = given[np.random.default_rng(0).choice(len(given), count, replace=False)]
@@ -44,14 +44,14 @@ def test_confident_learning_finds_and_ranks_errors() -> None:
     scores = np.array([[0.9, 0.2], [0.8, 0.01], [0.95, 0.01], [0.75, 0.3], [0.1, 0.01], [0.05, 0.02]])
     targets = np.array([[1, 1], [1, 0], [0, 0], [0, 0], [0, 0], [1, 0]], dtype=np.float32)
     found = find_label_issues(scores, targets)
-    # usual are 0.58 and 0.2 for rows that have the labels; 0.4 and 0.93 against them for rows that have not
+    # mean scores: 0.58 and 0.2 for rows with the labels; 0.4 and 0.93 against them for rows without
     assert list(zip(found.rows.tolist(), found.columns.tolist(), strict=True)) == [(2, 0), (5, 0), (3, 0), (3, 1)]
     assert (np.diff(found.confidence) < 0).all()
     assert ((found.confidence > 0) & (found.confidence < 1)).all()
 
 
 def test_frequent_errors_rank_higher() -> None:
-    """Scores that know the truth, and labels of which one in five is missing and none is wrong."""
+    """With accurate scores, one in five labels missing, and no label wrong, missing labels rank first."""
     draw = np.random.default_rng(0)
     truth = draw.random((2000, 2)) < 0.3
     scores = np.clip(np.where(truth, 0.85, 0.15) + draw.normal(scale=0.12, size=truth.shape), 0.01, 0.99)
@@ -69,7 +69,7 @@ def test_unknown_and_constant_labels_are_not_suspect() -> None:
     assert find_label_issues(scores, targets).rows.tolist() == []
 
 
-# A row's suggestion
+# Suggestions
 
 
 def test_each_row_has_its_most_likely_suggestion() -> None:
@@ -88,7 +88,7 @@ def test_each_row_has_its_most_likely_suggestion() -> None:
     assert (second.add, second.confidence) == ({toy.LABELS[0]: 0.8}, 0.8)
 
 
-# Scores without the row itself
+# Out-of-sample scores
 
 
 def test_scores_are_out_of_sample(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,15 +130,15 @@ def test_near_duplicates_share_a_fold() -> None:
 # Reviews
 
 
-def right_of(found: list[LabelSuggestion], removed: set[tuple[int, str]]) -> int:
-    """How many suggestions put a removed label back."""
+def count_restored(found: list[LabelSuggestion], removed: set[tuple[int, str]]) -> int:
+    """Count the suggestions that restore a removed label."""
     return sum(any((one.row, label) in removed for label in one.add) for one in found)
 
 
 def test_rows_with_removed_labels_rank_first(run: Path, encoder: Path) -> None:
-    data, removed = damaged(toy.dataset(720), 30)
+    data, removed = remove_labels(toy.dataset(720), 30)
     found = [one for one in review_labels(run, data, encoder=str(encoder)) if one.split == "train"]
-    assert right_of(found[:20], removed) >= 14  # 30 of 600 rows have lost one
+    assert count_restored(found[:20], removed) >= 14  # 30 of 600 rows have lost a label
     assert len({one.row for one in found}) == len(found)
     for one in found:
         assert one.text == data.texts[one.row - 1]
@@ -148,48 +148,48 @@ def test_rows_with_removed_labels_rank_first(run: Path, encoder: Path) -> None:
     assert [one.confidence for one in found] == sorted((one.confidence for one in found), reverse=True)
 
 
-def asked_of_the_run(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The texts that a review has the run score."""
-    asked: list[str] = []
+def record_scored_texts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Record the texts that a review scores with the run."""
+    scored_texts: list[str] = []
     own = review.score_with_run
-    monkeypatch.setattr(review, "score_with_run", lambda *given: (asked.extend(given[2]), own(*given))[1])
-    return asked
+    monkeypatch.setattr(review, "score_with_run", lambda *given: (scored_texts.extend(given[2]), own(*given))[1])
+    return scored_texts
 
 
 def test_run_scores_held_out_rows_only(run: Path, encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked, data = asked_of_the_run(monkeypatch), toy.dataset(720)
+    scored_texts, data = record_scored_texts(monkeypatch), toy.dataset(720)
     review_labels(run, data, encoder=str(encoder))
-    assert asked == [text for text, split in zip(data.texts, data.split, strict=True) if split != "train"]
-    asked.clear()
+    assert scored_texts == [text for text, split in zip(data.texts, data.split, strict=True) if split != "train"]
+    scored_texts.clear()
     review_labels(run, replace(data, split=("",) * 720).take(range(200)), encoder=str(encoder))
-    assert asked == []  # without splits any row may have been learnt from
+    assert scored_texts == []  # without splits, the run may have been trained on any row
 
 
 def test_review_uses_the_split_of_the_run(encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = replace(toy.dataset(200), split=("",) * 200)
     train(data, tmp_path / "run", model=str(encoder), config=TrainConfig(**{**toy.RECIPE, "epochs": 1, "seed": 5}))
-    asked = asked_of_the_run(monkeypatch)
+    scored_texts = record_scored_texts(monkeypatch)
     review_labels(tmp_path / "run", data, encoder=str(encoder))
     validation = read_dataset(tmp_path / "run" / "validation.jsonl", labels=toy.LABELS).texts
-    assert len(asked) == 40
-    assert sum(text in validation for text in asked) == 20
+    assert len(scored_texts) == 40
+    assert sum(text in validation for text in scored_texts) == 20
     changed = replace(data, targets=np.vstack([1 - data.targets[:1], data.targets[1:]]))
-    asked.clear()
+    scored_texts.clear()
     review_labels(tmp_path / "run", changed, encoder=str(encoder))
-    assert asked == []
+    assert scored_texts == []
 
 
 def test_fold_models_find_removed_labels(
     run: Path, encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content = json.loads((run / "run.json").read_text())
-    content["details"]["recipe"] |= {"epochs": 16, "patience": 16}  # as many steps on half of the rows
+    content["details"]["recipe"] |= {"epochs": 16, "patience": 16}  # for as many steps on half of the rows
     (tmp_path / "run.json").write_text(json.dumps(content))
     monkeypatch.setattr(review, "score_with_run", lambda *_: np.full((120, 4), 0.5))
     monkeypatch.setattr(review, "average_in_logits", lambda quick, trained: trained)
-    data, removed = damaged(toy.dataset(720), 30)
+    data, removed = remove_labels(toy.dataset(720), 30)
     found = review_labels(tmp_path, data, retrain=True, folds=2, encoder=str(encoder))
-    assert right_of([one for one in found if one.split == "train"][:20], removed) >= 14
+    assert count_restored([one for one in found if one.split == "train"][:20], removed) >= 14
 
 
 def test_scores_are_averaged_in_logits() -> None:
@@ -221,7 +221,7 @@ def test_positive_only_labels_get_additions_only(run: Path, encoder: Path) -> No
     assert np.mean(right[:50]) > 0.9
 
 
-# What is refused
+# Errors
 
 
 def test_review_needs_the_base_model(run: Path) -> None:
@@ -242,7 +242,7 @@ def test_review_rejects_other_labels_and_few_rows(run: Path, encoder: Path) -> N
 # The table
 
 
-def suggested(text: str, *labels: str) -> LabelSuggestion:
+def make_suggestion(text: str, *labels: str) -> LabelSuggestion:
     return LabelSuggestion(7, "train", text, labels[:1], labels, dict.fromkeys(labels[1:], 0.75), {})
 
 
@@ -253,37 +253,37 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 @pytest.mark.parametrize("text", ["=1+1", "+49 30 1234", "-5 stars", "@cmd", "\t=1", "\r=1", "\n=1"])
 def test_review_table_escapes_formulas(tmp_path: Path, text: str) -> None:
-    write_table([suggested(text, text, "b")], tmp_path / "a.csv")
+    write_table([make_suggestion(text, text, "b")], tmp_path / "a.csv")
     (row,) = rows_of(tmp_path / "a.csv")
     assert row["text"] == row["given"] == "'" + text
     assert (row["suggested"], row["confidence"], row["add"], row["remove"]) == ("'" + text + "|b", "0.7500", "b", "")
     assert (row["split"], row["row"]) == ("train", "7")
-    write_table([suggested(text, text, "b")], tmp_path / "a.csv", raw=True)
+    write_table([make_suggestion(text, text, "b")], tmp_path / "a.csv", raw=True)
     assert rows_of(tmp_path / "a.csv")[0]["text"] == text
 
 
 def test_review_table_round_trip_of_any_text(tmp_path: Path) -> None:
     text = 'größe, "quoted"\nsecond line 👩‍💻'
-    write_table([suggested(text, "price, value", "b")], tmp_path / "a.csv", separator=";")
+    write_table([make_suggestion(text, "price, value", "b")], tmp_path / "a.csv", separator=";")
     assert (tmp_path / "a.csv").read_bytes().startswith(b"\xef\xbb\xbftext,given,suggested,confidence")
     assert rows_of(tmp_path / "a.csv")[0]["text"] == text
     assert rows_of(tmp_path / "a.csv")[0]["suggested"] == "price, value;b"
-    write_table([suggested("\ud800", "a", "b")], tmp_path / "a.csv")
+    write_table([make_suggestion("\ud800", "a", "b")], tmp_path / "a.csv")
     assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
 
 
 def test_reviewed_table_can_be_trained_on(tmp_path: Path) -> None:
-    write_table([suggested("one", "a", "b"), suggested("two", "b", "c")], tmp_path / "a.csv")
+    write_table([make_suggestion("one", "a", "b"), make_suggestion("two", "b", "c")], tmp_path / "a.csv")
     data = read_dataset(tmp_path / "a.csv", Columns(labels="suggested"))
     assert data.labels == ("a", "b", "c")
     np.testing.assert_array_equal(data.targets, [[1, 1, 0], [0, 1, 1]])
 
 
 def test_review_table_round_trip(tmp_path: Path) -> None:
-    suggestions = [suggested("größe", "a", "b"), LabelSuggestion(1, "", "x", ("a",), (), {}, {"a": 0.25})]
+    suggestions = [make_suggestion("größe", "a", "b"), LabelSuggestion(1, "", "x", ("a",), (), {}, {"a": 0.25})]
     write_review(as_document(suggestions, 2), tmp_path)
     assert read_review(tmp_path) == suggestions
-    write_review(as_document([suggested("\ud800", "a", "b")], 1), tmp_path)
+    write_review(as_document([make_suggestion("\ud800", "a", "b")], 1), tmp_path)
     assert read_review(tmp_path)[0].text == "\ufffd"
     (tmp_path / "review.json").write_text('{"suggestions": [{"row": 1}]}')
     with pytest.raises(CheckpointError, match="damaged"):
@@ -313,12 +313,12 @@ def ask(*arguments: object) -> Result:
 
 @pytest.fixture
 def own_run(run: Path, tmp_path: Path) -> Path:
-    """A copy that a command may write into."""
+    """Return a copy of the run that a command may write to."""
     return Path(shutil.copytree(run, tmp_path / "run"))
 
 
 def test_review_command_writes_and_summarises(own_run: Path, encoder: Path, tmp_path: Path) -> None:
-    data, removed = damaged(toy.dataset(720), 30)
+    data, removed = remove_labels(toy.dataset(720), 30)
     file = toy.write_csv(tmp_path / "data.csv", data)
     done = ask(own_run, file, "--encoder", encoder, "--limit", 25, "--json")
     assert done.exit_code == 0, done.output
@@ -327,10 +327,10 @@ def test_review_command_writes_and_summarises(own_run: Path, encoder: Path, tmp_
     rows = rows_of(own_run / "review.csv")
     assert len(rows) == 25
     assert any((int(row["row"]), row["add"]) in removed for row in rows)
-    said = json.loads(done.stdout)["suggestions"]
-    assert [one["row"] for one in said] == [int(row["row"]) for row in rows]
+    document = json.loads(done.stdout)["suggestions"]
+    assert [one["row"] for one in document] == [int(row["row"]) for row in rows]
     assert [one.row for one in read_review(own_run)] == [int(row["row"]) for row in rows]
-    again = ask(own_run, file, "--encoder", encoder, "--limit", 5)  # the run's own table is written anew
+    again = ask(own_run, file, "--encoder", encoder, "--limit", 5)  # the table in the run is replaced
     assert again.exit_code == 0, again.output
     assert len(rows_of(own_run / "review.csv")) == 5
     kept = ask(own_run, file, "--encoder", encoder, "-o", file)
@@ -356,6 +356,6 @@ def test_review_counts_unknown_labels(own_run: Path, encoder: Path, tmp_path: Pa
 
 
 def test_help_explains_every_option() -> None:
-    said = ask("--help")
-    assert said.exit_code == 0
+    document = ask("--help")
+    assert document.exit_code == 0
     assert all(parameter.help for parameter in command.params if isinstance(parameter, click.Option))
