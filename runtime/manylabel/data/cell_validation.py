@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from manylabel.errors import DataError, UnknownLabel
-from manylabel.system.did_you_mean import nearest
+from manylabel.system.did_you_mean import suggest_name
 
 SPLITS = {
     "train": "train",
@@ -122,7 +122,7 @@ def unknown_label(label: str, labels: Sequence[str], where: str) -> UnknownLabel
         >>> print(unknown_label("prise", ["delivery", "price"], "reviews.csv, line 2"))
         reviews.csv, line 2: label 'prise' is not in the given set of 2. Did you mean 'price'?
     """
-    close = nearest(label, labels)
+    close = suggest_name(label, labels)
     hint = f"Did you mean {close!r}?" if close else f"Expected one of {quote_names(labels)}."
     return UnknownLabel(f"{where}: label {label!r} is not in the given set of {len(labels)}. {hint}")
 

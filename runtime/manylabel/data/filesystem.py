@@ -17,7 +17,7 @@ from typing import IO, Any, TypeVar
 
 from manylabel.errors import DataError, InputError, MissingDependency
 from manylabel.system.atomic_write import atomic_file, remove_temporary_files
-from manylabel.system.did_you_mean import near_path
+from manylabel.system.did_you_mean import suggest_path
 
 COPY_BYTES = 1 << 20
 GLOB_MARKS = "*?["
@@ -276,7 +276,7 @@ def _upload(file: Path, uri: str, system: Any, path: str) -> None:
 
 def _near(uri: str) -> str:
     """Return a sentence with the name of a similar local file; nothing if there is none."""
-    return "" if is_remote(uri) else near_path(uri)
+    return "" if is_remote(uri) else suggest_path(uri)
 
 
 def _info(uri: str, system: Any, path: str) -> Any:

@@ -17,9 +17,9 @@ Below: `data.readers` reads the files, `data.filesystem` finds and writes them o
 """
 
 from manylabel.frames import PYARROW_MB
-from manylabel.system.resource_errors import loading
+from manylabel.system.resource_errors import memory_for_import
 
-with loading("pyarrow", PYARROW_MB):
+with memory_for_import("pyarrow", PYARROW_MB):
     from manylabel.scoring.job import Job, ScoreOptions
     from manylabel.scoring.merge import merge_parts
     from manylabel.scoring.shard import CommitRecord, score_shard

@@ -62,10 +62,10 @@ class _ProgressBar(Progress):
     type=click.Choice(get_args(OutputFormat)),
     default="parquet",
     show_default=True,
-    help="The format of the parts in a folder; a file's suffix decides its own.",
+    help="Format of the parts in a folder. A single file has the format of its suffix.",
 )
 @click.option(
-    "--format", "input_format", type=click.Choice(FORMATS), help="The format of all inputs.  [default: by suffix]"
+    "--format", "input_format", type=click.Choice(FORMATS), help="Format of all inputs.  [default: by suffix]"
 )
 @click.option("--text-column", default="text", show_default=True, help="The column of texts.")
 @click.option(
@@ -76,8 +76,8 @@ class _ProgressBar(Progress):
     help="One column a label, one list, or none.",
 )
 @threshold_option
-@click.option("--prefix", default="", help="Stands before the names of the added columns.")
-@click.option("--separator", default="|", show_default=True, help="Separates the labels in a CSV cell.")
+@click.option("--prefix", default="", help="Prefix of the added columns' names.")
+@click.option("--separator", default="|", show_default=True, help="Separator of labels in a CSV cell.")
 @click.option("--for-spreadsheet", is_flag=True, help="Escape CSV cells that a spreadsheet would compute as formulas.")
 @click.option(
     "--shard-rows",
@@ -94,7 +94,7 @@ class _ProgressBar(Progress):
     type=click.IntRange(min=0),
     default=0,
     show_default=True,
-    help=f"Exit with {TOO_MANY_ERRORS} if more rows have an error.",
+    help=f"Rows with an error to tolerate; with more, the exit code is {TOO_MANY_ERRORS}.",
 )
 @click.option("--force", is_flag=True, help="Replace an output that exists.")
 @click.option("--progress/--no-progress", default=True, help="Show a progress bar on a terminal.")

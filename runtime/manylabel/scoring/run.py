@@ -21,7 +21,7 @@ from manylabel.scoring.merge import merge_parts, summarize
 from manylabel.scoring.planner import STANDARD_INPUT, ShardPlan, find_sources, plan_shards
 from manylabel.scoring.shard import CommitRecord, read_commit
 from manylabel.scoring.worker_supervisor import WorkerConfig, WorkerSupervisor
-from manylabel.system.resource_errors import memory_errors, writing
+from manylabel.system.resource_errors import memory_errors, write_errors
 
 SPOOL = "stdin"
 """Standard input, stored: the name of the file."""
@@ -265,7 +265,7 @@ def _lock(stack: ExitStack, folder: str, share: tuple[int, int]) -> None:
     if filesystem.is_remote(folder):
         return
     path = filesystem.join(folder, f"{RECORDS}/lock-{share[0]}-{share[1]}")
-    with writing(Path(folder), "the output", filesystem.RESUME_HINT):
+    with write_errors(Path(folder), "the output", filesystem.RESUME_HINT):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     stack.callback(os.close, descriptor)
     try:

@@ -14,7 +14,7 @@ from manylabel.data import filesystem
 from manylabel.errors import InputError, ManylabelError, WorkerDied
 from manylabel.scoring.job import Job
 from manylabel.scoring.shard import CommitRecord
-from manylabel.system.resource_errors import more_memory
+from manylabel.system.resource_errors import memory_advice
 
 MAX_CRASHES = 2
 """After so many crashes a row of the shard is suspected; a single one may be the machine's fault."""
@@ -108,7 +108,7 @@ class WorkerSupervisor(AbstractContextManager["WorkerSupervisor"]):
             raise WorkerDied(
                 f"the process that scores part {number} ended {MAX_CRASHES} times ({reason}), {len(quarantined)} rows "
                 "were left out, and no other row ends it on its own. Most likely there is too little memory. "
-                f"{more_memory()} {filesystem.RESUME_HINT}"
+                f"{memory_advice()} {filesystem.RESUME_HINT}"
             )
         return low
 
@@ -137,7 +137,7 @@ class WorkerSupervisor(AbstractContextManager["WorkerSupervisor"]):
                 reason = exc
         raise WorkerDied(
             f"the process that scores ended {MAX_CRASHES} times before it scored anything ({reason}). Most likely "
-            f"there is too little memory for the model. {more_memory()} {filesystem.RESUME_HINT}"
+            f"there is too little memory for the model. {memory_advice()} {filesystem.RESUME_HINT}"
         ) from reason
 
     def _stop_worker(self) -> None:

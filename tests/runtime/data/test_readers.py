@@ -26,6 +26,7 @@ def written(folder: Path, name: str, content: bytes) -> Path:
     ("name", "content", "locations"),
     [
         ("a.csv", b'\xef\xbb\xbftext,labels\n"late,\nand rude",a|b\n\ngood,\n', ["a.csv, line 2", "a.csv, line 5"]),
+        ("a.csv", b"text,labels\rlate,a\rgood,\r", ["a.csv, line 2", "a.csv, line 3"]),
         ("a.tsv", b"text\tlabels\nlate,\ta|b\n", ["a.tsv, line 2"]),
         ("a.jsonl", b'\n{"text": "late", "labels": ["a"]}\n{"text": "good"}', ["a.jsonl, line 2", "a.jsonl, line 3"]),
     ],

@@ -91,6 +91,7 @@ def open_table(
     start: Position = START,
     columns: Sequence[str] | None = None,
     allow_nan: bool = False,
+    carriage_returns: bool = False,
     digest: Any = None,
 ) -> Iterator[Table]:
     r"""Open a file or a stream of rows.
@@ -101,6 +102,8 @@ def open_table(
         start: The position of the first row that is wanted.
         columns: The columns in the header of a CSV file, where `start` is behind it.
         allow_nan: Accept `NaN` and `Infinity` in JSON lines.
+        carriage_returns: Accept a text file whose lines end with a carriage return alone, as some programs for the Mac
+            write it. Its positions are of no use without this argument.
         digest: A hash that is updated with the bytes as they are stored.
 
     Raises:
@@ -128,6 +131,8 @@ def open_table(
                 yield table
             return
         with _content(stream, source, start.offset, digest) as file:
+            if carriage_returns:
+                file = _with_line_feeds(file)
             if source.format == "jsonl":
                 yield JsonLinesTable(file, source.name, start=start, allow_nan=allow_nan)
             else:
@@ -155,7 +160,7 @@ def read_rows(path: Path) -> list[LocatedRow]:
             f"{path} cannot be read: it is a folder. Name a file in it, with one of the suffixes {', '.join(SUFFIXES)}."
         )
     rows: list[LocatedRow] = []
-    with open_table(path, allow_nan=True) as table:
+    with open_table(path, allow_nan=True, carriage_returns=True) as table:
         for location, values, error, _ in table:
             if error is not None:
                 raise DataError(error)
@@ -205,6 +210,28 @@ class _HashingReader(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         content = self._file.read(len(buffer))
         self._digest.update(content)
+        buffer[: len(content)] = content
+        return len(content)
+
+
+def _with_line_feeds(file: IO[bytes]) -> IO[bytes]:
+    """Return a file with line feeds in place of carriage returns, if its first lines end with these alone."""
+    buffered = file if isinstance(file, io.BufferedReader) else io.BufferedReader(file)  # type: ignore[type-var]
+    head = buffered.peek()
+    return io.BufferedReader(_LineFeeds(buffered)) if b"\r" in head and b"\n" not in head else buffered
+
+
+class _LineFeeds(io.RawIOBase):
+    """Bytes with line feeds in place of carriage returns."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        content = self._file.read(len(buffer)).replace(b"\r", b"\n")
         buffer[: len(content)] = content
         return len(content)
 

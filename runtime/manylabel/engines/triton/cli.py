@@ -34,9 +34,15 @@ NAME = re.compile(r"[A-Za-z0-9_.-]+")
     type=click.IntRange(min=1),
     default=16,
     show_default=True,
-    help="Round lengths up to a multiple, so that requests of similar length share a batch; 1 pads no single text.",
+    help="Round lengths up to a multiple, so that requests of similar length share a batch; 1 pads no single texts.",
 )
-@click.option("--max-batch-size", type=click.IntRange(min=1), default=ServingConfig.max_batch_size, show_default=True)
+@click.option(
+    "--max-batch-size",
+    type=click.IntRange(min=1),
+    default=ServingConfig.max_batch_size,
+    show_default=True,
+    help="Texts in a batch at most.",
+)
 @click.option(
     "--max-queue-size",
     type=click.IntRange(min=1),
