@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from manylabel_train.training.hyperparameter_search import SearchConfig
     from manylabel_train.training.train import train
 
-_HOMES = {
+_MODULES = {
     "Dataset": "data.dataset",
     "Objective": "thresholds.objectives",
     "Objectives": "thresholds.objectives",
@@ -52,9 +52,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -150,7 +150,7 @@ def calibrate_model(
 
 
 def fit_calibration(probabilities: Scores, targets: Scores, method: CalibrationMethod) -> Calibration:
-    """Fit scales and shifts that lower the log-loss on new texts, as judged by held-out folds.
+    """Fit scales and shifts that lower the log-loss on new texts, as measured on held-out folds.
 
     Args:
         probabilities: Validation scores, shape `(n_texts, n_labels)`.

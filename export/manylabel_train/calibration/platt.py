@@ -15,7 +15,7 @@ ROUNDING = 1e-12
 RIDGE = 1e-3
 """Precision of a normal prior around scale 1 and shift 0: keeps labels solvable whose scores are all alike."""
 CLIP = 1e-7
-"""Distance from 0 and 1 within which float32 does not tell a probability from 1."""
+"""Probabilities are clipped to this distance from 0 and 1, about the resolution of float32 near 1."""
 
 Scores = NDArray[np.float32]
 Numbers = NDArray[np.float64]

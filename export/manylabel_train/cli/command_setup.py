@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from manylabel.errors import Interrupted, MissingDependency
-from manylabel.system.resource_errors import loading
+from manylabel.system.resource_errors import memory_for_import
 from manylabel_train.training.checkpoints import describe_progress
 
 EXPORT_PACKAGES = ("torch", "transformers", "accelerate", "onnx", "sklearn", "pyarrow")
@@ -36,7 +36,7 @@ def require_export_extra(command: Callable[..., None]) -> Callable[..., None]:
     @wraps(command)
     def guarded(**options: Any) -> None:
         try:
-            with loading("torch", IMPORT_MEGABYTES):
+            with memory_for_import("torch", IMPORT_MEGABYTES):
                 for name in EXPORT_PACKAGES:
                     import_module(name)
         except ImportError as exc:
@@ -64,8 +64,8 @@ def handle_interrupts(command: Callable[..., None]) -> Callable[..., None]:
 def raise_on_signals(output: Path) -> Iterator[None]:
     """Turn SIGINT and SIGTERM into an error that says what is kept of the run. A second signal ends the process.
 
-    Files that are being written when a signal arrives may be incomplete, as if the process had been killed; whoever
-    writes them handles that. Signals that were ignored before stay ignored, for `nohup` and a shell's background jobs.
+    Files that are being written when a signal arrives may be incomplete, as after a kill. Signals that were ignored
+    before stay ignored, for `nohup` and the background jobs of a shell.
 
     Args:
         output: The folder of the finished run.

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from manylabel.bundle.strict_json import parse
 from manylabel.errors import BundleError, CheckpointError
 from manylabel.inference.tokenizer import Policy
-from manylabel.system.did_you_mean import near_path
+from manylabel.system.did_you_mean import suggest_path
 from manylabel_train.data.dataset import Dataset, write_jsonl
 from manylabel_train.models import checkpoint
 
@@ -61,7 +61,7 @@ def read_run(folder: Path) -> TrainingRun:
     """
     path = folder / RUN_FILE
     if not folder.exists():
-        raise CheckpointError(f"there is no run {folder}.{near_path(folder)}")
+        raise CheckpointError(f"there is no run {folder}.{suggest_path(folder)}")
     try:
         run = parse(TrainingRun, checkpoint.read_json(path), where=str(path))
     except BundleError as exc:

@@ -30,7 +30,7 @@ simulation, with them 0.0003; on halves of goemotions' validation split macro-F1
 MIN_MATCH_GAIN = 2.0
 """Gain needed for a variant's own threshold, in standard deviations. With 1, noise moves some on goemotions."""
 CLIP = 1e-6
-"""Distance from 0 and 1 within which a threshold's logit is not told apart."""
+"""Thresholds are clipped to this distance from 0 and 1 before their logits are computed."""
 
 Scores = NDArray[np.float32]
 Decisions = NDArray[np.float64]
@@ -38,7 +38,7 @@ Decisions = NDArray[np.float64]
 
 
 def tune_thresholds(probabilities: Scores, targets: Scores, *, beta: float = 1.0) -> NDArray[np.float32]:
-    """Tune one threshold per label so that F1, or F-beta, rises on new texts, as judged by held-out folds.
+    """Tune one threshold per label so that F1, or F-beta, rises on new texts, as measured on held-out folds.
 
     Args:
         probabilities: Validation scores, shape `(n_texts, n_labels)`.

@@ -24,7 +24,7 @@ from manylabel_train.training.lora import ADAPTER
 SAMPLE = 512
 """Number of texts on which a carried-over head's biases are fitted."""
 CLIP = 1e-9
-"""Distance of probabilities from 0 and 1, so that their logits are finite."""
+"""Probabilities are clipped to this distance from 0 and 1, so that their logits are finite."""
 
 
 def create_model(

@@ -138,7 +138,7 @@ def evaluate_split(scores: NDArray[np.float32], data: Dataset, thresholds: NDArr
 
 @dataclass(frozen=True)
 class _StartingPoint:
-    """The checkpoint that training starts from, and what becomes of its head.
+    """The checkpoint that training starts from, and how its head is used.
 
     Attributes:
         source: A folder or Hub name.
@@ -164,7 +164,7 @@ class _StartingPoint:
 
 
 @dataclass(frozen=True)
-class _Start:
+class _InitialModel:
     """The model before its first step, where it comes from, and the old model's scores if labels are added."""
 
     model: PreTrainedModel
@@ -234,23 +234,23 @@ class _TrainingJob:
 
     def try_config(self, candidate: TrainConfig, folder: Path, callback: TrainerCallback) -> None:
         """Train with another configuration, for a search."""
-        start = self.start()
-        self.fit(start, candidate, folder, [callback])
+        initial = self.create_initial_model()
+        self.fit(initial, candidate, folder, [callback])
 
     def run(self, output: Path, search_record: Mapping[str, Any], *, force: bool, resume: bool) -> TrainingRun:
         """Train, calibrate, tune, evaluate, and write the run."""
         plan = self.plan()
-        start = self.start()
+        initial = self.create_initial_model()
         with limit_threads(), explain_training_shortage(output, self.config):
             partial = open_partial_run(output, plan, force=force, resume=resume)
-            log = self.fit(start, self.config, partial)
+            log = self.fit(initial, self.config, partial)
             if self.config.lora:
-                merge_adapters(start.model)
-            details = {"origin": start.origin, "log": log}
+                merge_adapters(initial.model)
+            details = {"origin": initial.origin, "log": log}
             details |= {key: plan[key] for key in ("recipe", "data", "versions")}
             details |= {"splits": self.splits, **search_record}
-            run, scores = self.evaluate(start, details)
-            self.write(output, run, start.model, scores, force=force)
+            run, scores = self.evaluate(initial, details)
+            self.write(output, run, initial.model, scores, force=force)
         shutil.rmtree(partial, ignore_errors=True)
         return run
 
@@ -274,7 +274,7 @@ class _TrainingJob:
             "calibration": self.calibration,
         }
 
-    def start(self) -> _Start:
+    def create_initial_model(self) -> _InitialModel:
         """Return the model before its first step, bit-identical each time."""
         set_seed(self.config.seed)
         model, origin = self._create_model()
@@ -284,26 +284,28 @@ class _TrainingJob:
             teacher = score_with_teacher(model, self.runtime_tokenizer, self.data, source, added)
         if self.config.lora:
             add_adapters(model, self.config.lora)
-        return _Start(model, origin, teacher)
+        return _InitialModel(model, origin, teacher)
 
     def fit(
-        self, start: _Start, config: TrainConfig, folder: Path, callbacks: Sequence[TrainerCallback] = ()
+        self, initial: _InitialModel, config: TrainConfig, folder: Path, callbacks: Sequence[TrainerCallback] = ()
     ) -> list[dict[str, float]]:
         """Fine-tune the model in place, and return the Trainer's log."""
         validation = self.data.part("validation")
         return fine_tune(
-            start.model,
+            initial.model,
             self.runtime_tokenizer,
             self.data.part("train"),
-            start.teacher.fill_unknown(validation) if start.teacher else validation,
+            initial.teacher.fill_unknown(validation) if initial.teacher else validation,
             config,
             folder / CHECKPOINTS,
             pad_token_id=self.tokenizer.pad_token_id or 0,
-            soft=start.teacher.train if start.teacher else None,
+            soft=initial.teacher.train if initial.teacher else None,
             callbacks=callbacks,
         )
 
-    def evaluate(self, start: _Start, details: dict[str, Any]) -> tuple[TrainingRun, Mapping[str, NDArray[np.float32]]]:
+    def evaluate(
+        self, initial: _InitialModel, details: dict[str, Any]
+    ) -> tuple[TrainingRun, Mapping[str, NDArray[np.float32]]]:
         """Calibrate and select thresholds on validation alone, and evaluate every split that was not trained on.
 
         Returns:
@@ -312,14 +314,14 @@ class _TrainingJob:
         tokenizer, labels = self.runtime_tokenizer, self.data.labels
         held_out = {name: self.data.part(name) for name in SPLITS if name != "train" and name in self.data.split}
         validation = held_out["validation"]
-        calibrated = calibrate_model(start.model, tokenizer, held_out, self.calibration)
+        calibrated = calibrate_model(initial.model, tokenizer, held_out, self.calibration)
         scored = ScoredTexts(calibrated.scores["validation"], validation.targets)
-        selection = select_thresholds(scored, labels, self.objectives, holdout=self._score_holdout(start.model))
+        selection = select_thresholds(scored, labels, self.objectives, holdout=self._score_holdout(initial.model))
         warn_about_unmet(selection.unmet)
         thresholds = selection.thresholds
-        if start.teacher:
-            thresholds = start.teacher.keep_thresholds(thresholds, scored.probabilities, validation)
-            details["origin"] |= start.teacher.summarize(scored.probabilities, thresholds, self.data)
+        if initial.teacher:
+            thresholds = initial.teacher.keep_thresholds(thresholds, scored.probabilities, validation)
+            details["origin"] |= initial.teacher.summarize(scored.probabilities, thresholds, self.data)
         metrics = {
             name: evaluate_split(scores, held_out[name], thresholds) for name, scores in calibrated.scores.items()
         }

@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy.optimize import minimize
 from tests.helpers import toy
-from tests.helpers.architectures import CONFIGURATIONS, VOCABULARY, make
+from tests.helpers.architectures import CONFIGURATIONS, VOCABULARY, make_classifier
 from tests.helpers.toy import LABELS
 
 from manylabel import Bundle, Classifier
@@ -195,7 +195,7 @@ def test_cross_calibration_excludes_the_held_out_text() -> None:
 
 @pytest.mark.parametrize("architecture", CONFIGURATIONS)
 def test_folded_calibration_is_exact_for_every_architecture(architecture: str) -> None:
-    model = make(architecture)
+    model = make_classifier(architecture)
     ids = torch.from_numpy(np.random.default_rng(0).integers(3, VOCABULARY, (3, 20)))
 
     def probabilities() -> np.ndarray:
@@ -271,7 +271,7 @@ def test_bundle_is_calibrated_and_its_card_reports_it(runs: dict[str, Path], tmp
     assert "## Calibration" in card
     mean = details["error"]["test"]["after"]["mean"]
     assert f"{mean:.4f}" in card.split("mean of all labels")[1].splitlines()[0]
-    with pytest.raises(InputError, match="calibrated when it was trained"):
+    with pytest.raises(InputError, match="calibrated in training"):
         export(runs["platt"], tmp_path / "again", calibration="platt")
 
 

@@ -200,7 +200,7 @@ def test_label_without_positives_keeps_f1_threshold() -> None:
     targets[:, 2] = 0
     chosen = select_thresholds(ScoredTexts(scores, targets), LABELS, Objectives(Objective("recall", 0.9)))
     assert chosen.unmet == {
-        "support": "recall at least 0.9: no validation text has the label, and its threshold is that for F1"
+        "support": "recall at least 0.9: no validation text has the label, so its threshold is tuned for F1"
     }
     assert chosen.thresholds[2] == tune_thresholds(scores, targets)[2]
 

@@ -1,5 +1,6 @@
 """Training on long texts: windows, the maximum of each label, and bounded memory."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tests.helpers import toy
-from tests.helpers.architectures import make
+from tests.helpers.architectures import make_classifier
 from torch import Tensor, nn
 
 from manylabel import Bundle, Classifier
@@ -93,7 +94,7 @@ class Counted(nn.Module):
 
 def step(at_once: int) -> tuple[Tensor, list[Tensor], list[int]]:
     """Return the logits of three texts with 7 windows, the gradients of their sum, and the windows of each call."""
-    model = make("bert").train()  # with dropout
+    model = make_classifier("bert").train()  # with dropout
     model.zero_grad()
     inputs = {"input_ids": torch.arange(35).reshape(7, 5) % 60, "attention_mask": torch.ones(7, 5, dtype=torch.int64)}
     owners = torch.tensor([0, 0, 0, 0, 1, 2, 2])
@@ -120,7 +121,7 @@ def test_checkpointed_gradients_are_equal(monkeypatch: pytest.MonkeyPatch) -> No
 def test_few_windows_are_not_recomputed() -> None:
     assert step(at_once=7)[2] == [7]
     with torch.no_grad():
-        counted = Counted(make("bert"))
+        counted = Counted(make_classifier("bert"))
         text_logits(counted, {"input_ids": torch.ones(7, 5, dtype=torch.int64)}, torch.arange(7), texts=7, at_once=2)
     assert counted.seen == [2, 2, 2, 1]
 
@@ -196,7 +197,10 @@ def test_unknown_long_text_policy_error() -> None:
 
 @pytest.mark.parametrize(("data", "dropout"), [(toy.dataset(200), 0.1), (long_dataset(200), 0.0)])
 def test_long_texts_disable_attention_dropout(tmp_path: Path, data: Dataset, dropout: float) -> None:
-    encoder = toy.write_checkpoint(tmp_path / "encoder", head=False)  # with dropout of 0.1 everywhere
+    encoder = toy.write_encoder(tmp_path / "encoder")
+    rates = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
+    content = json.loads((encoder / "config.json").read_text())
+    (encoder / "config.json").write_text(json.dumps(content | rates))
     train(data, tmp_path / "run", model=str(encoder), config=replace(SHORT, max_length=24))
     config = checkpoint.load_config(str(tmp_path / "run"))
     assert config.attention_probs_dropout_prob == dropout

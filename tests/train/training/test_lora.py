@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from tests.helpers import toy
-from tests.helpers.architectures import make
+from tests.helpers.architectures import make_classifier
 from transformers import AutoModelForSequenceClassification
 
 from manylabel import Classifier
@@ -18,7 +18,7 @@ from manylabel_train.data.training_run import read_run
 from manylabel_train.models import checkpoint
 from manylabel_train.training.callbacks import ProgressBar
 from manylabel_train.training.config import TrainConfig
-from manylabel_train.training.lora import ADAPTER, RANK, add_adapters, merge_adapters
+from manylabel_train.training.lora import ADAPTER, add_adapters, merge_adapters
 from manylabel_train.training.model_init import head_parameters
 from manylabel_train.training.train import train
 
@@ -33,7 +33,7 @@ each_architecture = pytest.mark.parametrize(
 @needs_peft
 @each_architecture
 def test_merged_lora_equals_adapter_model(architecture: str) -> None:
-    model, plain = make(architecture), make(architecture)
+    model, plain = make_classifier(architecture), make_classifier(architecture)
     add_adapters(model, 4)
     with torch.no_grad():
         torch.testing.assert_close(model(input_ids=IDS).logits, plain(input_ids=IDS).logits)  # adapters start at zero
@@ -51,7 +51,7 @@ def test_merged_lora_equals_adapter_model(architecture: str) -> None:
 @needs_peft
 @each_architecture
 def test_lora_trains_adapters_and_head_only(architecture: str) -> None:
-    model = make(architecture)
+    model = make_classifier(architecture)
     before = {name for name, _ in model.named_parameters()}
     head = head_parameters(model)
     add_adapters(model, 4)
@@ -65,7 +65,7 @@ def test_lora_trains_adapters_and_head_only(architecture: str) -> None:
 
 @needs_peft
 def test_lora_run_is_a_plain_checkpoint_and_exports(encoder: Path, tmp_path: Path) -> None:
-    config = replace(TrainConfig(**toy.RECIPE), lora=RANK)
+    config = replace(TrainConfig(**toy.RECIPE), lora=8)
     run = train(toy.dataset(480), tmp_path / "run", model=str(encoder), config=config)
     assert run.details["recipe"]["lora"] == 8
     assert run.metrics["test"]["tuned"]["macro_average_precision"] > 0.6
