@@ -81,13 +81,13 @@ def export(**options: Any) -> None:
     layers in fp32. If that does not suffice, the variant is left out, and the exit code is 3.
     """
     from manylabel.system.atomic_write import check_output_free
-    from manylabel.system.resource_errors import more_memory
+    from manylabel.system.resource_errors import memory_advice
     from manylabel_export.pipeline import export as run_export
     from manylabel_train.training.resource_errors import explain_shortage
 
     objectives = parse_objective_options(options)
     check_output_free(options["output"], force=options["force"])
-    short = f"while the bundle was made. {more_memory()} Or name fewer variants with --precision."
+    short = f"while the bundle was made. {memory_advice()} Or name fewer variants with --precision."
     kept = "Nothing was written; the same command starts over."
     with _log_to_stderr(), explain_shortage(options["output"], "the bundle", short=short, kept=lambda: kept):
         bundle = run_export(

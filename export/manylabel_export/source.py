@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from manylabel.errors import CheckpointError, InputError
 from manylabel.inference.tokenizer import Policy, Tokenizer
-from manylabel.system.did_you_mean import near_path
+from manylabel.system.did_you_mean import suggest_path
 from manylabel_train.data.dataset import Dataset, read_jsonl
 from manylabel_train.data.splits import GUARANTEE_SPLIT, check_holdout_size, hold_out_for_guarantees
 from manylabel_train.data.training_run import GUARANTEE_FILE, RUN_FILE, VALIDATION_FILE, TrainingRun, read_run
@@ -222,7 +222,7 @@ def _read_run_texts(folder: Path, objectives: Objectives, labels: Sequence[str])
 def _require_multi_label(folder: Path) -> None:
     """Raise for a checkpoint whose scores must not go through a sigmoid."""
     if not folder.exists():
-        raise CheckpointError(f"there is no folder {folder}.{near_path(folder)}")
+        raise CheckpointError(f"there is no folder {folder}.{suggest_path(folder)}")
     if not (folder / "config.json").is_file():
         raise CheckpointError(
             f"{folder} is not a checkpoint: it has no config.json. "

@@ -6,7 +6,7 @@ import sys
 
 from manylabel.errors import OutOfMemory
 from manylabel.system.process_supervisor import supervise
-from manylabel.system.resource_errors import is_lack_of_memory, loading, out_of_memory
+from manylabel.system.resource_errors import is_lack_of_memory, memory_for_import, out_of_memory
 
 NUMPY_MEGABYTES = 112
 """Address space that importing numpy, tokenizers and the rest takes: 104 MB with numpy 2.4, which exits or raises
@@ -24,7 +24,7 @@ def main() -> None:
 
 def _command() -> None:
     try:
-        with loading("numpy", NUMPY_MEGABYTES):
+        with memory_for_import("numpy", NUMPY_MEGABYTES):
             from manylabel.cli.main import main as command
     except Exception as exc:
         if not is_lack_of_memory(exc):

@@ -29,7 +29,7 @@ from manylabel.bundle.manifest import (
     read_manifest,
 )
 from manylabel.errors import BundleError, InputError
-from manylabel.system.did_you_mean import near_path
+from manylabel.system.did_you_mean import suggest_path
 from manylabel.system.sealed_file import sealed_copy
 
 __all__ = [
@@ -107,7 +107,7 @@ class Bundle:
             raise InputError(f"{path} is not a folder. Download it first: manylabel.hub.resolve_bundle_path({path!r}).")
         path = Path(path)
         if not os.path.isdir(path):  # Path.is_dir raises where a name is too long to exist
-            raise InputError(f"there is no bundle at {path}: no such folder.{near_path(path) or _EXPORT}")
+            raise InputError(f"there is no bundle at {path}: no such folder.{suggest_path(path) or _EXPORT}")
         if not os.path.lexists(path / MANIFEST):
             raise BundleError(f"{path} is not a bundle: it has no {MANIFEST}.{_EXPORT}")
         manifest, found = read_manifest(_read_regular(path / MANIFEST), where=str(path / MANIFEST))

@@ -14,7 +14,7 @@ from typing import Any
 
 from manylabel.bundle.bundle import MANIFEST, Bundle
 from manylabel.errors import InputError, MissingDependency, SignatureInvalid
-from manylabel.system.did_you_mean import near_path
+from manylabel.system.did_you_mean import suggest_path
 
 
 def signature_of(bundle: Path) -> Path:
@@ -113,7 +113,7 @@ def _key_errors(key: Path, expected: str) -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        raise InputError(f"the key {key} cannot be read: {exc.strerror}.{near_path(key)}") from exc
+        raise InputError(f"the key {key} cannot be read: {exc.strerror}.{suggest_path(key)}") from exc
     except (ValueError, TypeError) as exc:  # raised by cryptography, the latter for a password
         raise InputError(f"{key} is not {expected}: {exc}") from exc
 

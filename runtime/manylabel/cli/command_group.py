@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from manylabel.errors import InputError, ManylabelError, MissingDependency, OutOfMemory
-from manylabel.system.did_you_mean import nearest
+from manylabel.system.did_you_mean import suggest_name
 from manylabel.system.resource_errors import DISK_FULL, is_lack_of_memory, out_of_memory
 
 ENTRY_POINTS = "manylabel.commands"
@@ -38,7 +38,7 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Suggest the nearest command for a name that does not exist."""
         names = self.list_commands(ctx)
-        suggestion = "" if args[0] in names else nearest(args[0], names)
+        suggestion = "" if args[0] in names else suggest_name(args[0], names)
         if suggestion and not ctx.resilient_parsing:
             ctx.fail(f"No such command {args[0]!r}. Did you mean {suggestion!r}?")
         return super().resolve_command(ctx, args)

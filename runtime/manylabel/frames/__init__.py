@@ -11,7 +11,7 @@ Files (`scoring`) and engines (`engines`) add the same columns through these two
 from importlib.util import find_spec
 
 from manylabel.data.filesystem import needs_files_extra
-from manylabel.system.resource_errors import loading
+from manylabel.system.resource_errors import memory_for_import
 
 if find_spec("pyarrow") is None:
     raise needs_files_extra("score files or frames")
@@ -19,5 +19,5 @@ if find_spec("pyarrow") is None:
 PYARROW_MB = 256
 """Addresses that pyarrow takes when it is loaded: 223 MB with 26.0 at most."""
 
-with loading("pyarrow", PYARROW_MB):
+with memory_for_import("pyarrow", PYARROW_MB):
     import pyarrow.parquet  # noqa: F401

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from manylabel.errors import DeviceUnavailable, MissingDependency
-from manylabel.system.resource_errors import loading
+from manylabel.system.resource_errors import memory_for_import
 
 # onnxruntime's Linux builds keep a device ID and a database of events under ~/.cache/Microsoft (seen with 1.32), to
 # send to Microsoft (its Privacy.md). Off, unless the user has set it; it is read only before the first import.
@@ -55,7 +55,7 @@ def load_onnxruntime() -> ModuleType:
             'pip uninstall onnxruntime onnxruntime-gpu, then pip install "manylabel[gpu]" or "manylabel[cpu]"'
         )
     try:
-        with loading("onnxruntime", ORT_MEGABYTES):
+        with memory_for_import("onnxruntime", ORT_MEGABYTES):
             import onnxruntime
     except ModuleNotFoundError as exc:
         raise MissingDependency(

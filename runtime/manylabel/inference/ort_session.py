@@ -23,7 +23,7 @@ from manylabel.errors import (
 from manylabel.inference.cuda_graphs import PROVIDER_OPTIONS, CudaGraphs
 from manylabel.inference.length_batching import Probabilities, TokenIds, split_on_oom
 from manylabel.inference.ort_loader import PROVIDERS, check_device, int8_saturates, load_onnxruntime
-from manylabel.system.resource_errors import mentions_out_of_memory, more_memory
+from manylabel.system.resource_errors import memory_advice, mentions_out_of_memory
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 WITHOUT_CUDA_GRAPHS = "Load the bundle with cuda_graphs=False."
@@ -214,7 +214,7 @@ def _open(
 def _translate(exc: Exception, what: str, device: str) -> ManylabelError:
     """Return our error for one of onnxruntime's, which can be distinguished only by their messages."""
     if isinstance(exc, MemoryError) or mentions_out_of_memory(str(exc)):
-        advice = more_memory() if device == "cpu" else "Free GPU memory (nvidia-smi lists the processes that use it)."
+        advice = memory_advice() if device == "cpu" else "Free GPU memory (nvidia-smi lists the processes that use it)."
         return OutOfMemory(f"{what}: {_first_line(exc)}. {advice}")
     if device == "cuda" and "graph capture" in str(exc):
         return DeviceUnavailable(f"{what}: {_first_line(exc)}. {WITHOUT_CUDA_GRAPHS}")

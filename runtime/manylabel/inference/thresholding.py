@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from manylabel.errors import InputError, UnknownLabel
-from manylabel.system.did_you_mean import nearest
+from manylabel.system.did_you_mean import suggest_name
 
 Thresholds = float | Mapping[str, float] | Sequence[float] | NDArray[np.floating]
 """One threshold for all labels, one per label in column order, or some by label."""
@@ -103,7 +103,7 @@ def column_of(label: str, labels: Sequence[str]) -> int:
     """
     if label in labels:
         return labels.index(label)
-    close = nearest(str(label), labels)
+    close = suggest_name(str(label), labels)
     hint = f"Did you mean {close!r}?" if close else f"The labels are {', '.join(labels)}."
     raise UnknownLabel(f"there is no label {label!r}. {hint}")
 

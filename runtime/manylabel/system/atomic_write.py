@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TextIO
 
 from manylabel.errors import InputError, OutputExists
-from manylabel.system.resource_errors import writing
+from manylabel.system.resource_errors import write_errors
 
 TEMPORARY_SUFFIX = ".tmp"
 """Ends the name of a file that is not complete yet; the name starts with a dot."""
@@ -112,7 +112,7 @@ def atomic_file(path: Path, *, what: str = "", advice: str = "") -> Iterator[Pat
     folder = path.absolute().parent
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
     try:
-        with writing(folder, what or path.name, advice):
+        with write_errors(folder, what or path.name, advice):
             yield temporary
             sync_to_disk(temporary)
             temporary.replace(path)

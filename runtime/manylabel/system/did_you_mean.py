@@ -6,23 +6,23 @@ from difflib import get_close_matches
 from pathlib import Path
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def suggest_name(name: str, known: Iterable[str]) -> str:
     """Return the known name that is most similar to `name`, or "" if none is similar.
 
     Example:
-        >>> nearest("delivry", ["billing", "delivery"])
+        >>> suggest_name("delivry", ["billing", "delivery"])
         'delivery'
     """
     return next(iter(get_close_matches(name, list(known), n=1)), "")
 
 
-def near_path(path: Path | str) -> str:
+def suggest_path(path: Path | str) -> str:
     """Return the end of an error message about a missing file or folder: ` Did you mean 'X'?`, or "".
 
     The first missing part of the path is compared with the names that exist in its place.
 
     Example:
-        >>> near_path("bundel")
+        >>> suggest_path("bundel")
         " Did you mean 'bundle'?"
     """
     path = missing = Path(path)
@@ -31,7 +31,7 @@ def near_path(path: Path | str) -> str:
     while missing.parent != missing and not os.path.isdir(missing.parent):
         missing = missing.parent
     try:
-        close = nearest(missing.name, os.listdir(missing.parent))
+        close = suggest_name(missing.name, os.listdir(missing.parent))
     except OSError:
         return ""
     suggestion = missing.with_name(close) / path.relative_to(missing) if close else missing

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from manylabel.errors import OutOfMemory
-from manylabel.system.resource_errors import is_lack_of_memory, more_memory
+from manylabel.system.resource_errors import is_lack_of_memory, memory_advice
 
 FORWARDED_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2}
 LIBRARY_CRASHES = {
@@ -46,7 +46,7 @@ def supervise(command: Callable[[], object]) -> None:
     code = _wait_forwarding_signals(child)
     if code in LIBRARY_CRASHES:
         reason = f"a library ended the process ({LIBRARY_CRASHES[code]}), most likely because memory ran out."
-        print(f"OutOfMemory: {reason} {more_memory()} Then run the command again.", file=sys.stderr)
+        print(f"OutOfMemory: {reason} {memory_advice()} Then run the command again.", file=sys.stderr)
         code = OutOfMemory.exit_code
     sys.exit(code if code >= 0 else 128 - code)  # the shells' convention
 

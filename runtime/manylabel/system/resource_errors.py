@@ -26,7 +26,7 @@ OUT_OF_MEMORY_MESSAGES = (
 
 
 @contextmanager
-def writing(folder: Path, what: str, advice: str) -> Iterator[None]:
+def write_errors(folder: Path, what: str, advice: str) -> Iterator[None]:
     """Translate the errors of a block that writes to a folder.
 
     Args:
@@ -39,7 +39,7 @@ def writing(folder: Path, what: str, advice: str) -> Iterator[None]:
 
     Example:
         >>> import errno
-        >>> with writing(Path("."), "the bundle", "Then run the command again."):
+        >>> with write_errors(Path("."), "the bundle", "Then run the command again."):
         ...     raise OSError(errno.EROFS, "read-only")
         Traceback (most recent call last):
         manylabel.errors.CannotWrite: . cannot be written to (Read-only file system). Choose another output, or make it
@@ -111,7 +111,7 @@ def exception_chain(exc: BaseException | None) -> Iterator[BaseException]:
 
 
 @contextmanager
-def loading(package: str, megabytes: int) -> Iterator[None]:
+def memory_for_import(package: str, megabytes: int) -> Iterator[None]:
     """Run a block that imports a package, or raise an error if there is not enough memory for it.
 
     The address space is reserved and released first: with too little of it, numpy's OpenBLAS exits and onnxruntime
@@ -125,7 +125,7 @@ def loading(package: str, megabytes: int) -> Iterator[None]:
         OutOfMemory: There is not enough memory.
 
     Example:
-        >>> with loading("numpy", 112):
+        >>> with memory_for_import("numpy", 112):
         ...     import numpy
     """
     try:
@@ -136,7 +136,7 @@ def loading(package: str, megabytes: int) -> Iterator[None]:
         if not is_lack_of_memory(exc):
             raise
         raise OutOfMemory(
-            f"memory ran out while {package} was loaded, which takes {megabytes:,} MB ({_reason(exc)}). {more_memory()}"
+            f"memory ran out while {package} was loaded, which takes {megabytes:,} MB ({_reason(exc)}). {memory_advice()}"
         ) from exc
 
 
@@ -176,7 +176,7 @@ def out_of_memory(exc: BaseException, advice: str = "") -> OutOfMemory:
         'memory ran out (for 4 GB). '
     """
     first = next(filter(_means_out_of_memory, exception_chain(exc)))  # later ones may call it something else
-    message = str(first) if isinstance(first, OutOfMemory) else f"memory ran out ({_reason(first)}). {more_memory()}"
+    message = str(first) if isinstance(first, OutOfMemory) else f"memory ran out ({_reason(first)}). {memory_advice()}"
     return OutOfMemory(f"{message} {advice}".rstrip())
 
 
@@ -208,11 +208,11 @@ def mentions_out_of_memory(message: str) -> bool:
     return any(phrase in message.lower() for phrase in OUT_OF_MEMORY_MESSAGES)
 
 
-def more_memory() -> str:
+def memory_advice() -> str:
     """Return advice on how to get more memory, with the limit if one is set.
 
     Example:
-        >>> more_memory()[:10]
+        >>> memory_advice()[:10]
         'Free some,'
     """
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]

@@ -6,7 +6,7 @@ from types import ModuleType
 import pytest
 
 from manylabel import BundleError, DataError, OutOfMemory
-from manylabel.system.resource_errors import is_lack_of_memory, loading, memory_errors, out_of_memory
+from manylabel.system.resource_errors import is_lack_of_memory, memory_errors, memory_for_import, out_of_memory
 
 
 def raised(inner: Exception, outer: Exception) -> Exception:
@@ -53,7 +53,7 @@ def test_library_memory_messages_are_recognised(exc: Exception) -> None:
 def test_other_errors_pass_through(exc: Exception) -> None:
     with pytest.raises(type(exc)), memory_errors("Kept."):
         raise exc
-    with pytest.raises(type(exc)), loading("anything", 1):
+    with pytest.raises(type(exc)), memory_for_import("anything", 1):
         raise exc
 
 
@@ -61,9 +61,9 @@ def test_memory_is_reserved_once_before_import(monkeypatch: pytest.MonkeyPatch) 
     most = 1 << 30  # MB: more than any machine can address
     with (
         pytest.raises(OutOfMemory, match="while heavy was loaded, which takes 1,073,741,824 MB"),
-        loading("heavy", most),
+        memory_for_import("heavy", most),
     ):
         pytest.fail("it was loaded without room")
     monkeypatch.setitem(sys.modules, "heavy", ModuleType("heavy"))
-    with loading("heavy", most):
+    with memory_for_import("heavy", most):
         pass
