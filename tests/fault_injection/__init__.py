@@ -1,4 +1,4 @@
-"""What goes wrong, and whether it is found: a module for each promise of SECURITY.md, with a control that fails.
+"""Fault injection: one module per guarantee of SECURITY.md, each with a control that must fail.
 
     python -m tests.fault_injection.bundle_corruption BUNDLE --output tests/fault_injection/results
     python -m tests.fault_injection.adversarial_texts BUNDLE --output tests/fault_injection/results
@@ -6,5 +6,7 @@
     python -m tests.fault_injection.fuzz_report --output tests/fault_injection/results
     make coverage mutation
 
-Each writes a section, and `results` draws the page of all sections.
+Each writes a section with `report`, which draws the page of all sections. `soak` puts a server under requests for hours
+(its control is `leaky_server`); `engines_kill` kills Ray and Spark; `workloads` and `forkserver` serve `process_kill`;
+`fuzz` holds the fuzz targets and their corpus; `mutation` and `coverage_table` measure the tests themselves.
 """

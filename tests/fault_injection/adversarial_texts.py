@@ -1,8 +1,8 @@
-"""What does a text of ten megabytes cost, whatever it is made of?
+"""How much time and memory does a text of ten megabytes take, whatever its content?
 
-Every kind of text is read in a process of its own by a bundle's tokeniser and, as the control, a tenth of it once by
-the tokenizers library, which reads all of a text before it truncates: of ten megabytes it would take minutes. Cost is
-time and the memory it takes beyond what the process held, the text itself not counted.
+Every kind of text is tokenised in a process of its own by a bundle's tokenizer and, as the control, a tenth of it once
+by the tokenizers library, which reads a whole text before it truncates; ten megabytes would take it minutes. Memory is
+that beyond what the process held before, without the text itself.
 """
 
 import json
@@ -28,8 +28,8 @@ UNITS = {
     "words": "the courier was late and rude, ",
     "German words": "Die Lieferung kam viel zu spät. ",
     "one letter": "a",
-    "letters and blanks": "a ",
-    "blanks": " ",
+    "letters and spaces": "a ",
+    "spaces": " ",
     "line ends": "\n",
     "digits": "0123456789",
     "punctuation": "!?.,;",
@@ -46,40 +46,42 @@ UNITS = {
 }
 ROUNDS = 3
 CONTROL_SHARE = 10
-"""The control reads one byte of so many."""
-MOST_SECONDS, MOST_MEGABYTES = 0.1, 50
-"""What is promised of a text of ten megabytes."""
+"""The control reads this fraction of the text: one byte in ten."""
+MAX_SECONDS, MAX_MEGABYTES = 0.1, 50
+"""The guaranteed bounds for a text of ten megabytes."""
 
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--size", type=click.IntRange(min=1), default=SIZE, show_default=True, help="Bytes of a text, in UTF-8.")
+@click.option(
+    "--size", type=click.IntRange(min=1), default=SIZE, show_default=True, help="Size of a text in bytes of UTF-8."
+)
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="A folder for the result.")
 def main(bundle: Path, size: int, output: Path) -> None:
-    """Read texts of every kind by BUNDLE's tokeniser, each in a process of its own."""
+    """Tokenise texts of every kind with the tokenizer of BUNDLE, each in a process of its own."""
     words = ["python", "-m", "tests.fault_injection.adversarial_texts", str(bundle), "--output", "FOLDER"]
     manifest = Bundle.open(bundle).manifest
-    costs = {kind: [_measured(bundle, kind, size, who) for who in READERS] for kind in tqdm(UNITS)}
-    kept = [sum(map(_keeps, found)) for found in zip(*costs.values(), strict=True)]
-    found = report.write(
+    costs = {kind: [_measure(bundle, kind, size, reader) for reader in READERS] for kind in tqdm(UNITS)}
+    within = [sum(map(_is_within_bounds, costs_of_reader)) for costs_of_reader in zip(*costs.values(), strict=True)]
+    section = report.write_section(
         output,
         "texts",
         title=f"Texts of {size:,} bytes",
         command=shlex.join(words),
-        rows=[_row(kind, *found) for kind, found in costs.items()],
+        rows=[_row(kind, *measured) for kind, measured in costs.items()],
         notes=[
-            f"At most {MOST_SECONDS * 1000:.0f} ms and {MOST_MEGABYTES} MB: {kept[0]} of {len(costs)} kinds; the "
-            f"control, on a tenth of the text, {kept[1]}.",
-            f"Read by the tokeniser of `{bundle.name}`, up to {manifest.max_length} tokens a window and "
-            f"{manifest.long_text.max_windows} windows; the best of {ROUNDS} times. What is read is then scored like "
-            "any long text. The control is the tokenizers library on all of a tenth of the text, once.",
+            f"At most {MAX_SECONDS * 1000:.0f} ms and {MAX_MEGABYTES} MB: {within[0]} of {len(costs)} kinds; the "
+            f"control, on a tenth of the text, {within[1]}.",
+            f"Tokenised by the tokenizer of `{bundle.name}`, up to {manifest.max_length} tokens per window and "
+            f"{manifest.long_text.max_windows} windows; the best of {ROUNDS} runs. These tokens are then scored like "
+            "those of any long text. The control is the tokenizers library on a tenth of the text, once.",
         ],
     )
-    click.echo(found)
+    click.echo(section)
 
 
-def _keeps(found: Any) -> bool:
-    return found is not None and found["seconds"] <= MOST_SECONDS and found["megabytes"] <= MOST_MEGABYTES
+def _is_within_bounds(cost: Any) -> bool:
+    return cost is not None and cost["seconds"] <= MAX_SECONDS and cost["megabytes"] <= MAX_MEGABYTES
 
 
 def _row(kind: str, ours: Any, control: Any) -> dict[str, Any]:
@@ -93,41 +95,41 @@ def _row(kind: str, ours: Any, control: Any) -> dict[str, Any]:
     }
 
 
-def _measured(bundle: Path, kind: str, size: int, who: str) -> Any:
-    """In a process of its own; None where it fails."""
-    command = [sys.executable, "-m", __spec__.name, "--in-process", str(bundle), kind, str(size), who]
+def _measure(bundle: Path, kind: str, size: int, reader: str) -> Any:
+    """Measure in a process of its own; return None if it fails."""
+    command = [sys.executable, "-m", __spec__.name, "--in-process", str(bundle), kind, str(size), reader]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return json.loads(done.stdout) if done.returncode == 0 else None
 
 
-def _ours(bundle: Bundle) -> Callable[[str], int]:
-    said = bundle.manifest
+def _load_ours(bundle: Bundle) -> Callable[[str], int]:
+    manifest = bundle.manifest
     tokenizer = Tokenizer(
         bundle.read(TOKENIZER),
-        prefix=said.special_tokens.prefix,
-        suffix=said.special_tokens.suffix,
-        max_length=said.max_length,
-        long_text=said.long_text,
+        prefix=manifest.special_tokens.prefix,
+        suffix=manifest.special_tokens.suffix,
+        max_length=manifest.max_length,
+        long_text=manifest.long_text,
     )
     return lambda text: tokenizer.encode(text)[0].n_tokens
 
 
-def _library(bundle: Bundle) -> Callable[[str], int]:
+def _load_library(bundle: Bundle) -> Callable[[str], int]:
     tokenizer = tokenizers.Tokenizer.from_buffer(bundle.read(TOKENIZER))
     return lambda text: len(tokenizer.encode(text).ids)
 
 
-READERS = {"ours": _ours, "library": _library}
+READERS = {"ours": _load_ours, "library": _load_library}
 
 
-def read_once(folder: str, kind: str, size: str, who: str) -> dict[str, float]:
-    """Read a text a few times; seconds of the best, and how far memory rose above what was held before the first."""
+def measure_reader(folder: str, kind: str, size: str, reader: str) -> dict[str, float]:
+    """Tokenise a text a few times; return the seconds of the best run, the added memory in MB and the tokens."""
     unit = UNITS[kind]
-    n_bytes, rounds = (int(size), ROUNDS) if who == "ours" else (int(size) // CONTROL_SHARE, 1)
+    n_bytes, rounds = (int(size), ROUNDS) if reader == "ours" else (int(size) // CONTROL_SHARE, 1)
     text = unit * (n_bytes // len(unit.encode("utf-8", "surrogatepass")))
-    read = READERS[who](Bundle.open(folder))
+    read = READERS[reader](Bundle.open(folder))
     read(unit)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     held, seconds = _memory("VmRSS"), []
     for _ in range(rounds):
         started = time.perf_counter()
@@ -137,14 +139,14 @@ def read_once(folder: str, kind: str, size: str, who: str) -> dict[str, float]:
 
 
 def _memory(name: str) -> float:
-    """Megabytes."""
+    """Return a field of the process's status in MB."""
     status = Path("/proc/self/status").read_text()
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith(name)) / 1000
 
 
 def _run(arguments: Sequence[str]) -> None:
     if arguments[:1] == ["--in-process"]:
-        print(json.dumps(read_once(*arguments[1:])))
+        print(json.dumps(measure_reader(*arguments[1:])))
     else:
         main(arguments)
 

@@ -1,4 +1,4 @@
-"""Which lines and branches of the runtime do its tests reach? Draws the section from what coverage.py measured.
+"""Which lines and branches of the runtime do its tests cover? Draws the section from the data of coverage.py.
 
 coverage run -m pytest tests/runtime; coverage combine; coverage json -o FILE
 python -m tests.fault_injection.coverage_table FILE --output tests/fault_injection/results
@@ -13,11 +13,12 @@ import click
 from tests.fault_injection import report
 
 PACKAGE = "runtime/manylabel"
-LIMIT = 95.0
-"""Percent of lines and branches together, at least."""
-ELSEWHERE = {"engines", "server/tracing.py"}
-"""What is tested in environments of their own: test-engines, and test-clients, which has OpenTelemetry."""
-ALL = "all but engines and tracing"
+MINIMUM = 95.0
+"""Required percentage of lines and branches together."""
+TESTED_ELSEWHERE = {"engines", "server/observability/tracing.py"}
+"""Tested in other environments: by test-engines, and by test-clients, which has OpenTelemetry."""
+TOTAL = "all but engines and tracing"
+ROOT = "package root"
 
 
 @click.command()
@@ -26,44 +27,44 @@ ALL = "all but engines and tracing"
 def main(measured: Path, output: Path) -> None:
     """Draw the section from MEASURED, and fail below 95 %."""
     folders: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for name, found in json.loads(measured.read_text(encoding="utf-8"))["files"].items():
+    for name, file in json.loads(measured.read_text(encoding="utf-8"))["files"].items():
         place = Path(name.partition(f"{PACKAGE}/")[2]).parts
-        counted = Counter({key: its for key, its in found["summary"].items() if isinstance(its, int)})
-        folders[place[0] if len(place) > 1 else "itself"] += counted
-        if not ELSEWHERE & {place[0], "/".join(place)}:
-            folders[ALL] += counted
-    rows = [_row(folder, folders[folder]) for folder in sorted(folders, key=lambda name: (name == ALL, name))]
-    found = report.write(
+        counted = Counter({key: value for key, value in file["summary"].items() if isinstance(value, int)})
+        folders[place[0] if len(place) > 1 else ROOT] += counted
+        if not TESTED_ELSEWHERE & {place[0], "/".join(place)}:
+            folders[TOTAL] += counted
+    rows = [_row(folder, folders[folder]) for folder in sorted(folders, key=lambda name: (name == TOTAL, name))]
+    section = report.write_section(
         output,
         "coverage",
-        title="Coverage: lines and branches that the runtime's tests reach",
+        title="Coverage: lines and branches of the runtime that its tests cover",
         command="make coverage",
         rows=rows,
         notes=[
-            "`tests/runtime` without the slow ones, in an environment without PyTorch, with the processes that the "
-            "tests start and do not kill. Lines and branches are counted together, as coverage.py does. Engines and "
-            "traces are tested in environments of their own (`make test-engines`, `make test-clients`), not counted."
+            "`tests/runtime` without slow tests, in an environment without PyTorch, including processes that the tests "
+            "start and do not kill. Lines and branches are counted together, as coverage.py does. Engines and tracing "
+            "are tested in other environments (`make test-engines`, `make test-clients`) and not counted."
         ],
     )
-    click.echo(found)
-    if (share := _share(folders[ALL])) < LIMIT:
-        raise click.ClickException(f"The tests reach {share:.1f} %, and {LIMIT:.0f} % are asked for.")
+    click.echo(section)
+    if (share := _share(folders[TOTAL])) < MINIMUM:
+        raise click.ClickException(f"The tests cover {share:.1f} %; at least {MINIMUM:.0f} % are required.")
 
 
 def _row(folder: str, counted: Mapping[str, int]) -> dict[str, str]:
     return {
         "folder": folder,
         "lines": f"{counted['num_statements']:,}",
-        "reached": f"{counted['covered_lines']:,}",
+        "covered": f"{counted['covered_lines']:,}",
         "branches": f"{counted['num_branches']:,}",
-        "taken": f"{counted['covered_branches']:,}",
+        "branches covered": f"{counted['covered_branches']:,}",
         "together": f"{_share(counted):.1f} %",
     }
 
 
 def _share(counted: Mapping[str, int]) -> float:
-    reached = counted["covered_lines"] + counted["covered_branches"]
-    return 100 * reached / max(counted["num_statements"] + counted["num_branches"], 1)
+    covered = counted["covered_lines"] + counted["covered_branches"]
+    return 100 * covered / max(counted["num_statements"] + counted["num_branches"], 1)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Does every row come out once while processes are killed?
+"""Is every row scored exactly once while processes are killed?
 
-Writes short rows, scores them on the command line, on Ray or on Spark, and ends one of the processes that score by
-SIGKILL every so many seconds; on the command line every other time the whole run, which is then started again. At the
-end each row's id is counted in the output. The last line of output is one JSON document.
+Writes short rows, scores them with the command, on Ray or on Spark, and kills one of the scoring processes with SIGKILL
+at a fixed interval; with the command it kills, every other time, the whole run, which is then started again. At the end
+it counts each row's id in the output. The last line of output is one JSON document.
 
     python -m tests.fault_injection.engines_kill build/tiny-bundle --engine ray --rows 1000000
         --output benchmarks/experiments/scoring_throughput
@@ -32,10 +32,12 @@ from experiments.scoring_throughput.run import WORDS
 from manylabel_bench.hardware import describe_hardware
 
 SHARD_ROWS = 20_000
-TRIES = 8
-"""Of a task, on engines that count them: one is killed more often here than anywhere else."""
+MAX_TRIES = 8
+"""Attempts of a task on engines that limit them: here a task is killed more often than in practice."""
 
-DRIVE = "import sys; from tests.fault_injection import engines_kill; engines_kill.DRIVERS[sys.argv[1]](*sys.argv[2:])"
+RUN_DRIVER = (
+    "import sys; from tests.fault_injection import engines_kill; engines_kill.DRIVERS[sys.argv[1]](*sys.argv[2:])"
+)
 
 
 @click.command()
@@ -48,11 +50,11 @@ def main(bundle: Path, engine: str, rows: int, every: float, output: Path | None
     """Score rows with BUNDLE while processes are killed, and count the rows."""
     with TemporaryDirectory() as scratch:
         given = write_rows(Path(scratch) / "rows.parquet", rows)
-        result = run(engine, bundle, given, Path(scratch) / "out", every)
-        result |= count(Path(scratch) / "out", rows)
+        result = run_with_kills(engine, bundle, given, Path(scratch) / "out", every)
+        result |= count_rows(Path(scratch) / "out", rows)
     result |= {
         "command": shlex.join(["python", "-m", "tests.fault_injection.engines_kill", *sys.argv[1:]]),
-        "machine": describe_hardware() | {"engine": _versions()},
+        "machine": describe_hardware() | {"engine": _engine_versions()},
     }
     if output:
         output.mkdir(parents=True, exist_ok=True)
@@ -61,18 +63,18 @@ def main(bundle: Path, engine: str, rows: int, every: float, output: Path | None
 
 
 def write_rows(path: Path, rows: int) -> Path:
-    """Rows with an id and a text of 1 to 12 words, the same ones every time."""
-    dice = random.Random(0)  # no secret
-    texts = [" ".join(dice.choices(WORDS, k=1 + row % 12)) for row in range(rows)]
+    """Write rows with an id and a text of 1 to 12 words, the same ones every time."""
+    rng = random.Random(0)
+    texts = [" ".join(rng.choices(WORDS, k=1 + row % 12)) for row in range(rows)]
     pq.write_table(pa.table({"id": np.arange(rows), "text": texts}), path, row_group_size=SHARD_ROWS)
     return path
 
 
-def run(engine: str, bundle: Path, given: Path, output: Path, every: float) -> dict[str, Any]:
-    """Run the engine to its end, started again whenever it is killed itself."""
-    dice, begun = random.Random(0), time.monotonic()  # no secret
+def run_with_kills(engine: str, bundle: Path, given: Path, output: Path, every: float) -> dict[str, Any]:
+    """Run the engine until it finishes, and start it again whenever it is killed itself."""
+    rng, begun = random.Random(0), time.monotonic()
     killed = {"worker": 0, "run": 0}
-    arguments = [sys.executable, "-c", DRIVE, engine, str(bundle), str(given), str(output)]
+    arguments = [sys.executable, "-c", RUN_DRIVER, engine, str(bundle), str(given), str(output)]
     while True:
         process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL)
         while True:
@@ -81,9 +83,9 @@ def run(engine: str, bundle: Path, given: Path, output: Path, every: float) -> d
                 break
             except subprocess.TimeoutExpired:
                 whole = engine == "command" and sum(killed.values()) % 2 == 1
-                victims = [process.pid] if whole else list(scorers(engine, process.pid))
+                victims = [process.pid] if whole else list(scoring_processes(engine, process.pid))
                 if victims:
-                    os.kill(dice.choice(victims), signal.SIGKILL)
+                    os.kill(rng.choice(victims), signal.SIGKILL)
                     killed["run" if whole else "worker"] += 1
         if code == 0:
             return {"engine": engine, "seconds": round(time.monotonic() - begun, 1), "every": every, "killed": killed}
@@ -91,8 +93,8 @@ def run(engine: str, bundle: Path, given: Path, output: Path, every: float) -> d
             raise click.ClickException(f"the run on {engine} ended with {code}")
 
 
-def count(output: Path, rows: int) -> dict[str, int]:
-    """How often each id is in the output."""
+def count_rows(output: Path, rows: int) -> dict[str, int]:
+    """Count lost, duplicated and failed rows in the output."""
     files = [str(path) for path in output.rglob("*.parquet") if not path.name.startswith(("_", "."))]
     found = pyarrow.dataset.dataset(files).to_table(["id", "error"])
     seen = np.bincount(found["id"].to_numpy(), minlength=rows)
@@ -100,8 +102,8 @@ def count(output: Path, rows: int) -> dict[str, int]:
     return {"rows": rows, "lost": int((seen == 0).sum()), "twice": int((seen > 1).sum()), "errors": errors}
 
 
-def scorers(engine: str, root: int) -> Iterator[int]:
-    """The processes below `root` that score: the command's worker, Ray's actors and theirs, Spark's workers."""
+def scoring_processes(engine: str, root: int) -> Iterator[int]:
+    """Yield the scoring processes below `root`: the command's worker, Ray's actors and workers, Spark's workers."""
     processes = dict(_processes())
     for pid, (parent, command) in processes.items():
         if root not in _ancestors(pid, processes):
@@ -112,7 +114,7 @@ def scorers(engine: str, root: int) -> Iterator[int]:
 
 
 def _processes() -> Iterator[tuple[int, tuple[int, str]]]:
-    """Every process with its parent and its command."""
+    """Yield every process with its parent and its command."""
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
@@ -142,7 +144,7 @@ def _ray(bundle: str, given: str, output: str) -> None:
 
     ray.init(object_store_memory=200 << 20, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
     options = ScoreOptions(shard_rows=SHARD_ROWS)
-    score_files(ScoreRequest(Path(bundle), [given], None, output, options, device="cpu"), actors=2, retries=TRIES)
+    score_files(ScoreRequest(Path(bundle), [given], None, output, options, device="cpu"), actors=2, retries=MAX_TRIES)
 
 
 def _spark(bundle: str, given: str, output: str) -> None:
@@ -151,7 +153,7 @@ def _spark(bundle: str, given: str, output: str) -> None:
 
     from manylabel.engines.spark import score
 
-    session = SparkSession.builder.master(f"local[2,{TRIES}]").config("spark.ui.enabled", "false").getOrCreate()
+    session = SparkSession.builder.master(f"local[2,{MAX_TRIES}]").config("spark.ui.enabled", "false").getOrCreate()
     session.sparkContext.setLogLevel("OFF")
     score(session.read.parquet(given).repartition(50, "id"), bundle).write.parquet(output)
     session.stop()
@@ -160,7 +162,7 @@ def _spark(bundle: str, given: str, output: str) -> None:
 DRIVERS: dict[str, Callable[[str, str, str], None]] = {"command": _command, "ray": _ray, "spark": _spark}
 
 
-def _versions() -> dict[str, str]:
+def _engine_versions() -> dict[str, str]:
     found = {}
     for name in ("ray", "pyspark", "pyarrow"):
         try:

@@ -1,4 +1,4 @@
-"""Commands in processes of their own, forked from one that has PyTorch, which takes seconds to import."""
+"""Commands in processes forked from one that has imported PyTorch, which takes seconds."""
 
 import multiprocessing
 import os
@@ -19,29 +19,29 @@ _server.set_forkserver_preload(
 )
 
 
-def start(
-    arguments: Sequence[object], said: Path, before: Callable[..., object] | None = None, *given: object
+def start_command(
+    arguments: Sequence[object], log: Path, before: Callable[..., object] | None = None, *given: object
 ) -> BaseProcess:
     """Start `manylabel ARGUMENTS`.
 
     Args:
-        arguments: Of the command.
-        said: A file for what it shows.
-        before: A module's function that the process calls first.
-        given: Its arguments.
+        arguments: The command's arguments.
+        log: A file for its output.
+        before: A function of a module that the process calls first.
+        given: The arguments of this function.
     """
-    process = _server.Process(target=_main, args=([str(each) for each in arguments], said, before, given))
+    process = _server.Process(target=_main, args=([str(each) for each in arguments], log, before, given))
     process.start()
     return process
 
 
-def _main(arguments: list[str], said: Path, before: Callable[..., object] | None, given: tuple[object, ...]) -> None:
+def _main(arguments: list[str], log: Path, before: Callable[..., object] | None, given: tuple[object, ...]) -> None:
     from manylabel.cli.main import main
 
-    descriptor = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
-    sys.stdout = sys.stderr = open(descriptor, "w", encoding="utf-8", closefd=False)
+    sys.stdout = sys.stderr = open(descriptor, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - for as long as the process lives
     os.environ["HF_HUB_OFFLINE"] = "1"
     if before:
         before(*given)

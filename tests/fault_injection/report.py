@@ -1,4 +1,4 @@
-"""Sections of one page: a JSON file each, and a `README.md` drawn from all that are there."""
+"""The page of results: one JSON file per section, and a `README.md` drawn from all sections."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -8,24 +8,24 @@ from typing import Any
 from experiments.common import result_io
 from manylabel_bench.hardware import describe_hardware
 
-HEAD = """# What goes wrong, and whether it is found
+HEAD = """# Fault injection: is every fault detected?
 
-Each table has the command that measured it, and a control: the same damage without the defence, which must go unnoticed
-for the figures to say anything. The promises are those of [SECURITY.md](../../../SECURITY.md)."""
+Each table has the command that measured it and a control: the same fault without the protection, which must have an
+effect for the figures to mean anything. [SECURITY.md](../../../SECURITY.md) has the guarantees."""
 
 
-def write(
+def write_section(
     folder: Path, name: str, *, title: str, command: str, rows: Sequence[Mapping[str, Any]], notes: Sequence[str]
 ) -> str:
-    """Write a section and the page anew.
+    """Write a section, and draw the page again.
 
     Args:
-        folder: Of the results.
-        name: Of the section's file.
-        title: Heads the section.
-        command: What measures it again.
-        rows: The table, a mapping from column to cell each, all with the same columns.
-        notes: What a reader should know.
+        folder: The folder of the results.
+        name: The name of the section's file.
+        title: The title of the section.
+        command: The command that repeats the measurement.
+        rows: The rows of the table, each a mapping from column to cell, all with the same columns.
+        notes: Paragraphs below the table.
 
     Returns:
         The section in Markdown.
@@ -39,17 +39,17 @@ def write(
         "machine": describe_hardware(),
     }
     (folder / f"{name}.json").write_text(json.dumps(section, indent=1) + "\n", encoding="utf-8")
-    draw(folder)
-    return _markdown(section)
+    draw_page(folder)
+    return _render_section(section)
 
 
-def draw(folder: Path) -> None:
-    """The page of all sections that are there."""
+def draw_page(folder: Path) -> None:
+    """Draw the page of all sections in the folder."""
     sections = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
-    (folder / "README.md").write_text("\n\n".join([HEAD, *map(_markdown, sections)]) + "\n", encoding="utf-8")
+    (folder / "README.md").write_text("\n\n".join([HEAD, *map(_render_section, sections)]) + "\n", encoding="utf-8")
 
 
-def _markdown(section: Mapping[str, Any]) -> str:
+def _render_section(section: Mapping[str, Any]) -> str:
     columns = list(section["rows"][0])
     table = [columns, ["---"] * len(columns), *([str(row[column]) for column in columns] for row in section["rows"])]
     return "\n\n".join(
@@ -58,6 +58,6 @@ def _markdown(section: Mapping[str, Any]) -> str:
             f"`{section['command']}`",
             "\n".join("| " + " | ".join(cells) + " |" for cells in table),
             *section["notes"],
-            result_io.machine_line(section["machine"]),
+            result_io.format_machine(section["machine"]),
         ]
     )

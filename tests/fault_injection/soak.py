@@ -1,9 +1,9 @@
-"""Does a server that has answered for hours still hold the memory, descriptors and threads that it began with?
+"""Does a server leak memory, file descriptors or threads over hours of requests?
 
-It is asked for everything it offers, in good shape and in bad, and clients vanish in the middle. After every round all
-connections are closed and the process is looked at; the first quarter of the rounds warms up. The slope of its memory
-is the median of those between any two rounds (Theil and Sen). The control is `leaking`: the same server with a handler
-that keeps the address of whoever asked, a hundred bytes or so.
+It gets valid and invalid requests of every kind, and clients disconnect in the middle. After every round all
+connections are closed and the process is sampled; the first quarter of the rounds is a warm-up. The slope of its memory
+is the median of the slopes between any two rounds (Theil-Sen). The control is `leaky_server`: the same server with a
+handler that keeps the address of every client, about a hundred bytes.
 """
 
 import asyncio
@@ -32,20 +32,20 @@ from manylabel_bench.load import servers
 from manylabel_bench.load.open_loop import Client, RequestStream
 
 ROUNDS = 40
-UNDER_WAY = 8
-VANISHING = 20
-"""Clients of a round that go away in the middle of a request, and as many that do not wait for their answer."""
+CONCURRENT_REQUESTS = 8
+DISCONNECTING_CLIENTS = 20
+"""Clients per round that disconnect in the middle of a request, and as many that do not wait for the answer."""
 
-MOST = 1.0
-"""Megabytes that memory may rise by in 100,000 requests."""
+MAX_SLOPE = 1.0
+"""Allowed rise of memory in MB per 100,000 requests."""
 
-PATIENT = [word for name in ("timeout", "body-timeout", "header-timeout") for word in (f"--{name}", "600")]
-"""A machine with other work may stop both sides for minutes; no request is late for that."""
+LONG_TIMEOUTS = [word for name in ("timeout", "body-timeout", "header-timeout") for word in (f"--{name}", "600")]
+"""A busy machine may stop both sides for minutes; no request should time out because of that."""
 
 
 @dataclass(frozen=True)
-class Look:
-    """What a server holds between two rounds, with so many requests answered."""
+class ProcessSample:
+    """The resources of a server between two rounds, after a number of requests."""
 
     requests: int
     megabytes: float
@@ -54,100 +54,103 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Soaked:
-    """What became of a server.
+class SoakResult:
+    """The samples of a server.
 
     Attributes:
-        seconds: That it was asked for.
-        looks: One a round.
-        unexpected: Answers by status, of other statuses than their requests should have.
+        seconds: Duration of the load.
+        samples: One sample per round.
+        unexpected: Number of answers with an unexpected status, by status.
     """
 
     seconds: float
-    looks: Sequence[Look]
+    samples: Sequence[ProcessSample]
     unexpected: dict[int, int]
 
     @property
-    def warm(self) -> Sequence[Look]:
-        """Looks after the warm-up."""
-        return self.looks[len(self.looks) // 4 :]
+    def warm(self) -> Sequence[ProcessSample]:
+        """The samples after the warm-up."""
+        return self.samples[len(self.samples) // 4 :]
 
     @property
     def slope(self) -> float:
-        """Megabytes by which memory rises in 100,000 requests."""
+        """Rise of memory in MB per 100,000 requests."""
         pairs = combinations(self.warm, 2)
         rises = [(late.megabytes - early.megabytes) / (late.requests - early.requests) for early, late in pairs]
         return float(np.median(rises)) * 100_000
 
     @property
     def faults(self) -> list[str]:
-        """What was promised and not kept."""
-        found = [f"memory rises by {self.slope:.2f} MB in 100,000 requests"] if self.slope > MOST else []
+        """The limits that were exceeded."""
+        found = [f"memory rises by {self.slope:.2f} MB per 100,000 requests"] if self.slope > MAX_SLOPE else []
         for name in ("descriptors", "threads"):
-            seen = {getattr(look, name) for look in self.warm}
+            seen = {getattr(sample, name) for sample in self.warm}
             found += [f"{min(seen)} to {max(seen)} {name}"] if len(seen) > 1 else []
-        return found + ([f"unexpected answers by status: {self.unexpected}"] if self.unexpected else [])
+        return found + ([f"unexpected statuses: {self.unexpected}"] if self.unexpected else [])
 
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--minutes", default=20.0, show_default=True)
-@click.option("--control-minutes", default=2.0, show_default=True, help="For the server that leaks.")
+@click.option("--minutes", default=20.0, show_default=True, help="Minutes under load.")
+@click.option("--control-minutes", default=2.0, show_default=True, help="Minutes for the server that leaks.")
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="A folder for the result.")
 def main(bundle: Path, minutes: float, control_minutes: float, output: Path) -> None:
-    """Ask a server of BUNDLE everything for some time. Fails where it grows, or where one that leaks is not noticed."""
-    ours = servers.manylabel_server(bundle, "--name", "soak", "--device", "cpu", "--no-access-log", *PATIENT)
+    """Put `manylabel serve BUNDLE` under load. Fails if it leaks, or if the leak of the control is not detected."""
+    ours = servers.manylabel_server(bundle, "--name", "soak", "--device", "cpu", "--no-access-log", *LONG_TIMEOUTS)
     program = [sys.executable, "-m", leaky_server.__name__, str(bundle)]
     control = replace(ours, command=lambda port: [*program, str(port)])
-    whole, leaky = soak(ours, bundle, minutes * 60), soak(control, bundle, control_minutes * 60)
+    result, leaky = run_soak(ours, bundle, minutes * 60), run_soak(control, bundle, control_minutes * 60)
     words = ["python", "-m", "tests.fault_injection.soak", str(bundle), "--minutes", f"{minutes:g}"]
-    found = report.write(
+    section = report.write_section(
         output,
         "soak",
-        title="A server that is asked for a long time",
+        title="A server under load for hours",
         command=shlex.join([*words, "--output", "FOLDER"]),
-        rows=[_row("as it is", whole), _row("control: leaks", leaky)],
+        rows=[_row("as it is", result), _row("control: leaks", leaky)],
         notes=[
-            f"{len(set(_asked(bundle)))} kinds of requests, {UNDER_WAY} under way, and {2 * VANISHING} clients a round "
-            f"that go away. Looked at {ROUNDS} times, with no connection open; after the first quarter memory may rise "
-            f"by {MOST:g} MB in 100,000 requests, and descriptors and threads stay as they are. The control keeps the "
-            f"address of whoever asked, and one descriptor in {leaky_server.EVERY:,} requests."
+            f"{len(set(_list_requests(bundle)))} kinds of requests, {CONCURRENT_REQUESTS} in flight, and "
+            f"{2 * DISCONNECTING_CLIENTS} clients per round that disconnect. Sampled {ROUNDS} times without open "
+            f"connections; after the first quarter memory may rise by {MAX_SLOPE:g} MB per 100,000 requests, and "
+            "descriptors and threads must not change. The control keeps the address of every client, and one "
+            f"descriptor per {leaky_server.REQUESTS_PER_LEAKED_DESCRIPTOR:,} requests."
         ],
     )
-    click.echo(found)
-    if whole.faults:
-        raise ManylabelError("; ".join(whole.faults))
-    if leaky.slope <= MOST or len({look.descriptors for look in leaky.warm}) == 1:
-        raise ManylabelError("a server that leaks memory and descriptors was not noticed.")
+    click.echo(section)
+    if result.faults:
+        raise ManylabelError("; ".join(result.faults))
+    if leaky.slope <= MAX_SLOPE or len({sample.descriptors for sample in leaky.warm}) == 1:
+        raise ManylabelError("the leak of memory and descriptors in the control was not detected.")
 
 
-def soak(kind: servers.ServerSpec, bundle: Path, seconds: float) -> Soaked:
-    """Ask a server for some time, and look at it after every round."""
-    asked = _asked(bundle)
-    looks: list[Look] = []
+def run_soak(spec: servers.ServerSpec, bundle: Path, seconds: float) -> SoakResult:
+    """Put a server under load, and sample its process after every round."""
+    requests_with_status = _list_requests(bundle)
+    samples: list[ProcessSample] = []
     unexpected: Counter[int] = Counter()
-    with TemporaryDirectory() as scratch, servers.start_server(kind, "late", Path(scratch) / "log") as server:
-        stream = RequestStream(servers.HOST, server.port, [request for request, _ in asked])
+    with TemporaryDirectory() as scratch, servers.start_server(spec, "late", Path(scratch) / "log") as server:
+        stream = RequestStream(servers.HOST, server.port, [request for request, _ in requests_with_status])
         begin, requests = time.monotonic(), 0
-        for number in tqdm(range(1, ROUNDS + 1), desc=kind.command(0)[2], disable=None):
+        for number in tqdm(range(1, ROUNDS + 1), desc=spec.command(0)[2], disable=None):
             cycles, statuses = asyncio.run(_round(stream, begin + seconds * number / ROUNDS))
-            statuses.subtract({status: cycles * count for status, count in Counter(s for _, s in asked).items()})
+            statuses.subtract(
+                {status: cycles * count for status, count in Counter(s for _, s in requests_with_status).items()}
+            )
             unexpected.update({status: count for status, count in statuses.items() if count > 0})
-            requests += cycles * len(asked)
-            looks.append(_look(server, requests))
-        return Soaked(time.monotonic() - begin, looks, dict(unexpected))
+            requests += cycles * len(requests_with_status)
+            samples.append(_sample_process(server, requests))
+        return SoakResult(time.monotonic() - begin, samples, dict(unexpected))
 
 
 async def _round(stream: RequestStream, until: float) -> tuple[int, Counter[int]]:
-    """Send every request once, again and again: how often, and the answers' statuses."""
+    """Send all requests in cycles until a time; return the number of cycles and the statuses."""
     client = Client(stream)
-    for begun in range(VANISHING):
-        await _vanish(stream, begun)
+    for begun in range(DISCONNECTING_CLIENTS):
+        await _disconnect_early(stream, begun)
     cycles = 0
     while not cycles or time.monotonic() < until:
         cycles += 1
         for _ in stream.requests:
-            while client.in_flight >= UNDER_WAY:
+            while client.in_flight >= CONCURRENT_REQUESTS:
                 client.response_event.clear()
                 await client.response_event.wait()
             client.send(client.now)
@@ -155,10 +158,10 @@ async def _round(stream: RequestStream, until: float) -> tuple[int, Counter[int]
     return cycles, Counter(each.status for each in client.outcomes)
 
 
-async def _vanish(stream: RequestStream, number: int) -> None:
-    """Go away in the middle of a request, and once more before its answer."""
+async def _disconnect_early(stream: RequestStream, number: int) -> None:
+    """Disconnect in the middle of a request, and once more before its answer."""
     request = stream.requests[number % len(stream.requests)]
-    for part in (request[: len(request) * (number + 1) // (VANISHING + 1)], request):
+    for part in (request[: len(request) * (number + 1) // (DISCONNECTING_CLIENTS + 1)], request):
         with suppress(OSError):
             _, writer = await asyncio.open_connection(stream.host, stream.port)
             writer.write(part)
@@ -166,16 +169,16 @@ async def _vanish(stream: RequestStream, number: int) -> None:
             writer.transport.abort() if number % 2 else writer.close()
 
 
-def _look(server: servers.Server, requests: int) -> Look:
-    """At the process, once it has noticed that everybody is gone."""
+def _sample_process(server: servers.Server, requests: int) -> ProcessSample:
+    """Sample the process, after it has noticed that all clients have disconnected."""
     time.sleep(1.0)
     folder = Path(f"/proc/{server.pid}")
     threads = len(os.listdir(folder / "task"))
-    return Look(requests, server.memory()[0], len(os.listdir(folder / "fd")), threads)
+    return ProcessSample(requests, server.memory()[0], len(os.listdir(folder / "fd")), threads)
 
 
-def _asked(bundle: Path) -> list[tuple[bytes, int]]:
-    """A request of every kind, and the status that it is answered with."""
+def _list_requests(bundle: Path) -> list[tuple[bytes, int]]:
+    """Return a request of every kind with its expected status."""
     labels = Bundle.open(bundle).labels
     words = "the parcel was late and the courier rude "
     texts = [words * n for n in range(1, 9)]
@@ -192,7 +195,8 @@ def _asked(bundle: Path) -> list[tuple[bytes, int]]:
     return [
         *((post("/v1/classify", {"inputs": text}), 200) for text in texts),
         (post("/v1/classify", {"inputs": texts, "top_k": 2, "thresholds": {labels[0]: 0.1}}), 200),
-        *[(post("/v1/classify", {"inputs": words * 50, "windows": True}), 200)] * UNDER_WAY,  # all threads they may use
+        *[(post("/v1/classify", {"inputs": words * 50, "windows": True}), 200)]
+        * CONCURRENT_REQUESTS,  # uses all threads
         (post("/v1/classify", {"inputs": "a" * 100_000}), 200),
         (post("/predict", {"inputs": [[text] for text in texts]}), 200),
         (post("/v2/models/soak/infer", {"inputs": [tensor]}), 200),
@@ -208,21 +212,21 @@ def _asked(bundle: Path) -> list[tuple[bytes, int]]:
     ]
 
 
-def _row(name: str, soaked: Soaked) -> dict[str, Any]:
+def _row(name: str, result: SoakResult) -> dict[str, Any]:
     def seen(what: str) -> str:
-        values = [getattr(look, what) for look in soaked.warm]
+        values = [getattr(sample, what) for sample in result.warm]
         return " to ".join(f"{value:,.0f}" for value in sorted({min(values), max(values)}))
 
     return {
         "server": name,
-        "minutes": f"{soaked.seconds / 60:.0f}",
-        "requests": f"{soaked.looks[-1].requests:,}",
-        "answered otherwise than due": f"{sum(soaked.unexpected.values()):,}",
+        "minutes": f"{result.seconds / 60:.0f}",
+        "requests": f"{result.samples[-1].requests:,}",
+        "unexpected statuses": f"{sum(result.unexpected.values()):,}",
         "MB": seen("megabytes"),
-        "MB in 100,000 requests": f"{soaked.slope:+.2f}",
+        "MB per 100,000 requests": f"{result.slope:+.2f}",
         "descriptors": seen("descriptors"),
         "threads": seen("threads"),
-        "found": "; ".join(soaked.faults) or "nothing",
+        "found": "; ".join(result.faults) or "nothing",
     }
 
 

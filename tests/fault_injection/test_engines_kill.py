@@ -1,4 +1,4 @@
-"""Rows are counted as they are, and processes that score are found."""
+"""Lost and duplicated rows are counted, and no row is lost when processes are killed."""
 
 import json
 import subprocess
@@ -8,13 +8,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.fault_injection.engines_kill import count
+from tests.fault_injection.engines_kill import count_rows
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_killed_scoring_loses_no_row(bundle: Path, tmp_path: Path) -> None:
-    """So often that its worker and the whole run are hit before it has ended."""
+    """Often enough that its worker and the whole run are killed before it finishes."""
     done = subprocess.run(
         [
             *(
@@ -44,4 +44,4 @@ def test_lost_and_doubled_rows_are_counted(tmp_path: Path) -> None:
     (tmp_path / "_manylabel").mkdir()
     for name, ids in (("part-0", [0, 1, 2]), ("part-1", [2, 2, 5])):
         pq.write_table(pa.table({"id": ids, "error": [None, "bad", None]}), tmp_path / f"{name}.parquet")
-    assert count(tmp_path, 6) == {"rows": 6, "lost": 2, "twice": 1, "errors": 2}
+    assert count_rows(tmp_path, 6) == {"rows": 6, "lost": 2, "twice": 1, "errors": 2}

@@ -1,4 +1,4 @@
-"""Works that are killed, and their careless twins: what is wrong is found, and only that."""
+"""Killed commands finish as if they had never been killed, and faults of their naive versions are found."""
 
 import random
 import shutil
@@ -6,53 +6,55 @@ from pathlib import Path
 
 import pytest
 from tests.fault_injection import fuzz_report, process_kill
-from tests.fault_injection.workloads import Work
+from tests.fault_injection.workloads import KillableCommand
 
 MOMENTS = [0.2, 0.5, 0.9]
+NAMES = ["scoring", "training", "exporting"]
 
 
 @pytest.fixture(scope="module")
-def works(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Work]]:
-    folder = tmp_path_factory.mktemp("works")
-    return folder / "whole", {work.name: work for work in process_kill.works(folder)}
+def commands(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, KillableCommand]]:
+    folder = tmp_path_factory.mktemp("commands")
+    prepared = process_kill.prepare_commands(folder)
+    return folder / "reference", {command.name: command for command in prepared}
 
 
-@pytest.mark.parametrize("name", ["scoring", "training", "exporting"])
+@pytest.mark.parametrize("name", NAMES)
 def test_killed_workload_ends_with_the_same_output(
-    works: tuple[Path, dict[str, Work]], tmp_path: Path, name: str
+    commands: tuple[Path, dict[str, KillableCommand]], tmp_path: Path, name: str
 ) -> None:
-    work = works[1][name]
-    work.prepare(tmp_path)
-    found = process_kill._live(work, tmp_path, MOMENTS, careless=False)
-    assert (found["faults"], found["ends"], found["wrong ends"]) == (0, 1, 0)
-    assert work.done(tmp_path)
+    command = commands[1][name]
+    command.prepare(tmp_path)
+    counts = process_kill.run_with_kills(command, tmp_path, MOMENTS, naive=False)
+    assert (counts["faults"], counts["runs"], counts["wrong"]) == (0, 1, 0)
+    assert command.is_done(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["scoring", "training", "exporting"])
-def test_output_check_detects_partial_output(works: tuple[Path, dict[str, Work]], tmp_path: Path, name: str) -> None:
-    whole, work = works[0], works[1][name]
-    shutil.copytree(whole, tmp_path / "copy")
-    assert work.fault(tmp_path / "copy") == ""
-    files = [
-        path for path in (tmp_path / "copy").rglob("*") if path.name in {"out.jsonl", "model.safetensors", "model.onnx"}
-    ]
-    for path in files:
+@pytest.mark.parametrize("name", NAMES)
+def test_output_check_detects_partial_output(
+    commands: tuple[Path, dict[str, KillableCommand]], tmp_path: Path, name: str
+) -> None:
+    reference, command = commands[0], commands[1][name]
+    copy = Path(shutil.copytree(reference, tmp_path / "copy"))
+    assert command.find_fault(copy) == ""
+    outputs = [path for path in copy.rglob("*") if path.name in {"out.jsonl", "model.safetensors", "model.onnx"}]
+    for path in outputs:
         path.write_bytes(path.read_bytes()[: random.Random(0).randrange(1, path.stat().st_size)])
-    assert work.fault(tmp_path / "copy")
+    assert command.find_fault(copy)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["scoring", "training", "exporting"])
-def test_kill_control_is_detected(works: tuple[Path, dict[str, Work]], tmp_path: Path, name: str) -> None:
-    found = process_kill.strike(works[1][name], tmp_path, 100, 0, careless=True)
-    assert found["wrong ends"] > 0
+@pytest.mark.parametrize("name", NAMES)
+def test_kill_control_is_detected(commands: tuple[Path, dict[str, KillableCommand]], tmp_path: Path, name: str) -> None:
+    counts = process_kill.kill_repeatedly(commands[1][name], tmp_path, 100, 0, naive=True)
+    assert counts["wrong"] > 0
 
 
 def test_fuzz_output_is_parsed() -> None:
     runs = [{"executions": 1000, "branches": 5, "features": 7, "findings": 0, "seconds": 1.6}] * 2
-    assert fuzz_report.row("csv", runs) == {
+    assert fuzz_report.table_row("csv", runs) == {
         "target": "csv: the CSV reader",
-        "seconds of a core": "3",
+        "CPU seconds": "3",
         "executions": "2,000",
         "branches": 5,
         "features": 7,

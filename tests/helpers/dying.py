@@ -15,12 +15,12 @@ Hook = Callable[[int], None]
 
 def run(arguments: Sequence[object], folder: Path, hook: str = "nothing", *values: int) -> tuple[int | None, str]:
     """Run `manylabel ARGUMENTS` with a hook of this module; return its exit code, negative for a signal, and stderr."""
-    return ended(forkserver.start(arguments, folder / "stderr.txt", _hang, hook, values), folder)
+    return ended(forkserver.start_command(arguments, folder / "stderr.txt", _hang, hook, values), folder)
 
 
 def run_limited(arguments: Sequence[object], folder: Path, kind: int, size: int) -> tuple[int | None, str]:
     """Run `manylabel ARGUMENTS` under a resource limit; return its exit code and stderr."""
-    return ended(forkserver.start(arguments, folder / "stderr.txt", _limit, kind, size), folder)
+    return ended(forkserver.start_command(arguments, folder / "stderr.txt", _limit, kind, size), folder)
 
 
 def ended(process: Any, folder: Path) -> tuple[int | None, str]:

@@ -1,9 +1,9 @@
-"""Search for bytes that a target fails on, guided by the branches they reach: `make fuzz`.
+"""Coverage-guided fuzzing: search for bytes on which a target fails, `make fuzz`.
 
     python tests/fault_injection/fuzz/run.py TARGET --seconds 60
 
-Keeps what reaches new branches in `build/fuzz/TARGET`, beside what is committed in `corpus/TARGET`. What
-fails is written to `build/fuzz/TARGET-crash-...`; once it is mended, it belongs in the committed corpus.
+Inputs that cover new branches are kept in `build/fuzz/TARGET`, beside the committed ones in `corpus/TARGET`. An input
+that fails is written to `build/fuzz/TARGET-crash-...`; once the fault is fixed, it belongs in the committed corpus.
 """
 
 import argparse
@@ -17,29 +17,31 @@ ROOT = HERE.parents[2]
 
 
 def main() -> None:
-    """Fuzz one target until the time is over."""
+    """Fuzz one target for the given time."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("target")
     parser.add_argument("--seconds", type=int, default=60)
-    parser.add_argument("--verbose", action="store_true", help="Tell of every find, and at last of the branches.")
-    parser.add_argument("--replay", type=Path, help="Read this file, once, in place of a search.")
-    asked = parser.parse_args()
+    parser.add_argument(
+        "--verbose", action="store_true", help="Print every new input, and the covered branches at the end."
+    )
+    parser.add_argument("--replay", type=Path, help="Run the target once on this file, without a search.")
+    options = parser.parse_args()
     sys.path.insert(0, str(HERE))
     with atheris.instrument_imports(include=["manylabel"], enable_loader_override=False):
         from targets import CONTROLS, TARGETS
-    if asked.replay:
-        (TARGETS | CONTROLS)[asked.target](asked.replay.read_bytes())
+    if options.replay:
+        (TARGETS | CONTROLS)[options.target](options.replay.read_bytes())
         return
-    found, committed = ROOT / "build" / "fuzz" / asked.target, HERE / "corpus" / asked.target
-    for folder in (found, committed):
+    discovered, committed = ROOT / "build" / "fuzz" / options.target, HERE / "corpus" / options.target
+    for folder in (discovered, committed):
         folder.mkdir(parents=True, exist_ok=True)
-    options = [f"-max_total_time={asked.seconds}", "-timeout=10", "-rss_limit_mb=2048", "-max_len=16384"]
-    options += [
-        f"-artifact_prefix={found.parent}/{asked.target}-",
+    arguments = [f"-max_total_time={options.seconds}", "-timeout=10", "-rss_limit_mb=2048", "-max_len=16384"]
+    arguments += [
+        f"-artifact_prefix={discovered.parent}/{options.target}-",
         "-print_final_stats=1",
-        f"-verbosity={int(asked.verbose)}",
+        f"-verbosity={int(options.verbose)}",
     ]
-    atheris.Setup([sys.argv[0], str(found), str(committed), *options], (TARGETS | CONTROLS)[asked.target])
+    atheris.Setup([sys.argv[0], str(discovered), str(committed), *arguments], (TARGETS | CONTROLS)[options.target])
     atheris.Fuzz()
 
 

@@ -1,6 +1,6 @@
-"""Readers of hostile bytes: each target takes any bytes, and fails on anything but an answer or an error of ours.
+"""Fuzz targets: each takes any bytes, and fails on anything but a result or one of the package's errors.
 
-`run.py` searches for bytes that make one fail; `test_corpus.py` replays those that were found worth keeping.
+`run.py` searches for bytes that make a target fail; `test_corpus.py` replays those that are worth keeping.
 """
 
 import hashlib
@@ -35,25 +35,25 @@ SHARD_ROWS = 3
 
 
 def manifest(content: bytes) -> None:
-    """A manifest as it lies there, and the same with a digest that fits."""
-    for raw in (content, _signed(content)):
+    """Read a manifest as it is, and with a matching digest."""
+    for raw in (content, _with_digest(content)):
         with suppress(BundleError):
             read_manifest(raw, where="the bundle")
 
 
 def texts(content: bytes) -> None:
-    """Texts, each read alone as among the others, up to the bound."""
-    several = content.decode("utf-8", "surrogateescape").split("\x00")  # what is no UTF-8 becomes lone surrogates
+    """Tokenise texts: each gives the same alone as in a batch, within the maximum length."""
+    texts = content.decode("utf-8", "surrogateescape").split("\x00")  # invalid UTF-8 becomes lone surrogates
     for reader in _tokenizers():
-        together = reader.try_encode(several)
-        alone = [reader.try_encode([text])[0] for text in several]
-        for one, other, text in zip(together, alone, several, strict=True):
+        batched = reader.try_encode(texts)
+        alone = [reader.try_encode([text])[0] for text in texts]
+        for one, other, text in zip(batched, alone, texts, strict=True):
             assert _ids(one) == _ids(other), text
             assert all(len(window) <= reader.max_length for window in one.windows)  # type: ignore[union-attr]
 
 
 def requests(content: bytes) -> None:
-    """Bodies of every protocol: a struct or a refusal, and the texts of a tensor."""
+    """Decode request bodies of every protocol, and the texts of a tensor."""
     for schema in (ClassifyRequest, TeiPredictRequest, HfRequest, OipInferRequest):
         head, _, tail = content.partition(b"\n\n") if schema is OipInferRequest else (content, b"", b"")
         try:
@@ -67,12 +67,12 @@ def requests(content: bytes) -> None:
 
 
 def csv(content: bytes) -> None:
-    """A CSV: planned and read alike, from any shard's beginning."""
+    """Plan and read a CSV file; both must agree, from the start of any shard."""
     _read(content, "csv")
 
 
 def jsonl(content: bytes) -> None:
-    """JSON lines, likewise."""
+    """Plan and read JSON lines likewise."""
     _read(content, "jsonl")
 
 
@@ -80,7 +80,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {each.__name__: each for each in (
 
 
 def careless(content: bytes) -> None:
-    """The control: texts as they come, to the library that `texts` guards. Anything that is no UTF-8 makes it fail."""
+    """Pass texts unchecked to the tokenizers library (the control): anything that is not UTF-8 makes it fail."""
     tokenizer = tokenizers.Tokenizer.from_buffer(Bundle.open(BUNDLE).read("tokenizer.json"))
     tokenizer.encode_batch(content.decode("utf-8", "surrogateescape").split("\x00"))
 
@@ -89,7 +89,7 @@ CONTROLS: dict[str, Callable[[bytes], None]] = {"careless": careless}
 
 
 def _read(content: bytes, format: Any) -> None:
-    """What the pass that plans says of rows and offsets is what the pass that scores finds."""
+    """Check that planning and reading agree on rows and offsets."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "rows"
         path.write_bytes(content)
@@ -111,8 +111,8 @@ def _read(content: bytes, format: Any) -> None:
             assert bool(rows) == (start.row < scanned.rows)
 
 
-def _signed(content: bytes) -> bytes:
-    """The canonical form with the digest that fits, where it is a JSON object; else as it is."""
+def _with_digest(content: bytes) -> bytes:
+    """Return the canonical form with a matching digest if the content is a JSON object, otherwise the content."""
     try:
         found = json.loads(content)
         found.pop("digest", None)
@@ -128,7 +128,7 @@ def _canonical(content: object) -> bytes:
 
 @cache
 def _tokenizers() -> list[Tokenizer]:
-    """The tiny bundle's, with every policy but that which refuses."""
+    """Return the toy bundle's tokenizer with the policies `window` and `truncate`."""
     serialized = Bundle.open(BUNDLE).read("tokenizer.json")
     policies = (LongText("window", overlap=2, max_windows=3), LongText("truncate", overlap=2))
     return [Tokenizer(serialized, prefix=[2], suffix=[3], max_length=12, long_text=policy) for policy in policies]

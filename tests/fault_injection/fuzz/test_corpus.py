@@ -1,4 +1,4 @@
-"""What fuzzing found worth keeping is read, or refused with a sentence."""
+"""The committed fuzz corpus is parsed, or rejected with an error of the package."""
 
 import sys
 from pathlib import Path
@@ -16,7 +16,7 @@ for needed in ("msgspec", "starlette", "pyarrow"):
 
 @pytest.fixture(scope="module", autouse=True)
 def _targets(bundle: Path) -> None:
-    """The targets read the tiny bundle's tokenizer."""
+    """Let the targets read the toy bundle's tokenizer."""
     sys.path.insert(0, str(HERE))
     import targets
 
@@ -24,7 +24,7 @@ def _targets(bundle: Path) -> None:
 
 
 def test_manifest_corpus_contains_a_valid_manifest() -> None:
-    """One of an older form would be refused at its first field, and so would all that comes of it."""
+    """A manifest of an older format would be rejected at its first field, and so would everything derived from it."""
     manifest, _ = read_manifest((HERE / "corpus" / "manifest" / "whole").read_bytes(), where="the corpus")
     assert manifest.labels
 
