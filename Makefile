@@ -71,7 +71,7 @@ coverage: .venv-proof/ready build/tiny-bundle ## line and branch coverage of the
 	$(PROOF) -m coverage json --quiet -o build/coverage/measured.json
 	$(PROOF) -m tests.fault_injection.coverage_table build/coverage/measured.json --output tests/fault_injection/results
 
-# Counts only, so the machine may be busy. Takes hours; MUTATION names a target, such as batching.
+# Counts only, so the machine may be busy. Takes hours; MUTATION names a target, such as length_batching.
 mutation: .venv-proof/ready build/tiny-bundle ## mutation tests: change the code one place at a time and count what the tests detect
 	$(PROOF) -m tests.fault_injection.mutation $(MUTATION) --output tests/fault_injection/results
 
