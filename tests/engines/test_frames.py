@@ -45,6 +45,7 @@ def test_duckdb_relation_matches_the_command_line(classifier: Classifier, expect
 
 
 def test_duckdb_example_counts_predicted_labels(classifier: Classifier, bundle: Path) -> None:
+    pytest.importorskip("duckdb")
     import csv
 
     with open(ROOT / "examples" / "reviews.csv", encoding="utf-8", newline="") as file:
