@@ -136,7 +136,8 @@ def memory_for_import(package: str, megabytes: int) -> Iterator[None]:
         if not is_lack_of_memory(exc):
             raise
         raise OutOfMemory(
-            f"memory ran out while {package} was loaded, which takes {megabytes:,} MB ({_reason(exc)}). {memory_advice()}"
+            f"memory ran out while {package} was loaded, which takes {megabytes:,} MB ({_reason(exc)}). "
+            f"{memory_advice()}"
         ) from exc
 
 

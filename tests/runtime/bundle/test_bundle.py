@@ -207,6 +207,12 @@ def test_link_to_a_bundle_is_followed(bundle: Path, tmp_path: Path) -> None:
 # Paths that are not a bundle
 
 
+@pytest.mark.parametrize("path", ["hf://ada/reviews", Path("hf://ada/reviews")])
+def test_hub_reference_is_not_opened_as_a_folder(path: str | Path) -> None:
+    with pytest.raises(InputError, match=r"is not a folder\. Download it first: manylabel\.hub\.resolve_bundle_path"):
+        Bundle.open(path)
+
+
 @pytest.mark.parametrize("path", ["nowhere", "a\0b", "x" * 5000, "a/b/c"])
 def test_missing_bundle_is_an_input_error(tmp_path: Path, path: str) -> None:
     with pytest.raises(InputError, match="there is no bundle at"):

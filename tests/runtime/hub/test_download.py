@@ -126,6 +126,12 @@ def test_concurrent_downloads(hub: Hub, script: Script, bundle: Path, home: Path
     assert [path.name for path in folder_of(home, commit).parent.iterdir()] == [commit]
 
 
+def test_resolve_bundle_path(hub: Hub, script: Script, bundle: Path, home: Path) -> None:
+    commit = hub.push("ada/reviews", bundle)
+    text = "import sys; from manylabel.hub import resolve_bundle_path; print(*map(resolve_bundle_path, sys.argv[1:]))"
+    assert script(text, REFERENCE, "models/reviews").split() == [str(folder_of(home, commit)), "models/reviews"]
+
+
 # Pins
 
 
