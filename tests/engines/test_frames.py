@@ -62,4 +62,4 @@ def test_duckdb_example_counts_predicted_labels(classifier: Classifier, bundle: 
     )
     *lines, last = done.stdout.splitlines()
     assert {label: int(count) for count, label in (line.split(maxsplit=1) for line in lines)} == counted
-    assert last == f"{len(texts)} texts answered"
+    assert last == f"{len(texts)} texts scored"
