@@ -104,7 +104,9 @@ class Bundle:
             32
         """
         if re.match(r"hf:/{1,2}", str(path)):  # a Path merges the two slashes
-            raise InputError(f"{path} is not a folder. Download it first: manylabel.hub.resolve_bundle_path({path!r}).")
+            raise InputError(
+                f"{path} is not a folder. Download it first: manylabel.hub.resolve_bundle_path({str(path)!r})."
+            )
         path = Path(path)
         if not os.path.isdir(path):  # Path.is_dir raises where a name is too long to exist
             raise InputError(f"there is no bundle at {path}: no such folder.{suggest_path(path) or _EXPORT}")
