@@ -130,9 +130,9 @@ def read_dataset(path: Path | str, columns: Columns = DEFAULT_COLUMNS, *, labels
         UnknownLabel: A row has a label that is not among `labels`.
 
     Example:
-        >>> data = read_dataset("reviews.csv", Columns(separator=";"))  # doctest: +SKIP
-        >>> data.labels  # doctest: +SKIP
-        ('price', 'quality', 'shipping')
+        >>> data = read_dataset("reviews.csv", Columns(text="text", labels="labels", separator="|"))
+        >>> data.labels
+        ('billing', 'delivery', 'price', 'user experience')
     """
     path = Path(path)
     rows = read_labelled_texts(path, columns, labels=labels)
@@ -151,7 +151,14 @@ def read_jsonl(path: Path, labels: Sequence[str]) -> Dataset:
 
 
 def write_jsonl(path: Path, data: Dataset) -> None:
-    """Write a dataset, without its splits, to a JSONL file for `read_jsonl`."""
+    """Write a dataset, without its splits, to a JSONL file for `read_jsonl`.
+
+    Example:
+        >>> from pathlib import Path
+        >>> write_jsonl(Path("rows.jsonl"), Dataset.from_matrix(["too slow"], [[1, 0]], ["speed", "price"]))
+        >>> read_jsonl(Path("rows.jsonl"), ["speed", "price"]).targets.tolist()
+        [[1.0, 0.0]]
+    """
     with path.open("w", encoding="utf-8") as file:
         for text, row in zip(data.texts, data.targets, strict=True):
             values = dict(zip(data.labels, row.tolist(), strict=True))

@@ -83,7 +83,13 @@ def assign_splits(data: Dataset, *, seed: int) -> Dataset:
 
 
 def label_frequencies(data: Dataset) -> dict[str, dict[str, float]]:
-    """Return for each label and split the share of positives among the rows where the label is known."""
+    """Return for each label and split the share of positives among the rows where the label is known.
+
+    Example:
+        >>> split = ["train", "train", "validation"]
+        >>> label_frequencies(Dataset.from_matrix(["a", "b", "c"], [[1], [0], [1]], ["speed"], split=split))
+        {'speed': {'train': 0.5, 'validation': 1.0}}
+    """
     result: dict[str, dict[str, float]] = {label: {} for label in data.labels}
     for name in SPLITS:
         if name not in data.split:

@@ -4,8 +4,14 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from manylabel.errors import missing_extra
+
+if find_spec("transformers") is None:
+    raise missing_extra("export", "transformers")
 
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
@@ -35,9 +41,11 @@ class TrainingRun:
 
     Example:
         >>> from pathlib import Path
-        >>> run = read_run(Path("run"))  # doctest: +SKIP
-        >>> dict(zip(run.labels, run.thresholds))  # doctest: +SKIP
-        {'price': 0.41, 'quality': 0.5}
+        >>> run = read_run(Path("run"))
+        >>> run.labels
+        ('billing', 'delivery', 'price', 'user experience')
+        >>> len(run.thresholds)
+        4
     """
 
     labels: tuple[str, ...]

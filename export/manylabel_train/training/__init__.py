@@ -17,3 +17,7 @@ Read in this order:
 - `resource_errors`: errors for a full disk or exhausted memory that say what is kept and how to resume
 - `hyperparameter_search`: `--search N` with Optuna
 """
+
+from manylabel.errors import require_extra
+
+require_extra("export", "torch", "transformers")

@@ -54,7 +54,7 @@ class SearchConfig:
         MissingDependency: optuna is not installed.
 
     Example:
-        >>> SearchConfig(trials=10, over=("learning_rate",))  # doctest: +SKIP
+        >>> SearchConfig(trials=10, over=("learning_rate",))
         SearchConfig(trials=10, over=('learning_rate',))
     """
 

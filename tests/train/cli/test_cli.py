@@ -174,7 +174,7 @@ def test_export_single_file_command(manylabel, elsewhere: Path, tmp_path: Path) 
     options = ["--validation", data, "--precision", "int8", "--trim-vocabulary", data, "--single-file"]
     done = manylabel("export", elsewhere, "-o", tmp_path / "bundle", *options)
     assert done.exit_code == 0, done.output
-    assert "the corpus is tokenised as before, and so will be 100.0% of texts like it" in done.stdout
+    assert "the texts of the corpus keep their tokens, and an estimated 100.0% of similar texts do" in done.stdout
     assert {path.name for path in (tmp_path / "bundle").glob("*.onnx")} == {"model_int8.onnx", "text_to_labels.onnx"}
     assert manylabel("verify", tmp_path / "bundle", "--device", "cpu").exit_code == 0
     missing = manylabel("export", elsewhere, "-o", tmp_path / "b", "--trim-vocabulary", tmp_path / "no.csv")
