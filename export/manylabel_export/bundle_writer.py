@@ -4,9 +4,15 @@ import json
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+
+from manylabel.errors import missing_extra
+
+if find_spec("transformers") is None:
+    raise missing_extra("export", "transformers")
 
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 

@@ -3,8 +3,14 @@
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+from manylabel.errors import missing_extra
+
+if find_spec("transformers") is None:
+    raise missing_extra("export", "transformers")
 
 import numpy as np
 from numpy.typing import NDArray

@@ -5,8 +5,14 @@ It is loaded from a run of `manylabel train` or from any multi-label checkpoint 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from manylabel.errors import missing_extra
+
+if find_spec("transformers") is None:
+    raise missing_extra("export", "transformers")
 
 import numpy as np
 from numpy.typing import NDArray

@@ -41,6 +41,8 @@ Example:
     InputError: there is no bundle at no/such/folder: no such folder. Make one with manylabel export.
 """
 
+from importlib.util import find_spec
+
 
 class ManylabelError(Exception):
     """The base class of all errors that manylabel raises on purpose.
@@ -210,3 +212,33 @@ class SignatureInvalid(BundleError):
 
 class NonFiniteScore(BundleError):
     """The model returned NaN or infinity."""
+
+
+def missing_extra(extra: str, module: str) -> MissingDependency:
+    """Return the error for a module of an optional extra that is not installed.
+
+    Example:
+        >>> print(missing_extra("server", "starlette"))
+        starlette is not installed. pip install "manylabel[server,cpu]"
+    """
+    return MissingDependency(f'{module} is not installed. pip install "manylabel[{extra},cpu]"')
+
+
+def require_extra(extra: str, *modules: str) -> None:
+    """Raise `MissingDependency` unless all given modules of an optional extra are installed.
+
+    Nothing is imported, so that the check is quick.
+
+    Args:
+        extra: The extra, such as `"server"`.
+        modules: Top-level modules of the extra.
+
+    Raises:
+        MissingDependency: One of the modules is not installed.
+
+    Example:
+        >>> require_extra("cpu", "numpy", "tokenizers")
+    """
+    for module in modules:
+        if find_spec(module) is None:
+            raise missing_extra(extra, module)

@@ -11,3 +11,7 @@ In reading order:
 - `build`: composes all of these to one graph per precision.
 - `tokenizer/`: a graph that takes text, with the tokenizer and the thresholds inside.
 """
+
+from manylabel.errors import require_extra
+
+require_extra("export", "onnx", "torch")

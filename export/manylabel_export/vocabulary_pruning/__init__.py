@@ -3,3 +3,7 @@
 In reading order: `model` (the export source: which tokens are kept, and the effect on other texts) and `tokenizer` (the
 `tokenizer.json`).
 """
+
+from manylabel.errors import require_extra
+
+require_extra("export", "torch", "transformers")

@@ -14,7 +14,6 @@ import click
 
 from manylabel.errors import Interrupted, MissingDependency
 from manylabel.system.resource_errors import memory_for_import
-from manylabel_train.training.checkpoints import describe_progress
 
 EXPORT_PACKAGES = ("torch", "transformers", "accelerate", "onnx", "sklearn", "pyarrow")
 """Packages of the extra `export`."""
@@ -84,6 +83,8 @@ def raise_on_signals(output: Path) -> Iterator[None]:
     try:
         yield
     except _Stopped as exc:
+        from manylabel_train.training.checkpoints import describe_progress
+
         message = f"stopped by {signal.Signals(exc.number).name}. {describe_progress(output)}"
         raise Interrupted(message, exit_code=128 + exc.number) from None
     finally:

@@ -3,8 +3,14 @@
 import importlib.util
 import json
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from manylabel.errors import missing_extra
+
+if find_spec("torch") is None:
+    raise missing_extra("export", "torch")
 
 import numpy as np
 import torch

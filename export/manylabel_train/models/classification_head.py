@@ -1,7 +1,13 @@
 """The classification head of a sequence classifier: its output layer, its labels, and replacing both."""
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any
+
+from manylabel.errors import missing_extra
+
+if find_spec("torch") is None:
+    raise missing_extra("export", "torch")
 
 from torch import nn
 from transformers import PreTrainedModel

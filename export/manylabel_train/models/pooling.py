@@ -6,7 +6,13 @@ knows only after an import of this module (docs/decisions/0010).
 """
 
 from copy import deepcopy
+from importlib.util import find_spec
 from typing import Any, ClassVar, Literal
+
+from manylabel.errors import missing_extra
+
+if find_spec("torch") is None:
+    raise missing_extra("export", "torch")
 
 import torch
 from torch import Tensor, nn

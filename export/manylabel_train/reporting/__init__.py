@@ -10,3 +10,7 @@ In the order in which to read it:
 
 It knows nothing of training or bundles: `html_report.ReportContent` in, HTML out.
 """
+
+from manylabel.errors import require_extra
+
+require_extra("export", "jinja2", "sklearn")

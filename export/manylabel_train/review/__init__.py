@@ -10,3 +10,7 @@ In the order in which to read it:
 
 `manylabel_train.data.label_review` has the type of a suggestion and the file `review.json`, which the report reads.
 """
+
+from manylabel.errors import require_extra
+
+require_extra("export", "torch", "scipy")

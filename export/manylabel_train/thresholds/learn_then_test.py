@@ -19,7 +19,13 @@ strongest evidence and goes down, toward more recall.
 """
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from math import ceil, log
+
+from manylabel.errors import missing_extra
+
+if find_spec("scipy") is None:
+    raise missing_extra("export", "scipy")
 
 import numpy as np
 from numpy.typing import NDArray

@@ -4,6 +4,12 @@ import logging
 import time
 from collections.abc import Sequence
 from http import HTTPStatus
+from importlib.util import find_spec
+
+from manylabel.errors import missing_extra
+
+if find_spec("starlette") is None:
+    raise missing_extra("server", "starlette")
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException

@@ -6,6 +6,12 @@ more of the queue than a small request, and it is subject to the same limits as 
 
 import asyncio
 from collections.abc import Sequence
+from importlib.util import find_spec
+
+from manylabel.errors import missing_extra
+
+if find_spec("starlette") is None:
+    raise missing_extra("server", "starlette")
 
 import numpy as np
 from numpy.typing import NDArray

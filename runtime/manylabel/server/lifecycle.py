@@ -13,8 +13,14 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from importlib.util import find_spec
 from ipaddress import ip_address
 from pathlib import Path
+
+from manylabel.errors import missing_extra
+
+if find_spec("uvicorn") is None:
+    raise missing_extra("server", "uvicorn")
 
 import uvicorn
 from starlette.middleware.cors import CORSMiddleware

@@ -7,8 +7,14 @@ replace the model and a graceful shutdown can wait for them.
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from math import ceil
 from typing import Any, Literal
+
+from manylabel.errors import missing_extra
+
+if find_spec("starlette") is None:
+    raise missing_extra("server", "starlette")
 
 from starlette.requests import Request
 

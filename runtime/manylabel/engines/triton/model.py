@@ -5,10 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import triton_python_backend_utils as pb_utils
-
 from manylabel.engines.triton.tokenizer_backend import PaddingTokenizer, TokenizerSettings
-from manylabel.errors import ManylabelError
+from manylabel.errors import ManylabelError, MissingDependency
+
+try:
+    import triton_python_backend_utils as pb_utils
+except ImportError as exc:
+    raise MissingDependency("triton_python_backend_utils exists only inside Triton Inference Server.") from exc
 
 
 class TritonPythonModel:

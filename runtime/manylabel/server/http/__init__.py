@@ -9,3 +9,7 @@ In reading order:
 - `errors`: the reasons for refusing a request, and the error format of each protocol.
 - `openapi`: the OpenAPI document.
 """
+
+from manylabel.errors import require_extra
+
+require_extra("server", "msgspec", "starlette", "httptools", "prometheus_client")

@@ -7,3 +7,7 @@ In reading order:
 - `drift_metrics`: gauges of the drift between served texts and the bundle's validation texts.
 - `tracing`: OpenTelemetry spans; requires the extra `server-otel`.
 """
+
+from manylabel.errors import require_extra
+
+require_extra("server", "msgspec", "starlette", "httptools", "prometheus_client")

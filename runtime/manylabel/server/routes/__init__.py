@@ -6,3 +6,7 @@
 - `huggingface`: Hugging Face's Inference API, `POST /`.
 - `page`: the web page at `/`, the API documentation at `/docs`.
 """
+
+from manylabel.errors import require_extra
+
+require_extra("server", "msgspec", "starlette", "httptools", "prometheus_client")

@@ -12,4 +12,8 @@ contain exactly the listed fields. `http.openapi` generates the OpenAPI document
 
 Every response carries `X-Request-Id`; predictions also carry `Server-Timing` (`queue`, `tokenize`, `inference`,
 `total`, in milliseconds).
-"""  # a table row is one line
+"""
+
+from manylabel.errors import require_extra
+
+require_extra("server", "msgspec", "starlette", "httptools", "prometheus_client")
