@@ -138,7 +138,7 @@ def test_variant_with_wrong_probes_is_left_out(hopeless: Path, tmp_path: Path, m
 
 
 def test_fp16_overflowing_layers_stay_in_fp32(elsewhere: Path, tmp_path: Path) -> None:
-    """Without calibration texts, overflows are rescue only when the graph is evaluated."""
+    """Without calibration texts, overflows are found only when the graph is evaluated."""
     shutil.copytree(elsewhere, tmp_path / "checkpoint")
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "checkpoint")
     with torch.no_grad():  # a normalisation brings values beyond the range of fp16 back

@@ -66,7 +66,7 @@ CONFIGURATIONS: dict[str, tuple[type[PretrainedConfig], dict[str, Any]]] = {
 }
 
 
-def make(architecture: str, *, labels: int = 4, **changes: Any) -> PreTrainedModel:
+def make_classifier(architecture: str, *, labels: int = 4, **changes: Any) -> PreTrainedModel:
     """Return a classifier in eval mode, with the same weights in every call.
 
     Args:

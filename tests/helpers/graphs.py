@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 import torch
 from numpy.typing import NDArray
-from tests.helpers.architectures import CONFIGURATIONS, LONGEST, VOCABULARY, WINDOW, make
+from tests.helpers.architectures import CONFIGURATIONS, LONGEST, VOCABULARY, WINDOW, make_classifier
 from transformers import (
     PreTrainedModel,
 )
@@ -31,14 +31,14 @@ each_engine = pytest.mark.parametrize("engine", ENGINES)
 @cache
 def canonical_graph(architecture: str, engine: str = "auto", **changes: int) -> onnx.ModelProto:
     """Return the canonical fp32 graph, traced once."""
-    return canonicalize(append_sigmoid(torch_export.trace(make(architecture, **changes), engine=engine)))
+    return canonicalize(append_sigmoid(torch_export.trace(make_classifier(architecture, **changes), engine=engine)))
 
 
 @cache
-def fused(architecture: str, provider: str, engine: str = "auto") -> onnx.ModelProto:
+def fused_graph(architecture: str, provider: str, engine: str = "auto") -> onnx.ModelProto:
     """Return the fused fp32 graph before the last layer is pruned."""
     return fuse_operators(
-        eliminate_mask(canonical_graph(architecture, engine)), make(architecture).config, provider=provider
+        eliminate_mask(canonical_graph(architecture, engine)), make_classifier(architecture).config, provider=provider
     )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto
-from tests.helpers.architectures import make
+from tests.helpers.architectures import make_classifier
 from tests.helpers.graphs import (
     SHAPES,
     canonical_graph,
@@ -27,7 +27,7 @@ from manylabel_export.graph.passes.fusion import CPU
 @each_engine
 @each_architecture
 def test_graph_matches_pytorch(architecture: str, engine: str) -> None:
-    model, session = make(architecture), open_session(canonical_graph(architecture, engine))
+    model, session = make_classifier(architecture), open_session(canonical_graph(architecture, engine))
     for shape in SHAPES:
         ids = random_ids(*shape)
         for mask in (None, padding_mask(ids)):
@@ -80,7 +80,7 @@ def test_probabilities_are_the_sigmoid_of_the_logits() -> None:
 
 
 def test_build_returns_requested_precisions() -> None:
-    built = build.build_graphs(make("bert"), precisions=("int8", "fp32"))
+    built = build.build_graphs(make_classifier("bert"), precisions=("int8", "fp32"))
     assert list(built) == ["int8", "fp32"]
     assert built["int8"].provider == CPU
     assert built["int8"].fusions == {"MultiHeadAttention": 2, "LayerNormalization": 5, "Gelu": 2}
@@ -90,4 +90,4 @@ def test_build_returns_requested_precisions() -> None:
 
 def test_unknown_precision_is_rejected() -> None:
     with pytest.raises(ExportError, match="one of fp32, int8, fp16, not 'bf16'"):
-        build.build_graphs(make("bert"), precisions=["bf16"])
+        build.build_graphs(make_classifier("bert"), precisions=["bf16"])

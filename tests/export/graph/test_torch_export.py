@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 from onnx import TensorProto
-from tests.helpers.architectures import make
+from tests.helpers.architectures import make_classifier
 from tests.helpers.graphs import (
     ENGINES,
     canonical_graph,
     each_architecture,
     each_engine,
-    fused,
+    fused_graph,
     predict_with_graph,
     predict_with_pytorch,
     random_ids,
@@ -37,14 +37,14 @@ def test_engines_agree(architecture: str) -> None:
         *[predict_with_graph(canonical_graph(architecture, engine), ids) for engine in ENGINES], atol=1e-5
     )
     for provider in (CPU, CUDA):
-        graphs = [fused(architecture, provider, engine) for engine in ENGINES]
+        graphs = [fused_graph(architecture, provider, engine) for engine in ENGINES]
         assert count_fusions(graphs[0]) == count_fusions(graphs[1])
         np.testing.assert_allclose(*[predict_with_graph(proto, ids) for proto in graphs], atol=1e-5)
 
 
 @each_engine
 def test_tracing_does_not_change_the_model(engine: str) -> None:
-    model = make("bert").train()
+    model = make_classifier("bert").train()
     model.config._attn_implementation = "sdpa"
     before, seed = copy.deepcopy(model.state_dict()), torch.random.get_rng_state()
     torch_export.trace(model, engine=engine)
@@ -57,7 +57,7 @@ def test_tracing_does_not_change_the_model(engine: str) -> None:
 
 @each_engine
 def test_fp16_checkpoint_gives_fp32_graph(engine: str) -> None:
-    model = make("bert").half()
+    model = make_classifier("bert").half()
     proto = append_sigmoid(torch_export.trace(model, engine=engine))
     assert {tensor.data_type for tensor in proto.graph.initializer} <= {TensorProto.FLOAT, TensorProto.INT64}
     assert next(model.parameters()).dtype == torch.float16
@@ -77,22 +77,22 @@ class Untraceable(BertForSequenceClassification):
 @each_engine
 def test_untraceable_model_error(engine: str) -> None:
     with pytest.raises(ExportError, match=r"cannot trace Untraceable \(bert\): data-dependent .* Try --engine"):
-        torch_export.trace(Untraceable(make("bert").config), engine=engine)
+        torch_export.trace(Untraceable(make_classifier("bert").config), engine=engine)
 
 
 def test_unknown_engine_is_rejected() -> None:
     with pytest.raises(ExportError, match="auto, optimum, torch, not 'dynamo'"):
-        torch_export.trace(make("bert"), engine="dynamo")
+        torch_export.trace(make_classifier("bert"), engine="dynamo")
 
 
 @pytest.mark.skipif("optimum" in ENGINES, reason="optimum-onnx is installed")
 def test_missing_engine_error_has_install_command() -> None:
     with pytest.raises(ExportError, match="pip install"):
-        torch_export.trace(make("bert"), engine="optimum")
+        torch_export.trace(make_classifier("bert"), engine="optimum")
 
 
 def test_model_with_unsupported_weights_is_rejected() -> None:
-    model = make("bert")
+    model = make_classifier("bert")
     model.extra = torch.nn.Linear(2, 2)
     with pytest.raises(ExportError, match="does not match its own class BertForSequenceClassification"):
         torch_export.trace(model, engine="torch")

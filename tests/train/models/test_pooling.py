@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from tests.helpers import toy
-from tests.helpers.architectures import CONFIGURATIONS, LONGEST, VOCABULARY, make
+from tests.helpers.architectures import CONFIGURATIONS, LONGEST, VOCABULARY, make_classifier
 from tests.helpers.graphs import (
     ENGINES,
     open_session,
@@ -47,7 +47,7 @@ def pooled(architecture: str, pooling: Pooling) -> PreTrainedModel:
     """Create a tiny classifier with another pooling, with head weights so large that texts differ."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
-        model = set_pooling(make(architecture), pooling)
+        model = set_pooling(make_classifier(architecture), pooling)
         with torch.no_grad():
             model.classifier.weight.normal_(std=0.3)
     return model
@@ -163,7 +163,7 @@ def test_int8_mean_pooling_is_batch_invariant(architecture: str) -> None:
 
 
 def test_fp16_mean_pooling_does_not_overflow() -> None:
-    model = set_pooling(make("bert"), "mean")
+    model = set_pooling(make_classifier("bert"), "mean")
     with torch.no_grad():
         last = model.encoder.encoder.layer[-1].output.LayerNorm
         last.weight.zero_()

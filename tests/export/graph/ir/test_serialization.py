@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from tests.helpers import toy
-from tests.helpers.architectures import LONGEST, make
+from tests.helpers.architectures import LONGEST, make_classifier
 from tests.helpers.graphs import ENGINES, random_ids
 
 from manylabel import Bundle, Classifier
@@ -43,9 +43,9 @@ def large(elsewhere: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("engine", ENGINES)
 def test_graphs_do_not_depend_on_weight_storage(architecture: str, engine: str, tmp_path: Path) -> None:
     batches = [random_ids(2, LONGEST // 2)]
-    whole = build.build_graphs(make(architecture), engine=engine, batches=batches)
+    whole = build.build_graphs(make_classifier(architecture), engine=engine, batches=batches)
     light = build.build_graphs(
-        make(architecture), engine=engine, batches=batches, store=WeightStore(tmp_path, min_bytes=LEAST)
+        make_classifier(architecture), engine=engine, batches=batches, store=WeightStore(tmp_path, min_bytes=LEAST)
     )
     for precision, graph in light.items():
         assert graph.fusions == whole[precision].fusions
@@ -55,9 +55,9 @@ def test_graphs_do_not_depend_on_weight_storage(architecture: str, engine: str, 
 
 @pytest.mark.parametrize("precision", build.PRECISIONS)
 def test_streamed_file_equals_full_serialization(precision: str, tmp_path: Path) -> None:
-    proto = build.build_graphs(make("bert"), precisions=[precision], store=WeightStore(tmp_path, min_bytes=LEAST))[
-        precision
-    ].proto
+    proto = build.build_graphs(
+        make_classifier("bert"), precisions=[precision], store=WeightStore(tmp_path, min_bytes=LEAST)
+    )[precision].proto
     assert not write_model(proto, tmp_path / "model.onnx", weights_name="none")
     assert (tmp_path / "model.onnx").read_bytes() == embed_weights(proto).SerializeToString()
     assert not (tmp_path / "none").exists()
@@ -101,7 +101,7 @@ def test_changed_or_missing_external_weights_are_rejected(own_bundle: Path, larg
     content = bytearray(changed.read_bytes())
     content[-1] ^= 1
     changed.write_bytes(content)
-    with pytest.raises(BundleError, match=r"model.onnx_data was changed after the bundle was graph"):
+    with pytest.raises(BundleError, match=r"model.onnx_data was changed after the bundle was made"):
         Classifier.load(own_bundle, device="cpu", precision="fp32")
     Classifier.load(own_bundle, device="cpu", precision="int8")  # int8 does not read this file
     changed.unlink()
@@ -129,12 +129,12 @@ def test_graph_with_unlisted_external_file_opens_none(
     )
     model.ir_version = 8
     for weights in ({}, {"other": b"0" * 16}):
-        with pytest.raises(BundleError, match="not probabilities from the table"):
+        with pytest.raises(BundleError, match="not found from the table"):
             Session(model.SerializeToString(), device="cpu", weights=weights)
 
 
 def test_fp16_beyond_2_gib_error_has_alternatives(elsewhere: Path, tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match=r"fp32 weights, but fp16 can be graph of 5,000 at most.*--precision int8"):
+    with pytest.raises(ExportError, match=r"fp32 weights, but fp16 can be made of 5,000 at most.*--precision int8"):
         export(elsewhere, tmp_path / "bundle", limit=LIMIT)
     with pytest.raises(ExportError, match=r"one file holds 5,000 at most. Choose --precision int8"):
         export(elsewhere, tmp_path / "bundle", precisions=["fp32"], single_file=True, limit=LIMIT)
@@ -142,9 +142,9 @@ def test_fp16_beyond_2_gib_error_has_alternatives(elsewhere: Path, tmp_path: Pat
 
 
 def test_weights_are_restored_after_a_failure(tmp_path: Path) -> None:
-    proto = build.build_graphs(make("bert"), precisions=["fp32"], store=WeightStore(tmp_path, min_bytes=LEAST))[
-        "fp32"
-    ].proto
+    proto = build.build_graphs(
+        make_classifier("bert"), precisions=["fp32"], store=WeightStore(tmp_path, min_bytes=LEAST)
+    )["fp32"].proto
     before = onnx.ModelProto()
     before.CopyFrom(proto)
     with pytest.raises(ZeroDivisionError), weights_as_inputs(proto):

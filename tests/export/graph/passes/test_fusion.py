@@ -10,13 +10,13 @@ import onnx
 import pytest
 import torch
 from onnx import numpy_helper
-from tests.helpers.architectures import VOCABULARY, make
+from tests.helpers.architectures import VOCABULARY, make_classifier
 from tests.helpers.graphs import (
     SHAPES,
     canonical_graph,
     each_architecture,
     each_engine,
-    fused,
+    fused_graph,
     open_session,
     predict_with_graph,
     predict_with_pytorch,
@@ -43,20 +43,20 @@ from manylabel_export.graph.passes.mask_elimination import eliminate_mask
 @each_engine
 @each_architecture
 def test_fusions_are_as_many_as_expected(architecture: str, engine: str, provider: str) -> None:
-    config = make(architecture).config
-    assert count_fusions(fused(architecture, provider, engine)) == EXPECTED_FUSIONS[architecture].counts(
+    config = make_classifier(architecture).config
+    assert count_fusions(fused_graph(architecture, provider, engine)) == EXPECTED_FUSIONS[architecture].counts(
         config, provider
     )
 
 
 def test_bert_fuses_fully() -> None:
     """Written out, so that a mistake in `EXPECTED_FUSIONS` is found."""
-    assert count_fusions(fused("bert", CPU)) == {
+    assert count_fusions(fused_graph("bert", CPU)) == {
         "MultiHeadAttention": 2,
         "LayerNormalization": 5,
         "Gelu": 2,
     }
-    assert count_fusions(fused("bert", CUDA)) == {
+    assert count_fusions(fused_graph("bert", CUDA)) == {
         "Attention": 2,
         "EmbedLayerNormalization": 1,
         "SkipLayerNormalization": 4,
@@ -67,7 +67,7 @@ def test_bert_fuses_fully() -> None:
 @pytest.mark.parametrize("provider", [CPU, CUDA])
 @each_architecture
 def test_fused_graphs_match_pytorch(architecture: str, provider: str) -> None:
-    model, plain = make(architecture), fused(architecture, provider)
+    model, plain = make_classifier(architecture), fused_graph(architecture, provider)
     cut, _ = prune_last_layer(plain)
     sessions = [open_session(proto) for proto in (plain, cut)]
     for shape in SHAPES:
@@ -79,12 +79,12 @@ def test_fused_graphs_match_pytorch(architecture: str, provider: str) -> None:
 def test_unexpected_fusion_of_known_architecture_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(EXPECTED_FUSIONS, "bert", dataclasses.replace(EXPECTED_FUSIONS["bert"], head_gelus=1))
     with pytest.raises(ExportError, match=r"'Gelu': 2\}, but .*'Gelu': 3"):
-        build.build_graphs(make("bert"), precisions=["int8"])
+        build.build_graphs(make_classifier("bert"), precisions=["int8"])
 
 
 def test_unknown_architecture_is_fused_partially(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(EXPECTED_FUSIONS, "bert")
-    assert "no entry in the table" in build.build_graphs(make("bert"), precisions=["int8"])["int8"].note
+    assert "no entry in the table" in build.build_graphs(make_classifier("bert"), precisions=["int8"])["int8"].note
 
 
 def test_wrong_fusion_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,7 +96,7 @@ def test_wrong_fusion_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(fusion, "fuse_attention", fuse_wrongly)
     with pytest.raises(ExportError, match="Fusing changed a probability by"):
-        build.build_graphs(make("bert"), precisions=["int8"])
+        build.build_graphs(make_classifier("bert"), precisions=["int8"])
 
 
 def test_wrong_trace_is_rejected_by_padding_check(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,7 +111,7 @@ def test_wrong_trace_is_rejected_by_padding_check(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(build, "trace", trace_without_mask)
     with pytest.raises(ExportError, match="Tracing changed a probability by"):
-        build.build_graphs(make("bert"), precisions=["fp32"])
+        build.build_graphs(make_classifier("bert"), precisions=["fp32"])
 
 
 @pytest.mark.parametrize("provider", [CPU, CUDA])
@@ -139,7 +139,9 @@ def test_fusion_skips_other_attention_scale() -> None:
 
 def test_shared_layers_share_weights_in_every_variant() -> None:
     texts = [random_ids(8, 12)]
-    few, many = (build.build_graphs(make("albert", num_hidden_layers=layers), batches=texts) for layers in (2, 5))
+    few, many = (
+        build.build_graphs(make_classifier("albert", num_hidden_layers=layers), batches=texts) for layers in (2, 5)
+    )
     for precision, variant in few.items():
         sizes = [weights_of(each.proto) for each in (variant, many[precision])]
         assert sizes[1] < sizes[0] + 4096, precision

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from tests.helpers.architectures import LONGEST, make
+from tests.helpers.architectures import LONGEST, make_classifier
 from tests.helpers.graphs import (
     ENGINES,
     canonical_graph,
@@ -31,27 +31,27 @@ from manylabel_export.graph.quantization.int8 import Int8Quantiser
 
 
 @cache
-def fused(architecture: str, engine: str = "auto", *, cut: bool = True) -> onnx.ModelProto:
-    """Return the graph that int8 is graph from."""
+def fused_graph(architecture: str, engine: str = "auto", *, cut: bool = True) -> onnx.ModelProto:
+    """Return the graph that int8 is made from."""
     raised = raise_opset(canonical_graph(architecture, engine))
-    whole = fuse_operators(eliminate_mask(raised), make(architecture).config, provider=CPU)
+    whole = fuse_operators(eliminate_mask(raised), make_classifier(architecture).config, provider=CPU)
     return prune_last_layer(whole)[0] if cut else whole
 
 
 @each_architecture
 def test_linear_layer_names_are_stable_across_engines(architecture: str) -> None:
-    names = list(linear_layer_sizes(fused(architecture)))
+    names = list(linear_layer_sizes(fused_graph(architecture)))
     for engine in ENGINES:
-        assert sorted(linear_layer_sizes(fused(architecture, engine, cut=False))) == sorted(names)
+        assert sorted(linear_layer_sizes(fused_graph(architecture, engine, cut=False))) == sorted(names)
     assert not any(mark in name for name in names for mark in ("MatMul", "Gemm", "cut", "onnx::"))
 
 
 @each_architecture
 def test_fp32_layers_are_batch_invariant(architecture: str) -> None:
     """All of them, and every second one beside int8: with many rows per text or one, before and after the pruning."""
-    names = list(linear_layer_sizes(fused(architecture)))
+    names = list(linear_layer_sizes(fused_graph(architecture)))
     for kept in (names, names[::2]):
-        session = open_session(Int8Quantiser(fused(architecture)).quantise(kept))
+        session = open_session(Int8Quantiser(fused_graph(architecture)).quantise(kept))
         for length in (1, 3, LONGEST):
             ids = random_ids(5, length, seed=length)
             alone = np.concatenate([predict_with_graph(session, ids[row : row + 1]) for row in range(5)])
@@ -62,16 +62,18 @@ def test_fp32_layers_are_batch_invariant(architecture: str) -> None:
 
 @each_architecture
 def test_all_layers_in_fp32_match_pytorch(architecture: str) -> None:
-    whole = Int8Quantiser(fused(architecture)).quantise(list(linear_layer_sizes(fused(architecture))))
+    whole = Int8Quantiser(fused_graph(architecture)).quantise(list(linear_layer_sizes(fused_graph(architecture))))
     assert not any(node.op_type == "MatMulIntegerToFloat" for node in whole.graph.node)
     ids = random_ids(5, 12)
-    np.testing.assert_allclose(predict_with_graph(whole, ids), predict_with_pytorch(make(architecture), ids), atol=1e-5)
+    np.testing.assert_allclose(
+        predict_with_graph(whole, ids), predict_with_pytorch(make_classifier(architecture), ids), atol=1e-5
+    )
 
 
 def test_one_fp32_layer_leaves_others_in_int8() -> None:
-    names = list(linear_layer_sizes(fused("bert")))
+    names = list(linear_layer_sizes(fused_graph("bert")))
     for name in names:
-        left = Int8Quantiser(fused("bert")).quantise([name])
+        left = Int8Quantiser(fused_graph("bert")).quantise([name])
         assert sum(node.op_type == "MatMulIntegerToFloat" for node in left.graph.node) == len(names) - 1
 
 

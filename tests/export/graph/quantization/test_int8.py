@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
-from tests.helpers.architectures import LONGEST, VOCABULARY, make
+from tests.helpers.architectures import LONGEST, VOCABULARY, make_classifier
 from tests.helpers.graphs import (
     each_architecture,
-    fused,
+    fused_graph,
     open_session,
     predict_with_graph,
     predict_with_pytorch,
@@ -47,7 +47,9 @@ with_and_without_calibration = pytest.mark.parametrize("batches", [CALIBRATION, 
 @cache
 def int8_graph(architecture: str, labels: int = 4, *, calibrated: bool = True) -> build.Graph:
     batches = CALIBRATION if calibrated else ()
-    return build.build_graphs(make(architecture, labels=labels), precisions=["int8"], batches=batches)["int8"]
+    return build.build_graphs(make_classifier(architecture, labels=labels), precisions=["int8"], batches=batches)[
+        "int8"
+    ]
 
 
 @cache
@@ -118,7 +120,7 @@ CLOSE_ELSEWHERE = 0.015
 def test_int8_parity(architecture: str) -> None:
     ids = random_ids(16, 12)
     difference = np.abs(
-        predict_with_graph(int8_session(architecture), ids) - predict_with_pytorch(make(architecture), ids)
+        predict_with_graph(int8_session(architecture), ids) - predict_with_pytorch(make_classifier(architecture), ids)
     )
     assert difference.mean() < CLOSE.get(architecture, CLOSE_ELSEWHERE)
     assert difference.max() > 0  # int8 was compared, not fp32
@@ -126,7 +128,7 @@ def test_int8_parity(architecture: str) -> None:
 
 def test_smoothing_handles_outlier_channels() -> None:
     """As in trained encoders; without calibration this channel determines the scale of the whole row."""
-    model, ids = make("bert"), random_ids(64, 12)
+    model, ids = make_classifier("bert"), random_ids(64, 12)
     with torch.no_grad():
         for norm in (module for module in model.modules() if isinstance(module, torch.nn.LayerNorm)):
             norm.weight[3], norm.bias[3] = 0.3, 25
@@ -150,7 +152,7 @@ def test_int8_without_texts_has_a_note() -> None:
 def test_fp32_layers_beside_quantized_layers(architecture: str) -> None:
     """With only the embeddings rounded, most of the difference disappears."""
     graph, ids = int8_graph(architecture), random_ids(16, 12)
-    expected = predict_with_pytorch(make(architecture), ids)
+    expected = predict_with_pytorch(make_classifier(architecture), ids)
     none, all_ = (
         np.abs(predict_with_graph(graph.with_fp32_layers(names).proto, ids) - expected).mean()
         for names in (list(graph.layer_sizes), [])
@@ -161,7 +163,7 @@ def test_fp32_layers_beside_quantized_layers(architecture: str) -> None:
 
 
 def test_int8_embeddings_parity() -> None:
-    plain = onnx.load_model_from_string(fused("bert", CPU).SerializeToString())
+    plain = onnx.load_model_from_string(fused_graph("bert", CPU).SerializeToString())
     small = quantise_embeddings(plain)
     kinds = {tensor.name: (tensor.data_type, list(tensor.dims)) for tensor in small.graph.initializer}
     tables = [kinds[node.input[0]] for node in small.graph.node if list(node.input[1:]) == ["input_ids"]]
