@@ -111,7 +111,7 @@ def test_accuracy_uses_the_bundle_decisions(result: Result, bundle: Path, data: 
         rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
     predicted = Classifier.load(bundle, precision="fp32").predict([row["text"] for row in rows])
     truth = [set(row["labels"].split("|")) - {""} for row in rows]
-    hits = sum(len(set(found) & given) for found, given in zip(predicted, truth, strict=True))
+    hits = sum(len(set(labels) & given) for labels, given in zip(predicted, truth, strict=True))
     total = sum(map(len, predicted)) + sum(map(len, truth))
     assert by_name(result[0])["manylabel fp32"]["micro_f1"] == pytest.approx(2 * hits / total)
 
@@ -210,9 +210,9 @@ def test_unlabelled_texts_measure_speed_only(data: Path, tmp_path: Path) -> None
     export(tmp_path / "untrained", tmp_path / "bundle", precisions=["fp32"])
     names = ("--contender", "manylabel fp32", "--contender", "pytorch")
     texts = ("--unlabelled", data, "--checkpoint", tmp_path / "untrained", "--rounds", 1)
-    found = by_name(measured(tmp_path / "bundle", *texts, *names, "--output", tmp_path / "result"))
-    assert found["manylabel fp32"]["max_difference"] < 1e-5
-    assert "macro_f1" not in found["manylabel fp32"]
+    rows = by_name(measured(tmp_path / "bundle", *texts, *names, "--output", tmp_path / "result"))
+    assert rows["manylabel fp32"]["max_difference"] < 1e-5
+    assert "macro_f1" not in rows["manylabel fp32"]
     assert "Speed only" in (tmp_path / "result" / "README.md").read_text()
 
 
@@ -231,8 +231,8 @@ def test_bench_rejects_data_with_other_labels(bundle: Path, tmp_path: Path) -> N
 
 
 def test_failed_contender_is_named(bundle: Path, data: Path, tmp_path: Path) -> None:
-    asked = ("--checkpoint", tmp_path, "--contender", "pytorch", "--rounds", 1, "--scenario", "bulk")
-    done = bench(bundle, "--data", data, *asked)
+    options = ("--checkpoint", tmp_path, "--contender", "pytorch", "--rounds", 1, "--scenario", "bulk")
+    done = bench(bundle, "--data", data, *options)
     assert done.exit_code == 2
     assert "pytorch" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
@@ -263,9 +263,9 @@ def test_mean_pooled_run_is_measured(data: Path, tmp_path: Path) -> None:
     export(tmp_path / "run", tmp_path / "bundle", precisions=["fp32"])
     names = [word for name in ("manylabel fp32", "pytorch", "pipeline") for word in ("--contender", name)]
     run = ("--data", data, "--checkpoint", tmp_path / "run", "--rounds", 1, "--scenario", "bulk")
-    found = by_name(measured(tmp_path / "bundle", *run, *names))
-    assert len(found) == 3
-    assert all(one["max_difference"] < 1e-5 for one in found.values())
+    rows = by_name(measured(tmp_path / "bundle", *run, *names))
+    assert len(rows) == 3
+    assert all(one["max_difference"] < 1e-5 for one in rows.values())
 
 
 def test_bench_unlisted_unknown_option(bundle: Path, data: Path) -> None:

@@ -20,21 +20,23 @@ def texts(n: int, seed: int) -> ScoredTexts:
 
 @pytest.mark.parametrize("goal", [Objective("recall", 0.8, 0.9), Objective("precision", 0.8, 0.9)], ids=str)
 def test_guarantee_coverage_in_simulation(goal: Objective) -> None:
-    found = check_guarantee(LABELS, texts(400, 1), texts(600, 2), goal, draws=DRAWS)
-    assert found["labels"] == 2
-    assert found["given"] > 0.9
-    assert 0 < found["broken"] <= found["most"] <= broken_share_limit(goal, DRAWS)
-    assert found["short_elsewhere"] > found["broken"]
-    assert found["mean"] > 0.8
+    shares = check_guarantee(LABELS, texts(400, 1), texts(600, 2), goal, draws=DRAWS)
+    assert shares["labels"] == 2
+    assert shares["given"] > 0.9
+    assert 0 < shares["broken"] <= shares["most"] <= broken_share_limit(goal, DRAWS)
+    assert shares["short_elsewhere"] > shares["broken"]
+    assert shares["mean"] > 0.8
 
 
 def test_labels_with_too_few_texts_are_left_out() -> None:
-    found = check_guarantee(LABELS, texts(400, 1), texts(600, 2), Objective("recall", 0.99, 0.95), draws=2)  # needs 299
-    assert found["labels"] == 0
-    assert found["given"] is found["broken"] is found["most"] is None
+    shares = check_guarantee(
+        LABELS, texts(400, 1), texts(600, 2), Objective("recall", 0.99, 0.95), draws=2
+    )  # needs 299
+    assert shares["labels"] == 0
+    assert shares["given"] is shares["broken"] is shares["most"] is None
 
 
 def test_plain_minimum_fails_for_some_labels() -> None:
-    found = [check_minimum(LABELS, texts(100, seed), texts(5000, 2), Objective("recall", 0.9)) for seed in range(20)]
-    assert all(each["labels"] == 2 for each in found)
-    assert 0.2 < np.mean([each["held"] for each in found]) < 0.8
+    shares = [check_minimum(LABELS, texts(100, seed), texts(5000, 2), Objective("recall", 0.9)) for seed in range(20)]
+    assert all(each["labels"] == 2 for each in shares)
+    assert 0.2 < np.mean([each["held"] for each in shares]) < 0.8

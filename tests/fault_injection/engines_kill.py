@@ -72,7 +72,7 @@ def write_rows(path: Path, rows: int) -> Path:
 
 def run_with_kills(engine: str, bundle: Path, given: Path, output: Path, every: float) -> dict[str, Any]:
     """Run the engine until it finishes, and start it again whenever it is killed itself."""
-    rng, begun = random.Random(0), time.monotonic()
+    rng, started = random.Random(0), time.monotonic()
     killed = {"worker": 0, "run": 0}
     arguments = [sys.executable, "-c", RUN_DRIVER, engine, str(bundle), str(given), str(output)]
     while True:
@@ -88,7 +88,7 @@ def run_with_kills(engine: str, bundle: Path, given: Path, output: Path, every: 
                     os.kill(rng.choice(victims), signal.SIGKILL)
                     killed["run" if whole else "worker"] += 1
         if code == 0:
-            return {"engine": engine, "seconds": round(time.monotonic() - begun, 1), "every": every, "killed": killed}
+            return {"engine": engine, "seconds": round(time.monotonic() - started, 1), "every": every, "killed": killed}
         if code != -signal.SIGKILL:
             raise click.ClickException(f"the run on {engine} ended with {code}")
 
@@ -96,10 +96,10 @@ def run_with_kills(engine: str, bundle: Path, given: Path, output: Path, every: 
 def count_rows(output: Path, rows: int) -> dict[str, int]:
     """Count lost, duplicated and failed rows in the output."""
     files = [str(path) for path in output.rglob("*.parquet") if not path.name.startswith(("_", "."))]
-    found = pyarrow.dataset.dataset(files).to_table(["id", "error"])
-    seen = np.bincount(found["id"].to_numpy(), minlength=rows)
-    errors = found.num_rows - found["error"].null_count
-    return {"rows": rows, "lost": int((seen == 0).sum()), "twice": int((seen > 1).sum()), "errors": errors}
+    output_rows = pyarrow.dataset.dataset(files).to_table(["id", "error"])
+    counts = np.bincount(output_rows["id"].to_numpy(), minlength=rows)
+    errors = output_rows.num_rows - output_rows["error"].null_count
+    return {"rows": rows, "lost": int((counts == 0).sum()), "twice": int((counts > 1).sum()), "errors": errors}
 
 
 def scoring_processes(engine: str, root: int) -> Iterator[int]:
@@ -163,13 +163,13 @@ DRIVERS: dict[str, Callable[[str, str, str], None]] = {"command": _command, "ray
 
 
 def _engine_versions() -> dict[str, str]:
-    found = {}
+    versions = {}
     for name in ("ray", "pyspark", "pyarrow"):
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 if __name__ == "__main__":

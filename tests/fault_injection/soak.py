@@ -82,11 +82,11 @@ class SoakResult:
     @property
     def faults(self) -> list[str]:
         """The limits that were exceeded."""
-        found = [f"memory rises by {self.slope:.2f} MB per 100,000 requests"] if self.slope > MAX_SLOPE else []
+        exceeded = [f"memory rises by {self.slope:.2f} MB per 100,000 requests"] if self.slope > MAX_SLOPE else []
         for name in ("descriptors", "threads"):
             seen = {getattr(sample, name) for sample in self.warm}
-            found += [f"{min(seen)} to {max(seen)} {name}"] if len(seen) > 1 else []
-        return found + ([f"unexpected statuses: {self.unexpected}"] if self.unexpected else [])
+            exceeded += [f"{min(seen)} to {max(seen)} {name}"] if len(seen) > 1 else []
+        return exceeded + ([f"unexpected statuses: {self.unexpected}"] if self.unexpected else [])
 
 
 @click.command()
@@ -144,8 +144,8 @@ def run_soak(spec: servers.ServerSpec, bundle: Path, seconds: float) -> SoakResu
 async def _round(stream: RequestStream, until: float) -> tuple[int, Counter[int]]:
     """Send all requests in cycles until a time; return the number of cycles and the statuses."""
     client = Client(stream)
-    for begun in range(DISCONNECTING_CLIENTS):
-        await _disconnect_early(stream, begun)
+    for number in range(DISCONNECTING_CLIENTS):
+        await _disconnect_early(stream, number)
     cycles = 0
     while not cycles or time.monotonic() < until:
         cycles += 1

@@ -34,10 +34,10 @@ def test_killed_scoring_loses_no_row(bundle: Path, tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    found = json.loads((tmp_path / "kills-command.json").read_text())
-    assert json.loads(done.stdout) == found
-    assert (found["rows"], found["lost"], found["twice"], found["errors"]) == (400_000, 0, 0, 0)
-    assert found["killed"]["worker"] >= 1
+    result = json.loads((tmp_path / "kills-command.json").read_text())
+    assert json.loads(done.stdout) == result
+    assert (result["rows"], result["lost"], result["twice"], result["errors"]) == (400_000, 0, 0, 0)
+    assert result["killed"]["worker"] >= 1
 
 
 def test_lost_and_doubled_rows_are_counted(tmp_path: Path) -> None:

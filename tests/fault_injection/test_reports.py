@@ -49,9 +49,9 @@ def test_corruption_page_has_figures_and_control(bundle: Path, tmp_path: Path, m
 
 @pytest.mark.parametrize("kind", adversarial_texts.UNITS)
 def test_adversarial_texts_are_bounded(bundle: Path, kind: str) -> None:
-    found = adversarial_texts.measure_reader(str(bundle), kind, "100000", "ours")
+    cost = adversarial_texts.measure_reader(str(bundle), kind, "100000", "ours")
     manifest = Bundle.open(bundle).manifest
-    assert 2 <= found["tokens"] <= 16 * manifest.max_length * manifest.long_text.max_windows
+    assert 2 <= cost["tokens"] <= 16 * manifest.max_length * manifest.long_text.max_windows
 
 
 def test_adversarial_texts_page_compares_with_the_library(

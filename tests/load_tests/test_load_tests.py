@@ -1,4 +1,4 @@
-"""The load generator keeps its rate, counts from when a request was due, and misses nothing."""
+"""The load generator keeps its rate, counts latency from when a request was due, and loses no outcome."""
 
 import asyncio
 import json
@@ -25,16 +25,16 @@ Reply = Callable[[int], Awaitable[bytes]]
 
 
 def against(reply: Reply, phases: list[tuple[float, float]], patience: float = 5) -> tuple[list[Outcome], list[bytes]]:
-    """What the generator found of a server, and the request lines that the server saw."""
+    """Send requests to a server that answers with `reply`; return the outcomes and the request lines received."""
     seen: list[bytes] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while line := (await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")[0]:
                 seen.append(line)
-                said = await reply(len(seen))
-                writer.write(said)
-                if not said or b"close" in said:
+                response = await reply(len(seen))
+                writer.write(response)
+                if not response or b"close" in response:
                     break
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
@@ -71,7 +71,7 @@ def test_open_loop_latency_counts_from_due_time() -> None:
         return answer()
 
     outcomes, seen = against(stalls, [(100, 0.2)])
-    assert len(seen) == len(outcomes) == 20  # a closed loop would have asked once
+    assert len(seen) == len(outcomes) == 20  # a closed loop would have sent one
     assert all(each.latency >= 0.4 for each in outcomes)
 
 
@@ -89,10 +89,10 @@ def test_every_request_is_answered_rejected_or_lost() -> None:
         return kinds[number % len(kinds)]
 
     outcomes, _ = against(mixed, [(200, 0.3)])
-    found = summarize_outcomes(outcomes, 0.3)
-    assert (found["sent"], found["answered"], found["refused"], found["lost"]) == (60, 20, 20, 20)
-    assert found["statuses"] == {"0": 10, "200": 20, "429": 10, "500": 10, "504": 10}
-    assert len(found["turned_away_ms"]) == len(found["latency_ms"]) == 4
+    summary = summarize_outcomes(outcomes, 0.3)
+    assert (summary["sent"], summary["answered"], summary["refused"], summary["lost"]) == (60, 20, 20, 20)
+    assert summary["statuses"] == {"0": 10, "200": 20, "429": 10, "500": 10, "504": 10}
+    assert len(summary["turned_away_ms"]) == len(summary["latency_ms"]) == 4
 
 
 def test_unanswered_request_is_lost() -> None:
@@ -111,8 +111,8 @@ def test_unreachable_server_loses_every_request() -> None:
 
 def test_throughput_counts_answers_in_time_only() -> None:
     outcomes = [Outcome(5 + n / 10, 5 + n / 10, 0.05 if n < 5 else 3.0, 200) for n in range(10)]
-    found = summarize_outcomes(outcomes, 1.0)
-    assert (found["answered"], found["answered_per_second"], found["sent_per_second"]) == (10, 5, 10)
+    summary = summarize_outcomes(outcomes, 1.0)
+    assert (summary["answered"], summary["answered_per_second"], summary["sent_per_second"]) == (10, 5, 10)
 
 
 def test_saturation_keeps_a_fixed_concurrency() -> None:
@@ -161,7 +161,7 @@ def test_recovery_means_three_normal_seconds() -> None:
 
 @pytest.fixture(scope="module")
 def result(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str]:
-    """A short run on the tiny bundle, without rivals."""
+    """A short run with the toy bundle, without other servers."""
     folder = tmp_path_factory.mktemp("serving")
     rows = [f'"{text}",{LABELS[n % len(LABELS)]},test' for n, text in enumerate(TEXTS)]
     (folder / "data.csv").write_text("\n".join(["text,labels,split", *rows]))

@@ -52,8 +52,8 @@ def select_labels(data: Dataset, labels: Sequence[str]) -> Dataset:
 
 
 @contextmanager
-def without_answers() -> Iterator[None]:
-    """Nothing is said of the old labels in the loss; all else is as with `--add-label`."""
+def without_distillation() -> Iterator[None]:
+    """Leave the old labels out of the loss; everything else is as with `--add-label`."""
 
     def forget(*arguments: Any) -> TeacherScores:
         teacher = score_with_teacher(*arguments)
@@ -73,7 +73,7 @@ def compare_ways(
     more: dict[str, Any] = {"start_from": str(before), "add_labels": [label], "config": recipe}
     yield _figures(BEFORE, seed, before, train(old, before, model=options["model"], config=recipe), test, label)
     yield _figures(ADDED, seed, scratch / "added", train(new, scratch / "added", **more), test, label)
-    with without_answers():
+    with without_distillation():
         run = train(new, scratch / "naive", **more)
     yield _figures(NAIVE, seed, scratch / "naive", run, test, label)
     run = train(data, scratch / "all", model=options["model"], config=recipe)
@@ -85,9 +85,9 @@ def _figures(way: str, seed: int, folder: Path, run: TrainingRun, test: Dataset,
     model, _ = checkpoint.load_model(str(folder))
     tokenizer = checkpoint.load_tokenizer(str(folder))
     reader = checkpoint.to_runtime_tokenizer(tokenizer, run.max_length, make_long_text(run.max_length))
-    found: NDArray[np.float32] = checkpoint.predict_proba(model, reader, test.texts)
+    probabilities: NDArray[np.float32] = checkpoint.predict_proba(model, reader, test.texts)
     thresholds = np.array(run.thresholds, dtype=np.float32)
-    by_label = per_label_metrics(found, select_labels(test, run.labels).targets, run.labels, thresholds)
+    by_label = per_label_metrics(probabilities, select_labels(test, run.labels).targets, run.labels, thresholds)
     scores = {name: figures["f1"] for name, figures in by_label.items()}
     return {
         "way": way,

@@ -33,11 +33,11 @@ def check_minimum(
         that `"held"`, and the means of the figure (`"mean"`) and of the `"other"` one.
     """
     chosen = select_thresholds(validation, labels, Objectives(goal))
-    found = per_label_metrics(test.probabilities, test.targets, labels, chosen.thresholds)
-    told = [found[label] for label in labels if label not in chosen.unmet and found[label]["support"]]
-    figures, others = ([each[name] for each in told] for name in (goal.figure, _other(goal)))
+    metrics = per_label_metrics(test.probabilities, test.targets, labels, chosen.thresholds)
+    checked = [metrics[label] for label in labels if label not in chosen.unmet and metrics[label]["support"]]
+    figures, others = ([each[name] for each in checked] for name in (goal.figure, _other(goal)))
     held = [figure >= goal.value for figure in figures]
-    return {"goal": str(goal), "labels": len(told)} | _means(held=held, mean=figures, other=others)
+    return {"goal": str(goal), "labels": len(checked)} | _means(held=held, mean=figures, other=others)
 
 
 def check_guarantee(
@@ -56,18 +56,18 @@ def check_guarantee(
     columns, draw, size = np.flatnonzero(enough).tolist(), np.random.default_rng(0), len(test.targets) // 2
     given, figures, elsewhere, others = np.zeros((4, draws, len(columns)))
     for at in range(draws):
-        aside, more = (_take(test, draw.integers(0, len(test.targets), size)) for _ in range(2))
+        held_out, redrawn = (_take(test, draw.integers(0, len(test.targets), size)) for _ in range(2))
         for place, column in enumerate(columns):
-            proved = guarantee_threshold(column, goal, validation, aside)
-            here, there = (evaluate_threshold(*rows.known(column), proved.threshold) for rows in (test, more))
+            proved = guarantee_threshold(column, goal, validation, held_out)
+            here, there = (evaluate_threshold(*rows.known(column), proved.threshold) for rows in (test, redrawn))
             given[at, place] = proved.bound >= goal.value
             figures[at, place], others[at, place] = (getattr(here, name) for name in (goal.figure, _other(goal)))
             elsewhere[at, place] = getattr(there, goal.figure)
     sure = given > 0
     broken = sure & (figures < goal.value)
     most = [broken.mean(axis=0).max()] if columns else []
-    told = _means(given=given, broken=broken, most=most, short_elsewhere=elsewhere[sure] < goal.value)
-    return {"goal": str(goal), "labels": len(columns)} | told | _means(mean=figures[sure], other=others[sure])
+    shares = _means(given=given, broken=broken, most=most, short_elsewhere=elsewhere[sure] < goal.value)
+    return {"goal": str(goal), "labels": len(columns)} | shares | _means(mean=figures[sure], other=others[sure])
 
 
 def broken_share_limit(goal: Objective, draws: int = DRAWS) -> float:

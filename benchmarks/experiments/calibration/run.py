@@ -66,17 +66,17 @@ def compare_methods(labels: tuple[str, ...], validation: ScoredTexts, test: Scor
     rows = []
     for method in METHODS:
         calibration = fit_calibration(validation.probabilities, validation.targets, method)
-        fitted, found = (calibration.apply(part.probabilities) for part in (validation, test))
-        fair = calibrate_held_out(validation.probabilities, validation.targets, method)
+        fitted, calibrated = (calibration.apply(part.probabilities) for part in (validation, test))
+        cross_validated = calibrate_held_out(validation.probabilities, validation.targets, method)
         tuned = select_thresholds(ScoredTexts(fitted, validation.targets), labels, Objectives()).thresholds
-        half, at_tuned = (multilabel_metrics(found, test.targets, at) for at in (0.5, tuned))
+        half, at_tuned = (multilabel_metrics(calibrated, test.targets, at) for at in (0.5, tuned))
         rows.append(
             {
                 "method": method,
                 "labels_changed": int(calibration.changed.sum()),
-                "log_loss": float(log_loss(to_logits(found), test.targets).sum(axis=1).mean()),
-                "error_validation": calibration_errors(fair, validation.targets, labels)["mean"],
-                "error_test": calibration_errors(found, test.targets, labels)["mean"],
+                "log_loss": float(log_loss(to_logits(calibrated), test.targets).sum(axis=1).mean()),
+                "error_validation": calibration_errors(cross_validated, validation.targets, labels)["mean"],
+                "error_test": calibration_errors(calibrated, test.targets, labels)["mean"],
                 "at_half": {name: half[name] for name in ("micro_f1", "macro_f1")},
                 "tuned": {name: at_tuned[name] for name in ("micro_f1", "macro_f1")},
             }
@@ -150,11 +150,11 @@ def render_readme(result: dict[str, Any]) -> str:
     )
 
 
-def _goals(found: list[dict[str, Any]], columns: tuple[str, ...]) -> list[list[str]]:
-    figures = ([row[name] for name in columns] for row in found)
+def _goals(results: list[dict[str, Any]], columns: tuple[str, ...]) -> list[list[str]]:
+    figures = ([row[name] for name in columns] for row in results)
     return [
         [row["goal"], str(row["labels"]), *("-" if value is None else f"{value:.3f}" for value in values)]
-        for row, values in zip(found, figures, strict=True)
+        for row, values in zip(results, figures, strict=True)
     ]
 
 

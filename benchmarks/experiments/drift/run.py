@@ -41,12 +41,16 @@ def report_samples(classifier: Classifier, scores: Scores, seed: int) -> list[di
     """Return by sample size how often any label is reported and how many on average, without replacement."""
     rng, rows = np.random.default_rng(seed), []
     for size in (size for size in SIZES if size <= len(scores)):
-        found = [
+        reported = [
             len(report_drift(classifier, scores[rng.choice(len(scores), size, replace=False)]).drifted)
             for _ in range(SAMPLES)
         ]
         rows.append(
-            {"texts": size, "fired": round(float(np.mean(np.array(found) > 0)), 4), "labels": float(np.mean(found))}
+            {
+                "texts": size,
+                "fired": round(float(np.mean(np.array(reported) > 0)), 4),
+                "labels": float(np.mean(reported)),
+            }
         )
     return rows
 
@@ -93,8 +97,8 @@ def render_readme(result: Mapping[str, Any]) -> str:
         "| --- | ---: | ---: | ---: |",
         *(
             f"| {name} | {row['texts']:,} | {row['fired']:.1%} | {row['labels']:.2f} |"
-            for name, found in result["sets"].items()
-            for row in found["samples"]
+            for name, measured in result["sets"].items()
+            for row in measured["samples"]
         ),
         "",
         "All texts of a set together, and the labels with the highest population stability index (PSI):",
@@ -102,11 +106,11 @@ def render_readme(result: Mapping[str, Any]) -> str:
         "| texts of | all | labels reported | label | PSI | limit | rate | expected | likely |",
         "| --- | ---: | ---: | --- | ---: | ---: | ---: | ---: | --- |",
         *(
-            f"| {name} | {found['texts']:,} | {len(found['drifted'])} | {each['label']} | {each['psi']:.3f} | "
+            f"| {name} | {measured['texts']:,} | {len(measured['drifted'])} | {each['label']} | {each['psi']:.3f} | "
             f"{each['psi_limit']:.3f} | {each['rate']:.4f} | {each['expected_rate']:.4f} | {each['low']:.4f} to "
             f"{each['high']:.4f} |"
-            for name, found in result["sets"].items()
-            for each in found["greatest"]
+            for name, measured in result["sets"].items()
+            for each in measured["greatest"]
         ),
         "",
         result_io.format_machine(result["machine"]),

@@ -35,15 +35,15 @@ Curve = NDArray[np.float64]
 
 def explain_texts(classifier: Classifier, texts: Sequence[str], number: int, seed: int) -> Iterator[Explanation]:
     """Explain random texts that fit into one window, have enough words, and have a predicted label."""
-    order, found = np.random.default_rng(seed).permutation(len(texts)), 0
+    order, explained = np.random.default_rng(seed).permutation(len(texts)), 0
     for row in order.tolist():
         if len(texts[row].split()) < MIN_WORDS or len(classifier.window_spans(texts[row])) > 1:
             continue
         explanation = classifier.explain(texts[row])
         if explanation.score >= explanation.threshold:
             yield explanation
-            found += 1
-        if found == number:
+            explained += 1
+        if explained == number:
             return
 
 
@@ -79,13 +79,13 @@ def measure_curves(classifier: Classifier, texts: Sequence[str], *, number: int,
             every[name].append(curve)
     if not every["falls"]:
         raise ManylabelError(f"none of {len(texts)} texts has {MIN_WORDS} words and a predicted label.")
-    stacked = {name: np.stack(found) for name, found in every.items()}
-    areas = {name: np.trapezoid(found, SHARES, axis=1) for name, found in stacked.items()}
+    stacked = {name: np.stack(values) for name, values in every.items()}
+    areas = {name: np.trapezoid(values, SHARES, axis=1) for name, values in stacked.items()}
     return {
         "texts": len(stacked["falls"]),
-        "curves": {name: np.round(found.mean(axis=0), 4).tolist() for name, found in stacked.items()},
-        "areas": {name: round(float(found.mean()), 4) for name, found in areas.items()},
-        "areas_sd": {name: round(float(found.std(ddof=1)), 4) for name, found in areas.items()},
+        "curves": {name: np.round(values.mean(axis=0), 4).tolist() for name, values in stacked.items()},
+        "areas": {name: round(float(values.mean()), 4) for name, values in areas.items()},
+        "areas_sd": {name: round(float(values.std(ddof=1)), 4) for name, values in areas.items()},
         "below_random": round(float((areas["falls"] < areas["random"]).mean()), 4),
         "above_random": round(float((areas["rises"] > areas["random"]).mean()), 4),
     }
@@ -136,7 +136,7 @@ def main(bundle: Path, data: Path, output: Path, title: str, number: int, seed: 
     """Measure the explanations of BUNDLE."""
     try:
         classifier = Classifier.load(bundle, device="cpu")
-        found = measure_curves(classifier, read_dataset(data).part("test").texts, number=number, seed=seed)
+        measured = measure_curves(classifier, read_dataset(data).part("test").texts, number=number, seed=seed)
     except ManylabelError as exc:
         raise click.ClickException(str(exc)) from exc
     options = {
@@ -152,7 +152,7 @@ def main(bundle: Path, data: Path, output: Path, title: str, number: int, seed: 
         "bundle": classifier.bundle.digest,
         "precision": classifier.precision,
         "seed": seed,
-        **found,
+        **measured,
         "machine": result_io.describe_machine(),
     }
     result_io.write_result(result, output, render_readme)

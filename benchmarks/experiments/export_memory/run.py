@@ -120,12 +120,12 @@ def measure_exports(tokenizer: Path, scratch: Path, size: Sequence[int], precisi
 def render_readme(result: dict[str, Any]) -> str:
     """Return the page of a result."""
     lines = []
-    for size, found in result["sizes"].items():
-        for precision, row in found["exports"].items():
+    for size, measured in result["sizes"].items():
+        for precision, row in measured["exports"].items():
             own, resident, verify = row["export"]["own_mb"], row["export"]["resident_mb"], row["verify"]["resident_mb"]
             files = ", ".join(f"`{name}` {mb:,.0f} MB" for name, mb in row["files_mb"].items())
             lines.append(
-                f"| {size} | {found['weights_mb']:,.0f} | {precision} | {own:,.0f} | {row['copies']:.1f} | "
+                f"| {size} | {measured['weights_mb']:,.0f} | {precision} | {own:,.0f} | {row['copies']:.1f} | "
                 f"{resident:,.0f} | {verify:,.0f} | {files} |"
             )
     idle = next(iter(result["sizes"].values()))["idle"]
@@ -146,7 +146,7 @@ def render_readme(result: dict[str, Any]) -> str:
             "",
             format_machine(result["machine"], ", busy with other work"),
             "",
-            *(f"`{each}`" for each in dict.fromkeys(found["command"] for found in result["sizes"].values())),
+            *(f"`{each}`" for each in dict.fromkeys(measured["command"] for measured in result["sizes"].values())),
             "",
         ]
     )
@@ -165,12 +165,12 @@ def main(
 ) -> None:
     """Export a random XLM-R with the tokenizer of TOKENIZER, a checkpoint; the result keeps other sizes."""
     scratch.mkdir(parents=True, exist_ok=True)
-    found = measure_exports(tokenizer, scratch, (layers, width, vocabulary), precisions)
+    measured = measure_exports(tokenizer, scratch, (layers, width, vocabulary), precisions)
     given = {"layers": layers, "width": width, "vocabulary": vocabulary, "scratch": scratch, "output": output}
     command = format_command("export_memory", [str(tokenizer)], given, {"precision": precisions})
     path = output / "result.json"
     sizes = json.loads(path.read_text(encoding="utf-8"))["sizes"] if path.exists() else {}
-    sizes[f"{layers} x {width}, {vocabulary:,}"] = {**found, "command": command}
+    sizes[f"{layers} x {width}, {vocabulary:,}"] = {**measured, "command": command}
     result = {"machine": describe_hardware(), "sizes": sizes}
     write_result(result, output, render_readme)
 

@@ -75,15 +75,15 @@ class PyTorchPredictor(PaddedContender):
 
 def bundle_predictors(bundle: Path, threads: int, device: Any) -> dict[str, Predictor]:
     """Return the predictors of the bundle, by name: several batch sizes, and CUDA graphs on a GPU."""
-    found: dict[str, Predictor] = {}
+    predictors: dict[str, Predictor] = {}
     for share in BATCH_SCALES:
         tokens = int(share * DEFAULT_BATCH_TOKENS[device])
         classifier = Classifier.load(bundle, device=device, threads=threads, batch_tokens=tokens)
-        found[f"manylabel {classifier.precision}, {tokens:,} tokens"] = classifier.predict_proba
+        predictors[f"manylabel {classifier.precision}, {tokens:,} tokens"] = classifier.predict_proba
     if device == "cuda":
         recorded = Classifier.load(bundle, device=device, threads=threads, cuda_graphs=True)
-        found[f"manylabel {recorded.precision}, CUDA graphs"] = recorded.predict_proba
-    return found
+        predictors[f"manylabel {recorded.precision}, CUDA graphs"] = recorded.predict_proba
+    return predictors
 
 
 def all_predictors(bundle: Path, setting: ContenderConfig, device: Any, half: str) -> dict[str, Predictor]:
@@ -96,28 +96,28 @@ def all_predictors(bundle: Path, setting: ContenderConfig, device: Any, half: st
 
 def measure_rates(ways: Mapping[str, Predictor], texts: tuple[str, ...], rounds: int) -> dict[str, list[float]]:
     """Return the texts per second of each predictor in each round, in turns."""
-    found: dict[str, list[float]] = {name: [] for name in ways}
+    rates: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(rounds):
         names = list(ways)
         for name in names[number % len(names) :] + names[: number % len(names)]:
-            found[name].append(len(texts) / _time_call(partial(ways[name], texts)))
-    return found
+            rates[name].append(len(texts) / _time_call(partial(ways[name], texts)))
+    return rates
 
 
 def measure_latencies(ways: Mapping[str, Predictor], texts: tuple[str, ...]) -> dict[str, list[float]]:
     """Return the milliseconds of single texts; after each text the next predictor has its turn."""
-    found: dict[str, list[float]] = {name: [] for name in ways}
+    latencies: dict[str, list[float]] = {name: [] for name in ways}
     for text in texts:
         for name, way in ways.items():
-            found[name].append(1e3 * _time_call(partial(way, (text,))))
-    return found
+            latencies[name].append(1e3 * _time_call(partial(way, (text,))))
+    return latencies
 
 
 def compare_scores(scores: Scores, reference: Scores, thresholds: Scores) -> dict[str, float]:
     """Return how probabilities and decisions differ from the reference's, at the same thresholds."""
-    off = np.abs(scores - reference)
+    difference = np.abs(scores - reference)
     flipped = ((scores >= thresholds) != (reference >= thresholds)).sum()
-    return {"greatest": float(off.max()), "mean": float(off.mean()), "flipped": int(flipped)}
+    return {"greatest": float(difference.max()), "mean": float(difference.mean()), "flipped": int(flipped)}
 
 
 def measure_all(
@@ -138,12 +138,12 @@ def measure_all(
     }
 
 
-def build_table(found: Mapping[str, Any]) -> list[list[str]]:
+def build_table(figures: Mapping[str, Any]) -> list[list[str]]:
     """Return one row per predictor; `vs. PyTorch` compares with the fastest PyTorch."""
-    best = max(each["texts_per_second"]["median"] for name, each in found.items() if name.startswith("PyTorch"))
+    best = max(each["texts_per_second"]["median"] for name, each in figures.items() if name.startswith("PyTorch"))
     head = ["", "texts/s", "vs. PyTorch", "one text, p50 ms", "p99 ms", "max. difference", "mean", "changed decisions"]
     rows = []
-    for name, each in found.items():
+    for name, each in figures.items():
         rate, off = each["texts_per_second"]["median"], each["against_fp32"]
         times = [f"{rate:,.0f}", f"{rate / best:.2f}x", f"{each['p50_ms']:.2f}", f"{each['p99_ms']:.2f}"]
         rows.append([name, *times, f"{off['greatest']:.4f}", f"{off['mean']:.5f}", f"{off['flipped']:,}"])

@@ -110,8 +110,8 @@ def make_runner(proto: onnx.ModelProto, scheme: Scheme) -> Callable[[TokenIds], 
     session = onnxruntime.InferenceSession(proto.SerializeToString(), options, ["CPUExecutionProvider"])
 
     def run(ids: TokenIds) -> Scores:
-        found: Scores = session.run(["probabilities"], {"input_ids": ids})[0]
-        return found
+        probabilities: Scores = session.run(["probabilities"], {"input_ids": ids})[0]
+        return probabilities
 
     return run
 
@@ -122,12 +122,14 @@ def measure_accuracy(
     """Compare probabilities and decisions with those of the fp32 graph, which equal PyTorch's within 1e-5."""
     assert model_data.targets is not None
     run, n_labels = make_runner(proto, scheme), len(model_data.thresholds)
-    found = score_texts(model_data.windows, run, n_labels=n_labels, max_tokens=1 if scheme.one_by_one else BATCH_TOKENS)
-    some = model_data.windows[:INVARIANCE_TEXTS]
-    alone, together = (score_texts(some, run, n_labels=n_labels, max_tokens=most) for most in (1, BATCH_TOKENS))
-    difference = np.abs(found.astype(np.float64) - expected)
-    flips = decide(found, model_data.thresholds) != decide(expected, model_data.thresholds)
-    metrics = multilabel_metrics(found, model_data.targets, model_data.thresholds)
+    scores = score_texts(
+        model_data.windows, run, n_labels=n_labels, max_tokens=1 if scheme.one_by_one else BATCH_TOKENS
+    )
+    windows = model_data.windows[:INVARIANCE_TEXTS]
+    alone, together = (score_texts(windows, run, n_labels=n_labels, max_tokens=most) for most in (1, BATCH_TOKENS))
+    difference = np.abs(scores.astype(np.float64) - expected)
+    flips = decide(scores, model_data.thresholds) != decide(expected, model_data.thresholds)
+    metrics = multilabel_metrics(scores, model_data.targets, model_data.thresholds)
     return {
         "mean_difference": float(difference.mean()),
         "max_difference": float(difference.max()),
@@ -153,10 +155,10 @@ def measure_speed(
         started = perf_counter()
         while len(seconds[0]) < 3 or (len(seconds[0]) < MAX_TURNS and perf_counter() - started < MAX_SECONDS):
             for run, mine, times in zip(runs, parts, seconds, strict=True):
-                begun = perf_counter()
+                call_started = perf_counter()
                 for part in mine:
                     run(part)
-                times.append(perf_counter() - begun)
+                times.append(perf_counter() - call_started)
         first, last = (float(np.median(times[1:])) for times in (seconds[0], seconds[-1]))
         result[str(length)] = {"texts_per_second": size / last, "against_reference": first / last}
     return result
@@ -185,18 +187,21 @@ def main(
         model_data = load_run(run, data) if run and data else load_random_bert()
         reference = _load_graph(model_data, graphs / name, "fp32" if what == "accuracy" else REFERENCE)
     for each in missing:
-        form, proto = SCHEMES[each], _load_graph(model_data, graphs / name, each)
-        found = measured.setdefault(each, {"bytes": proto.ByteSize()})
+        scheme, proto = SCHEMES[each], _load_graph(model_data, graphs / name, each)
+        figures = measured.setdefault(each, {"bytes": proto.ByteSize()})
         if what == "accuracy":
-            answer = make_runner(reference, SCHEMES["fp32"])
-            found |= measure_accuracy(
-                model_data, form, proto, score_texts(model_data.windows, answer, n_labels=len(model_data.thresholds))
+            run_fp32 = make_runner(reference, SCHEMES["fp32"])
+            figures |= measure_accuracy(
+                model_data,
+                scheme,
+                proto,
+                score_texts(model_data.windows, run_fp32, n_labels=len(model_data.thresholds)),
             )
         else:
-            found["speed"] = measure_speed(model_data, [SCHEMES[REFERENCE], form], [reference, proto])
+            figures["speed"] = measure_speed(model_data, [SCHEMES[REFERENCE], scheme], [reference, proto])
         result["machine"] = describe_hardware()
         result_io.write_result(result, output, render_readme)
-        click.echo(f"{name}, {each}: {json.dumps(found)}")
+        click.echo(f"{name}, {each}: {json.dumps(figures)}")
     result_io.write_result(result, output, render_readme)
 
 
@@ -237,15 +242,18 @@ def render_readme(result: dict[str, Any]) -> str:
     return "\n".join([*lines, "", result_io.format_machine(result["machine"]) if "machine" in result else "", ""])
 
 
-def _row(name: str, found: dict[str, Any]) -> list[str]:
+def _row(name: str, figures: dict[str, Any]) -> list[str]:
     cells = [""] * 6
-    if "mean_difference" in found:
-        cells = [f"{found['mean_difference']:.2e}", f"{found['max_difference']:.3f}"]
-        cells += [f"{found['flips']} of {found['decisions']:,}", "yes" if found["same_alone_and_in_company"] else "no"]
-        cells += [f"{found['micro_f1']:.4f}", f"{found['macro_f1']:.4f}"]
-    speeds = [found.get("speed", {}).get(str(length)) for length in LENGTHS]
+    if "mean_difference" in figures:
+        cells = [f"{figures['mean_difference']:.2e}", f"{figures['max_difference']:.3f}"]
+        cells += [
+            f"{figures['flips']} of {figures['decisions']:,}",
+            "yes" if figures["same_alone_and_in_company"] else "no",
+        ]
+        cells += [f"{figures['micro_f1']:.4f}", f"{figures['macro_f1']:.4f}"]
+    speeds = [figures.get("speed", {}).get(str(length)) for length in LENGTHS]
     cells += [f"{s['texts_per_second']:,.0f} ({s['against_reference']:.2f}x)" if s else "" for s in speeds]
-    return [name, *cells, f"{found['bytes'] / 1e6:.1f}"]
+    return [name, *cells, f"{figures['bytes'] / 1e6:.1f}"]
 
 
 if __name__ == "__main__":

@@ -44,10 +44,10 @@ def remove_labels(rows: Dataset, share: float, *, seed: int) -> tuple[Dataset, M
     return replace(rows, targets=np.where(removed, 0, rows.targets).astype(np.float32)), removed
 
 
-def precision_at_n(found: LabelIssues, removed: Mask) -> dict[str, float]:
+def precision_at_n(issues: LabelIssues, removed: Mask) -> dict[str, float]:
     """Return the share of removed labels among the first suggestions, by their number."""
-    right = removed[found.rows, found.columns]
-    return {str(first): round(float(right[:first].mean()), 4) for first in TOP_N}
+    correct = removed[issues.rows, issues.columns]
+    return {str(first): round(float(correct[:first].mean()), 4) for first in TOP_N}
 
 
 def score_rows(rows: Dataset, validation: Dataset, *, model: str, retrain: RetrainConfig | None) -> dict[str, Any]:
@@ -68,15 +68,15 @@ def measure_review(
 ) -> dict[str, Any]:
     """Remove labels with one seed, and search for them with every method."""
     rows, removed = remove_labels(data.part("train"), share, seed=seed)
-    found = score_rows(rows, data.part("validation"), model=model, retrain=retrain)
-    suspected = {way: find_label_issues(scores, rows.targets) for way, scores in found["scores"].items()}
+    scored = score_rows(rows, data.part("validation"), model=model, retrain=retrain)
+    suspected = {way: find_label_issues(scores, rows.targets) for way, scores in scored["scores"].items()}
     return {
         "seed": seed,
         "removed": int(removed.sum()),
         "blind": round(float(removed.sum() / (rows.targets == 0).sum()), 4),
         "precision": {way: precision_at_n(each, removed) for way, each in suspected.items()},
         "confidence": {way: round(float(each.confidence[:200].mean()), 4) for way, each in suspected.items()},
-        "seconds": {way: round(value) for way, value in found["seconds"].items()},
+        "seconds": {way: round(value) for way, value in scored["seconds"].items()},
     }
 
 

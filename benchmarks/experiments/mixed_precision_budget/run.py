@@ -39,7 +39,7 @@ def export_within_budget(run: Path, test: Dataset, flips: float, scratch: Path) 
     if "int8" not in bundle.variants:
         return {"flips": flips, "refused": certificate.refused["int8"]}
     rescue = bundle.variants["int8"].rescue
-    judged = certify(bundle, test.texts, data="test", targets=test.targets, device="cpu")
+    evaluated = certify(bundle, test.texts, data="test", targets=test.targets, device="cpu")
     return {
         "flips": flips,
         "bytes": bundle.manifest.files[bundle.variants["int8"].file].bytes,
@@ -47,7 +47,7 @@ def export_within_budget(run: Path, test: Dataset, flips: float, scratch: Path) 
         "products": rescue.products if rescue else None,
         "slowdown": rescue.slowdown if rescue else 1.0,
         "validation": _figures(certificate.parity["int8"]),
-        "test": _figures(judged.parity["int8"]),
+        "test": _figures(evaluated.parity["int8"]),
     }
 
 
@@ -62,17 +62,17 @@ def _figures(parity: Parity) -> dict[str, float]:
     }
 
 
-def _row(found: Mapping[str, Any]) -> list[str]:
-    allowed = f"{found['flips']:.2%}"
-    if "refused" in found:
+def _row(measured: Mapping[str, Any]) -> list[str]:
+    allowed = f"{measured['flips']:.2%}"
+    if "refused" in measured:
         return [allowed, "refused", *[""] * (len(HEAD) - 2)]
-    test = found["test"]
+    test = measured["test"]
     return [
         allowed,
-        f"{found['validation']['flips']:.2%}",
-        f"{len(found['kept'])} of {found['products']}" if found["kept"] else "none",
-        f"{found['slowdown']:.2f}x",
-        f"{found['bytes'] / 1e6:.1f}",
+        f"{measured['validation']['flips']:.2%}",
+        f"{len(measured['kept'])} of {measured['products']}" if measured["kept"] else "none",
+        f"{measured['slowdown']:.2f}x",
+        f"{measured['bytes'] / 1e6:.1f}",
         f"{test['flips']:.2%}",
         f"{test['micro_f1_change']:+.4f}",
         f"{test['macro_f1_change']:+.4f}",

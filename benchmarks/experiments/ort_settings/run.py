@@ -66,18 +66,18 @@ def measure_rates(
         workloads: Texts by name.
         ways: By name, context managers under which the classifier has another setting.
     """
-    found: dict[str, dict[str, list[float]]] = {way: {name: [] for name in workloads} for way in ways}
+    rates: dict[str, dict[str, list[float]]] = {way: {name: [] for name in workloads} for way in ways}
     for _ in range(ROUNDS):
         for way, enter in ways.items():
             with enter():
                 for name, texts in workloads.items():
-                    found[way][name].append(len(texts) / _time_call(partial(classifier.predict_proba, texts)))
-    return {way: {name: float(np.median(each)) for name, each in by.items()} for way, by in found.items()}
+                    rates[way][name].append(len(texts) / _time_call(partial(classifier.predict_proba, texts)))
+    return {way: {name: float(np.median(each)) for name, each in by.items()} for way, by in rates.items()}
 
 
 def measure_latencies(sessions: Mapping[str, Any], lengths: tuple[int, ...]) -> dict[str, dict[str, float]]:
     """Return the median milliseconds of one text by session and length, measured in turns."""
-    found: dict[str, dict[str, float]] = {way: {} for way in sessions}
+    medians: dict[str, dict[str, float]] = {way: {} for way in sessions}
     for length in lengths:
         ids = _random_ids(1, length)
         seconds: dict[str, list[float]] = {way: [] for way in sessions}
@@ -86,8 +86,8 @@ def measure_latencies(sessions: Mapping[str, Any], lengths: tuple[int, ...]) -> 
                 run = partial(each.run, None, {each.get_inputs()[0].name: ids})
                 seconds[way] += [_time_call(run) for _ in range(RUNS)][3:]  # the first ones warm up
         for way in sessions:
-            found[way][str(length)] = float(np.median(seconds[way])) * 1000
-    return found
+            medians[way][str(length)] = float(np.median(seconds[way])) * 1000
+    return medians
 
 
 def measure_operator_shares(path: Path, lengths: Iterable[int]) -> dict[str, dict[str, float]]:
@@ -95,11 +95,11 @@ def measure_operator_shares(path: Path, lengths: Iterable[int]) -> dict[str, dic
 
     Operators below 1 % at every length are summed up.
     """
-    found = {length: _profile_operators(path, length) for length in lengths}
-    names = {name for by in found.values() for name, share in by.items() if share >= 1}
-    ordered = sorted(names, key=lambda name: -max(by[name] for by in found.values()))
-    rows = {name: {f"{length} tokens": by[name] for length, by in found.items()} for name in ordered}
-    others = {f"{length} tokens": 100 - sum(by[name] for name in names) for length, by in found.items()}
+    profiles = {length: _profile_operators(path, length) for length in lengths}
+    names = {name for by in profiles.values() for name, share in by.items() if share >= 1}
+    ordered = sorted(names, key=lambda name: -max(by[name] for by in profiles.values()))
+    rows = {name: {f"{length} tokens": by[name] for length, by in profiles.items()} for name in ordered}
+    others = {f"{length} tokens": 100 - sum(by[name] for name in names) for length, by in profiles.items()}
     return {**rows, "others": others}
 
 

@@ -95,13 +95,13 @@ def measure_cores(bundle: Path, data: Path, text_column: str, texts: int) -> dic
     """Return the texts per second of one thread, of all threads in one process, and of one process per core."""
     given = {"bundle": bundle, "text_column": text_column, "library_rows": texts}
     granted = available_cores()
-    found = {
+    rates_by_setup = {
         "1 thread": measure_library_rate(given, data, 1),
         f"{granted} threads": measure_library_rate(given, data, granted),
     }
     with ThreadPoolExecutor(granted) as pool:
         rates = pool.map(lambda _: measure_library_rate(given, data, 1), range(granted))
-    return {**found, f"{granted} processes": sum(rates)}
+    return {**rates_by_setup, f"{granted} processes": sum(rates)}
 
 
 def measure_steps(bundle: Path, data: Path, text_column: str, texts: int, scratch: Path) -> dict[str, Any]:
@@ -117,7 +117,7 @@ def measure_steps(bundle: Path, data: Path, text_column: str, texts: int, scratc
         for start in range(0, len(whole), TOKENIZER_BATCH_TEXTS):
             encodings.extend(classifier.encode(whole[start : start + TOKENIZER_BATCH_TEXTS]))
 
-    found = {
+    rates = {
         **{f"plan {suffix}": measure_rate(texts, partial(plan_file, file)) for suffix, file in files.items()},
         **{f"read {suffix}": measure_rate(texts, partial(read_all, each)) for suffix, each in plans.items()},
         "tokenise": measure_rate(texts, tokenise),
@@ -131,7 +131,7 @@ def measure_steps(bundle: Path, data: Path, text_column: str, texts: int, scratc
         "texts": texts,
         "characters": round(unpacked / texts, 1),
         "tokens": round(float(np.mean([each.n_tokens for each in encodings[:texts]])), 1),
-        "rows_per_second": {name: round(value) for name, value in found.items()},
+        "rows_per_second": {name: round(value) for name, value in rates.items()},
         "bytes_per_row": {suffix: round(file.stat().st_size / texts, 1) for suffix, file in files.items()},
     }
 
@@ -200,9 +200,9 @@ def measure_rate(rows: int, work: Callable[[], object]) -> float:
     """Return the rows per second of the faster of two runs."""
     seconds = []
     for _ in range(2):
-        begun = time.perf_counter()
+        started = time.perf_counter()
         work()
-        seconds.append(time.perf_counter() - begun)
+        seconds.append(time.perf_counter() - started)
     return rows / min(seconds)
 
 

@@ -77,14 +77,14 @@ def measure_scoring(given: dict[str, Any], path: Path, scored: Path) -> dict[str
     """Time the command between two runs of the library."""
     threads = given["threads"] or available_cores()
     rates = [measure_library_rate(given, path, threads)]
-    begun = time.perf_counter()
+    started = time.perf_counter()
     summary, peak = run_with_peak_memory(
         [
             *(sys.executable, "-m", "manylabel", "score", given["bundle"], path, "-o", scored, "--device", "cpu"),
             *("--text-column", given["text_column"], "--threads", threads, "--prefix", "predicted_"),
         ]
     )
-    seconds = time.perf_counter() - begun
+    seconds = time.perf_counter() - started
     rates.append(measure_library_rate(given, path, threads))
     rate = summary["rows"] / seconds
     return {

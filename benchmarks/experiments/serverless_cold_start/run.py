@@ -72,12 +72,12 @@ def files_read_at_start(python: Path, bundle: Path) -> Iterator[Path]:
 def measure_starts(python: Path, bundle: Path, rounds: int) -> dict[str, list[dict[str, Any]]]:
     """Time starts with all files in the page cache and with none, in turns."""
     time_start(python, bundle)  # not counted: compiles what is compiled once
-    found: dict[str, list[dict[str, Any]]] = {"in memory": [], "not in memory": []}
+    starts: dict[str, list[dict[str, Any]]] = {"in memory": [], "not in memory": []}
     for _ in tqdm(range(rounds), desc="starts", unit="pair"):
-        found["in memory"].append(time_start(python, bundle))
+        starts["in memory"].append(time_start(python, bundle))
         drop_from_page_cache(files_read_at_start(python, bundle))
-        found["not in memory"].append(time_start(python, bundle))
-    return found
+        starts["not in memory"].append(time_start(python, bundle))
+    return starts
 
 
 def render_readme(result: dict[str, Any]) -> str:

@@ -79,12 +79,12 @@ def count_differences(read: Tokenise, expected: Tokenise, texts: Sequence[str], 
         texts: The texts to compare.
         together: Texts that are joined and compared at once, and one by one only if they differ.
     """
-    found = []
+    different = []
     for start in range(0, len(texts), together):
         some = texts[start : start + together]
         if read(" ".join(some)) != expected(" ".join(some)):
-            found += [text for text in some if read(text) != expected(text)]
-    return {"texts": len(texts), "differ": len(found), "first": found[:EXAMPLES]}
+            different += [text for text in some if read(text) != expected(text)]
+    return {"texts": len(texts), "differ": len(different), "first": different[:EXAMPLES]}
 
 
 def compare_predictions(bundle: Path, texts: Sequence[str]) -> dict[str, Any]:
@@ -99,15 +99,15 @@ def compare_predictions(bundle: Path, texts: Sequence[str]) -> dict[str, Any]:
         labels, probabilities = session.run(["labels", "probabilities"], {"text": np.array([text], dtype=object)})
         return labels.tolist(), probabilities[0]
 
-    given, rows = zip(*map(predict, texts), strict=True)
+    predicted_labels, rows = zip(*map(predict, texts), strict=True)
     expected = classifier.predict_proba(texts)
-    limits = classifier.thresholds_
+    thresholds = classifier.thresholds_
     names = classifier.bundle.labels
-    wanted = [[names[column] for column in np.flatnonzero(row)] for row in decide(expected, limits)]
+    expected_labels = [[names[column] for column in np.flatnonzero(row)] for row in decide(expected, thresholds)]
     return {
         "precision": precision,
         "texts": len(texts),
-        "labels_differ": sum(one != other for one, other in zip(given, wanted, strict=True)),
+        "labels_differ": sum(one != other for one, other in zip(predicted_labels, expected_labels, strict=True)),
         "max_difference": float(np.abs(np.stack(rows) - expected).max()),
         "p50_ms": median_ms(predict, texts),
         "bundle_p50_ms": median_ms(classifier.predict, texts),
@@ -136,7 +136,7 @@ def render_readme(result: dict[str, Any]) -> str:
         for name, of in result["tokenizers"].items()
     ]
     head = ["tokenizer", "texts that differ", "characters that differ", "one text, p50 ms"]
-    found = result["answers"]
+    answers = result["answers"]
     return "\n".join(
         [
             f"# {result['title']}",
@@ -148,10 +148,10 @@ def render_readme(result: dict[str, Any]) -> str:
             "",
             *("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)),
             "",
-            f"The whole file ({found['precision']}, {found['bytes'] / 1e6:.1f} MB) predicts other labels than the "
-            f"bundle for {found['labels_differ']:,} of {found['texts']:,} texts; probabilities differ by at most "
-            f"{found['max_difference']:.1e}. One text on one thread, median of the first {TIMED_TEXTS:,}: "
-            f"{found['p50_ms']:.2f} ms, with the bundle {found['bundle_p50_ms']:.2f} ms.",
+            f"The whole file ({answers['precision']}, {answers['bytes'] / 1e6:.1f} MB) predicts other labels than the "
+            f"bundle for {answers['labels_differ']:,} of {answers['texts']:,} texts; probabilities differ by at most "
+            f"{answers['max_difference']:.1e}. One text on one thread, median of the first {TIMED_TEXTS:,}: "
+            f"{answers['p50_ms']:.2f} ms, with the bundle {answers['bundle_p50_ms']:.2f} ms.",
             "",
             format_machine(result["machine"]),
             "",

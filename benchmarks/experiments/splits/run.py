@@ -78,12 +78,12 @@ def evaluate_split(data: Dataset, parts: Parts, copies: DuplicateGroups) -> dict
         `"validation"` and `"test"` sizes, and their rows with a near-duplicate in an earlier part (`"copies"`).
     """
     expected = np.outer(SHARES[1:], (data.targets == 1).sum(axis=0))
-    found = np.stack([(data.targets[parts == part] == 1).sum(axis=0) for part in (1, 2)])
-    off = np.abs(found - expected)
+    counts = np.stack([(data.targets[parts == part] == 1).sum(axis=0) for part in (1, 2)])
+    deviation = np.abs(counts - expected)
     earlier = [np.isin(copies.near[parts == part], copies.near[parts < part]).sum() for part in (1, 2)]
     return {
-        "rows": float(off.max()),
-        "share": float((off / np.maximum(expected, 1)).max()),
+        "rows": float(deviation.max()),
+        "share": float((deviation / np.maximum(expected, 1)).max()),
         **{name: int((parts == part).sum()) for part, name in enumerate(SPLITS) if part},
         "copies": int(sum(earlier)),
     }

@@ -57,10 +57,10 @@ def requests(content: bytes) -> None:
     for schema in (ClassifyRequest, TeiPredictRequest, HfRequest, OipInferRequest):
         head, _, tail = content.partition(b"\n\n") if schema is OipInferRequest else (content, b"", b"")
         try:
-            asked: Any = decode_json(head, msgspec.json.Decoder(schema))
+            decoded: Any = decode_json(head, msgspec.json.Decoder(schema))
             if schema is OipInferRequest:
-                check_outputs(asked)
-                assert all(isinstance(text, str) for text in read_texts(asked, memoryview(tail)))
+                check_outputs(decoded)
+                assert all(isinstance(text, str) for text in read_texts(decoded, memoryview(tail)))
         except HTTPRefusal as exc:
             if not 400 <= exc.status < 500:
                 raise
@@ -98,26 +98,26 @@ def _read(content: bytes, format: Any) -> None:
             scanned = scan_file(source, "text", SHARD_ROWS)
         except DataError:
             return
-        found = [
+        all_rows = [
             row
             for block in read_blocks(source, scanned.schema, "text", scanned.starts[0])
             for row in zip(block.columns.to_pylist(), block.texts, strict=True)
         ]
-        assert len(found) == scanned.rows
+        assert len(all_rows) == scanned.rows
         for start in scanned.starts[1:]:
             block = next(read_blocks(source, scanned.schema, "text", start), None)
             rows = [] if block is None else [*zip(block.columns.to_pylist(), block.texts, strict=True)]
-            assert rows[:SHARD_ROWS] == found[start.row : start.row + len(rows[:SHARD_ROWS])]
+            assert rows[:SHARD_ROWS] == all_rows[start.row : start.row + len(rows[:SHARD_ROWS])]
             assert bool(rows) == (start.row < scanned.rows)
 
 
 def _with_digest(content: bytes) -> bytes:
     """Return the canonical form with a matching digest if the content is a JSON object, otherwise the content."""
     try:
-        found = json.loads(content)
-        found.pop("digest", None)
-        found["digest"] = hashlib.sha256(_canonical(found)).hexdigest()
-        return _canonical(found)
+        manifest = json.loads(content)
+        manifest.pop("digest", None)
+        manifest["digest"] = hashlib.sha256(_canonical(manifest)).hexdigest()
+        return _canonical(manifest)
     except (ValueError, AttributeError, TypeError, RecursionError):
         return content
 
