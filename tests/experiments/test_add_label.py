@@ -1,4 +1,4 @@
-"""The measurement of adding a label hides the labels that it says it hides."""
+"""The experiment on adding a label hides the right labels, trains in four ways, and resumes."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The measurement of drift counts what is reported, and writes it down with its command."""
+"""The drift experiment counts reported labels, and writes its result with its command."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The export holds its weights about twice, not seven times: measured on a model of 190 MB."""
+"""An export keeps about two copies of the weights in memory: measured on a model of 190 MB."""
 
 import json
 from pathlib import Path

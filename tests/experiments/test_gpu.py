@@ -1,4 +1,4 @@
-"""The command for GPUs, tried on the CPU: one run compares numbers and speed, and leaves a result and a table."""
+"""The GPU experiment, run on the CPU: one command compares accuracy and speed, and writes a result and a table."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The measurement of label reviews removes what it says, counts what it removed, and writes it down."""
+"""The label noise experiment removes labels, counts how many are suggested again, and writes its result."""
 
 import json
 from pathlib import Path

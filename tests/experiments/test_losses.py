@@ -1,4 +1,4 @@
-"""The comparison of losses hides the labels that it says it hides, and resumes its runs."""
+"""The comparison of losses hides the right labels, resumes, and its table shows its runs."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Budgets: each is kept or refused, and judged on texts that it was not held to."""
+"""Each budget is met or the variant is refused, and the result is evaluated on other texts."""
 
 import json
 from pathlib import Path

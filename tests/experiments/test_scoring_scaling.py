@@ -1,4 +1,4 @@
-"""Each step of scoring a file is measured by itself."""
+"""The scaling experiment measures cores and each step of scoring a file."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""The measurement of scoring files measures what it says."""
+"""The throughput experiment measures the speed and memory of scoring a file."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""A cold start is measured from before the process to its first answer, step by step."""
+"""The cold start experiment measures each step from before the process to its first answer."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""The result of the file that takes text counts what is read and answered otherwise."""
+"""The single-file experiment counts texts that are tokenised or classified differently."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The comparison of splits counts what it says, and its table is that of its runs."""
+"""The splits experiment counts deviations and near-duplicates, and its table shows its runs."""
 
 import json
 import sys
@@ -33,7 +33,7 @@ def test_split_deviation_size_and_duplicate_counts() -> None:
 def test_split_methods_are_compared_on_the_same_rows(
     there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whether the library is there, which a stand-in is here, or not."""
+    """With and without the library, for which a stub stands in."""
     if there:
         for name in ("iterstrat", "iterstrat.ml_stratifiers"):
             monkeypatch.delitem(sys.modules, name, raising=False)

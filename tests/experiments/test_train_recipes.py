@@ -1,4 +1,4 @@
-"""The comparison of recipes trains what it says, keeps what it has, and its table is that of its runs."""
+"""The comparison of ways of training uses one configuration per way, resumes, and its table shows its runs."""
 
 import json
 from dataclasses import replace

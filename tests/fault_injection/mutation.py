@@ -141,7 +141,7 @@ def _list_mutants(folder: Path) -> list[str]:
 
 
 def _test_mutants(folder: Path, names: Sequence[str]) -> dict[str, Any]:
-    """Test the mutants one at a time; those that timed out are tested once more, as the machine may have been busy."""
+    """Test the mutants one at a time; those that timed out are tested again, as the machine may have been busy."""
     (folder / "mutants/src").mkdir(parents=True)  # Python checks only once whether a folder of its path exists
     verdicts = _run_mutmut(folder, names)
     if late := [name for name, verdict in verdicts.items() if verdict == "timeout"]:

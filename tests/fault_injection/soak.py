@@ -159,7 +159,7 @@ async def _round(stream: RequestStream, until: float) -> tuple[int, Counter[int]
 
 
 async def _disconnect_early(stream: RequestStream, number: int) -> None:
-    """Disconnect in the middle of a request, and once more before its answer."""
+    """Disconnect in the middle of a request, and again before an answer."""
     request = stream.requests[number % len(stream.requests)]
     for part in (request[: len(request) * (number + 1) // (DISCONNECTING_CLIENTS + 1)], request):
         with suppress(OSError):

@@ -158,7 +158,7 @@ def test_result_of_another_machine_is_not_extended() -> None:
 
 
 def test_readme_tables_match_the_committed_results() -> None:
-    """`make readme` draws them anew."""
+    """`make readme` redraws them."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert text.count("<!-- bench ") >= 2
     assert fill_tables(text, ROOT / "benchmarks" / "results") == text
