@@ -1,4 +1,4 @@
-"""The wording check finds each kind of phrase, and no others; `make check` runs it over the repository."""
+"""The wording check finds each kind of phrase, and no others, and nothing in the repository."""
 
 import importlib.util
 from types import ModuleType
@@ -48,6 +48,11 @@ def test_wording_check_finds_phrases(wording: ModuleType, text: str, line: int, 
 )
 def test_wording_check_allows_other_uses(wording: ModuleType, text: str) -> None:
     assert list(wording.find_hits("page.md", text)) == []
+
+
+def test_repository_has_no_phrases_to_reword(wording: ModuleType) -> None:
+    hits = [hit for path in wording.list_files() for hit in wording.find_hits(path, (ROOT / path).read_text("utf-8"))]
+    assert [str(hit) for hit in hits] == []
 
 
 def test_wording_check_reads_the_repository(wording: ModuleType) -> None:

@@ -8,7 +8,7 @@ In the order in which to read it:
 - `html_report`: arranges all of it for `templates/report.html`;
 - `run_report`: writes the report of a run.
 
-It knows nothing of training or bundles: `html_report.ReportContent` in, HTML out.
+It is independent of training and bundles: `html_report.ReportContent` in, HTML out.
 """
 
 from manylabel.errors import require_extra

@@ -326,8 +326,8 @@ def test_bundle_report_has_parity_and_no_texts(run: Path, run_bundle: Path) -> N
 
 
 def test_external_checkpoint_has_a_report(elsewhere: Path, tmp_path: Path) -> None:
-    export(elsewhere, tmp_path / "judged", validation=toy.dataset(120).part("validation"), precisions=("fp32",))
-    page = (tmp_path / "judged" / "report.html").read_text(encoding="utf-8")
+    export(elsewhere, tmp_path / "evaluated", validation=toy.dataset(120).part("validation"), precisions=("fp32",))
+    page = (tmp_path / "evaluated" / "report.html").read_text(encoding="utf-8")
     assert "<b>validation</b> split" in page
     assert not {"learning", "made"} & set(checked(page).ids)
     export(elsewhere, tmp_path / "bare", precisions=("fp32",))
