@@ -122,7 +122,7 @@ def write_checkpoint(
         id2label=dict(enumerate(labels)),
         label2id={label: column for column, label in enumerate(labels)},
         problem_type=problem_type,
-        initializer_range=0.5,
+        initializer_range=0.35,
     )
     return folder
 

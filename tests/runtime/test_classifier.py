@@ -222,7 +222,7 @@ def test_precision_can_be_requested(bundle: Path, precision: Any) -> None:
 
 def test_variants_differ_slightly(classifier: Classifier, fp32: Classifier) -> None:
     difference = np.abs(classifier.predict_proba(TEXTS) - fp32.predict_proba(TEXTS)).max()
-    assert 0 < difference < 0.2
+    assert 0 < difference < 0.1
 
 
 @pytest.mark.parametrize(
