@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from manylabel.bundle.manifest import PRECISIONS
 from manylabel.errors import BudgetExceeded
 from manylabel_train.cli.command_setup import require_export_extra
 from manylabel_train.cli.data_options import data_options, read_data
@@ -34,7 +35,7 @@ from manylabel_train.cli.objective_options import calibration_option, objective_
 @click.option(
     "--precision",
     "precisions",
-    type=click.Choice(["fp32", "int8", "fp16"]),
+    type=click.Choice(PRECISIONS),
     multiple=True,
     help="A variant to write; repeat for several. fp32 is always built and checked.  [default: all]",
 )
@@ -95,7 +96,7 @@ def export(**options: Any) -> None:
             options["output"],
             validation=_read_validation(options),
             engine=options["engine"],
-            precisions=options["precisions"] or ("fp32", "int8", "fp16"),
+            precisions=options["precisions"] or PRECISIONS,
             policy=options["long_text"],
             objectives=objectives,
             calibration=options["calibrate"],

@@ -27,13 +27,11 @@ from manylabel.inference.tokenizer import Encoding
 from manylabel.system.hardware_info import available_cores
 from manylabel.system.unicode import LONE_SURROGATE
 from manylabel_export.graph.build import Graph
+from manylabel_export.graph.equivalence_check import FP32_TOLERANCE
 from manylabel_export.graph.ir.serialization import MAX_BYTES, write_model
 from manylabel_export.source import ExportSource
 from manylabel_train.thresholds.selection import ScoredTexts, guarantee_threshold
 from manylabel_train.thresholds.tuning import match_thresholds
-
-FP32_TOLERANCE = 1e-4
-"""A larger difference of an fp32 probability fails the export. Usual are 1e-6 and less, from the order of summation."""
 
 Scores = NDArray[np.float32]
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from manylabel.bundle.bundle import FORMAT_VERSION, Bundle, Manifest, Probe, SpecialTokens
 from manylabel.bundle.certificate import Budget
+from manylabel.bundle.manifest import PRECISIONS
 from manylabel.certify.parity import VariantScores
 from manylabel.drift.baseline import BASELINE_FILE, ScoreBaseline
 from manylabel.errors import InputError
@@ -45,7 +46,7 @@ def export(
     *,
     validation: Dataset | None = None,
     engine: str = "auto",
-    precisions: Sequence[str] = ("fp32", "int8", "fp16"),
+    precisions: Sequence[str] = PRECISIONS,
     policy: Policy | None = None,
     objectives: Objectives | None = None,
     calibration: CalibrationMethod = "none",

@@ -19,7 +19,9 @@ from manylabel_export.graph.ir.serialization import open_session
 Predictor = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float32]]
 """Maps ids and mask, both int64 `(batch, sequence)`, to probabilities, float32 `(batch, num_labels)`."""
 
-TOLERANCE = 1e-4  # of a probability; tracing and fusing change it by less than 1e-6
+FP32_TOLERANCE = 1e-4
+"""Allowed difference of an fp32 probability from PyTorch's. Tracing, fusing and another order of summation change it by
+less than 1e-6."""
 UNSUPPORTED = "This architecture is not supported; docs/exporting.md lists those that are."
 SHAPES = ((1, 3), (3, 11))  # batch and length; the traced shape is another
 
@@ -37,7 +39,7 @@ def check_equivalence(
         step: What made the graph, as the beginning of a sentence.
 
     Raises:
-        ExportError: A probability differs by more than `TOLERANCE`, or the graph does not run.
+        ExportError: A probability differs by more than `FP32_TOLERANCE`, or the graph does not run.
     """
     predict = graph_predictor(proto)
     generator = np.random.default_rng(0)
@@ -48,10 +50,10 @@ def check_equivalence(
             masks.append(np.tril(np.ones_like(ids), k=ids.shape[1] // 2))
         for mask in masks:
             difference = _max_difference(expected, predict, ids, mask, step)
-            if not difference <= TOLERANCE:  # NaN fails too
+            if not difference <= FP32_TOLERANCE:  # NaN fails too
                 raise ExportError(
                     f"{step} changed a probability by {difference:.2g} for {shape[0]} texts of {shape[1]} tokens; at "
-                    f"most {TOLERANCE:g} is allowed. {UNSUPPORTED}"
+                    f"most {FP32_TOLERANCE:g} is allowed. {UNSUPPORTED}"
                 )
 
 

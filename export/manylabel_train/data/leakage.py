@@ -18,7 +18,7 @@ def find_leaks(data: Dataset, duplicates: DuplicateGroups) -> dict[str, Any]:
     """Find rows of a later split with an equal or nearly equal text in an earlier split.
 
     Args:
-        data: LabelledTexts texts with splits.
+        data: Labelled texts with splits.
         duplicates: Groups of equal and nearly equal texts.
 
     Returns:

@@ -30,7 +30,7 @@ def prepare_splits(data: Dataset, *, seed: int, drop_leaked: bool = False) -> tu
     """Assign every row a split, and report leakage. Warns about near-duplicates across given splits.
 
     Args:
-        data: LabelledTexts texts.
+        data: Labelled texts.
         seed: Seed of splits that are made here.
         drop_leaked: Leave rows out of training that are near-duplicates of validation or test rows.
 

@@ -78,7 +78,7 @@ def train(
     """Fine-tune a multi-label classifier, and write a run.
 
     Args:
-        data: LabelledTexts texts; without splits they are split by stratification, near-duplicates together.
+        data: Labelled texts; without splits they are split by stratification, near-duplicates together.
         output: The folder to write.
         model: The encoder to start from if `start_from` is not given: a folder or a Hub name.
         start_from: A classifier, multi-class or multi-label, whose head is carried over by label name.

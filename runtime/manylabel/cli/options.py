@@ -7,6 +7,7 @@ from typing import Any, TypedDict, TypeVar
 
 import click
 
+from manylabel.bundle.manifest import PRECISIONS
 from manylabel.bundle.variants import Precision
 from manylabel.errors import InputError
 from manylabel.inference.ort_loader import Device
@@ -19,7 +20,7 @@ device_option = click.option(
 )
 precision_option = click.option(
     "--precision",
-    type=click.Choice(["auto", "fp32", "int8", "fp16"]),
+    type=click.Choice(["auto", *PRECISIONS]),
     default="auto",
     show_default=True,
     help="Which variant of the bundle to run.",

@@ -17,7 +17,7 @@ from manylabel.inference.thresholding import logit, sigmoid
 
 Scores = NDArray[np.float64]
 
-TOLERANCE = PROBE_TOLERANCE["int8"]
+LARGEST_DEVIATION = PROBE_TOLERANCE["int8"]
 """Scores within this distance count as equal: what the probes allow int8."""
 
 
@@ -121,7 +121,7 @@ def recognise_activation(expected: Scores, scores: Scores) -> str:
     """
     deviations = {name: np.abs(each.deviation(expected, scores)) for name, each in ACTIVATIONS.items()}
     nearest = min(deviations, key=lambda name: float(deviations[name].mean()))
-    return nearest if deviations[nearest].max() <= TOLERANCE else "unknown"
+    return nearest if deviations[nearest].max() <= LARGEST_DEVIATION else "unknown"
 
 
 def _softmax(logits: Scores) -> Scores:

@@ -12,6 +12,7 @@ import numpy as np
 from manylabel.doctor.environment import Finding, read_requirements
 from manylabel.errors import DeviceUnavailable, MissingDependency
 from manylabel.inference.ort_loader import PROVIDERS, check_device, has_gpu, load_onnxruntime
+from manylabel.inference.thresholding import sigmoid
 from manylabel.system.hardware_info import installed_version
 
 CPU, CUDA = PROVIDERS["cpu"], PROVIDERS["cuda"]
@@ -27,7 +28,7 @@ TINY_MODEL = b64decode(
 library that CUDA installations lack most often. tests/export/test_doctor_graph.py builds the same graph with `onnx`."""
 
 INPUT_IDS = np.array([[1, 2, 3], [-4, 0, 1]], dtype=np.int64)
-EXPECTED = 1 / (1 + np.exp(-INPUT_IDS.mean(axis=1, keepdims=True) * np.array([0.5, -1.0])))
+EXPECTED = sigmoid(INPUT_IDS.mean(axis=1, keepdims=True) * np.array([0.5, -1.0]))
 _ERROR_PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
 
 

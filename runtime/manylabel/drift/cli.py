@@ -11,6 +11,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from manylabel.bundle.manifest import PRECISIONS
 from manylabel.bundle.variants import Precision, choose_variant
 from manylabel.cli.rendering import write_utf8
 from manylabel.data.readers.open_table import SUFFIXES, open_table
@@ -36,7 +37,7 @@ MISSING_COLUMN_HINT = (
 @click.option("--prefix", default="", help="Prefix of the output columns, as given to manylabel score.")
 @click.option(
     "--precision",
-    type=click.Choice(["auto", "fp32", "int8", "fp16"]),
+    type=click.Choice(["auto", *PRECISIONS]),
     default="auto",
     show_default=True,
     help="The variant that scored the files; auto is the CPU's default.",

@@ -6,7 +6,7 @@ text and returns the windows to score next, `build_explanation` takes their scor
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -189,7 +189,7 @@ def plan_occlusion(request: OcclusionInput, scores: NDArray[np.float32]) -> Occl
     column = int(scores.max(axis=0).argmax()) if request.column is None else request.column
     passages = [Passage(*span, score) for span, score in zip(request.spans, scores[:, column].tolist(), strict=True)]
     best = max(range(len(passages)), key=lambda index: passages[index].score)
-    words = list(_split_words(request.text, request.tokens[best]))
+    words = _split_words(request.text, request.tokens[best])
     first = request.n_prefix_tokens
     return OcclusionPlan(
         windows=[np.delete(request.windows[best], [first + index for index in indices]) for _, indices in words],
@@ -225,22 +225,20 @@ def build_explanation(plan: OcclusionPlan, scores: NDArray[np.float32]) -> Expla
     )
 
 
-def _split_words(text: str, tokens: Sequence[Span]) -> Iterator[tuple[Span, list[int]]]:
-    """Yield the span of each word that the tokens cover, and the indices of the word's tokens.
+def _split_words(text: str, tokens: Sequence[Span]) -> list[tuple[Span, list[int]]]:
+    """Return the span of each word that the tokens cover, and the indices of the word's tokens.
 
     A word that the window cuts is reduced to the part inside the window. Words that share a token form one word. Tokens
     that consist of whitespace belong to no word.
     """
     start = min((first for first, _ in tokens), default=0)
     end = max((last for _, last in tokens), default=0)
-    word: tuple[Span, list[int]] | None = None
+    words: list[tuple[Span, list[int]]] = []
     for match in _WORD.finditer(text, start, end):
         indices = [index for index, (first, last) in enumerate(tokens) if first < match.end() and match.start() < last]
-        if word and set(indices) & set(word[1]):
-            word = (word[0][0], match.end()), sorted({*word[1], *indices})
+        if words and set(indices) & set(words[-1][1]):
+            (word_start, _), shared = words.pop()
+            words.append(((word_start, match.end()), sorted({*shared, *indices})))
         else:
-            if word and word[1]:
-                yield word
-            word = match.span(), indices
-    if word and word[1]:
-        yield word
+            words.append((match.span(), indices))
+    return [(span, indices) for span, indices in words if indices]

@@ -31,7 +31,7 @@ GRAPH_ID = "gpu_graph_id"
 NO_GRAPH = "-1"
 """The graph ID of a run without a graph. A run without an ID would capture a graph of its own."""
 
-TOLERANCE = 1e-3
+REPLAY_TOLERANCE = 1e-3
 """The largest accepted difference between a replayed graph's probabilities and those of a run without one."""
 
 Output = NDArray[np.floating[Any]]
@@ -93,7 +93,7 @@ class CudaGraphs:
     def _check(self, length: int) -> None:
         for ids in _sample_ids(length):
             difference = float(np.abs(self._graphs[length].replay(ids) - self._run_without_graph(ids)).max())
-            if not difference <= TOLERANCE:  # NaN fails too
+            if not difference <= REPLAY_TOLERANCE:  # NaN fails too
                 raise ValueError(f"for a text of {length} tokens its probabilities differ by {difference:.3g}")
 
     def _new_graph(self, ids: TokenIds, probabilities: Output) -> "_CapturedGraph":

@@ -13,9 +13,7 @@ from tokenizers import Tokenizer
 from manylabel.errors import ParityError
 from manylabel.inference.thresholding import decide
 from manylabel.system.unicode import valid_unicode
-
-TOLERANCE = 1e-4
-"""Allowed difference of a probability. The operators and ids are the same; fp32 loses its mask, which changes 1e-6."""
+from manylabel_export.graph.equivalence_check import FP32_TOLERANCE
 
 
 def open_tokenizer_graph(proto: onnx.ModelProto) -> Callable[[str], list[int]]:
@@ -65,10 +63,11 @@ def require_same_predictions(
         applies = decide(probabilities[0], thresholds)
         expected_labels = [label for label, flag in zip(labels, applies, strict=True) if flag]
         difference = float(np.abs(probabilities[0] - row).max())
-        if predicted.tolist() != expected_labels or not difference <= TOLERANCE:
+        if predicted.tolist() != expected_labels or not difference <= FP32_TOLERANCE:
             raise ParityError(
                 f"the graph that takes text and the bundle differ on {text[:200]!r}: probabilities differ by "
-                f"{difference:.1e}, at most {TOLERANCE:g} is allowed. Nothing was written. Leave --single-file out."
+                f"{difference:.1e}, at most {FP32_TOLERANCE:g} is allowed. Nothing was written. "
+                "Leave --single-file out."
             )
 
 
