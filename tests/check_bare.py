@@ -1,4 +1,4 @@
-"""Is this environment what a deployment gets: without PyTorch, and small? Run by it before test tools are added."""
+"""Check that the runtime's environment is small and has no PyTorch. Run by its Python before test tools are added."""
 
 import sys
 from importlib.metadata import distributions
@@ -12,6 +12,6 @@ size = sum(file.lstat().st_size for file in site.rglob("*") if file.is_file()) /
 present = UNWANTED & {distribution.name.lower() for distribution in distributions()}
 print(f"{site}: {size:.0f} MB; {len(list(distributions()))} packages")
 if present:
-    sys.exit(f"the runtime's environment holds {', '.join(sorted(present))}, which it must not need.")
+    sys.exit(f"the runtime's environment contains {', '.join(sorted(present))}, on which the runtime must not depend.")
 if size > LIMIT_MB:
     sys.exit(f"the runtime's environment has {size:.0f} MB; the limit is {LIMIT_MB} MB.")

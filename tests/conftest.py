@@ -20,20 +20,22 @@ PREBUILT = ROOT / "build" / "tiny-bundle"
 
 @pytest.fixture(scope="session", autouse=True)
 def _hear_interrupts() -> None:
-    """A shell has what it starts in the background ignore SIGINT, and all that this starts: the tests send it."""
+    """Handle SIGINT, which the tests send: background jobs of a shell, and all their children, inherit it ignored."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle of the tiny model; not to be changed. Without the workbench it is one that was made before."""
+    """A bundle of the tiny model; read-only. Without PyTorch it is a bundle that `make` has built beforehand."""
     if importlib.util.find_spec("torch"):
         from tests.helpers.toy import write_bundle
 
         folder = tmp_path_factory.mktemp("tiny")
         return write_bundle(folder / "bundle", folder / "checkpoint")
     if not PREBUILT.exists():
-        pytest.fail(f"{PREBUILT} is missing: make it in the workbench with python tests/helpers/toy.py {PREBUILT}")
+        pytest.fail(
+            f"{PREBUILT} is missing. Build it where PyTorch is installed: python tests/helpers/toy.py {PREBUILT}"
+        )
     return PREBUILT
 
 

@@ -22,7 +22,7 @@ SITE_PACKAGES = Path(sysconfig.get_path("purelib"))
 CPU_PACKAGES = ("numpy", "tokenizers", "click", "tqdm", "onnxruntime")
 """What `manylabel[cpu]` asks for; their dependencies come with them."""
 NOT_IN_WORKBENCH = {"manylabel.engines.ray": "ray", "manylabel.engines.spark": "spark"}
-"""Modules whose extra the workbench does not have, and the extra that their error must name."""
+"""Modules whose extra the development environment lacks, and the extra that their error must name."""
 
 IMPORT_ALL = """
 import importlib, json, sys, types, warnings
@@ -127,7 +127,7 @@ def test_wheel_contains_python_and_known_data_files(wheel: Path) -> None:
     assert suffixes == {".py", ".typed", ".html", ".css", ".js", ".md"}
 
 
-def test_every_module_imports_with_the_workbench_extras(unpacked: Path) -> None:
+def test_every_module_imports_with_the_development_extras(unpacked: Path) -> None:
     errors = import_all(unpacked, SITE_PACKAGES, "triton_python_backend_utils")
     absent = {name: extra for name, extra in NOT_IN_WORKBENCH.items() if name in errors}
     assert {name for name in errors if name not in absent} == set(), errors

@@ -86,7 +86,7 @@ def _run_phase(stream: RequestStream, rate: float, seconds: float) -> dict[str, 
 def _run_surges(
     server: Server, stream: RequestStream, share: float, seconds: float, config: LoadTestConfig
 ) -> dict[str, Any]:
-    """Run normal load, a surge and normal load again, several times, so that one stall of the machine decides nothing.
+    """Run normal load, a surge and normal load again, several times, so that one stall of the machine does not decide.
 
     Rates and times are medians over the rounds, counts are sums; for what must never happen the worst round counts.
     """

@@ -18,7 +18,7 @@ from manylabel_train.evaluation.metrics import multilabel_metrics
 
 P99_LIMIT_MS = 100.0
 BISECTION_STEPS = 6
-"""After these the interval that holds the highest rate is 1.6 % of the saturated rate wide."""
+"""Afterwards the highest rate is known to within 1.6 % of the saturated rate."""
 
 
 def compare_single_texts(

@@ -54,7 +54,7 @@ file_path = click.Path(exists=True, path_type=Path)
     "names",
     metavar="NAME",
     multiple=True,
-    help="Whom to measure, such as 'manylabel int8', pipeline or 'openvino int8'; may be repeated.  "
+    help="Contenders to measure, such as 'manylabel int8', pipeline or 'openvino int8'; may be repeated.  "
     "[default: all that can run here]",
 )
 @click.option(

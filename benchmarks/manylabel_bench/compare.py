@@ -60,7 +60,7 @@ def compare_contenders(
         workload: Texts that neither the model nor its thresholds have seen.
         checkpoint: The PyTorch checkpoint that the bundle was exported from, or None to skip contenders that need it.
         sample: Other texts, with which baselines may calibrate.
-        scratch: Where baselines keep their models, and everyone's probabilities; a later run may use it again.
+        scratch: Where baselines keep their models, and all contenders write probabilities; a later run may reuse it.
         config: What is measured, of which contenders, and for how long.
 
     Returns:

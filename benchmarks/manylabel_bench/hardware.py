@@ -55,7 +55,7 @@ def operations_per_token(config: Path) -> float | None:
     """Return the operations per token in an encoder's linear layers.
 
     Work that a graph skips because one token of the last layer is enough is counted all the same: the figure describes
-    the model, and is the same for everyone who runs it.
+    the model, and is the same for every contender.
 
     Args:
         config: The model's `config.json`.

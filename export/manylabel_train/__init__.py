@@ -1,6 +1,6 @@
 """Fine-tuning of multi-label classifiers: data, training, thresholds, calibration, label review and reports.
 
-Rooms, lowest first; each imports only rooms above it in this list:
+Subpackages, lowest first; each imports only those above it in this list:
 
 - `thresholds`, `models`, `evaluation`: decision thresholds, Hugging Face checkpoints, metrics
 - `data`: labelled texts, splits, near-duplicates, and the manifest of a run

@@ -20,8 +20,8 @@ from manylabel_export.pipeline import export
 from manylabel_train.models.checkpoint import load_model
 from manylabel_train.models.pooling import set_pooling
 
-MAX_DIFFERENCE = {"bf16": 0.1, "int8": 0.2, "optimum int8": 0.45}
-"""Bounds for the toy model, whose weights are large: int8 differs by up to 0.16 from fp32, Optimum's by 0.38."""
+MAX_DIFFERENCE = {"bf16": 0.1, "int8": 0.1, "optimum int8": 0.2}
+"""Bounds for probabilities of the toy model, whose weights are large."""
 CONTENDERS = ("manylabel fp32", "manylabel int8", "pipeline", "pytorch", "onnxruntime")
 
 
@@ -66,7 +66,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def result(bundle: Path, data: Path, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Result:
-    """A comparison of all contenders that every workbench can run, and the folder of its report."""
+    """A comparison of all contenders whose packages every development environment has, and the folder of its report."""
     folder = tmp_path_factory.mktemp("bench") / "results"
     names = [word for name in CONTENDERS for word in ("--contender", name)]
     arguments = [bundle, "--data", data, "--checkpoint", checkpoint, "--rounds", 2, "--output", folder]
@@ -257,7 +257,7 @@ def test_toy_bundle_label_order(bundle: Path) -> None:
 
 
 def test_mean_pooled_run_is_measured(data: Path, tmp_path: Path) -> None:
-    """Its model type is one that transformers knows from us alone."""
+    """Its model type is not part of transformers; `manylabel_train` registers it."""
     plain, _ = load_model(str(write_checkpoint(tmp_path / "run")))
     set_pooling(plain, "mean").save_pretrained(tmp_path / "run")
     export(tmp_path / "run", tmp_path / "bundle", precisions=["fp32"])
@@ -268,8 +268,8 @@ def test_mean_pooled_run_is_measured(data: Path, tmp_path: Path) -> None:
     assert all(one["max_difference"] < 1e-5 for one in rows.values())
 
 
-def test_bench_unlisted_unknown_option(bundle: Path, data: Path) -> None:
-    """Nothing is known to be absent then, and so nothing can be given wrongly."""
+def test_bench_option_unlisted_unknown(bundle: Path, data: Path) -> None:
+    """Without known negatives there are no false positives."""
     run = (bundle, "--data", data, "--rounds", 1, "--limit", 20, "--scenario", "bulk")
     absent, unknown = (by_name(measured(*run, *more))["manylabel int8"] for more in ((), ("--unlisted", "unknown")))
     missed = unknown["hamming_loss"]

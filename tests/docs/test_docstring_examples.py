@@ -26,7 +26,7 @@ import manylabel_export
 import manylabel_train
 
 NEEDS_AN_ENGINE = re.compile(r"manylabel\.engines\.(ray|spark|triton\.model)\b")
-"""Modules that import what the workbench does not have; `make test-engines` runs them."""
+"""Modules that import what the development environment lacks; `make test-engines` runs them."""
 
 
 def _modules() -> Iterator[str]:

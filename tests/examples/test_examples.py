@@ -103,7 +103,7 @@ def test_django_app_predicts(bundle: Path, labels: list[list[str]]) -> None:
 
 
 def test_celery_forked_processes_predict(bundle: Path, labels: list[list[str]], tmp_path: Path) -> None:
-    """With a broker of files, so that the worker is a separate process, which forks."""
+    """With a file-based broker, so that the worker is a separate process, which forks."""
     pytest.importorskip("celery")
     for name in ("queue", "control", "results"):
         (tmp_path / name).mkdir()

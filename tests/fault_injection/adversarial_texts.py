@@ -2,7 +2,7 @@
 
 Every kind of text is tokenised in a process of its own by a bundle's tokenizer and, as the control, a tenth of it once
 by the tokenizers library, which reads a whole text before it truncates; ten megabytes would take it minutes. Memory is
-that beyond what the process held before, without the text itself.
+what tokenising adds to the process, without the text itself.
 """
 
 import json

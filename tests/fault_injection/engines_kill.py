@@ -1,7 +1,7 @@
 """Is every row scored exactly once while processes are killed?
 
 Writes short rows, scores them with the command, on Ray or on Spark, and kills one of the scoring processes with SIGKILL
-at a fixed interval; with the command it kills, every other time, the whole run, which is then started again. At the end
+at a fixed interval; with the command, every other kill ends the whole run, which is then started again. At the end
 it counts each row's id in the output. The last line of output is one JSON document.
 
     python -m tests.fault_injection.engines_kill build/tiny-bundle --engine ray --rows 1000000

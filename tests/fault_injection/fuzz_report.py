@@ -1,7 +1,7 @@
 """What does an hour of fuzzing find in the parsers of untrusted bytes?
 
-Runs `tests/fault_injection/fuzz/run.py` several times on every target and counts. The control is a parser without
-protection, in which the same search must find a fault.
+Runs `tests/fault_injection/fuzz/run.py` several times on every target, and counts executions and findings. The control
+is a parser without protection, in which the same search must find a fault.
 """
 
 import os

@@ -1,6 +1,6 @@
 """The commands that are killed: scoring, training and exporting, how each resumes, and how a faulty output is found.
 
-Each has a naive version, the control: it writes in place, and takes whatever it finds for complete.
+Each has a naive version as its control, which writes in place and assumes that existing files are complete.
 """
 
 import json
@@ -67,11 +67,11 @@ class KillableCommand(ABC):
 
     @abstractmethod
     def is_done(self, folder: Path) -> bool:
-        """Return whether the output exists, so that a user would take the command for finished."""
+        """Return whether the output exists, so that a user would believe that the command has finished."""
 
     @abstractmethod
     def progress(self, folder: Path) -> int:
-        """Return how much does not have to be done again, in any unit."""
+        """Return how much work a restart need not repeat, in any unit."""
 
     @abstractmethod
     def has_partial_output(self, folder: Path) -> bool:
@@ -158,7 +158,7 @@ class TrainingCommand(KillableCommand):
         return ["train", self._data, "--model", self._encoder, "--output", folder / "run", *options]
 
     def install_naive_version(self) -> None:
-        """Check no checkpoint, and rename nothing."""
+        """Disable the checks of checkpoints and all renaming."""
         checkpoints.is_complete = lambda checkpoint: True
         train.atomic_folder = write_in_place  # type: ignore[attr-defined]
 

@@ -142,7 +142,7 @@ Graph = Callable[..., bytes]
 
 @pytest.fixture(scope="session")
 def graph() -> Graph:
-    """Serialize a graph that takes integers and ends in an operator with one input, without the package `onnx`."""
+    """Serialize a small graph with integer inputs, without the package `onnx`: see `_graph`."""
     return _graph
 
 
@@ -154,9 +154,15 @@ def _graph(
     mean: str = "of a row",
     beside: str = "",
 ) -> bytes:
-    """The first input's mean `of a row` or `of all`, or `none`, through unary `operators`.
+    """Return a serialized graph: the mean of the first input, then `operators`.
 
-    To that, `beside` adds as many float32 as there are columns, of a file of this name.
+    Args:
+        operators: Operators with one input, applied one after the other.
+        inputs: Names of the integer inputs; only the first one is read.
+        output: The name of the output.
+        columns: The number of columns of the output.
+        mean: `"of a row"`, `"of all"`, or `"none"` to take the input as it is.
+        beside: A file of external data with one float32 per column, which are added to the mean; empty for none.
     """
     nodes = [_node("Cast", inputs[0], "0", _number_field("to", 1))]
     axes = _field(5, _field(1, b"axes") + _varint(8, 1) + _varint(20, 7)) if mean == "of a row" else b""

@@ -1,4 +1,4 @@
-"""What the README says to run without this package runs, and answers as the bundle does."""
+"""The README's example without this package runs, and returns the bundle's probabilities."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""A comparison of several ways of training, each with several seeds: a command that resumes an interrupted result."""
+"""Compare several ways of training, each with several seeds; an interrupted comparison resumes."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from manylabel_train.training.config import TrainConfig
 from manylabel_train.training.train import train
 
 ENOUGH_SEEDS = 3
-"""With fewer seeds the page warns that differences may be chance."""
+"""With fewer seeds the page warns that differences may be due to chance."""
 
 SPREAD_NOTE = (
     "Means over seeds, with the standard deviation where there are several. The seed determines the order of the "
@@ -127,7 +127,7 @@ class Comparison:
         if missing := [way for way, measured in seeds.items() if not measured]:
             yield f"**Not measured yet: {'; '.join(missing)}.**"
         if any(0 < len(measured) < ENOUGH_SEEDS for measured in seeds.values()):
-            yield f"**Fewer than {ENOUGH_SEEDS} seeds: differences of one point may be chance.**"
+            yield f"**Fewer than {ENOUGH_SEEDS} seeds: differences of one point may be due to chance.**"
 
 
 def take_training_rows(data: Dataset, rows: int) -> Dataset:

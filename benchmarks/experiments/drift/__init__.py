@@ -1,1 +1,1 @@
-"""Experiment: how often the drift monitor reports the same and other texts. `README.md` has the result."""
+"""Experiment: how often the drift monitor reports texts of the same kind and of another. `README.md` has the result."""

@@ -81,8 +81,8 @@ def bundle_predictors(bundle: Path, threads: int, device: Any) -> dict[str, Pred
         classifier = Classifier.load(bundle, device=device, threads=threads, batch_tokens=tokens)
         predictors[f"manylabel {classifier.precision}, {tokens:,} tokens"] = classifier.predict_proba
     if device == "cuda":
-        recorded = Classifier.load(bundle, device=device, threads=threads, cuda_graphs=True)
-        predictors[f"manylabel {recorded.precision}, CUDA graphs"] = recorded.predict_proba
+        with_graphs = Classifier.load(bundle, device=device, threads=threads, cuda_graphs=True)
+        predictors[f"manylabel {with_graphs.precision}, CUDA graphs"] = with_graphs.predict_proba
     return predictors
 
 

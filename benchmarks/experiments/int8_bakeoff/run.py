@@ -34,7 +34,7 @@ from manylabel_train.models.checkpoint import make_long_text
 
 LENGTHS = (16, 64, 256, 512)
 MAX_TURNS, MAX_SECONDS = 15, 2.0
-"""Upper bounds of the turns of two schemes at a length, and of the time that they take."""
+"""Limits for timing two schemes at one length: the number of turns, and the seconds of all of them."""
 
 REFERENCE = "row-wise"
 INVARIANCE_TEXTS = 100
@@ -144,7 +144,7 @@ def measure_accuracy(
 def measure_speed(
     model_data: BakeoffModel, schemes: Sequence[Scheme], protos: Sequence[onnx.ModelProto]
 ) -> dict[str, Any]:
-    """Return by length the texts per second of the last scheme, and its speed as a multiple of the first scheme's."""
+    """Return, for each length, the last scheme's texts per second and its speed as a multiple of the first scheme's."""
     runs = [make_runner(proto, scheme) for scheme, proto in zip(schemes, protos, strict=True)]
     result = {}
     for length in (length for length in LENGTHS if length <= model_data.max_length):

@@ -77,12 +77,12 @@ class Scheme:
 
 @dataclass(frozen=True)
 class Fixed:
-    """One scale for all rows, and a divisor for every channel: it saturates beyond the texts that it was fitted to.
+    """Static scales: one scale for all rows, one divisor per channel. Values beyond the range of the texts saturate.
 
     Attributes:
         divisors: Shape `(width,)`.
-        scale: What a byte is worth, once divided.
-        zero: The byte that stands for 0.0.
+        scale: The step of one byte, after division by `divisors`.
+        zero: The zero point: the byte that stands for 0.0.
     """
 
     divisors: NDArray[np.float32]
@@ -91,11 +91,11 @@ class Fixed:
 
     @classmethod
     def for_texts(cls, stats: CalibrationStats, weights: NDArray[np.float32]) -> Fixed:
-        """Fits the range that was seen.
+        """Fit the range of the statistics.
 
         Args:
-            stats: Of the activation.
-            weights: Of all products that read it, side by side, `(width, outputs)`.
+            stats: Statistics of the activation.
+            weights: The weights of all linear layers that read it, side by side, `(width, outputs)`.
         """
         divisors = smoothing_divisors(stats, weights)
         low, high = float((stats.low / divisors).min()), float((stats.high / divisors).max())
@@ -104,11 +104,11 @@ class Fixed:
 
     def quantise(self, editor: GraphEditor, activation: str, width: int) -> QuantisedActivation:
         """Add the nodes that quantise an activation `(..., width)`."""
-        factors = editor.add_constant((1 / self.divisors).astype(np.float32), "evening")
+        factors = editor.add_constant((1 / self.divisors).astype(np.float32), "smoothing")
         scale = editor.add_constant(np.float32(self.scale), "scale")
         zero = editor.add_constant(np.uint8(self.zero), "zero")
-        evened = editor.add_node("Mul", [activation, factors], "even")
-        return QuantisedActivation(editor.add_node("QuantizeLinear", [evened, scale, zero], "quantised"), zero, scale)
+        smoothed = editor.add_node("Mul", [activation, factors], "smoothed")
+        return QuantisedActivation(editor.add_node("QuantizeLinear", [smoothed, scale, zero], "quantised"), zero, scale)
 
     def channel_divisors(self, width: int) -> NDArray[np.float32]:
         """Return the divisors of the channels."""
@@ -122,7 +122,7 @@ class Fixed:
 def everything_fixed(
     producers: set[str], stats: CalibrationStats | None, weights: NDArray[np.float32]
 ) -> ActivationQuantiser:
-    """SmoothQuant's static scales for every activation."""
+    """Return SmoothQuant's static scales for every activation."""
     assert stats is not None
     return Fixed.for_texts(stats, weights)
 
@@ -132,11 +132,13 @@ def fixed_if_normalised(
 ) -> ActivationQuantiser:
     """Return static scales after a normalisation, row scales elsewhere."""
     normalised = producers == {"LayerNormalization"}
-    return (everything_fixed if normalised else uneven)(producers, stats, weights)
+    return (everything_fixed if normalised else without_smoothing)(producers, stats, weights)
 
 
-def uneven(producers: set[str], stats: CalibrationStats | None, weights: NDArray[np.float32]) -> ActivationQuantiser:
-    """Return a scale for every row, without evened channels."""
+def without_smoothing(
+    producers: set[str], stats: CalibrationStats | None, weights: NDArray[np.float32]
+) -> ActivationQuantiser:
+    """Return row scales, without smoothing the channels."""
     return choose_row_quantiser(producers, None, weights)
 
 
@@ -255,8 +257,8 @@ def _dynamic(inputs: CalibrationInputs) -> onnx.ModelProto:
 SCHEMES = {
     "fp32": Scheme("the fused fp32 graph", lambda inputs: copy_model(inputs.fused)),
     "row-wise": Scheme("one scale per row, round to nearest", partial(_ours, fitted=False, table=False)),
-    "row-wise-gptq": Scheme("one scale per row, GPTQ", partial(_ours, table=False, choose=uneven)),
-    "default": Scheme("one scale per row, channels evened after normalisations, GPTQ, int8 embeddings", _ours),
+    "row-wise-gptq": Scheme("one scale per row, GPTQ", partial(_ours, table=False, choose=without_smoothing)),
+    "default": Scheme("one scale per row, channels smoothed after normalisations, GPTQ, int8 embeddings", _ours),
     "default-fp32-embeddings": Scheme("the default with fp32 embeddings", partial(_ours, table=False)),
     "default-tanh": Scheme("the default with GELU by tanh", _with_tanh),
     "default-one-qkv": Scheme("the default with query, key and value as one MatMul", _with_one_projection),

@@ -5,7 +5,8 @@ Compares batch sizes, threads per call and memory arenas in turns, and measures 
     python -m experiments.ort_settings.run BUNDLE --data DATA.csv
         --unlabelled LONG.csv --output benchmarks/experiments/ort_settings
 
-In bulk, the classifier runs with another session or batch size; a single text is a run of the session alone.
+Rates in bulk are those of the classifier with another session or batch size; the latency of a single text is that of
+the session alone.
 """
 
 import json

@@ -22,14 +22,14 @@ from manylabel_bench.contenders.registry import ContenderConfig, Scores
 
 FOLDER = "openvino"
 SAMPLE_FILE = "sample.json"
-"""Texts like those that are measured, but none of them: for calibration and to choose the batch size. The comparison
-writes them into the `prepared` folder."""
+"""Texts that are similar to the measured ones but not among them, for calibration and for choosing the batch size. The
+comparison writes them into the `prepared` folder."""
 BATCH_SIZES = (1, 8, 32, 128)
 HINTS = ("LATENCY", "THROUGHPUT")
 CALIBRATION_TEXTS = 300
 """The default of NNCF."""
 TUNING_TEXTS, TUNING_REPEATS = 200, 3
-"""Texts by which batch size and hint are chosen, and how often each combination scores them."""
+"""The number of texts for choosing batch size and hint, and how often each combination scores them."""
 
 
 class OpenVinoContender(PaddedContender):

@@ -49,7 +49,7 @@ class StagedContender(Contender, Protocol):
 
 @dataclass(frozen=True)
 class ContenderConfig:
-    """What every contender is given.
+    """The configuration that every contender gets.
 
     Attributes:
         bundle: The bundle's folder.

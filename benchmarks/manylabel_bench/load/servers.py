@@ -1,4 +1,4 @@
-"""The server under load: a process of its own on loopback, described by how it is started and how it is asked."""
+"""The server under load: a process of its own on loopback, described by how it is started and queried."""
 
 import json
 import os

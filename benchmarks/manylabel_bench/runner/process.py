@@ -66,8 +66,8 @@ class BenchContext:
     """The contenders of a benchmark, their texts and time limits.
 
     Attributes:
-        contenders: Who is compared.
-        config: What each of them is given.
+        contenders: The contenders that are compared.
+        config: The configuration of each of them.
         workload: The texts.
         texts: The file with the texts, for the contenders' processes.
         scratch: A folder to write to.
@@ -125,7 +125,7 @@ def start_contender(spec: ContenderSpec, config: ContenderConfig, texts: Path) -
 
     Args:
         spec: The contender.
-        config: What it is given.
+        config: Its configuration.
         texts: A file with texts; the contender scores the first one to show that it has loaded.
 
     Raises:

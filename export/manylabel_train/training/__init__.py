@@ -9,7 +9,7 @@ Read in this order:
 - `lora`: low-rank adapters for large encoders
 - `label_priors`: the share of positives per label, and the loss that fits what is known of the labels
 - `losses`: binary cross-entropy and losses for positives only
-- `collate`: texts to padded batches of like lengths
+- `collate`: texts to padded batches of similar length
 - `long_texts`: training on all windows of a long text
 - `trainer`: the Hugging Face Trainer, set up for multi-label classification
 - `callbacks`: early stopping, progress, and which checkpoints stay on the disk

@@ -1,4 +1,4 @@
-"""Batching for training: texts tokenized once, batches of like lengths, padded to the longest window."""
+"""Batching for training: texts tokenized once, batches of similar length, padded to the longest window."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -45,7 +45,7 @@ class TokenizedDataset(torch.utils.data.Dataset[dict[str, Any]]):
 
 
 class LengthGroupedSampler(torch.utils.data.Sampler[int]):
-    """Random order in which the rows of a batch have like lengths, so that there is little padding.
+    """Random order in which the rows of a batch have similar lengths, so that there is little padding.
 
     The Trainer's own grouping sorts within an eighth of a small data set at most, and its first batches are always the
     longest: an epoch of 600 reviews took twice as long. Uses torch's global generator, which the Trainer restores when

@@ -153,7 +153,7 @@ def _epochs_to_plan(last: Path | None, config: TrainConfig) -> int:
 
 
 class MultiLabelTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped
-    """A Trainer with a higher learning rate for the head, batches of like lengths, and a choice of losses.
+    """A Trainer with a higher learning rate for the head, batches of similar length, and a choice of losses.
 
     Args:
         criterion: A loss of `training.losses`; None for the model's own: BCE over all entries of single-window texts.

@@ -255,7 +255,7 @@ def test_uncheckable_endpoint_error(cli: Cli, bundle: Path, routes: Mapping[str,
         (["--endpoint", "localhost:80", "--bundle", "BUNDLE"], "is not an endpoint: expected http://HOST:PORT"),
     ],
 )
-def test_wrong_usage_is_a_sentence(cli: Cli, bundle: Path, options: Sequence[str], sentence: str) -> None:
+def test_usage_error_is_one_sentence(cli: Cli, bundle: Path, options: Sequence[str], sentence: str) -> None:
     done = cli("doctor", *(bundle if each == "BUNDLE" else each for each in options))
     assert done.exit_code == 2
     assert sentence in done.stderr

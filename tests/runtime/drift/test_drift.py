@@ -19,7 +19,7 @@ from manylabel.drift.report import chi_squared, likely_counts, psi, psi_by_chanc
 
 NAMES = tuple(f"label {number}" for number in range(28))
 FP32 = ("--precision", "fp32")
-"""The variant of the baseline's own scores: on 60 texts, int8 of the toy model may differ by more than chance."""
+"""The variant that the baseline's scores come from; on 60 texts the toy model's int8 may differ by more than chance."""
 RATES = np.linspace(0.5, 12, len(NAMES))
 
 

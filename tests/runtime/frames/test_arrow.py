@@ -42,7 +42,7 @@ def test_frame_options_match_the_command_line(classifier: Classifier, tmp_path: 
     ]  # fmt: skip
 
 
-class Speaks:
+class ArrowExporter:
     """A frame of another library, with a single method to export its columns."""
 
     def __init__(self, table: Any, how: str) -> None:
@@ -53,7 +53,7 @@ class Speaks:
 def test_any_arrow_object_is_a_frame(classifier: Classifier, how: str) -> None:
     whole = FRAME.slice(0, 50)
     owner = whole.to_batches()[0] if how == "__arrow_c_array__" else whole
-    found = classifier.predict_frame(type("Other", (Speaks,), {})(owner, how))
+    found = classifier.predict_frame(type("Other", (ArrowExporter,), {})(owner, how))
     assert found["p_price"].to_pylist() == classifier.predict_frame(whole)["p_price"].to_pylist()
 
 

@@ -94,13 +94,13 @@ def test_file_size_limit_error_and_resume(bundle: Path, tmp_path: Path) -> None:
 
 
 def test_memory_limit_error_and_resume(bundle: Path, tmp_path: Path) -> None:
-    """From too little for numpy to almost enough, with one output for all attempts."""
+    """From too little to import numpy up to almost enough, with one output for all attempts."""
     given, output = write_jsonl(tmp_path / "rows.jsonl", ROWS), tmp_path / "out.jsonl"
     command = score(bundle, given, output)
     short = []
     for megabytes in (24, 100, 135, 200, 300, 370, 380, 390, 400, 410, 420, 440, 470):
         done = limited(lambda size=megabytes << 20: resource.setrlimit(resource.RLIMIT_AS, (size, size)), command)
-        if done.returncode == 0:  # almost enough was enough
+        if done.returncode == 0:  # enough on this machine
             output.unlink()
             continue
         assert done.returncode == 2, done.stderr

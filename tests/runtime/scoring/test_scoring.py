@@ -364,7 +364,7 @@ def test_score_command_summary_and_exit_code(bundle: Path, tmp_path: Path, comma
         (["rows.jsonl", "-o", "full/x"], "full/x is a file without"),
     ],
 )
-def test_wrong_usage_is_a_sentence(
+def test_usage_error_is_one_sentence(
     bundle: Path, rows: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch, arguments: Any, sentence: str
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -76,7 +76,7 @@ def started(preparation: str = "None") -> tuple[subprocess.Popen[str], int]:
 
 @pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 7), ("SIGHUP", 129)])
 def test_signals_are_forwarded(name: str, code: int) -> None:
-    """The command handles Ctrl-C itself; the other signals have their default effect, which nohup changes for one."""
+    """The command handles SIGINT itself; SIGTERM and SIGHUP have their default effect, even if nohup runs the tests."""
     usual = "signal.signal(signal.SIGHUP, signal.SIG_DFL)"
     process, _ = started(f"signal.signal(signal.SIGINT, lambda *_: sys.exit(7)), {usual}")
     process.send_signal(getattr(signal, name))
@@ -90,7 +90,7 @@ def test_command_ends_with_its_supervisor() -> None:
     process.kill()
     process.wait()
     assert process.stdout
-    assert process.stdout.read() == ""  # at its end once the child has closed it
+    assert process.stdout.read() == ""  # ends when the child has closed its standard output
     process.stdout.close()
     for _ in range(1000):
         if not Path(f"/proc/{child}").exists() or "\nState:\tZ" in Path(f"/proc/{child}/status").read_text():

@@ -84,7 +84,7 @@ def test_invalid_file_error(train: Train, tmp_path: Path, name: str, content: by
     is_a_sentence(train(tmp_path / name), *parts)
 
 
-def test_a_folder_in_a_file_s_place(train: Train, tmp_path: Path) -> None:
+def test_folder_in_place_of_a_file(train: Train, tmp_path: Path) -> None:
     (tmp_path / "data.csv").mkdir()
     is_a_sentence(train(tmp_path / "data.csv"), "cannot be read: it is a folder. Name a file in it")
 

@@ -160,7 +160,7 @@ def test_a_missing_file(tmp_path: Path) -> None:
     fails(DataError, tmp_path / "no.csv", "no.csv", "No such file")
 
 
-def test_a_folder_in_a_file_s_place(tmp_path: Path) -> None:
+def test_folder_in_place_of_a_file(tmp_path: Path) -> None:
     (tmp_path / "a.csv").mkdir()
     fails(DataError, tmp_path / "a.csv", "cannot be read")
 

@@ -44,7 +44,7 @@ def holes(data: Dataset, share: float, *, seed: int = 0) -> Dataset:
 
 
 @pytest.mark.parametrize("cell", ["", " ", "nan", "NaN"])
-def test_an_empty_cell_or_nan_in_a_label_s_column_is_unknown(tmp_path: Path, cell: str) -> None:
+def test_empty_cell_or_nan_in_a_label_column_is_unknown(tmp_path: Path, cell: str) -> None:
     (tmp_path / "a.csv").write_text(f"text,app,price\nx,1,{cell}\ny,{cell},0\n")
     assert rows_of(read_dataset(tmp_path / "a.csv", Columns(indicators=("app", "price")))) == [[1, None], [None, 0]]
 
@@ -79,7 +79,7 @@ def test_known_labels_in_parquet(tmp_path: Path) -> None:
     assert rows_of(read_dataset(tmp_path / "a.parquet")) == [[1, 0], [0, 1]]
 
 
-def test_unlisted_unknown_option(tmp_path: Path) -> None:
+def test_option_unlisted_unknown(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("text,labels\nx,app\ny,price\nz,\n")
     assert rows_of(read_dataset(tmp_path / "a.csv")) == [[1, 0], [0, 1], [0, 0]]
     data = read_dataset(tmp_path / "a.csv", Columns(unlisted="unknown"))
@@ -95,7 +95,7 @@ def test_known_column_with_invalid_label(tmp_path: Path) -> None:
             read_dataset(tmp_path / "a.jsonl")
 
 
-def test_invalid_value_of_unlisted() -> None:
+def test_invalid_value_of_option_unlisted() -> None:
     with pytest.raises(DataError, match="'maybe'; expected 'absent' or 'unknown'"):
         Columns(unlisted="maybe")  # type: ignore[arg-type]
 

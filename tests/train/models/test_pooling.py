@@ -237,7 +237,7 @@ def test_warm_start_rejects_other_pooling(multiclass: Path, tmp_path: Path) -> N
         train(toy.dataset(200), tmp_path / "r", start_from=str(multiclass), config=replace(SHORT, pooling="mean"))
 
 
-def test_an_interrupted_run_goes_on_to_the_same_end(
+def test_interrupted_run_resumes_to_the_same_result(
     encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = replace(SHORT, pooling="mean")

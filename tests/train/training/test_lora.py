@@ -80,7 +80,7 @@ def test_lora_run_is_a_plain_checkpoint_and_exports(encoder: Path, tmp_path: Pat
 
 
 @needs_peft
-def test_an_interrupted_run_goes_on_to_the_same_end(
+def test_interrupted_run_resumes_to_the_same_result(
     encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train(toy.dataset(200), tmp_path / "whole", model=str(encoder), config=SHORT)

@@ -22,18 +22,18 @@ from manylabel_train.training.train import train
 
 TRAINED_ON = 120
 GOAL = 0.8
-"""The macro average precision on validation texts at which counting of steps stops."""
+"""Macro average precision on validation texts; the steps until it is reached are counted."""
 
 
 @dataclass(frozen=True)
-class Course:
+class TrainingProgress:
     """Macro average precision before the first step, and the optimiser steps until it reaches the goal."""
 
     start: float
     steps: int
 
 
-def course(folder: Path, source: Path, data: Dataset, *, carried: bool) -> Course:
+def train_and_count(folder: Path, source: Path, data: Dataset, *, carried: bool) -> TrainingProgress:
     """Train from a multi-class checkpoint with or without its head, slowly enough to see the progress."""
     config = TrainConfig(epochs=12, learning_rate=5e-4, batch_size=16, patience=12, precision="fp32")
     train_rows, held_out = data.part("train"), data.part("validation")
@@ -50,7 +50,7 @@ def course(folder: Path, source: Path, data: Dataset, *, carried: bool) -> Cours
     log = train(data, folder, config=config, **how).details["log"]
     last = max(entry["step"] for entry in log)
     reached = [entry["step"] for entry in log if entry.get("eval_macro_average_precision", 0) >= GOAL]
-    return Course(start["macro_average_precision"], min(reached, default=last))
+    return TrainingProgress(start["macro_average_precision"], min(reached, default=last))
 
 
 def tokens() -> LongText:
@@ -62,8 +62,8 @@ def test_warm_start_beats_fresh_head(multiclass: Path, tmp_path: Path) -> None:
     carried, fresh = [], []
     for seed in (7, 8, 9):
         data = toy.dataset(120 + TRAINED_ON, seed=seed)
-        carried.append(course(tmp_path / f"carried{seed}", multiclass, data, carried=True))
-        fresh.append(course(tmp_path / f"fresh{seed}", multiclass, data, carried=False))
+        carried.append(train_and_count(tmp_path / f"carried{seed}", multiclass, data, carried=True))
+        fresh.append(train_and_count(tmp_path / f"fresh{seed}", multiclass, data, carried=False))
         print(f"carried over: {carried[-1]}   fresh head: {fresh[-1]}")
     assert all(ours.start > theirs.start for ours, theirs in zip(carried, fresh, strict=True))
     assert np.mean([one.start for one in carried]) > np.mean([one.start for one in fresh]) + 0.08

@@ -48,7 +48,7 @@ def test_linear_layer_names_are_stable_across_engines(architecture: str) -> None
 
 @each_architecture
 def test_fp32_layers_are_batch_invariant(architecture: str) -> None:
-    """All of them, and every second one beside int8: with many rows per text or one, before and after the pruning."""
+    """With all layers in fp32 and with every second one; for texts of one token and of several."""
     names = list(linear_layer_sizes(fused_graph(architecture)))
     for kept in (names, names[::2]):
         session = open_session(Int8Quantiser(fused_graph(architecture)).quantise(kept))
