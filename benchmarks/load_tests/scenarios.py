@@ -15,7 +15,7 @@ from load_tests.throughput import time_requests
 from manylabel_bench.load.open_loop import (
     OK,
     REFUSED,
-    Outcome,
+    RequestOutcome,
     RequestStream,
     latency_percentiles,
     measure_saturation,
@@ -152,7 +152,7 @@ def _one_surge(
 
 async def _send_with_liveness_probe(
     server: Server, stream: RequestStream, phases: Sequence[tuple[float, float]]
-) -> tuple[list[Outcome], list[float], list[CpuSample]]:
+) -> tuple[list[RequestOutcome], list[float], list[CpuSample]]:
     load = asyncio.create_task(send_at_rate(stream, phases))
     begin = time.perf_counter()
     live: list[float] = []
@@ -184,7 +184,7 @@ async def _probe_liveness(port: int) -> float:
     return time.perf_counter() - begin if b" 200 " in status else float("inf")
 
 
-def seconds_to_normal(before: Sequence[Outcome], after: Sequence[Outcome], end: float) -> float | None:
+def seconds_to_normal(before: Sequence[RequestOutcome], after: Sequence[RequestOutcome], end: float) -> float | None:
     """Return the seconds from the end of a surge until latency is back to normal; None if that never happens.
 
     A second is normal if every request is answered and its p99 is at most the highest of a second before the surge.
@@ -200,14 +200,14 @@ def seconds_to_normal(before: Sequence[Outcome], after: Sequence[Outcome], end: 
     return min((float(second) for second in normal if {second + 1, second + 2} <= normal), default=None)
 
 
-def _by_second(outcomes: Sequence[Outcome], begin: float) -> dict[int, list[Outcome]]:
-    seconds: dict[int, list[Outcome]] = {}
+def _by_second(outcomes: Sequence[RequestOutcome], begin: float) -> dict[int, list[RequestOutcome]]:
+    seconds: dict[int, list[RequestOutcome]] = {}
     for each in outcomes:
         seconds.setdefault(int(each.due - begin), []).append(each)
     return seconds
 
 
-def _p99(outcomes: Sequence[Outcome]) -> float:
+def _p99(outcomes: Sequence[RequestOutcome]) -> float:
     return float(np.percentile([each.latency for each in outcomes], 99))
 
 

@@ -119,7 +119,7 @@ def bench(**options: Any) -> None:
             "parity": {name: asdict(parity) for name, parity in bundle.manifest.certificate.parity.items()},
         },
         "workload": workload.describe(),
-        "same_alone_and_in_company": compare.check_batch_invariance(
+        "same_alone_and_in_company": compare.measure_batch_invariance(
             bundle, workload.data.texts[: compare.INVARIANCE_TEXTS]
         ),
     }
@@ -139,7 +139,7 @@ def bench(**options: Any) -> None:
     result = document.merge_documents(before, result) if before else result
     click.echo(json.dumps(result) if options["as_json"] else report.render_text(result))
     if options["output"]:
-        report.write_report(result, options["output"], title=options["title"] or options["output"].name)
+        report.write_result_folder(result, options["output"], title=options["title"] or options["output"].name)
 
 
 def _load_texts(bundle: Any, options: dict[str, Any]) -> Any:

@@ -96,7 +96,7 @@ def compare_contenders(
     return {"samples": samples, "skipped": skipped, "accuracy": _measure_accuracy(bundle, context)}
 
 
-def check_batch_invariance(bundle: Bundle, texts: Sequence[str]) -> dict[str, bool]:
+def measure_batch_invariance(bundle: Bundle, texts: Sequence[str]) -> dict[str, bool]:
     """Return for each CPU variant whether a text's scores have the same bits alone as in a batch."""
     invariant = {}
     for name, variant in bundle.variants.items():

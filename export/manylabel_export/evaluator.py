@@ -109,7 +109,7 @@ class ParityEvaluator:
             ParityError: It is the fp32 graph, and it differs from PyTorch.
             NonFiniteScore: It returns NaN or infinity.
         """
-        source, session = self.source, open_session(graph, limit=self.limit)
+        source, session = self.source, open_runtime_session(graph, limit=self.limit)
         scores, thresholds = score_encodings(session, self.encodings), self.expected.thresholds
         unmet: Mapping[str, str] = {}
         if graph.precision == "fp32":
@@ -132,7 +132,7 @@ class ParityEvaluator:
         return EvaluatedGraph(graph, thresholds, parity, unmet, failure)
 
 
-def open_session(graph: Graph, *, limit: int = MAX_BYTES) -> Session:
+def open_runtime_session(graph: Graph, *, limit: int = MAX_BYTES) -> Session:
     """Open a graph on the CPU, as the runtime does."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"

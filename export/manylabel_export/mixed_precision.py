@@ -16,7 +16,7 @@ import numpy as np
 from manylabel.bundle.bundle import MixedPrecision
 from manylabel.bundle.certificate import Budget
 from manylabel.errors import BudgetExceeded, NonFiniteScore
-from manylabel_export.evaluator import EvaluatedGraph, ParityEvaluator, open_session, score_encodings
+from manylabel_export.evaluator import EvaluatedGraph, ParityEvaluator, open_runtime_session, score_encodings
 from manylabel_export.graph.build import Graph
 from manylabel_export.graph.passes.fusion import CPU
 
@@ -174,7 +174,7 @@ def _rounding_error(graph: Graph, names: Collection[str], sample: ParityEvaluato
     """Return the mean difference of probabilities from PyTorch's with only these layers rounded."""
     rounded = graph.with_fp32_layers(graph.layer_sizes.keys() - set(names))
     try:
-        scores = score_encodings(open_session(rounded), sample.encodings)
+        scores = score_encodings(open_runtime_session(rounded), sample.encodings)
     except NonFiniteScore:
         return float("inf")
     return float(np.abs(scores - sample.expected.probabilities).mean())
@@ -182,7 +182,7 @@ def _rounding_error(graph: Graph, names: Collection[str], sample: ParityEvaluato
 
 def _measure_time(graph: Graph, sample: ParityEvaluator) -> float:
     """Return the seconds that the sample takes, the best of some rounds."""
-    session = open_session(graph)
+    session = open_runtime_session(graph)
     seconds = []
     for _ in range(ROUNDS):
         started = perf_counter()

@@ -6,7 +6,7 @@ from tokenizers import Tokenizer
 
 from manylabel.bundle.bundle import SpecialTokens
 from manylabel.errors import ExportError
-from manylabel_export.evaluator import EvaluatedGraph, ParityEvaluator, open_session, score_encodings
+from manylabel_export.evaluator import EvaluatedGraph, ParityEvaluator, open_runtime_session, score_encodings
 from manylabel_export.graph.ir.serialization import weight_bytes
 from manylabel_export.graph.tokenizer.build import FILE, build_text_graph, build_tokenizer_graph
 from manylabel_export.graph.tokenizer.verify import require_same_predictions, require_same_token_ids
@@ -73,7 +73,7 @@ class SingleFileBuilder:
         # the runtime limits the length of a text before tokenizing it, the graph does not
         fits = [row for row, text in enumerate(source.texts) if source.runtime_tokenizer.reads_all(text)]
         rows = fits[:VERIFIED_TEXTS]
-        session = open_session(variant.graph, limit=evaluator.limit)
+        session = open_runtime_session(variant.graph, limit=evaluator.limit)
         scores = score_encodings(session, [evaluator.encodings[row] for row in rows])
         texts = [source.texts[row] for row in rows]
         require_same_predictions(graph, texts, source.labels, scores, variant.thresholds)

@@ -214,6 +214,17 @@ class NonFiniteScore(BundleError):
     """The model returned NaN or infinity."""
 
 
+def first_line(exc: BaseException) -> str:
+    r"""Return the first line of another library's error, which may add hints in further lines; else the error's type.
+
+    Example:
+        >>> first_line(ValueError("unknown scheme\nKnown are s3 and gs."))
+        'unknown scheme'
+    """
+    lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
+    return lines[0] if lines else type(exc).__name__
+
+
 def missing_extra(extra: str, module: str) -> MissingDependency:
     """Return the error for a module of an optional extra that is not installed.
 

@@ -29,7 +29,7 @@ from tqdm import tqdm
 from manylabel import Bundle
 from manylabel.errors import ManylabelError
 from manylabel_bench.load import servers
-from manylabel_bench.load.open_loop import Client, RequestStream
+from manylabel_bench.load.open_loop import LoadClient, RequestStream
 
 ROUNDS = 40
 CONCURRENT_REQUESTS = 8
@@ -143,7 +143,7 @@ def run_soak(spec: servers.ServerSpec, bundle: Path, seconds: float) -> SoakResu
 
 async def _round(stream: RequestStream, until: float) -> tuple[int, Counter[int]]:
     """Send all requests in cycles until a time; return the number of cycles and the statuses."""
-    client = Client(stream)
+    client = LoadClient(stream)
     for number in range(DISCONNECTING_CLIENTS):
         await _disconnect_early(stream, number)
     cycles = 0

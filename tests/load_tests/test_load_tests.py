@@ -12,7 +12,13 @@ import pytest
 from tests.helpers.toy import LABELS, TEXTS
 
 from load_tests.scenarios import seconds_to_normal
-from manylabel_bench.load.open_loop import Outcome, RequestStream, measure_saturation, send_at_rate, summarize_outcomes
+from manylabel_bench.load.open_loop import (
+    RequestOutcome,
+    RequestStream,
+    measure_saturation,
+    send_at_rate,
+    summarize_outcomes,
+)
 
 REQUESTS = [f"POST /{number} HTTP/1.1\r\nContent-Length: 0\r\n\r\n".encode() for number in range(3)]
 
@@ -24,7 +30,9 @@ def answer(status: int = 200, extra: str = "") -> bytes:
 Reply = Callable[[int], Awaitable[bytes]]
 
 
-def against(reply: Reply, phases: list[tuple[float, float]], patience: float = 5) -> tuple[list[Outcome], list[bytes]]:
+def against(
+    reply: Reply, phases: list[tuple[float, float]], patience: float = 5
+) -> tuple[list[RequestOutcome], list[bytes]]:
     """Send requests to a server that answers with `reply`; return the outcomes and the request lines received."""
     seen: list[bytes] = []
 
@@ -41,7 +49,7 @@ def against(reply: Reply, phases: list[tuple[float, float]], patience: float = 5
         finally:
             writer.close()
 
-    async def run() -> list[Outcome]:
+    async def run() -> list[RequestOutcome]:
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
         outcomes = await send_at_rate(RequestStream("127.0.0.1", port, REQUESTS), phases, patience)
@@ -110,7 +118,7 @@ def test_unreachable_server_loses_every_request() -> None:
 
 
 def test_throughput_counts_answers_in_time_only() -> None:
-    outcomes = [Outcome(5 + n / 10, 5 + n / 10, 0.05 if n < 5 else 3.0, 200) for n in range(10)]
+    outcomes = [RequestOutcome(5 + n / 10, 5 + n / 10, 0.05 if n < 5 else 3.0, 200) for n in range(10)]
     summary = summarize_outcomes(outcomes, 1.0)
     assert (summary["answered"], summary["answered_per_second"], summary["sent_per_second"]) == (10, 5, 10)
 
@@ -146,8 +154,8 @@ def test_saturation_keeps_a_fixed_concurrency() -> None:
 
 
 def test_recovery_means_three_normal_seconds() -> None:
-    def bucket(begin: float, second: int, latency: float, status: int = 200) -> list[Outcome]:
-        return [Outcome(begin + second + n / 10, begin + second + n / 10, latency, status) for n in range(10)]
+    def bucket(begin: float, second: int, latency: float, status: int = 200) -> list[RequestOutcome]:
+        return [RequestOutcome(begin + second + n / 10, begin + second + n / 10, latency, status) for n in range(10)]
 
     before = bucket(0, 0, 0.05) + bucket(0, 1, 0.1)
     slow, refused = bucket(10, 0, 2.0), bucket(10, 2, 0.01, 429)

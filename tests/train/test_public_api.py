@@ -12,7 +12,7 @@ import manylabel_train
 from manylabel_train.calibration.fit import CalibrationMethod
 from manylabel_train.cli.train import train as train_command
 from manylabel_train.models.pooling import Pooling
-from manylabel_train.training.config import LongTexts, Precision, TrainConfig
+from manylabel_train.training.config import LongTexts, TrainConfig, TrainingPrecision
 from manylabel_train.training.losses import LOSSES
 
 
@@ -33,7 +33,7 @@ def test_train_options_match_train_config() -> None:
     """The command declares choices and defaults of its own, because it imports no PyTorch."""
     options = {option.name: option for option in train_command.params}
     choices = {
-        "train_precision": get_args(Precision),
+        "train_precision": get_args(TrainingPrecision),
         "long_text": get_args(LongTexts),
         "pooling": get_args(Pooling),
         "calibrate": get_args(CalibrationMethod),

@@ -22,7 +22,7 @@ from manylabel import Bundle, Classifier
 from manylabel.inference.length_batching import DEFAULT_BATCH_TOKENS
 from manylabel_bench.contenders.padded_batches import (
     PaddedContender,
-    TokenIds,
+    PaddedIds,
     load_checkpoint_tokenizer,
     restore_order,
 )
@@ -61,7 +61,7 @@ class PyTorchPredictor(PaddedContender):
         )
         self._model: Any = loaded.eval().to(device)
 
-    def forward(self, input_ids: TokenIds, attention_mask: TokenIds) -> Scores:
+    def forward(self, input_ids: PaddedIds, attention_mask: PaddedIds) -> Scores:
         """Score one padded batch, and wait for the result."""
         with self._torch.inference_mode():
             ids, mask = (self._torch.from_numpy(each).to(self._device) for each in (input_ids, attention_mask))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from manylabel_bench.contenders.padded_batches import PaddedContender, TokenIds, load_bundle_tokenizer
+from manylabel_bench.contenders.padded_batches import PaddedContender, PaddedIds, load_bundle_tokenizer
 from manylabel_bench.contenders.registry import ContenderConfig, Scores
 
 
@@ -21,7 +21,7 @@ class OnnxRuntimeContender(PaddedContender):
         self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         self._inputs = [node.name for node in self._session.get_inputs()]
 
-    def forward(self, input_ids: TokenIds, attention_mask: TokenIds) -> Scores:
+    def forward(self, input_ids: PaddedIds, attention_mask: PaddedIds) -> Scores:
         """Score one padded batch."""
         types = np.zeros_like(input_ids)
         feeds = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": types}

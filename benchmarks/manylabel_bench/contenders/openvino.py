@@ -13,7 +13,7 @@ import numpy as np
 from manylabel.inference.thresholding import sigmoid
 from manylabel_bench.contenders.padded_batches import (
     PaddedContender,
-    TokenIds,
+    PaddedIds,
     Tokens,
     load_bundle_tokenizer,
     restore_order,
@@ -72,7 +72,7 @@ class OpenVinoContender(PaddedContender):
         }
         return self._openvino.Core().compile_model(self._model, "CPU", options)
 
-    def forward(self, input_ids: TokenIds, attention_mask: TokenIds) -> Scores:
+    def forward(self, input_ids: PaddedIds, attention_mask: PaddedIds) -> Scores:
         """Score one padded batch, synchronously."""
         self._latency_request.infer([input_ids, attention_mask])
         return sigmoid(self._latency_request.get_output_tensor(0).data).astype(np.float32)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from manylabel.inference.thresholding import sigmoid
-from manylabel_bench.contenders.padded_batches import PaddedContender, TokenIds, load_checkpoint_tokenizer
+from manylabel_bench.contenders.padded_batches import PaddedContender, PaddedIds, load_checkpoint_tokenizer
 from manylabel_bench.contenders.registry import ContenderConfig, Scores
 from manylabel_bench.hardware import has_cpu_flag
 
@@ -32,7 +32,7 @@ class OptimumContender(PaddedContender):
             session_options=options,
         )
 
-    def forward(self, input_ids: TokenIds, attention_mask: TokenIds) -> Scores:
+    def forward(self, input_ids: PaddedIds, attention_mask: PaddedIds) -> Scores:
         """Score one padded batch."""
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
         if "token_type_ids" in self._model.input_names:

@@ -15,7 +15,7 @@ BATCH_SIZE = 32
 
 Tokens = Sequence[Sequence[int]]
 """Token ids of each text, unpadded."""
-TokenIds = NDArray[np.int64]
+PaddedIds = NDArray[np.int64]
 """Padded token ids or their mask, shape `(batch, sequence)`."""
 Tokenise = Callable[[list[str]], Tokens]
 
@@ -30,7 +30,7 @@ class PaddedContender(ABC):
         self._pad_id = pad_id
 
     @abstractmethod
-    def forward(self, input_ids: TokenIds, attention_mask: TokenIds) -> Scores:
+    def forward(self, input_ids: PaddedIds, attention_mask: PaddedIds) -> Scores:
         """Return the probabilities of one padded batch; ids and mask have the shape `(batch, sequence)`."""
 
     def tokenise(self, texts: Sequence[str]) -> Tokens:
@@ -45,7 +45,7 @@ class PaddedContender(ABC):
         """Tokenise and score the texts."""
         return self.run(self.tokenise(texts))
 
-    def batches(self, tokens: Tokens, size: int) -> Iterator[tuple[list[int], TokenIds, TokenIds]]:
+    def batches(self, tokens: Tokens, size: int) -> Iterator[tuple[list[int], PaddedIds, PaddedIds]]:
         """Yield the rows, padded ids and mask of each batch."""
         order = sorted(range(len(tokens)), key=lambda row: len(tokens[row]))
         for start in range(0, len(order), size):

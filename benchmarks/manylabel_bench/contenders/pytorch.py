@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from manylabel_bench.contenders.padded_batches import PaddedContender, TokenIds, load_checkpoint_tokenizer
+from manylabel_bench.contenders.padded_batches import PaddedContender, PaddedIds, load_checkpoint_tokenizer
 from manylabel_bench.contenders.registry import ContenderConfig, Scores
 
 
@@ -27,7 +27,7 @@ class PyTorchContender(PaddedContender):
         if "compile" in variant:
             self._model = torch.compile(self._model, dynamic=True)
 
-    def forward(self, input_ids: TokenIds, attention_mask: TokenIds) -> Scores:
+    def forward(self, input_ids: PaddedIds, attention_mask: PaddedIds) -> Scores:
         """Score one padded batch."""
         with self._torch.inference_mode():
             ids, mask = self._torch.from_numpy(input_ids), self._torch.from_numpy(attention_mask)

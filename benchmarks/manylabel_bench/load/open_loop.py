@@ -38,7 +38,7 @@ class RequestStream:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RequestOutcome:
     """The result of one request.
 
     Attributes:
@@ -57,7 +57,7 @@ class Outcome:
 class Connection(asyncio.Protocol):
     """A keep-alive connection that carries one request at a time."""
 
-    def __init__(self, client: "Client") -> None:
+    def __init__(self, client: "LoadClient") -> None:
         self._client = client
         self._buffer = b""
         self._transport: asyncio.Transport
@@ -101,7 +101,7 @@ def _content_length(head: bytes) -> int:
     return 0
 
 
-class Client:
+class LoadClient:
     """Sends requests over one keep-alive connection per request in flight."""
 
     def __init__(self, stream: RequestStream) -> None:
@@ -112,7 +112,7 @@ class Client:
         self._opening: set[asyncio.Task[None]] = set()
         self._n_sent = 0
         self.start = self._loop.time()
-        self.outcomes: list[Outcome] = []
+        self.outcomes: list[RequestOutcome] = []
         self.in_flight = 0
         self.response_event = asyncio.Event()
 
@@ -168,7 +168,7 @@ class Client:
 
     def _record(self, due: float, sent: float, status: int) -> None:
         self.in_flight -= 1
-        self.outcomes.append(Outcome(due, sent, self.now - due, status))
+        self.outcomes.append(RequestOutcome(due, sent, self.now - due, status))
         self.response_event.set()
 
     async def finish(self, patience: float) -> None:
@@ -183,7 +183,7 @@ class Client:
 
 async def send_at_rate(
     stream: RequestStream, phases: Sequence[tuple[float, float]], patience: float = 30
-) -> list[Outcome]:
+) -> list[RequestOutcome]:
     """Send requests at constant rates and return the result of each.
 
     Args:
@@ -191,7 +191,7 @@ async def send_at_rate(
         phases: Requests per second and duration in seconds, one phase after the other without a break.
         patience: Seconds to wait for the last answers.
     """
-    client = Client(stream)
+    client = LoadClient(stream)
     phase_start = 0.0
     for rate, seconds in phases:
         for number in range(round(rate * seconds)):
@@ -208,7 +208,7 @@ async def send_at_rate(
 
 async def measure_saturation(stream: RequestStream, connections: int, seconds: float) -> float:
     """Return the answers per second while `connections` requests are always in flight: the server's capacity."""
-    client = Client(stream)
+    client = LoadClient(stream)
     while client.now < seconds:
         while client.in_flight < connections:
             client.send(client.now)
@@ -220,7 +220,7 @@ async def measure_saturation(stream: RequestStream, connections: int, seconds: f
     return answered / elapsed
 
 
-def summarize_outcomes(outcomes: Sequence[Outcome], seconds: float) -> dict[str, Any]:
+def summarize_outcomes(outcomes: Sequence[RequestOutcome], seconds: float) -> dict[str, Any]:
     """Return the counts, rates and latency percentiles of one phase.
 
     Args:

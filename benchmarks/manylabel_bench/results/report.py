@@ -29,7 +29,7 @@ def render_text(result: Mapping[str, Any]) -> str:
     return "\n\n".join([*blocks, *_server_tables(result)])
 
 
-def write_report(result: dict[str, Any], folder: Path, *, title: str) -> None:
+def write_result_folder(result: dict[str, Any], folder: Path, *, title: str) -> None:
     """Write `result.json`, `README.md` and the plots."""
     write_document(result, folder)
     drawn = plots.draw_plots(result)

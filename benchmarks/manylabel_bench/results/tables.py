@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-Row = Mapping[str, Any]
+ResultRow = Mapping[str, Any]
 """One contender of a result document."""
-Column = tuple[str, Callable[[Row, Mapping[str, Any]], str]]
+Column = tuple[str, Callable[[ResultRow, Mapping[str, Any]], str]]
 """A heading, and a function from a contender and the document to the cell."""
 ABSENT = "not measured"
 
@@ -39,7 +39,9 @@ def to_text(table: Sequence[Sequence[str]]) -> str:
     )
 
 
-def _format_cell(read: Callable[[Row, Mapping[str, Any]], str], row: Row, result: Mapping[str, Any]) -> str | None:
+def _format_cell(
+    read: Callable[[ResultRow, Mapping[str, Any]], str], row: ResultRow, result: Mapping[str, Any]
+) -> str | None:
     """Return the text of a cell, or None if its scenario was not measured."""
     try:
         return read(row, result)
@@ -47,28 +49,28 @@ def _format_cell(read: Callable[[Row, Mapping[str, Any]], str], row: Row, result
         return None
 
 
-def median_rate(row: Row) -> float:
+def median_rate(row: ResultRow) -> float:
     """Return a contender's texts per second."""
     return float(row["texts_per_second"]["median"])
 
 
-def find_row(result: Mapping[str, Any], name: str) -> Row:
+def find_row(result: Mapping[str, Any], name: str) -> ResultRow:
     """Return a contender's row.
 
     Raises:
         KeyError: It was not measured.
     """
-    rows: dict[str, Row] = {row["name"]: row for row in result["contenders"]}
+    rows: dict[str, ResultRow] = {row["name"]: row for row in result["contenders"]}
     return rows[name]
 
 
-def fastest_variant(result: Mapping[str, Any]) -> Row:
+def fastest_variant(result: Mapping[str, Any]) -> ResultRow:
     """Return the variant of the bundle that scores the most texts per second."""
     timed = [row for row in result["contenders"] if "texts_per_second" in row]
     return max((row for row in timed if row["name"].startswith("manylabel ")), key=median_rate)
 
 
-def _rate_with_interval(row: Row) -> str:
+def _rate_with_interval(row: ResultRow) -> str:
     figure = row["texts_per_second"]
     ends = f" ({figure['low']:,.0f} to {figure['high']:,.0f})" if "low" in figure else ""
     return f"{figure['median']:,.0f}{ends}"
@@ -123,7 +125,7 @@ FOOTPRINT: tuple[Column, ...] = (
 )
 
 
-def _stage_share(row: Row, name: str) -> str:
+def _stage_share(row: ResultRow, name: str) -> str:
     return f"{row['stages'][name] / sum(row['stages'].values()):.1%}"
 
 

@@ -11,7 +11,7 @@ from manylabel.bundle.bundle import FP32, MANIFEST, Manifest
 from manylabel_export.card import tables
 from manylabel_train.thresholds.objectives import Objective, Objectives, parse_objectives
 
-METRICS = {
+HUB_METRICS = {
     "micro_f1": ("f1", "micro-F1"),
     "macro_f1": ("f1", "macro-F1"),
     "samples_f1": ("f1", "F1 of a text, mean"),
@@ -103,7 +103,7 @@ def _results(manifest: Manifest, split: str, texts: int, values: Mapping[str, An
             metric_name=shown,
             metric_value=values[key],
         )
-        for key, (kind, shown) in METRICS.items()
+        for key, (kind, shown) in HUB_METRICS.items()
         if values.get(key) is not None
     ]
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-import numpy as np
 import onnx
-from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from manylabel.bundle.manifest import PRECISIONS
 from manylabel.errors import ExportError
+from manylabel.inference.length_batching import TokenIds
 from manylabel_export.graph.analysis.calibration_stats import collect_calibration_stats
 from manylabel_export.graph.analysis.linear_layers import linear_layer_sizes
 from manylabel_export.graph.equivalence_check import check_equivalence, graph_predictor
@@ -31,8 +30,6 @@ from manylabel_export.graph.torch_export import pytorch_predictor, trace
 from manylabel_train.models.pooling import PooledConfig, encoder_config
 
 UNCALIBRATED = "int8 was not calibrated: there were no validation texts."
-
-Ids = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -72,7 +69,7 @@ def build_graphs(
     *,
     engine: str = "auto",
     precisions: Sequence[str] = PRECISIONS,
-    batches: Sequence[Ids] = (),
+    batches: Sequence[TokenIds] = (),
     store: WeightStore | None = None,
     limit: int = MAX_BYTES,
 ) -> dict[str, Graph]:
@@ -86,7 +83,7 @@ def iter_graphs(
     *,
     engine: str = "auto",
     precisions: Sequence[str] = PRECISIONS,
-    batches: Sequence[Ids] = (),
+    batches: Sequence[TokenIds] = (),
     store: WeightStore | None = None,
     limit: int = MAX_BYTES,
 ) -> Iterator[Graph]:
@@ -132,13 +129,13 @@ def build_fused_fp32(model: PreTrainedModel) -> onnx.ModelProto:
 
 
 def _build_fp32(
-    base: onnx.ModelProto, model: PreTrainedModel, batches: Sequence[Ids], store: WeightStore | None
+    base: onnx.ModelProto, model: PreTrainedModel, batches: Sequence[TokenIds], store: WeightStore | None
 ) -> Graph:
     return Graph("fp32", base, CPU, {})
 
 
 def _build_int8(
-    base: onnx.ModelProto, model: PreTrainedModel, batches: Sequence[Ids], store: WeightStore | None
+    base: onnx.ModelProto, model: PreTrainedModel, batches: Sequence[TokenIds], store: WeightStore | None
 ) -> Graph:
     fused = _fuse(raise_opset(base), model, CPU, store)
     stats = collect_calibration_stats(fused.proto, batches) if batches else {}
@@ -149,7 +146,7 @@ def _build_int8(
 
 
 def _build_fp16(
-    base: onnx.ModelProto, model: PreTrainedModel, batches: Sequence[Ids], store: WeightStore | None
+    base: onnx.ModelProto, model: PreTrainedModel, batches: Sequence[TokenIds], store: WeightStore | None
 ) -> Graph:
     fused = _fuse(base, model, CUDA, store)
     large = find_large_activations(fused.proto, batches)

@@ -16,7 +16,7 @@ from manylabel.errors import ExportError
 from manylabel_export.graph.ir.editor import ATTENTION_MASK, INPUT_IDS, PROBABILITIES, TYPE_IDS
 from manylabel_export.graph.ir.serialization import open_session
 
-Predictor = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float32]]
+GraphPredictor = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float32]]
 """Maps ids and mask, both int64 `(batch, sequence)`, to probabilities, float32 `(batch, num_labels)`."""
 
 FP32_TOLERANCE = 1e-4
@@ -27,7 +27,7 @@ SHAPES = ((1, 3), (3, 11))  # batch and length; the traced shape is another
 
 
 def check_equivalence(
-    expected: Predictor, proto: onnx.ModelProto, *, vocabulary: int, padding: bool, step: str
+    expected: GraphPredictor, proto: onnx.ModelProto, *, vocabulary: int, padding: bool, step: str
 ) -> None:
     """Compare a graph's probabilities with those of its original.
 
@@ -57,7 +57,7 @@ def check_equivalence(
                 )
 
 
-def graph_predictor(proto: onnx.ModelProto) -> Predictor:
+def graph_predictor(proto: onnx.ModelProto) -> GraphPredictor:
     """Return a function that runs a graph with the inputs that it declares."""
     session = open_session(proto, threads=1)
     names = [value.name for value in session.get_inputs()]
@@ -71,7 +71,7 @@ def graph_predictor(proto: onnx.ModelProto) -> Predictor:
 
 
 def _max_difference(
-    expected: Predictor, predict: Predictor, ids: NDArray[np.int64], mask: NDArray[np.int64], step: str
+    expected: GraphPredictor, predict: GraphPredictor, ids: NDArray[np.int64], mask: NDArray[np.int64], step: str
 ) -> float:
     reference = expected(ids, mask)
     try:

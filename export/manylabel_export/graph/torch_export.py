@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from manylabel.errors import ExportError
-from manylabel_export.graph.equivalence_check import Predictor
-from manylabel_export.graph.ir.external_data import WeightStore, load_model
+from manylabel_export.graph.equivalence_check import GraphPredictor
+from manylabel_export.graph.ir.external_data import WeightStore, read_model
 from manylabel_train.models.pooling import encoder_config
 
 OPSET = 17  # the first with LayerNormalization as a standard operator; both engines support it
@@ -71,7 +71,7 @@ def trace(model: PreTrainedModel, *, engine: str = "auto", store: WeightStore | 
             (_export_with_optimum if resolved == "optimum" else _export_with_torch)(module, path)
         except Exception as exc:
             raise _tracing_error(model, resolved, exc) from exc
-        proto = store.move_weights(load_model(path)) if store else onnx.load(str(path))
+        proto = store.move_weights(read_model(path)) if store else onnx.load(str(path))
     return _name_dimensions(proto)
 
 
@@ -114,7 +114,7 @@ def eager_copy(model: PreTrainedModel) -> PreTrainedModel:
         fresh.load_state_dict({name: _to_float32(value) for name, value in model.state_dict().items()}, assign=True)
     except RuntimeError as exc:
         raise ExportError(
-            f"The model does not match its own class {type(model).__name__}: {_first_line(exc)} "
+            f"The model does not match its own class {type(model).__name__}: {_shorten_message(exc)} "
             "Save it with save_pretrained, load it with from_pretrained, and export the result."
         ) from exc
     return fresh.eval()
@@ -125,7 +125,7 @@ def _to_float32(value: torch.Tensor) -> torch.Tensor:
     return value.cpu().float() if value.is_floating_point() else value.cpu()
 
 
-def pytorch_predictor(model: PreTrainedModel) -> Predictor:
+def pytorch_predictor(model: PreTrainedModel) -> GraphPredictor:
     """Return a function that runs a model in fp32."""
     module = eager_copy(model)
 
@@ -215,7 +215,7 @@ def _tracing_error(model: PreTrainedModel, engine: str, exc: Exception) -> Expor
     other = "torch" if engine == "optimum" else "optimum"
     return ExportError(
         f"The engine {engine!r} cannot trace {type(model).__name__} ({encoder_config(model.config).model_type}): "
-        f"{_first_line(exc)} Try --engine {other}, or use an architecture listed in docs/exporting.md."
+        f"{_shorten_message(exc)} Try --engine {other}, or use an architecture listed in docs/exporting.md."
     )
 
 
@@ -226,7 +226,7 @@ def _optimum_is_installed() -> bool:
         return False
 
 
-def _first_line(exc: Exception) -> str:
+def _shorten_message(exc: Exception) -> str:
     text = " ".join(str(exc).split()) or type(exc).__name__
     return text[:200] + " ..." if len(text) > 200 else text.rstrip(".") + "."
 

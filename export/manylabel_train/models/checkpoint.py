@@ -23,7 +23,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from manylabel.errors import CheckpointError, MissingDependency
+from manylabel.errors import CheckpointError, MissingDependency, first_line
 from manylabel.inference.length_batching import score_texts
 from manylabel.inference.tokenizer import LongText, Policy, Tokenizer
 from manylabel_train.models import DEFAULT_MODEL
@@ -85,7 +85,7 @@ def load_config(name: str) -> Any:
         return AutoConfig.from_pretrained(name)
     except (OSError, ValueError, KeyError) as exc:
         raise CheckpointError(
-            f"{name} is not a checkpoint that transformers can read ({_first_line(exc)}). "
+            f"{name} is not a checkpoint that transformers can read ({first_line(exc).rstrip('.')}). "
             "Choose a folder with a config.json, or a model on the Hub."
         ) from exc
 
@@ -110,7 +110,7 @@ def load_model(name: str, **options: Any) -> tuple[PreTrainedModel, set[str]]:
         )
     except Exception as exc:  # safetensors, pickle and torch each raise errors of their own for a damaged file
         raise CheckpointError(
-            f"{name} cannot be loaded as a sequence classifier: {_first_line(exc)}. "
+            f"{name} cannot be loaded as a sequence classifier: {first_line(exc).rstrip('.')}. "
             "Save or download it again, or choose an encoder such as BERT, RoBERTa or ModernBERT."
         ) from exc
     if model.config.is_encoder_decoder:
@@ -135,7 +135,7 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerFast:
         tokenizer = _read_tokenizer(name)
     except Exception as exc:  # tokenizers raises bare Exception for a damaged file
         raise CheckpointError(
-            f"{name} has no tokenizer that transformers can read: {_first_line(exc)}. "
+            f"{name} has no tokenizer that transformers can read: {first_line(exc).rstrip('.')}. "
             "Put the model's tokenizer.json next to its config.json."
         ) from exc
     if not tokenizer.is_fast:
@@ -229,7 +229,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as exc:
-        raise CheckpointError(f"{path} cannot be read: {_first_line(exc)}.") from exc
+        raise CheckpointError(f"{path} cannot be read: {first_line(exc).rstrip('.')}.") from exc
 
 
 def _require_encoder(name: str, model: PreTrainedModel, missing: set[str]) -> None:
@@ -257,7 +257,3 @@ def _read_tokenizer(name: str) -> PreTrainedTokenizerFast:
         if not (Path(name) / "tokenizer.json").is_file():
             raise
         return PreTrainedTokenizerFast.from_pretrained(name)
-
-
-def _first_line(exc: BaseException) -> str:
-    return str(exc).strip().split("\n")[0].rstrip(".")

@@ -24,13 +24,13 @@ MIN_STEPS = 600
 """Small data sets are repeated until the optimiser has made about this many steps, in 3 to 15 epochs."""
 
 MIN_LENGTH = 8
-"""The least `max_length`, in tokens: with two special ones it leaves six of the text."""
+"""The smallest `max_length`: two special tokens and six of the text."""
 
 MAX_SEED = 2**32 - 1
 """The greatest seed of numpy's generators."""
 
 LongTexts = Literal["window", "truncate"]
-Precision = Literal["bf16", "fp16", "fp32"]
+TrainingPrecision = Literal["bf16", "fp16", "fp32"]
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class TrainConfig:
     max_length: int | None = None
     patience: int = 3
     best_by: str = "macro_f1"
-    precision: Precision | None = None
+    precision: TrainingPrecision | None = None
     seed: int = 42
     loss: LossName | Literal["auto"] = "auto"
     labels_per_text: float | None = None
@@ -149,14 +149,14 @@ class TrainConfig:
         return asdict(self)
 
 
-def best_precision() -> Precision:
+def best_precision() -> TrainingPrecision:
     """Return bf16 where the machine supports it; else fp16 on CUDA, with scaled gradients; else fp32."""
     if torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     return "bf16" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "fp32"
 
 
-def check_precision(precision: Precision) -> None:
+def check_precision(precision: TrainingPrecision) -> None:
     """Reject a precision that needs a device which is not available.
 
     Raises:

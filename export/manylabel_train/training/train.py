@@ -53,7 +53,7 @@ from manylabel_train.training.model_init import carry_over_model, create_model, 
 from manylabel_train.training.resource_errors import explain_training_shortage
 from manylabel_train.training.trainer import fine_tune, limit_threads
 
-PACKAGES = ("torch", "transformers", "tokenizers")
+RECORDED_PACKAGES = ("torch", "transformers", "tokenizers")
 """Packages whose versions a run records."""
 
 DEFAULT_CONFIG = TrainConfig()
@@ -269,7 +269,7 @@ class _TrainingJob:
                 "training_positives": dict(zip(self.data.labels, positives, strict=True)),
                 "unknown_entries": {name: int(np.isnan(self.data.part(name).targets).sum()) for name in SPLITS},
             },
-            "versions": {"manylabel": __version__, **{name: version(name) for name in PACKAGES}},
+            "versions": {"manylabel": __version__, **{name: version(name) for name in RECORDED_PACKAGES}},
             "adds": [*self.starting_point.added_labels],
             "goals": self.objectives.as_dict(),
             "calibration": self.calibration,

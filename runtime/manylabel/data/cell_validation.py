@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from manylabel.errors import DataError, UnknownLabel
 from manylabel.system.did_you_mean import suggest_name
 
-SPLITS = {
+SPLIT_NAMES = {
     "train": "train",
     "dev": "validation",
     "val": "validation",
@@ -54,9 +54,9 @@ def parse_split(value: object, where: str) -> str:
     """
     if value is None or value == "":
         return ""
-    name = SPLITS.get(str(value).strip().lower())
+    name = SPLIT_NAMES.get(str(value).strip().lower())
     if name is None:
-        raise DataError(f"{where}: split {value!r} is unknown; expected one of {', '.join(SPLITS)}.")
+        raise DataError(f"{where}: split {value!r} is unknown; expected one of {', '.join(SPLIT_NAMES)}.")
     return name
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from manylabel.errors import DataError, InputError, MissingDependency
+from manylabel.errors import DataError, InputError, MissingDependency, first_line
 from manylabel.system.atomic_write import atomic_file, remove_temporary_files
 from manylabel.system.did_you_mean import suggest_path
 
@@ -234,7 +234,7 @@ def _files(system: Any, path: str, *, is_folder: bool) -> Iterator[str]:
 
 
 def _below(system: Any, folder: str, pattern: list[str]) -> Iterator[str]:
-    """Yield the visible files below a folder whose relative path matches a pattern, one part a folder."""
+    """Yield the visible files below a folder whose relative path matches a pattern, one part per folder."""
     from pyarrow import fs
 
     part, *rest = pattern
@@ -302,4 +302,4 @@ def _call(uri: str, call: Callable[[], Result]) -> Result:
 def _reason(exc: BaseException) -> str:
     """Return the system's reason, which pyarrow surrounds with its own words, or else the first line."""
     number = getattr(exc, "errno", None)
-    return os.strerror(number) if isinstance(number, int) else str(exc).strip().split("\n")[0].rstrip(".")
+    return os.strerror(number) if isinstance(number, int) else first_line(exc).rstrip(".")

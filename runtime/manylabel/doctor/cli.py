@@ -13,7 +13,7 @@ from manylabel.bundle.bundle import Bundle
 from manylabel.cli.options import api_key_file_option, read_api_key
 from manylabel.cli.rendering import truncate, write_utf8
 from manylabel.doctor.activation_diagnosis import ACTIVATIONS, Diagnosis, diagnose
-from manylabel.doctor.endpoint_client import Client, score_texts
+from manylabel.doctor.endpoint_client import EndpointClient, request_scores
 from manylabel.doctor.environment import Finding, check_environment
 from manylabel.doctor.providers import check_providers
 from manylabel.errors import InputError
@@ -38,7 +38,9 @@ def doctor(endpoint: str | None, bundle: Path | None, api_key_file: Path | None,
     """
     write_utf8()
     if endpoint and bundle:
-        sound = _check_endpoint(Client(endpoint, read_api_key(api_key_file)), open_bundle(bundle), as_json=as_json)
+        sound = _check_endpoint(
+            EndpointClient(endpoint, read_api_key(api_key_file)), open_bundle(bundle), as_json=as_json
+        )
     elif endpoint or bundle:
         raise InputError(
             "--endpoint and --bundle go together: the bundle's probes are sent to the endpoint. "
@@ -73,8 +75,8 @@ def _format_findings(findings: Sequence[Finding]) -> Iterator[str]:
     yield f"Next: {first}" if first else "Next: manylabel verify BUNDLE, to check a bundle on this machine"
 
 
-def _check_endpoint(client: Client, bundle: Bundle, *, as_json: bool) -> bool:
-    scores = score_texts(client, [probe.text for probe in bundle.manifest.probes], bundle.labels)
+def _check_endpoint(client: EndpointClient, bundle: Bundle, *, as_json: bool) -> bool:
+    scores = request_scores(client, [probe.text for probe in bundle.manifest.probes], bundle.labels)
     diagnosis = diagnose(bundle, scores.values)
     sound = diagnosis.kind == "right"
     if as_json:

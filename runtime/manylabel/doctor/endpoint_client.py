@@ -43,7 +43,7 @@ class EndpointScores:
     values: NDArray[np.float64]
 
 
-class Client:
+class EndpointClient:
     """Sends JSON to one server.
 
     Args:
@@ -116,7 +116,7 @@ class Protocol(ABC):
         return Route(*match.groups()) if match else None
 
     @abstractmethod
-    def score(self, client: Client, route: Route, texts: Sequence[str]) -> Rows | None:
+    def score(self, client: EndpointClient, route: Route, texts: Sequence[str]) -> Rows | None:
         """Return the scores of texts; `None` if the server does not speak this protocol."""
 
 
@@ -126,7 +126,7 @@ class Manylabel(Protocol):
     name = "manylabel"
     pattern = "(.*)/v1/classify"
 
-    def score(self, client: Client, route: Route, texts: Sequence[str]) -> Rows | None:
+    def score(self, client: EndpointClient, route: Route, texts: Sequence[str]) -> Rows | None:
         """Return the scores of texts; `None` if the server does not speak this protocol."""
         response = client.request(f"{route.base}/v1/classify", {"inputs": list(texts)})
         return None if response is None else [each["probabilities"] for each in response["predictions"]]
@@ -138,7 +138,7 @@ class TextEmbeddingsInference(Protocol):
     name = "text-embeddings-inference"
     pattern = "(.*)/predict"
 
-    def score(self, client: Client, route: Route, texts: Sequence[str]) -> Rows | None:
+    def score(self, client: EndpointClient, route: Route, texts: Sequence[str]) -> Rows | None:
         """Return the scores of texts; `None` if the server does not speak this protocol."""
         body = {"inputs": [[text] for text in texts], "truncate": True}
         response = client.request(f"{route.base}/predict", body)
@@ -151,7 +151,7 @@ class OpenInference(Protocol):
     name = "Open Inference Protocol v2"
     pattern = "(.*)/v2/models/([^/]+)(?:/versions/[^/]+)?(?:/infer)?"
 
-    def score(self, client: Client, route: Route, texts: Sequence[str]) -> Rows | None:
+    def score(self, client: EndpointClient, route: Route, texts: Sequence[str]) -> Rows | None:
         """Return the scores of texts; `None` if the server does not speak this protocol."""
         model = (
             route.model
@@ -183,7 +183,7 @@ class KServeV1(Protocol):
     name = "KServe v1"
     pattern = "(.*)/v1/models/([^/:]+)(?::predict)?"
 
-    def score(self, client: Client, route: Route, texts: Sequence[str]) -> Rows | None:
+    def score(self, client: EndpointClient, route: Route, texts: Sequence[str]) -> Rows | None:
         """Return the scores of texts; `None` if the server does not speak this protocol."""
         model = route.model or _first_model(client.request(f"{route.base}/v1/models"))
         path = f"{route.base}/v1/models/{quote(model)}:predict"
@@ -195,7 +195,7 @@ PROTOCOLS: Sequence[Protocol] = (Manylabel(), TextEmbeddingsInference(), OpenInf
 """In the order in which they are tried."""
 
 
-def score_texts(client: Client, texts: Sequence[str], labels: Sequence[str]) -> EndpointScores:
+def request_scores(client: EndpointClient, texts: Sequence[str], labels: Sequence[str]) -> EndpointScores:
     """Score texts in the first protocol that the server speaks.
 
     Args:

@@ -27,8 +27,8 @@ TINY_MODEL = b64decode(
 """An ONNX graph: the sigmoid of (0.5, -1) times the mean of each row of `input_ids`. Its MatMul needs cuBLAS, the
 library that CUDA installations lack most often. tests/export/test_doctor_graph.py builds the same graph with `onnx`."""
 
-INPUT_IDS = np.array([[1, 2, 3], [-4, 0, 1]], dtype=np.int64)
-EXPECTED = sigmoid(INPUT_IDS.mean(axis=1, keepdims=True) * np.array([0.5, -1.0]))
+SAMPLE_IDS = np.array([[1, 2, 3], [-4, 0, 1]], dtype=np.int64)
+EXPECTED = sigmoid(SAMPLE_IDS.mean(axis=1, keepdims=True) * np.array([0.5, -1.0]))
 _ERROR_PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
 
 
@@ -91,7 +91,7 @@ def try_provider(ort: ModuleType, name: str) -> str:
         session = ort.InferenceSession(TINY_MODEL, options, providers=[name], enable_fallback=0)
         if session.get_providers()[0] != name:  # onnxruntime dropped it with no more than a log line
             return "it did not start"
-        (probabilities,) = session.run(None, {"input_ids": INPUT_IDS})
+        (probabilities,) = session.run(None, {"input_ids": SAMPLE_IDS})
     except Exception as exc:  # onnxruntime's exceptions have no common base class but Exception
         message = _ERROR_PREFIX.sub("", str(exc).strip().split("\n")[0]).rstrip(".")
         return "it did not start, or falls back to the CPU" if "fallback to CPU" in message else message

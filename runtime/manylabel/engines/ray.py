@@ -26,7 +26,7 @@ import ray.data
 from manylabel.bundle.variants import Precision
 from manylabel.engines.model_spec import ModelSpec
 from manylabel.frames.arrow import FrameOptions, frame_schema, predict_frame
-from manylabel.frames.prediction_columns import Probabilities
+from manylabel.frames.prediction_columns import ProbabilityLayout
 from manylabel.inference.pipeline import CHUNK_TEXTS
 from manylabel.inference.thresholding import Thresholds
 from manylabel.scoring.job import Job
@@ -36,7 +36,7 @@ from manylabel.scoring.shard import CommitRecord, read_commit
 from manylabel.scoring.worker_supervisor import WorkerConfig, WorkerSupervisor
 
 BATCH_ROWS = 4 * CHUNK_TEXTS
-"""Rows of a batch for an actor: several chunks, so that one is tokenized while another runs."""
+"""Rows in a batch of an actor: several chunks, so that one is tokenized while another runs."""
 
 RETRIES = 3
 
@@ -46,7 +46,7 @@ def score(
     bundle: Path | str,
     *,
     text_column: str = "text",
-    probabilities: Probabilities = "columns",
+    probabilities: ProbabilityLayout = "columns",
     prefix: str = "",
     thresholds: Thresholds | None = None,
     device: Literal["cpu", "cuda"] = "cpu",
@@ -55,15 +55,15 @@ def score(
     threads: int = 1,
     retries: int = RETRIES,
 ) -> "ray.data.Dataset":
-    """Return a dataset's columns and the prediction columns behind them; lazy.
+    """Return a dataset's columns and the prediction columns after them; lazy.
 
     Args:
         dataset: The rows.
         bundle: The bundle's folder, the same path on every node.
         text_column: The column of texts.
-        probabilities: One column a label, one list, or none.
-        prefix: Stands before the names of the added columns.
-        thresholds: In place of the bundle's own: one for all, one a label, or some by name.
+        probabilities: One column per label, one list, or none.
+        prefix: Prefix of the names of the added columns.
+        thresholds: In place of the bundle's own: one for all, one per label, or some by name.
         device: The device; an actor on `"cuda"` reserves a GPU.
         precision: A variant of the bundle; `"auto"` takes the fastest for the device.
         actors: The number of actors; None lets Ray choose by the free resources.
@@ -103,10 +103,10 @@ def score_files(
     actors: int | None = None,
     retries: int = RETRIES,
 ) -> dict[str, Any]:
-    """Score files into files as `manylabel score` does: each row once, whatever dies. The same call resumes.
+    """Score files into files as `manylabel score` does: each row once, even if processes die. The same call resumes.
 
     The dataset is the list of shards. An actor scores a shard in a supervised worker process, writes the part and
-    commits it. A shard that is scored twice, because its actor died on the way, counts once; a row that crashes the
+    commits it. A shard that is scored twice, because its actor died before the end, counts once; a row that crashes the
     process is quarantined.
 
     Args:

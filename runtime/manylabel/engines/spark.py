@@ -27,7 +27,7 @@ from manylabel.bundle.variants import Precision
 from manylabel.data.readers.block import check_has_column
 from manylabel.engines.model_spec import ModelSpec
 from manylabel.frames.arrow import FrameOptions, predict_record_batches
-from manylabel.frames.prediction_columns import Probabilities, check_no_clash, prediction_fields
+from manylabel.frames.prediction_columns import ProbabilityLayout, check_no_clash, prediction_fields
 from manylabel.inference.thresholding import Thresholds
 
 
@@ -36,13 +36,13 @@ def score(
     bundle: Path | str,
     *,
     text_column: str = "text",
-    probabilities: Probabilities = "columns",
+    probabilities: ProbabilityLayout = "columns",
     prefix: str = "",
     thresholds: Thresholds | None = None,
     device: Literal["cpu", "cuda"] = "cpu",
     precision: Precision = "auto",
 ) -> DataFrame:
-    """Return a DataFrame's columns and the prediction columns behind them; lazy, for batches and for streams.
+    """Return a DataFrame's columns and the prediction columns after them; lazy, for batches and for streams.
 
     A task uses `spark.task.cpus` cores.
 
@@ -50,9 +50,9 @@ def score(
         df: The rows.
         bundle: The bundle's folder, the same path on the driver and on every executor.
         text_column: The column of texts.
-        probabilities: One column a label, one list, or none.
-        prefix: Stands before the names of the added columns.
-        thresholds: In place of the bundle's own: one for all, one a label, or some by name.
+        probabilities: One column per label, one list, or none.
+        prefix: Prefix of the names of the added columns.
+        thresholds: In place of the bundle's own: one for all, one per label, or some by name.
         device: The device. Nothing here distributes GPUs among workers.
         precision: A variant of the bundle; `"auto"` takes the fastest for the device.
 

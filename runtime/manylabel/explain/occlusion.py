@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manylabel.explain.html_report import render
+from manylabel.inference.length_batching import TokenIds
 
 __all__ = ["Explanation", "Passage", "Word"]  # what users see: the classifier and the server call the functions
 
-Ids = NDArray[np.int64]
 Span = tuple[int, int]
 
 _IDEOGRAPH = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
@@ -130,7 +130,7 @@ class OcclusionInput:
     """
 
     text: str
-    windows: Sequence[Ids]
+    windows: Sequence[TokenIds]
     spans: Sequence[Span]
     tokens: Sequence[Sequence[Span]]
     n_prefix_tokens: int
@@ -154,7 +154,7 @@ class OcclusionPlan:
         carried_by: Index in `passages` of the one with the maximum score.
     """
 
-    windows: Sequence[Ids] = field(repr=False)
+    windows: Sequence[TokenIds] = field(repr=False)
     words: Sequence[Span] = field(repr=False)
     text: str = field(repr=False)
     label: str

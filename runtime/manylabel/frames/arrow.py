@@ -11,9 +11,9 @@ import pyarrow as pa
 from pyarrow.interchange import from_dataframe
 
 from manylabel.data.readers.block import BLOCK_ROWS, Block, check_text_column
-from manylabel.errors import DataError
+from manylabel.errors import DataError, first_line
 from manylabel.frames.prediction_columns import (
-    Probabilities,
+    ProbabilityLayout,
     append_predictions,
     check_no_clash,
     predict_blocks,
@@ -68,9 +68,9 @@ class FrameOptions:
 
     Attributes:
         text_column: The column of texts.
-        probabilities: One column a label, one list, or none.
-        prefix: Stands before the names of the added columns.
-        thresholds: In place of the bundle's own: one for all, one a label, or some by name.
+        probabilities: One column per label, one list, or none.
+        prefix: Prefix of the names of the added columns.
+        thresholds: In place of the bundle's own: one for all, one per label, or some by name.
 
     Example:
         >>> FrameOptions("review", probabilities="list", thresholds={"price": 0.7}).prefix
@@ -78,13 +78,13 @@ class FrameOptions:
     """
 
     text_column: str = "text"
-    probabilities: Probabilities = "columns"
+    probabilities: ProbabilityLayout = "columns"
     prefix: str = ""
     thresholds: Thresholds | None = None
 
 
 def predict_frame(predictor: Predictor, frame: Frame, options: FrameOptions = FrameOptions()) -> Any:
-    """Return a frame's columns and the prediction columns behind them.
+    """Return a frame's columns and the prediction columns after them.
 
     Args:
         predictor: A classifier.
@@ -163,7 +163,7 @@ def read_frame(frame: Frame) -> Any:
         if hasattr(frame, "__dataframe__"):
             return from_dataframe(frame)
     except pa.ArrowException as exc:
-        raise DataError(f"the frame cannot be read as an Arrow table: {str(exc).splitlines()[0]}") from exc
+        raise DataError(f"the frame cannot be read as an Arrow table: {first_line(exc)}") from exc
     raise DataError(
         f"a {type(frame).__name__} is not a frame that supports Arrow. Pass one of pandas, polars, DuckDB or pyarrow; "
         "collect a lazy one first."
@@ -171,7 +171,7 @@ def read_frame(frame: Frame) -> Any:
 
 
 def frame_schema(schema: Any, labels: Sequence[str], options: FrameOptions) -> Any:
-    """Return the Arrow schema of a table with the prediction columns behind its own.
+    """Return the Arrow schema of a table with the prediction columns after its own.
 
     Args:
         schema: The table's Arrow schema.

@@ -14,15 +14,15 @@ from manylabel.errors import DataError
 from manylabel.inference.predictions import PredictionBatch, Predictor
 from manylabel.inference.thresholding import decide
 
-Probabilities = Literal["columns", "list", "none"]
+ProbabilityLayout = Literal["columns", "list", "none"]
 
 
-def prediction_fields(labels: Sequence[str], probabilities: Probabilities, prefix: str) -> list[Any]:
+def prediction_fields(labels: Sequence[str], probabilities: ProbabilityLayout, prefix: str) -> list[Any]:
     """Return the Arrow fields of the prediction columns.
 
     Args:
         labels: The labels in column order.
-        probabilities: One column a label, one list, or none.
+        probabilities: One column per label, one list, or none.
         prefix: Stands before the names of the columns.
 
     Example:
@@ -92,7 +92,7 @@ def append_predictions(
     schema: Any,
     labels: Sequence[str],
     thresholds: NDArray[np.float32],
-    probabilities: Probabilities,
+    probabilities: ProbabilityLayout,
 ) -> Any:
     """Return a block's columns and its prediction columns as an Arrow table. A row with an error has no prediction.
 
@@ -102,7 +102,7 @@ def append_predictions(
         schema: The schema of the table: the input's columns, then the prediction columns.
         labels: The labels in column order.
         thresholds: Shape `(n_labels,)`.
-        probabilities: One column a label, one list, or none.
+        probabilities: One column per label, one list, or none.
     """
     errors = {
         **{index: f"{type(error).__name__}: {error}" for index, error in predictions.errors.items()},
@@ -121,7 +121,9 @@ def append_predictions(
     return pa.Table.from_arrays([*kept, *added], schema=schema)
 
 
-def _probabilities(scores: NDArray[np.float32], probabilities: Probabilities, failed: NDArray[np.bool_]) -> list[Any]:
+def _probabilities(
+    scores: NDArray[np.float32], probabilities: ProbabilityLayout, failed: NDArray[np.bool_]
+) -> list[Any]:
     if probabilities == "columns":
         return [pa.array(scores[:, column], mask=failed) for column in range(scores.shape[1])]
     if probabilities == "list":

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from manylabel.errors import HubError, InputError, MissingDependency
+from manylabel.errors import HubError, InputError, MissingDependency, first_line
 
 MAIN = "main"
 LOG_IN = "hf auth login, or set HF_TOKEN"
@@ -139,16 +139,16 @@ def hub_errors(reference: HubReference, action: str) -> Iterator[None]:
             f"{_offline(hub)}. Load the bundle once while connected to the network."
         ) from exc
     except hub.errors.EntryNotFoundError as exc:
-        raise FileNotFoundError(_first_line(exc)) from exc
+        raise FileNotFoundError(first_line(exc)) from exc
     except hub.errors.HfHubHTTPError as exc:
         reasons = {
             401: f"log in with a token that has access: {LOG_IN}",
             403: f"this account lacks permission. Log in with one that has it: {LOG_IN}",
         }
-        reason = reasons.get(exc.response.status_code, _first_line(exc))
+        reason = reasons.get(exc.response.status_code, first_line(exc))
         raise HubError(f"{reference}: {action} was refused: {reason}") from exc
     except Exception as exc:  # from its HTTP library (requests or httpx, by release) or its parsers
-        raise HubError(f"{reference}: {action} failed: {_first_line(exc)}") from exc
+        raise HubError(f"{reference}: {action} failed: {first_line(exc)}") from exc
 
 
 def _endpoint(hub: ModuleType) -> str:
@@ -157,9 +157,3 @@ def _endpoint(hub: ModuleType) -> str:
 
 def _offline(hub: ModuleType) -> str:
     return ", because HF_HUB_OFFLINE is set" if hub.constants.HF_HUB_OFFLINE else ""
-
-
-def _first_line(exc: Exception) -> str:
-    """Return an error's first line; the library's errors add hints in further lines."""
-    lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
-    return lines[0] if lines else type(exc).__name__

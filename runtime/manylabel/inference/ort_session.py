@@ -1,6 +1,6 @@
 """One graph in ONNX Runtime: arrays in, arrays out.
 
-The session knows no text, labels or folders.
+The session does not depend on texts, labels or folders.
 """
 
 import os
@@ -19,6 +19,7 @@ from manylabel.errors import (
     ManylabelError,
     NonFiniteScore,
     OutOfMemory,
+    first_line,
 )
 from manylabel.inference.cuda_graphs import PROVIDER_OPTIONS, CudaGraphs
 from manylabel.inference.length_batching import Probabilities, TokenIds, split_on_oom
@@ -88,7 +89,7 @@ class Session:
                 self._cuda_graphs.capture(cuda_graph_tokens)
             except Exception as exc:  # onnxruntime's exceptions share no base but Exception
                 raise DeviceUnavailable(
-                    f"a CUDA graph fails: {_first_line(exc).rstrip('.')}. {WITHOUT_CUDA_GRAPHS}"
+                    f"a CUDA graph fails: {first_line(exc).rstrip('.')}. {WITHOUT_CUDA_GRAPHS}"
                 ) from exc
 
     def run(self, input_ids: TokenIds) -> Probabilities:
@@ -215,13 +216,9 @@ def _translate(exc: Exception, what: str, device: str) -> ManylabelError:
     """Return our error for one of onnxruntime's, which can be distinguished only by their messages."""
     if isinstance(exc, MemoryError) or mentions_out_of_memory(str(exc)):
         advice = memory_advice() if device == "cpu" else "Free GPU memory (nvidia-smi lists the processes that use it)."
-        return OutOfMemory(f"{what}: {_first_line(exc)}. {advice}")
+        return OutOfMemory(f"{what}: {first_line(exc)}. {advice}")
     if device == "cuda" and "graph capture" in str(exc):
-        return DeviceUnavailable(f"{what}: {_first_line(exc)}. {WITHOUT_CUDA_GRAPHS}")
+        return DeviceUnavailable(f"{what}: {first_line(exc)}. {WITHOUT_CUDA_GRAPHS}")
     if device == "cuda" and "CUDA" in str(exc):
-        return DeviceUnavailable(f'{what}: {_first_line(exc)}. Check nvidia-smi, or choose device="cpu".')
-    return BundleError(f"{what}: {_first_line(exc)}")
-
-
-def _first_line(exc: BaseException) -> str:
-    return str(exc).strip().split("\n")[0]
+        return DeviceUnavailable(f'{what}: {first_line(exc)}. Check nvidia-smi, or choose device="cpu".')
+    return BundleError(f"{what}: {first_line(exc)}")

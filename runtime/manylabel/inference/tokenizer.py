@@ -26,7 +26,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 Policy = Literal["window", "truncate", "error"]
 POLICIES: tuple[str, ...] = get_args(Policy)
 
-CHARACTERS_PER_TOKEN = 16
+MAX_CHARACTERS_PER_TOKEN = 16
 """A text is read up to this many characters for each token that can be used; the rest is reported as truncated. English
 and German have 4 to 5. The tokens that are kept are those of the whole text (test_tokenizer.py checks it for WordPiece,
 byte-level BPE and Unigram); only if there is no blank near the cut may the last word be tokenized differently."""
@@ -176,7 +176,7 @@ class Tokenizer:
 
     def reads_all(self, text: str) -> bool:
         """Return whether a text is short enough to be read to its end, before its tokens are counted."""
-        return len(text) <= self._most_characters(text, CHARACTERS_PER_TOKEN)
+        return len(text) <= self._most_characters(text, MAX_CHARACTERS_PER_TOKEN)
 
     def spans(self, text: str) -> list[tuple[int, int]]:
         """Return which part of a text each of its windows covers: start and end in characters, the end exclusive.
@@ -259,7 +259,7 @@ class Tokenizer:
         """Return the part of a text that is tokenized, and whether something was cut off."""
         if not isinstance(text, str):
             return _not_a_string(text, row)
-        limit = self._most_characters(text, CHARACTERS_PER_TOKEN)
+        limit = self._most_characters(text, MAX_CHARACTERS_PER_TOKEN)
         if len(text) <= limit:
             return valid_unicode(text), False
         if self.long_text.policy == "error":

@@ -18,7 +18,7 @@ from manylabel.data import filesystem
 from manylabel.data.readers.open_table import Source
 from manylabel.data.readers.table import Position
 from manylabel.errors import BundleError, InputError, JobChanged
-from manylabel.frames.prediction_columns import Probabilities, check_no_clash, prediction_fields
+from manylabel.frames.prediction_columns import ProbabilityLayout, check_no_clash, prediction_fields
 from manylabel.scoring.planner import InputFile, Shard, ShardPlan
 
 OutputFormat = Literal["parquet", "csv", "jsonl"]
@@ -34,9 +34,9 @@ class ScoreOptions:
     Attributes:
         text_column: The column of texts.
         format: The format of the parts.
-        probabilities: One column a label, one list, or none.
-        prefix: Stands before the names of the prediction columns.
-        separator: Stands between labels in a CSV cell.
+        probabilities: One column per label, one list, or none.
+        prefix: Prefix of the names of the prediction columns.
+        separator: Separates labels in a CSV cell.
         for_spreadsheet: Escape cells that start a formula.
         shard_rows: Rows of a shard.
         thresholds: In column order, in place of the bundle's own.
@@ -48,7 +48,7 @@ class ScoreOptions:
 
     text_column: str = "text"
     format: OutputFormat = "parquet"
-    probabilities: Probabilities = "columns"
+    probabilities: ProbabilityLayout = "columns"
     prefix: str = ""
     separator: str = "|"
     for_spreadsheet: bool = False
@@ -84,7 +84,7 @@ class Job:
 
     @cached_property
     def schema(self) -> pa.Schema:
-        """The columns of the inputs, and the prediction columns behind them.
+        """The columns of the inputs, and the prediction columns after them.
 
         Raises:
             DataError: An input has a column with the name of a prediction column.

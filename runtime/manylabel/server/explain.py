@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from starlette.requests import Request
 
 from manylabel.errors import InputError, InvalidText
-from manylabel.explain.occlusion import Explanation, Ids, build_explanation, plan_occlusion
+from manylabel.explain.occlusion import Explanation, build_explanation, plan_occlusion
+from manylabel.inference.length_batching import TokenIds
 from manylabel.inference.tokenizer import Encoding
 from manylabel.server.http.errors import HTTPRefusal
 from manylabel.server.served_model import ServedModel
@@ -61,7 +62,7 @@ async def _explain(service: Service, request: Request, text: str, label: str | N
 
 
 async def _score_windows(
-    service: Service, request: Request, model: ServedModel, windows: Sequence[Ids]
+    service: Service, request: Request, model: ServedModel, windows: Sequence[TokenIds]
 ) -> NDArray[np.float32]:
     """Return the probabilities of the windows, shape `(n_windows, n_labels)`."""
     rows = [np.empty((0, len(model.labels)), dtype=np.float32)]

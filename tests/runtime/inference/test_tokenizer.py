@@ -14,7 +14,7 @@ from tests.runtime.conftest import MakeTokenizer
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from manylabel import BundleError, InvalidText, TextTooLong
-from manylabel.inference.tokenizer import CHARACTERS_PER_TOKEN, FIRST_CHARACTERS_PER_TOKEN, Encoding, as_texts
+from manylabel.inference.tokenizer import FIRST_CHARACTERS_PER_TOKEN, MAX_CHARACTERS_PER_TOKEN, Encoding, as_texts
 
 CLS, SEP = 2, 3
 POSITIONS = 3000
@@ -244,7 +244,7 @@ def test_prefix_reading_keeps_tokens_unchanged(
 ) -> None:
     """Both if a beginning contains all tokens that are kept, and if the rest has to be read."""
     text = "".join(word + blank for word, blank in words) * times
-    whole: list[int] = kind().encode(text[: 98 * CHARACTERS_PER_TOKEN], add_special_tokens=False).ids
+    whole: list[int] = kind().encode(text[: 98 * MAX_CHARACTERS_PER_TOKEN], add_special_tokens=False).ids
     made = tokenizer(str(kind().to_str()).encode(), max_length=100, policy="truncate")
     (encoding,) = made.encode(text)
     (kept,) = inner(encoding)

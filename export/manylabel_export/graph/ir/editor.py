@@ -14,8 +14,8 @@ from onnx import helper, numpy_helper
 
 from manylabel_export.graph.ir.external_data import WeightStore, read_tensor
 
-Message = TypeVar(
-    "Message", onnx.ModelProto, onnx.NodeProto, onnx.TensorProto, onnx.ValueInfoProto, onnx.OperatorSetIdProto
+Proto = TypeVar(
+    "Proto", onnx.ModelProto, onnx.NodeProto, onnx.TensorProto, onnx.ValueInfoProto, onnx.OperatorSetIdProto
 )
 INPUT_IDS = "input_ids"
 ATTENTION_MASK = "attention_mask"
@@ -265,7 +265,7 @@ def copy_model(proto: onnx.ModelProto) -> onnx.ModelProto:
     return _copy(proto)
 
 
-def _copy(message: Message) -> Message:
+def _copy(message: Proto) -> Proto:
     copied = type(message)()
     copied.CopyFrom(message)
     return copied

@@ -114,7 +114,7 @@ def append_tensor(value: NDArray[Any], name: str, file: BinaryIO, location: str)
     return tensor
 
 
-def load_model(path: Path) -> onnx.ModelProto:
+def read_model(path: Path) -> onnx.ModelProto:
     """Load a model and leave its external data in the files, which must exist as long as the model is used.
 
     External constants of nodes are loaded: PyTorch writes even single numbers as external data if a model is larger

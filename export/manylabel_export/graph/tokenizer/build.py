@@ -24,7 +24,7 @@ from manylabel_export.graph.tokenizer.wordpiece_lookup import add_wordpiece_toke
 from manylabel_export.graph.tokenizer.wordpiece_spec import WordPieceSpec
 
 FILE = "text_to_labels.onnx"
-OPSET = 20  # the first with StringConcat and RegexFullMatch: ONNX Runtime 1.17; int8 needs opset 21, and 1.18
+TOKENIZER_OPSET = 20  # the first with StringConcat and RegexFullMatch: ONNX Runtime 1.17; int8 needs opset 21, and 1.18
 TEXT = "text"
 IDS = "ids"
 LABELS = "labels"
@@ -38,7 +38,7 @@ def build_tokenizer_graph(tokenizer: WordPieceSpec) -> onnx.ModelProto:
     """
     ids = helper.make_tensor_value_info(IDS, TensorProto.INT64, [None])
     graph = helper.make_graph([], "tokenizer", [_text_input()], [ids])
-    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", TOKENIZER_OPSET)], ir_version=9)
     editor = GraphEditor(proto)
     editor.add_node("Identity", [add_wordpiece_tokenizer(editor, TEXT, tokenizer)], IDS)
     return editor.finish()
@@ -69,7 +69,7 @@ def build_text_graph(
         A graph with the input `text`, string `(1,)`, and the outputs `labels`, string `(k,)`, the labels that apply in
         column order, and `probabilities`, float32 `(1, n_labels)`. Its metadata holds labels and thresholds as JSON.
     """
-    whole = copy_model(proto) if _opset(proto) >= OPSET else raise_opset(proto, OPSET)
+    whole = copy_model(proto) if _opset(proto) >= TOKENIZER_OPSET else raise_opset(proto, TOKENIZER_OPSET)
     has_mask = any(value.name == ATTENTION_MASK for value in whole.graph.input)
     editor = GraphEditor(eliminate_mask(whole) if has_mask else whole)
     del editor.graph.input[:]

@@ -1,4 +1,4 @@
-"""Parquet: rows for those who want rows, and Arrow batches from any row on. Needs pyarrow (the extra `files`)."""
+"""Parquet files, read as rows or as Arrow batches from any row on. Needs pyarrow (the extra `files`)."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from manylabel.data import filesystem
 from manylabel.data.readers.table import NUMBERS_ROWS, Row, Table, check_unique
-from manylabel.errors import DataError
+from manylabel.errors import DataError, first_line
 
 if find_spec("pyarrow") is None:
     raise filesystem.needs_files_extra("read Parquet files")
@@ -93,7 +93,7 @@ class ParquetTable(Table):
             try:
                 arrays = [batch.column(name).cast(pa.float32()).to_numpy(zero_copy_only=False) for name in columns]
             except pa.ArrowException as exc:
-                raise DataError(f"{self.name}: expected columns of numbers. {str(exc).splitlines()[0]}") from exc
+                raise DataError(f"{self.name}: expected columns of numbers. {first_line(exc)}") from exc
             yield np.stack(arrays, axis=1).astype(np.float32)
 
 
@@ -113,9 +113,9 @@ def open_parquet(raw: IO[bytes], uri: str, name: str) -> Iterator[ParquetTable]:
         with pq.ParquetFile(raw) as file:
             yield ParquetTable(file, name)
     except pa.ArrowException as exc:
-        raise DataError(f"{uri} is not a Parquet file that can be read: {str(exc).splitlines()[0]}") from exc
+        raise DataError(f"{uri} is not a Parquet file that can be read: {first_line(exc)}") from exc
     except OSError as exc:
-        raise DataError(f"{uri} cannot be read: {str(exc).splitlines()[0]}") from exc
+        raise DataError(f"{uri} cannot be read: {first_line(exc)}") from exc
 
 
 def footer_digest(file: IO[bytes]) -> str:

@@ -14,7 +14,7 @@ from manylabel.inference.ort_session import Session
 from manylabel.system.atomic_write import atomic_folder
 
 CONFIG = "config.pbtxt"
-LABELS = "labels.txt"
+LABELS_FILE = "labels.txt"
 DATA_TYPES = {"text": "TYPE_STRING", "probabilities": "TYPE_FP32", "truncated": "TYPE_BOOL"}
 """Types of the tensors; all others are 64-bit integers."""
 
@@ -79,7 +79,7 @@ def write_repository(
     if policy == "window":
         raise InputError(
             f"{bundle.path} scores texts of more than {manifest.max_length} tokens in windows, and a Triton ensemble "
-            'returns one row a text. Choose --long-text error or --long-text truncate; "manylabel serve" has windows.'
+            'returns one row per text. Choose --long-text error or --long-text truncate; "manylabel serve" has windows.'
         )
     variant = choose_variant(bundle, "cpu", "fp32")
     graph, weights = bundle.read(variant.file), {name: bundle.read(name) for name in bundle.weights_of(variant)}
@@ -101,7 +101,7 @@ def write_repository(
         for model, (config, files) in models.items():
             _write_model(folder / model, config, files)
         for model in (serving.name, f"{serving.name}_graph"):
-            (folder / model / LABELS).write_text(names, encoding="utf-8")
+            (folder / model / LABELS_FILE).write_text(names, encoding="utf-8")
 
 
 def tokenizer_config(serving: ServingConfig, inputs: Sequence[str], parameters: Mapping[str, str]) -> str:
@@ -199,7 +199,7 @@ def quote(text: str) -> str:
 
 def _tensors(direction: str, dims: Mapping[str, int]) -> Iterable[str]:
     for name, size in dims.items():
-        labels = f" label_filename: {quote(LABELS)}" if name == "probabilities" else ""
+        labels = f" label_filename: {quote(LABELS_FILE)}" if name == "probabilities" else ""
         data_type = DATA_TYPES.get(name, "TYPE_INT64")
         yield f"{direction} [ {{ name: {quote(name)} data_type: {data_type} dims: [ {size} ]{labels} }} ]"
 

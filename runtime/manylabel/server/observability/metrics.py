@@ -16,10 +16,10 @@ from manylabel.server.scheduler import TextTask
 from manylabel.server.served_model import BatchResult, ServedModel, TextResult
 from manylabel.server.worker_pool import PendingRequest
 
-SECONDS = [0.00001 * 1.5**step for step in range(1, 36)]
-TOKENS = [2.0**step for step in range(20)]
-BATCH_TEXTS = [2.0**step for step in range(13)]
-BATCH_TOKENS = [2.0**step for step in range(21)]
+SECONDS_BUCKETS = [0.00001 * 1.5**step for step in range(1, 36)]
+TOKENS_BUCKETS = [2.0**step for step in range(20)]
+BATCH_TEXTS_BUCKETS = [2.0**step for step in range(13)]
+BATCH_TOKENS_BUCKETS = [2.0**step for step in range(21)]
 
 
 class ServerMetrics:
@@ -38,9 +38,9 @@ class ServerMetrics:
         self.queue_seconds = self._histogram("queue_seconds", "A text's time in the queue.")
         self.tokenize_seconds = self._histogram("tokenize_seconds", "Tokenization of a batch.")
         self.inference_seconds = self._histogram("inference_seconds", "Inference of a batch.")
-        self.batch_texts = self._histogram("batch_texts", "Texts in a batch.", buckets=BATCH_TEXTS)
-        self.batch_tokens = self._histogram("batch_tokens", "Tokens in a batch.", buckets=BATCH_TOKENS)
-        self.input_tokens = self._histogram("input_tokens", "Tokens in a text.", buckets=TOKENS)
+        self.batch_texts = self._histogram("batch_texts", "Texts in a batch.", buckets=BATCH_TEXTS_BUCKETS)
+        self.batch_tokens = self._histogram("batch_tokens", "Tokens in a batch.", buckets=BATCH_TOKENS_BUCKETS)
+        self.input_tokens = self._histogram("input_tokens", "Tokens in a text.", buckets=TOKENS_BUCKETS)
         self.truncated = self._counter("truncated", "Truncated texts.")
         self.non_finite = self._counter("non_finite", "Texts with NaN or infinite scores.")
         self.texts = self._counter("texts", "Classified texts.")
@@ -111,5 +111,5 @@ class ServerMetrics:
     def _gauge(self, name: str, help_: str) -> Gauge:
         return Gauge(f"manylabel_{name}", help_, registry=self.registry)
 
-    def _histogram(self, name: str, help_: str, *labels: str, buckets: Sequence[float] = SECONDS) -> Histogram:
+    def _histogram(self, name: str, help_: str, *labels: str, buckets: Sequence[float] = SECONDS_BUCKETS) -> Histogram:
         return Histogram(f"manylabel_{name}", help_, labels, buckets=buckets, registry=self.registry)

@@ -21,7 +21,7 @@ from manylabel_export.graph.ir.external_data import (
     embed_tensor,
     embed_weights,
     external_tensors,
-    load_model,
+    read_model,
 )
 from manylabel_export.graph.ir.serialization import weight_bytes, weights_as_inputs, write_model
 from manylabel_export.pipeline import export
@@ -33,7 +33,7 @@ TEXTS = [text for text, _ in toy.examples(20, seed=9)]
 
 @pytest.fixture(scope="module")
 def large(elsewhere: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle with external weights; not to be changed."""
+    """A bundle with external weights; read-only."""
     output = tmp_path_factory.mktemp("large") / "bundle"
     validation = toy.dataset(180).part("train")
     return export(elsewhere, output, validation=validation, precisions=["fp32", "int8"], limit=LIMIT).path
@@ -162,5 +162,5 @@ def test_constant_nodes_read_external_data(tmp_path: Path) -> None:
     proto.ir_version = 10
     onnx.save(proto, tmp_path / "model.onnx", save_as_external_data=True, size_threshold=0, convert_attribute=True)
     assert onnx.load_model(tmp_path / "model.onnx", load_external_data=False).graph.node[0].attribute[0].t.external_data
-    session = onnxruntime.InferenceSession(load_model(tmp_path / "model.onnx").SerializeToString())
+    session = onnxruntime.InferenceSession(read_model(tmp_path / "model.onnx").SerializeToString())
     assert session.run(["y"], {"x": np.float32([21])})[0].tolist() == [42]
