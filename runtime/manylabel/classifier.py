@@ -351,7 +351,7 @@ class Classifier:
             column: The column of texts.
             thresholds: Used instead of the bundle's: one for all labels, one per label, or some by label.
             probabilities: One column per label, one list, or none.
-            prefix: Stands before the names of the added columns.
+            prefix: Prefix of the names of the added columns.
 
         Returns:
             A `pyarrow.Table` with the frame's rows in order: `labels`, the probability of each label as `p_LABEL`,

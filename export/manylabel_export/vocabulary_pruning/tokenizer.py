@@ -1,6 +1,6 @@
 """Vocabulary pruning of a `tokenizer.json`, so that texts with only kept tokens are tokenized as before.
 
-Knows neither models nor corpora. Why each type of vocabulary keeps its segmentation:
+Depends on neither models nor corpora. Why each type of vocabulary keeps its segmentation:
 
 - WordPiece takes the longest token that fits. If the tokens of a text are kept, no longer one can appear.
 - Unigram takes the most likely segmentation. Kept tokens keep their scores, and other segmentations can only disappear.

@@ -1,4 +1,4 @@
-"""Evaluation: multi-label metrics of scores and true labels. Knows no model.
+"""Evaluation: multi-label metrics of scores and true labels. Independent of models.
 
 - `metrics`: F1 and ranking metrics over all labels and per label, and the expected calibration error
 """

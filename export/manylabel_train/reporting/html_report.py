@@ -41,7 +41,7 @@ MAX_PAIRS = 10
 MAX_REVIEW_ROWS = 50
 MAX_TEXT_LENGTH, MAX_NAME_LENGTH, MAX_CHART_NAME_LENGTH = 600, 80, 22
 MIN_SUPPORT = 10
-"""With fewer texts, a label's metrics may well be chance."""
+"""With fewer texts, a label's metrics may well be due to chance."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +53,8 @@ class ReportContent:
         labels: The labels in column order.
         thresholds: One per label.
         splits: The held-out splits with the model's scores; the report shows the last one. May be empty.
-        details: Origin, configuration, log and everything else that a run records; empty for a foreign checkpoint.
+        details: Origin, configuration, log and everything else that a run records; empty for a checkpoint that was
+            trained elsewhere.
         review: Rows to review, most likely wrong first.
         variants: The graphs of a bundle.
         certificate: How they compare with PyTorch; `None` for a run.
@@ -159,7 +160,7 @@ def _findings(by_support: Sequence[LabelMetrics]) -> Iterator[tuple[str, list[tu
     if rare:
         more = [(f"and {len(rare) - 12} more", "")] if len(rare) > 12 else []
         yield (
-            f"Evaluated on fewer than {MIN_SUPPORT} texts, so that their metrics may be chance:",
+            f"Evaluated on fewer than {MIN_SUPPORT} texts, so that their metrics may be due to chance:",
             [*((each.label, f"{each.support}") for each in rare[:12]), *more],
         )
 

@@ -95,7 +95,7 @@ class LearningCurves:
     Attributes:
         training_loss, validation_loss: By epoch; the training loss is the mean since the previous point.
         macro_f1, micro_f1: On validation texts at a threshold of 0.5, by epoch.
-        best_epoch: The epoch whose model was kept; `None` if the log does not tell.
+        best_epoch: The epoch whose model was kept; `None` if the log does not say.
         best_by: The metric that decided.
     """
 

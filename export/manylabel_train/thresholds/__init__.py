@@ -1,4 +1,4 @@
-"""Decision thresholds: one for every label, chosen on validation data. Knows scores and labels, and no model.
+"""Decision thresholds: one for every label, chosen on validation data. Depends on scores and labels, not on a model.
 
 Read in this order:
 

@@ -135,7 +135,7 @@ def guarantee_threshold(
 
 
 def warn_about_unmet(unmet: Mapping[str, str]) -> None:
-    """Warn which labels miss their objective, and by how much."""
+    """Warn about labels that miss their objective, and by how much."""
     if unmet:
         details = "; ".join(f"{label!r} ({reason})" for label, reason in unmet.items())
         warnings.warn(

@@ -1,4 +1,4 @@
-"""The bundle: the folder that export writes and the runtime reads. Opens folders; knows no network, no ONNX Runtime.
+"""The bundle: the folder that export writes and the runtime reads. Uses neither the network nor ONNX Runtime.
 
 In the order in which to read it:
 

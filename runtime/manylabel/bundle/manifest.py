@@ -1,6 +1,6 @@
 """The manifest: what `bundle.json` contains, and its canonical form.
 
-The canonical form includes a digest of the rest, so that a change of any byte is detected. Knows no folders.
+The canonical form includes a digest of the rest, so that a change of any byte is detected. Independent of folders.
 """
 
 import hashlib

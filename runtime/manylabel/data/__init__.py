@@ -1,4 +1,4 @@
-"""Files of rows and the values in them. Knows no model.
+"""Files of rows and the values in them. Independent of models.
 
 In reading order:
 

@@ -1,6 +1,6 @@
 """Labelled texts from files: every form in which labels are stored.
 
-Labels are a separated string, a list, or one 0/1 column a label, which is what scikit-learn's `MultiLabelBinarizer`
+Labels are a separated string, a list, or one 0/1 column per label, which is what scikit-learn's `MultiLabelBinarizer`
 returns. `readers.open_table` knows the formats of files, `cell_validation` what a value may be.
 """
 
@@ -35,7 +35,7 @@ class Columns:
     Attributes:
         text: The column of texts.
         labels: The column of labels, a list or a separated string. Ignored when `indicators` is given.
-        indicators: One 0/1 column a label; the columns' names are the labels. An empty cell or NaN means unknown.
+        indicators: One 0/1 column per label; the columns' names are the labels. An empty cell or NaN means unknown.
         separator: Separates the labels in a string.
         split: The column with the names of splits; it may be missing.
         unlisted: Whether a label that a row does not list is absent or unknown.

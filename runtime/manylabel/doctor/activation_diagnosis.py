@@ -18,7 +18,7 @@ from manylabel.inference.thresholding import logit, sigmoid
 Scores = NDArray[np.float64]
 
 LARGEST_DEVIATION = PROBE_TOLERANCE["int8"]
-"""Scores within this distance count as equal: what the probes allow int8."""
+"""Scores within this distance count as equal: the tolerance of the probes for int8."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ if find_spec("pyarrow") is None:
     raise needs_files_extra("score files or frames")
 
 PYARROW_MB = 256
-"""Addresses that pyarrow takes when it is loaded: 223 MB with 26.0 at most."""
+"""Address space that loading pyarrow takes: at most 223 MB with 26.0."""
 
 with memory_for_import("pyarrow", PYARROW_MB):
     import pyarrow.parquet  # noqa: F401

@@ -1,4 +1,4 @@
-"""From texts to probabilities to labels: tokenizer, batching, ONNX Runtime. Knows no bundle and no files.
+"""From texts to probabilities to labels: tokenizer, batching, ONNX Runtime. Does not depend on bundles or files.
 
 In the order in which a text passes through:
 

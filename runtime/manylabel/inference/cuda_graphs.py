@@ -4,7 +4,7 @@ A single short text computes in less time than it takes to launch a GPU's hundre
 is launched at once. onnxruntime keeps captured graphs per thread, and replays them in memory that other runs of the
 same session may be given in between: so everything that such a session runs is run on one thread.
 
-Knows no texts, and takes onnxruntime as an argument.
+Does not depend on texts, and takes onnxruntime as an argument.
 """
 
 from collections.abc import Callable, Mapping

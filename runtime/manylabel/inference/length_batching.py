@@ -1,7 +1,7 @@
 """Length batching: batches of token sequences of exactly the same length, and the scores back in the order of texts.
 
 Without padding there is no mask, and scores are batch-invariant: they do not depend on the other texts in the batch.
-Plain numpy; knows no model.
+Plain numpy; independent of the model.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -4,7 +4,7 @@ The texts are cut into chunks. While the batches of one chunk run, the next is t
 that a thread that finishes a batch finds more work and no core waits. At most `PREFETCH_CHUNKS` chunks are in each
 stage, however long the source is and however slowly its predictions are consumed.
 
-Knows no model: functions that tokenize and run are arguments.
+Independent of the model: the functions that tokenize and run are arguments.
 """
 
 import logging

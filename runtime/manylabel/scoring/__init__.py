@@ -12,7 +12,7 @@ In reading order, as the data flows:
     run                 a whole run: plan or resume, score, merge
     cli                 `manylabel score` and `manylabel merge`
 
-Below: `data.readers` reads the files, `data.filesystem` finds and writes them on disks and in object stores, and
+Lower layers: `data.readers` reads the files, `data.filesystem` finds and writes them on disks and in object stores, and
 `frames.prediction_columns` defines the columns that predictions add.
 """
 

@@ -30,7 +30,7 @@ tqdm.monitor_interval = 0  # no thread that refreshes idle bars: ours is updated
 
 
 class _ProgressBar(Progress):
-    """A progress bar on the terminal: rows, texts a second, time left."""
+    """A progress bar on the terminal: rows, texts per second, time left."""
 
     def __init__(self, *, shown: bool) -> None:
         self._off = None if shown else True
@@ -73,7 +73,7 @@ class _ProgressBar(Progress):
     type=click.Choice(["columns", "list", "none"]),
     default="columns",
     show_default=True,
-    help="One column a label, one list, or none.",
+    help="One column per label, one list, or none.",
 )
 @threshold_option
 @click.option("--prefix", default="", help="Prefix of the added columns' names.")

@@ -24,7 +24,7 @@ Message = dict[str, Any]
 def main() -> None:
     """Load the classifier that the first line names, then execute the command of every further line."""
     output = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # whatever a library prints is not a message
+    os.dup2(2, 1)  # output of libraries must not mix with the replies
     try:
         lines = _read_lines(sys.stdin)
         specification = json.loads(lines.get())
@@ -51,7 +51,7 @@ def execute(command: Message, classifier: Classifier, job: Job, output: IO[str])
 
     Args:
         command: `shard`, the shard's number; `quarantined`, errors of rows that are left out, by row; and, to try rows
-            without keeping anything, `rows`, the first row and the row behind the last.
+            without keeping anything, `rows`, the first row and the row after the last.
         classifier: Of the job's bundle and precision.
         job: The job specification.
         output: Receives a line `{"rows": N}` whenever N more rows are scored.

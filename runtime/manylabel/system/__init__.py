@@ -1,4 +1,4 @@
-"""What the runtime needs of the operating system. Knows no model, no bundle and no text classification.
+"""What the runtime needs of the operating system. Independent of models, bundles and text classification.
 
 - `atomic_write`: write a file or folder completely or not at all;
 - `resource_errors`: a full disk or exhausted memory as an error with the next step;

@@ -16,7 +16,7 @@ from manylabel.errors import InputError, OutputExists
 from manylabel.system.resource_errors import write_errors
 
 TEMPORARY_SUFFIX = ".tmp"
-"""Ends the name of a file that is not complete yet; the name starts with a dot."""
+"""Suffix of a file that is not complete yet; its name starts with a dot."""
 
 
 def atomic_write_text(path: Path, text: str, *, advice: str = "") -> None:

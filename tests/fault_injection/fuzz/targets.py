@@ -72,7 +72,7 @@ def csv(content: bytes) -> None:
 
 
 def jsonl(content: bytes) -> None:
-    """Plan and read JSON lines likewise."""
+    """Plan and read a JSON lines file in the same way."""
     _read(content, "jsonl")
 
 

@@ -381,7 +381,7 @@ def test_schemas_are_unified_or_rejected(tmp_path: Path) -> None:
         plan_files(tmp_path / "b.jsonl", tmp_path / "c.jsonl")
     assert str(caught.value) == (
         f"the column 'm' is bool in {tmp_path / 'b.jsonl'} and string in {tmp_path / 'c.jsonl'}. "
-        "Score these files apart, or give the column one type."
+        "Score these files separately, or give the column one type."
     )
 
 

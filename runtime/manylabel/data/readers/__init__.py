@@ -1,4 +1,4 @@
-"""One reader a format, for training, certify, tune, drift and `manylabel score`.
+"""One reader per format, for training, certify, tune, drift and `manylabel score`.
 
 In reading order:
 

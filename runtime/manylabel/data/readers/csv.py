@@ -1,4 +1,4 @@
-"""CSV and TSV: every cell is kept as the text that it is.
+"""CSV and TSV: every cell is kept as text, unchanged.
 
 A row that cannot be parsed (a quote that is never closed, for example) ends with its first line, and reading continues
 at the next line. Blank lines are skipped.
@@ -15,14 +15,14 @@ csv.field_size_limit(2**31 - 1)  # the default of 128 KiB refuses long texts; `L
 
 
 class CsvTable(LineTable):
-    r"""A CSV or TSV file. `columns` is empty where the file is.
+    r"""A CSV or TSV file. `columns` is empty if the file is empty.
 
     Args:
         file: The decompressed bytes, at `start`.
         name: The file's name.
         delimiter: What separates the cells.
         start: The position of the first row that is wanted; the header's at the start of the file.
-        columns: The names in the header, where `start` is behind it.
+        columns: The names in the header, if `start` is after it.
 
     Raises:
         DataError: The header cannot be read, or has two columns of the same name.

@@ -1,4 +1,4 @@
-"""JSON lines (NDJSON): one object a line. Blank lines are skipped."""
+"""JSON lines (NDJSON): one object per line. Blank lines are skipped."""
 
 import json
 from collections.abc import Iterator

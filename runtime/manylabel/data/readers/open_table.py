@@ -1,7 +1,7 @@
 """Open a file of rows: its format and compression by its suffix, its bytes decompressed, its rows one at a time.
 
-Every reader of tables goes through `open_table`: training, certify and tune by way of `read_rows`, drift by way of
-`Table.read_numbers`, `manylabel score` by way of `block`. A new format is one more entry in `SUFFIXES` and one more
+Every reader of tables goes through `open_table`: training, certify and tune through `read_rows`, drift through
+`Table.read_numbers`, `manylabel score` through `block`. A new format is one more entry in `SUFFIXES` and one more
 case in `open_table`; a new compression is one in `_decompress`. CSV, TSV and JSON lines need nothing but Python;
 Parquet and Zstandard need pyarrow (the extra `files`).
 """
@@ -31,7 +31,7 @@ SUFFIXES: dict[str, Format] = {f".{name}": name for name in FORMATS} | {".ndjson
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
 
 LocatedRow = tuple[str, Mapping[str, Any]]
-"""Where a row lies, for messages, and its values by column."""
+"""A row's location, for messages, and its values by column."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def open_table(
         source: A path, a URI, or a binary stream.
         format: The format; None for that of the suffix.
         start: The position of the first row that is wanted.
-        columns: The columns in the header of a CSV file, where `start` is behind it.
+        columns: The columns in the header of a CSV file, if `start` is after it.
         allow_nan: Accept `NaN` and `Infinity` in JSON lines.
         carriage_returns: Accept a text file whose lines end with a carriage return alone, as some programs for the Mac
             write it. Its positions are of no use without this argument.
@@ -187,10 +187,10 @@ def _content(raw: IO[bytes], source: Source, offset: int, digest: Any) -> Iterat
         stored = raw if digest is None else io.BufferedReader(_HashingReader(raw, digest), filesystem.COPY_BYTES)
         content = _decompress(stored, source)
         if source.compression:
-            _skip(content, offset)  # decompressed up to there and thrown away
+            _skip(content, offset)  # decompressed up to there and discarded
         yield content
         if digest is not None:
-            _skip(stored, sys.maxsize)  # bytes behind the last compressed one
+            _skip(stored, sys.maxsize)  # bytes after the last compressed one
     except (EOFError, gzip.BadGzipFile, lzma.LZMAError) as exc:
         raise DataError(f"{source.uri} is damaged: {exc}. Get a new copy.") from exc
     except OSError as exc:

@@ -27,7 +27,7 @@ class Row(NamedTuple):
     Attributes:
         location: File and line (in Parquet: file and row), such as `reviews.csv, line 2`.
         values: The row's values by column. A column that the row lacks may be missing.
-        error: Why the row cannot be used; None for a sound row. It begins with the location.
+        error: Why the row cannot be used; None for a valid row. It starts with the location.
         size: Bytes that the row takes in the file; 0 where rows are not stored one after the other.
 
     Example:
@@ -104,7 +104,7 @@ class Table(ABC, Iterable[Row]):
 
 
 class LineTable(Table):
-    """A table in a text format. While a row is handed out, `lines` stands at that row.
+    """A table in a text format. While a row is yielded, `lines` is at that row.
 
     Args:
         file: The decompressed bytes, at `start`.
@@ -160,7 +160,7 @@ class LineReader:
         self.bad_bytes = False
 
     def begin_row(self) -> None:
-        """Start a new row: `line` and `offset` move behind the lines that were read."""
+        """Start a new row: `line` and `offset` move past the lines that were read."""
         self.line += len(self._row)
         self.offset += self._row_bytes + self._skipped
         self._row = []
@@ -168,11 +168,11 @@ class LineReader:
         self.bad_bytes = False
 
     def give_up_row(self) -> None:
-        """End the row with its first line; the lines behind it are read again."""
-        behind = self._row[1:]
-        self._unread.extendleft(reversed(behind))
+        """End the row with its first line; the lines after it are read again."""
+        rest = self._row[1:]
+        self._unread.extendleft(reversed(rest))
         del self._row[1:]
-        self._row_bytes -= sum(map(len, behind))
+        self._row_bytes -= sum(map(len, rest))
 
     @property
     def row_bytes(self) -> int:

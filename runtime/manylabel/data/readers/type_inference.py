@@ -1,6 +1,6 @@
 """Column types: those that the values of JSON objects share, and one schema for several files.
 
-A column of JSON lines has the type that all its values share. Where they share none, it is a column of JSON texts,
+A column of JSON lines has the type that all its values share. Without a common type it is a column of JSON texts,
 marked in the field's metadata.
 """
 
@@ -83,7 +83,7 @@ def unify(schemas: Mapping[str, Any]) -> Any:
         schemas: Arrow schemas by the file's name.
 
     Raises:
-        DataError: Two files have a column of types that have no common type.
+        DataError: A column's types in two files have no common type.
 
     Example:
         >>> one = pa.schema([("text", pa.string()), ("stars", pa.int64())])
@@ -139,5 +139,5 @@ def _common_field(one: Any, first_file: str, other: Any, file: str) -> Any:
     types = ["JSON" if is_json(each) else str(each.type) for each in (one, other)]
     raise DataError(
         f"the column {one.name!r} is {types[0]} in {first_file} and {types[1]} in {file}. "
-        "Score these files apart, or give the column one type."
+        "Score these files separately, or give the column one type."
     )

@@ -21,9 +21,9 @@ class TokenizerSettings:
         inputs: The names of the graph's inputs, in any order.
         max_length: Tokens that the graph reads at most.
         prefix: Token ids before a text.
-        suffix: Token ids behind a text.
-        long_text: What happens to longer texts: `"error"` or `"truncate"`. An ensemble returns one row a text, so there
-            are no windows.
+        suffix: Token ids after a text.
+        long_text: What happens to longer texts: `"error"` or `"truncate"`. An ensemble returns one row per text, so
+            there are no windows.
         pad_to: Lengths are rounded up to a multiple of it, so that requests of similar length share a batch.
 
     Example:
