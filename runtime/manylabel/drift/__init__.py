@@ -4,7 +4,7 @@ In the order in which to read it:
 
 - `baseline`: a bundle's `scores.json`, with a histogram of the validation texts' scores for each label;
 - `monitor`: `DriftMonitor` counts the scores of current texts in bounded memory;
-- `report`: compares both, and reports what chance cannot explain;
+- `report`: compares both by the population stability index (PSI) and by rates, and reports what chance cannot explain;
 - `cli`: `manylabel drift`, for files that `manylabel score` wrote.
 
 Drift is detected from scores alone: no labels are needed, and no text is kept. A label can be wrong with unchanged

@@ -89,7 +89,7 @@ def create_app(
     policy = SchedulingPolicy(
         workers=1 if cuda else workers or model.classifier.threads,
         max_queue_tokens=settings.max_queue_tokens,
-        batch_tokens=settings.batch_tokens if cuda else 0,  # one text at a time on CPU: see docs/serving.md, Measuring
+        batch_tokens=settings.batch_tokens if cuda else 0,  # CPU: one text at a time (docs/decisions/0014)
         batch_wait=settings.batch_wait if cuda else 0.0,
     )
     pool = WorkerPool(model, policy, metrics.record_batch)

@@ -1,7 +1,8 @@
 """One HTTP/1.1 connection: uvicorn's protocol, with a deadline and a size limit for headers, and an admission check.
 
 Without the deadline, a client that sends one byte per minute holds its connection forever (slowloris). Without the
-limit, endless headers fill the memory.
+limit, endless headers fill the memory. Requests that two parsers may read differently (request smuggling) are rejected
+by httptools' strict parser and by the check of the Host header.
 """
 
 import asyncio
