@@ -32,8 +32,13 @@ autodoc_mock_imports = ["ray", "pyspark"]  # half a gigabyte that only two signa
 python_use_unqualified_type_names = True
 # Names of third-party libraries in docstrings are not resolved: their indices are on the network.
 nitpicky = True
+suppress_warnings = ["ref.python"]  # the type `bytes` in a signature also matches attributes of that name
 nitpick_ignore_regex = [("py:.*", r"(?!manylabel).*")]
-nitpick_ignore = [("py:class", "manylabel.scoring.planner.ShardPlan")]  # internal to a job
+nitpick_ignore = [  # internal types in public signatures
+    ("py:class", "manylabel.scoring.planner.ShardPlan"),
+    ("py:class", "manylabel.explain.occlusion.OcclusionInput"),
+    ("py:class", "manylabel.inference.predictions.Predictor"),
+]
 
 html_theme = "furo"
 html_title = f"manylabel {release}"
