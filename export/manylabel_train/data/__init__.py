@@ -8,4 +8,5 @@ Read in this order:
 - `splits`: train, validation and test by iterative stratification, and the hold-out split for guarantees
 - `leakage`: near-duplicates across splits
 - `training_run`: `run.json`, the manifest of a run: what training writes, and reports, review and export read
+- `label_review`: `review.json`, the suggestions of `manylabel review-labels`, which a report lists
 """

@@ -5,7 +5,7 @@ verified like any other. In the order in which to read it:
 
 - `client`: `HubReference`, and the one place that imports `huggingface_hub` and translates its errors;
 - `download`: `open_bundle` and `resolve_bundle_path`, from a reference or a path to a folder;
-- `upload`: `manylabel push`, a bundle as one commit.
+- `upload`: a bundle as one commit; `cli` is its command, `manylabel push`.
 """
 
 from manylabel.hub.client import HubReference

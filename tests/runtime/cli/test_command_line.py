@@ -13,7 +13,10 @@ import click
 import pytest
 from tests.runtime.conftest import MAIN, ROOT, Cli, Python
 
+from manylabel import errors
 from manylabel.cli.main import main
+from manylabel.doctor.cli import PROBLEM
+from manylabel.drift.cli import DRIFTED
 
 DOCS = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
 
@@ -187,10 +190,6 @@ def test_docs_list_json_support_of_every_command() -> None:
 
 
 def test_docs_list_every_exit_code() -> None:
-    from manylabel import errors
-    from manylabel.doctor.cli import PROBLEM
-    from manylabel.drift.cli import DRIFTED
-
     documented = {int(code) for row in re.findall(r"^\| ([\d, ]+) \|", DOCS, re.MULTILINE) for code in row.split(",")}
     ours = {
         error.exit_code for error in vars(errors).values() if isinstance(error, type) and hasattr(error, "exit_code")

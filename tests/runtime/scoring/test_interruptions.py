@@ -16,7 +16,7 @@ from tests.runtime.scoring.conftest import Command, ScoreHere, read_jsonl, write
 
 from manylabel import Bundle, Classifier
 from manylabel.errors import DataError, InputError, JobChanged, WorkerDied
-from manylabel.scoring import Job, ScoreOptions
+from manylabel.scoring import Job, ScoreOptions, score_shard, worker_supervisor
 from manylabel.scoring.run import Progress, ScoreRequest, score_files
 from manylabel.scoring.worker_supervisor import WorkerConfig, WorkerSupervisor
 
@@ -68,7 +68,7 @@ def test_killed_job_resumes_to_identical_bytes(bundle: Path, tmp_path: Path, kil
     full = time.monotonic() - started
     moments = [rng.uniform(0.1, 1.1) * full for _ in range(kills)]
     done = 0
-    while done < kills:  # a complete run cannot be killed any more: start another
+    while done < kills:  # a complete run can no longer be killed: start another
         output = tmp_path / f"out{done}"
         part = moments[done : done + rng.randint(1, 8)]
         done += len(part)
@@ -206,8 +206,6 @@ def test_touched_or_moved_input_is_accepted(bundle: Path, tmp_path: Path) -> Non
 def test_shard_rejects_classifier_of_another_bundle(
     bundle: Path, tmp_path: Path, score_here: ScoreHere, fp32: Classifier
 ) -> None:
-    from manylabel.scoring import score_shard
-
     score_here(write_jsonl(tmp_path / "rows.jsonl", ROWS[:9]), output=tmp_path / "out")
     with pytest.raises(JobChanged, match=r"in int8; .* in fp32"):
         score_shard(fp32, Job.load(str(tmp_path / "out")), 0)
@@ -245,7 +243,6 @@ def test_worker_death_without_a_bad_row(
 ) -> None:
     score_here(write_jsonl(tmp_path / "rows.jsonl", ROWS[:8]), output=tmp_path / "out")
     job = Job.load(str(tmp_path / "out"))
-    from manylabel.scoring import worker_supervisor
 
     class Dying:
         def __init__(self, *_: Any) -> None: ...
@@ -276,7 +273,6 @@ def test_quarantine_is_limited(
     """If one row after the other ends the process, the rows are not the cause."""
     score_here(write_jsonl(tmp_path / "rows.jsonl", ROWS[:30]), output=tmp_path / "out")
     job = Job.load(str(tmp_path / "out"))
-    from manylabel.scoring import worker_supervisor
 
     class Dying:
         """Crashes on every row that is not left out."""
@@ -321,8 +317,6 @@ def test_worker_errors_keep_their_type(bundle: Path, tmp_path: Path, score_here:
 def test_worker_killed_while_loading_is_restarted(
     bundle: Path, tmp_path: Path, score_here: ScoreHere, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from manylabel.scoring import worker_supervisor
-
     score_here(write_jsonl(tmp_path / "rows.jsonl", ROWS[:8]), output=tmp_path / "out")
     job = Job.load(str(tmp_path / "out"))
     request, deaths = worker_supervisor.WorkerProcess.request, [1]

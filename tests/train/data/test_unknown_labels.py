@@ -14,6 +14,7 @@ from tests.helpers import toy
 
 from manylabel.data.labeled_data import Columns
 from manylabel.errors import DataError, UnknownLabel
+from manylabel.inference.tokenizer import LongText
 from manylabel_export.pipeline import export
 from manylabel_export.source import load_export_source
 from manylabel_train.data.dataset import Dataset, read_dataset
@@ -115,7 +116,7 @@ TARGETS = (RNG.random((200, 4)) < (0.5, 0.3, 0.2, 0.1)).astype(np.float32)
 SCORES = (1 / (1 + np.exp(-(RNG.normal(size=TARGETS.shape) + 2 * TARGETS - 1)))).astype(np.float32)
 
 
-def test_rows_and_labels_without_known_values_change_only_macro_f1() -> None:
+def test_unknown_rows_and_labels_change_only_macro_f1() -> None:
     expected = multilabel_metrics(SCORES, TARGETS)
     nothing = np.full((7, 4), NAN, np.float32)
     more_texts = np.vstack([TARGETS, nothing]), np.vstack([SCORES, np.full((7, 4), 0.9, np.float32)])
@@ -223,8 +224,6 @@ def test_warm_start_bias_uses_known_texts(multiclass: Path) -> None:
     start = estimate_priors(targets, "bce", None)
     model, _, _ = carry_over_model(str(multiclass), data.labels, start)
     tokenizer = checkpoint.load_tokenizer(str(multiclass))
-    from manylabel.inference.tokenizer import LongText
-
     reader = checkpoint.to_runtime_tokenizer(tokenizer, 32, LongText("truncate", overlap=0))
     fit_biases(model, reader, data.texts, start, prior_mask(targets))
     found = checkpoint.predict_proba(model, reader, data.texts)

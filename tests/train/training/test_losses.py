@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 
 from manylabel.errors import InputError
+from manylabel.inference.tokenizer import LongText
 from manylabel_train.data.dataset import Dataset
 from manylabel_train.models import checkpoint
 from manylabel_train.training.callbacks import ProgressBar
@@ -231,16 +232,12 @@ def test_validation_loss_is_comparable(encoder: Path, tmp_path: Path) -> None:
     (found,) = [entry["eval_loss"] for entry in run.details["log"] if "eval_loss" in entry]
     model, _ = checkpoint.load_model(str(tmp_path / "run"))
     rows = data.part("validation")
-    reader = checkpoint.to_runtime_tokenizer(checkpoint.load_tokenizer(str(tmp_path / "run")), 32, _long_text())
+    reader = checkpoint.to_runtime_tokenizer(
+        checkpoint.load_tokenizer(str(tmp_path / "run")), 32, LongText("truncate", overlap=0)
+    )
     scores = torch.from_numpy(checkpoint.predict_proba(model, reader, rows.texts))
     expected = torch.nn.functional.binary_cross_entropy(scores, torch.from_numpy(rows.targets))
     assert found == pytest.approx(expected.item(), rel=0.02)  # a mean of batch means
-
-
-def _long_text():  # type: ignore[no-untyped-def]
-    from manylabel.inference.tokenizer import LongText
-
-    return LongText("truncate", overlap=0)
 
 
 # Choice of the loss
