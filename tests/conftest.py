@@ -19,7 +19,7 @@ PREBUILT = ROOT / "build" / "tiny-bundle"
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _hear_interrupts() -> None:
+def _handle_sigint() -> None:
     """Handle SIGINT, which the tests send: background jobs of a shell, and all their children, inherit it ignored."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

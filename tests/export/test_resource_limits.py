@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from tests.helpers import dying, toy
+from tests.helpers import command_faults, toy
 from tests.helpers.toy import write_checkpoint
 
 from manylabel import Bundle
@@ -26,7 +26,7 @@ def command(tmp_path: Path) -> list[object]:
 
 def test_full_disk_during_export(command: list[object], tmp_path: Path) -> None:
     """The error does not blame the engine, which could not write the traced graph."""
-    code, shown = dying.run_limited(command, tmp_path, resource.RLIMIT_FSIZE, WITHIN_A_GRAPH)
+    code, shown = command_faults.run_limited(command, tmp_path, resource.RLIMIT_FSIZE, WITHIN_A_GRAPH)
     assert code == 2, shown
     assert "Traceback" not in shown
     last = shown.splitlines()[-1]
@@ -34,7 +34,7 @@ def test_full_disk_during_export(command: list[object], tmp_path: Path) -> None:
     assert "has no room for the bundle (File too large; " in last
     assert "the same command starts over." in last
     assert {path.name for path in tmp_path.iterdir()} == {"checkpoint", "stderr.txt"}
-    code, shown = dying.run_limited(command, tmp_path, resource.RLIMIT_FSIZE, resource.RLIM_INFINITY)
+    code, shown = command_faults.run_limited(command, tmp_path, resource.RLIMIT_FSIZE, resource.RLIM_INFINITY)
     assert code == 0, shown
     Bundle.open(tmp_path / "bundle").verify()
 
@@ -57,7 +57,7 @@ def test_memory_limit_during_export(command: list[object], tmp_path: Path) -> No
         assert last.startswith("OutOfMemory: ")
         assert f"ulimit -v, now {megabytes:,} MB" in last
         assert not (tmp_path / "bundle").exists()
-    code, shown = dying.run(command, tmp_path)
+    code, shown = command_faults.run(command, tmp_path)
     assert code == 0, shown
     Bundle.open(tmp_path / "bundle").verify()
 
@@ -78,7 +78,7 @@ def test_python_memory_error_during_export(command: list[object], monkeypatch: p
 
 def test_export_to_read_only_folder(command: list[object], tmp_path: Path) -> None:
     command[3] = Path("/sys/bundle")
-    code, shown = dying.run(command, tmp_path)
+    code, shown = command_faults.run(command, tmp_path)
     assert code == 2
     assert "Traceback" not in shown
     assert "/sys/bundle cannot be created: " in shown.splitlines()[-1]

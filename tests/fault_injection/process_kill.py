@@ -1,4 +1,4 @@
-"""Is anything lost, duplicated, or partly written and taken for complete, when a command is killed?
+"""When a command is killed, is anything lost, duplicated, or written in part and then treated as complete?
 
 Scoring, training or exporting is killed with SIGKILL at a random moment, started again as a user would, perhaps killed
 again, and finally left to finish. After each kill and at the end its output is compared with that of a run that was

@@ -81,11 +81,11 @@ def make_classifier(architecture: str, *, labels: int = 4, **changes: Any) -> Pr
         warnings.filterwarnings("ignore", r"`torch\.jit", DeprecationWarning)
         torch.manual_seed(7)
         model: PreTrainedModel = AutoModelForSequenceClassification.from_config(config)
-        _enliven(model)
+        _draw_large_weights(model)
     return model.eval()
 
 
-def _enliven(model: PreTrainedModel) -> None:
+def _draw_large_weights(model: PreTrainedModel) -> None:
     """Draw weights so large that attention has peaks and probabilities spread out.
 
     With the initialisation of a real model every tiny classifier returns about 0.5 for every text, and so would a

@@ -44,7 +44,7 @@ class Guarantee:
 
     Attributes:
         threshold: A float32 number, as the bundle stores it.
-        bound: Lower confidence bound of the metric, at the confidence that was asked for.
+        bound: Lower confidence bound of the metric, at the requested confidence.
     """
 
     threshold: float

@@ -24,7 +24,7 @@ class ThresholdSelection:
     Attributes:
         thresholds: Shape `(n_labels,)`.
         objectives: What they were selected for.
-        unmet: By label, what was asked for and what was reached instead.
+        unmet: By label, what was requested and what was reached instead.
         bounds: By label with a guarantee, the lower confidence bound of its metric.
     """
 

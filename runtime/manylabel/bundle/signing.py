@@ -1,8 +1,9 @@
 """Signatures of bundles by OpenSSF model signing: the one module that imports `model_signing`.
 
-A signature lies beside its bundle, as `BUNDLE.sig`: inside, it would have to sign itself. It covers every file, so that
-other tools that read the format can check it. For us it is enough that it covers `bundle.json` as it was read: all that
-is loaded is verified against the manifest's digests, so a file that is changed after the check is still detected.
+A signature lies beside its bundle, as `BUNDLE.sig`: inside it, the signature would have to cover itself. It covers
+every file, so that other tools that read the format can check it. For us it is enough that it covers `bundle.json` as
+it was read: all that is loaded is verified against the manifest's digests, so a file that is changed after the check is
+still detected.
 """
 
 import hashlib
@@ -96,7 +97,7 @@ def verify_signature(bundle: Bundle, public_key: Path) -> None:
     hashing = _hashing(library)
     try:
         verifier.set_hashing_config(hashing).verify(bundle.path.resolve(), signature)
-    except Exception as exc:  # the library lets through what its parsers raise for a forged signature
+    except Exception as exc:  # for a forged signature the library raises whatever its parsers raise
         raise SignatureInvalid(
             f"{signature} is not a signature of {bundle.path} by {public_key}: {str(exc).rstrip('.')}. {_ASK}"
         ) from exc

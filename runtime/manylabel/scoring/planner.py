@@ -147,7 +147,7 @@ def read_shard(file: InputFile, shard: Shard, text_column: str) -> Iterator[Bloc
 def _status(source: Source) -> filesystem.FileStatus:
     status = filesystem.status(source.uri)
     if status is None:
-        raise DataError(f"{source.uri} does not exist any more.")
+        raise DataError(f"{source.uri} no longer exists.")
     return status
 
 

@@ -80,7 +80,7 @@ def execute(command: Message, classifier: Classifier, job: Job, output: IO[str])
 
 
 def _failure(exc: Exception) -> Message:
-    error = out_of_memory(exc) if is_lack_of_memory(exc) else exc  # it may have been taken for damage on its way
+    error = out_of_memory(exc) if is_lack_of_memory(exc) else exc  # other code may have reported it as damage
     return {"failed": type(error).__name__, "message": str(error)}
 
 

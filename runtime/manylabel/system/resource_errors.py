@@ -159,7 +159,7 @@ def memory_errors(advice: str) -> Iterator[None]:
     """
     try:
         yield
-    except Exception as exc:  # it may have been taken for another error on its way
+    except Exception as exc:  # other code may have wrapped it in another error
         if is_lack_of_memory(exc):
             raise out_of_memory(exc, advice) from exc
         raise

@@ -76,4 +76,4 @@ def test_row_faults_differ_from_disk_faults(classifier: Classifier, job: Job) ->
     assert execute(failing, job) == ({"died": "MemoryError: no room"}, [])
     (given,) = (Path(each.source.uri) for each in job.plan.inputs)
     given.unlink()
-    assert execute(classifier, job)[0] == {"failed": "DataError", "message": f"{given} does not exist any more."}
+    assert execute(classifier, job)[0] == {"failed": "DataError", "message": f"{given} no longer exists."}

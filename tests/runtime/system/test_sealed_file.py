@@ -35,7 +35,7 @@ def test_sealed_copy_cannot_be_changed(tmp_path: Path) -> None:
 def test_nothing_is_left_open(own_bundle: Path) -> None:
     def listed() -> list[str]:
         files = [Path(f"/proc/self/fd/{each}") for each in os.listdir("/proc/self/fd")]
-        # The descriptor of the listing itself is closed by now, and not a link any more.
+        # The descriptor of the listing itself is closed by now, and no longer a link.
         links = [str(each.readlink()) for each in files if each.is_symlink()]
         return [link for link in links if "memfd:manylabel" in link]
 

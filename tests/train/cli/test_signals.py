@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.helpers import dying, toy
+from tests.helpers import command_faults, toy
 
 from manylabel_train.data.training_run import read_run
 from manylabel_train.training.checkpoints import describe_progress, is_complete, last_checkpoint, partial_run_folder
@@ -33,14 +33,14 @@ def command(data: Path, encoder: Path, output: Path, *more: str) -> list[object]
 def whole(encoder: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a run that was not interrupted."""
     output = tmp_path_factory.mktemp("whole") / "run"
-    code, shown = dying.run(command(data, encoder, output), output.parent)
+    code, shown = command_faults.run(command(data, encoder, output), output.parent)
     assert code == 0, shown
     return output
 
 
 def check_resume(data: Path, encoder: Path, output: Path, whole: Path) -> str:
     """Resume, check that the run is bit-identical and no files are left over, and return the output."""
-    code, shown = dying.run(command(data, encoder, output, "--resume"), output.parent)
+    code, shown = command_faults.run(command(data, encoder, output, "--resume"), output.parent)
     assert code == 0, shown
     assert (output / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
     assert read_run(output).metrics == read_run(whole).metrics
@@ -52,7 +52,7 @@ def check_resume(data: Path, encoder: Path, output: Path, whole: Path) -> str:
 def test_signal_keeps_the_last_checkpoint(
     encoder: Path, data: Path, whole: Path, tmp_path: Path, number: int, code: int
 ) -> None:
-    found, shown = dying.run(command(data, encoder, tmp_path / "run"), tmp_path, "send", 3, number)
+    found, shown = command_faults.run(command(data, encoder, tmp_path / "run"), tmp_path, "send", 3, number)
     assert found == code, shown
     last = shown.splitlines()[-1]
     assert last.startswith(f"Interrupted: stopped by {signal.Signals(number).name}. Epoch 2 of {EPOCHS} is kept in ")
@@ -64,7 +64,7 @@ def test_signal_keeps_the_last_checkpoint(
 
 
 def test_signal_in_first_epoch_keeps_nothing(encoder: Path, data: Path, whole: Path, tmp_path: Path) -> None:
-    code, shown = dying.run(command(data, encoder, tmp_path / "run"), tmp_path, "send", 1, signal.SIGINT)
+    code, shown = command_faults.run(command(data, encoder, tmp_path / "run"), tmp_path, "send", 1, signal.SIGINT)
     assert code == 130
     assert "No epoch was finished" in shown
     check_resume(data, encoder, tmp_path / "run", whole)
@@ -89,7 +89,7 @@ def test_signal_before_training_starts(tmp_path: Path) -> None:
 @pytest.mark.parametrize("size", [SMALLER_THAN_A_MODEL, LARGER_THAN_A_MODEL])
 def test_full_disk_error_and_resume(encoder: Path, data: Path, whole: Path, tmp_path: Path, size: int) -> None:
     """safetensors raises if the weights do not fit, and torch if the optimiser's state does not."""
-    code, shown = dying.run(command(data, encoder, tmp_path / "run"), tmp_path, "limit_files", 3, size, 0)
+    code, shown = command_faults.run(command(data, encoder, tmp_path / "run"), tmp_path, "limit_files", 3, size, 0)
     assert code == 2, shown
     last = shown.splitlines()[-1]
     assert last.startswith(f"CannotWrite: {tmp_path} has no room for the run (")
@@ -103,7 +103,7 @@ def test_full_disk_error_and_resume(encoder: Path, data: Path, whole: Path, tmp_
 def test_resume_after_death_within_a_file_write(
     encoder: Path, data: Path, whole: Path, tmp_path: Path, size: int
 ) -> None:
-    code, shown = dying.run(command(data, encoder, tmp_path / "run"), tmp_path, "limit_files", 3, size, 1)
+    code, shown = command_faults.run(command(data, encoder, tmp_path / "run"), tmp_path, "limit_files", 3, size, 1)
     assert code == -signal.SIGXFSZ, shown
     half = partial_run_folder(tmp_path / "run") / "checkpoints" / "checkpoint-9"
     assert half.exists()
@@ -113,7 +113,7 @@ def test_resume_after_death_within_a_file_write(
 
 @pytest.mark.parametrize("nth", [1, 4, 6, 9, 12, 15, 20])
 def test_resume_after_kill_during_checkpoint(encoder: Path, data: Path, whole: Path, tmp_path: Path, nth: int) -> None:
-    code, shown = dying.run(command(data, encoder, tmp_path / "run"), tmp_path, "kill_while_writing", 3, nth)
+    code, shown = command_faults.run(command(data, encoder, tmp_path / "run"), tmp_path, "kill_while_writing", 3, nth)
     assert code == -signal.SIGKILL, shown
     assert last_checkpoint(partial_run_folder(tmp_path / "run") / "checkpoints") is not None
     check_resume(data, encoder, tmp_path / "run", whole)
@@ -123,14 +123,16 @@ def test_resume_after_kill_during_final_rename(encoder: Path, data: Path, whole:
     for nth in (12, 30):
         output = tmp_path / str(nth) / "run"
         output.parent.mkdir()
-        code, shown = dying.run(command(data, encoder, output), output.parent, "kill_while_writing", EPOCHS, nth)
+        code, shown = command_faults.run(
+            command(data, encoder, output), output.parent, "kill_while_writing", EPOCHS, nth
+        )
         assert code == -signal.SIGKILL, shown
         assert not output.exists()
         check_resume(data, encoder, output, whole)
 
 
 def test_out_of_memory_error(encoder: Path, data: Path, whole: Path, tmp_path: Path) -> None:
-    code, shown = dying.run(command(data, encoder, tmp_path / "run"), tmp_path, "limit_memory", 3, 10**9)
+    code, shown = command_faults.run(command(data, encoder, tmp_path / "run"), tmp_path, "limit_memory", 3, 10**9)
     assert code == 2, shown
     assert "OutOfMemory: memory ran out over batches of 32 texts of up to 32 tokens. Lower --batch-size" in shown
     assert f"Epoch 2 of {EPOCHS} is kept" in shown
@@ -139,14 +141,14 @@ def test_out_of_memory_error(encoder: Path, data: Path, whole: Path, tmp_path: P
 
 
 def test_unwritable_output_error(encoder: Path, data: Path, tmp_path: Path) -> None:
-    code, shown = dying.run(command(data, encoder, Path("/sys/run")), tmp_path)
+    code, shown = command_faults.run(command(data, encoder, Path("/sys/run")), tmp_path)
     assert code == 2
     assert "CannotWrite: /sys cannot be written to" in shown
     assert "Choose another output" in shown
 
 
 def test_incomplete_checkpoint_is_skipped(encoder: Path, data: Path, tmp_path: Path) -> None:
-    dying.run(command(data, encoder, tmp_path / "run"), tmp_path, "send", 3, signal.SIGKILL)
+    command_faults.run(command(data, encoder, tmp_path / "run"), tmp_path, "send", 3, signal.SIGKILL)
     found = last_checkpoint(partial_run_folder(tmp_path / "run") / "checkpoints")
     assert found is not None
     for name in ("model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json"):

@@ -1,4 +1,4 @@
-"""Training runs that are killed or run out of resources, each in a process forked from one with PyTorch loaded."""
+"""Run `manylabel` commands that are killed or run out of resources, each forked from a process that has PyTorch."""
 
 import os
 import signal
@@ -15,7 +15,9 @@ Hook = Callable[[int], None]
 
 def run(arguments: Sequence[object], folder: Path, hook: str = "nothing", *values: int) -> tuple[int | None, str]:
     """Run `manylabel ARGUMENTS` with a hook of this module; return its exit code, negative for a signal, and stderr."""
-    return ended(forkserver.start_command(arguments, folder / "stderr.txt", _hang, hook, values), folder)
+    return ended(
+        forkserver.start_command(arguments, folder / "stderr.txt", _call_after_evaluations, hook, values), folder
+    )
 
 
 def run_limited(arguments: Sequence[object], folder: Path, kind: int, size: int) -> tuple[int | None, str]:
@@ -36,13 +38,13 @@ def _limit(kind: int, size: int) -> None:
     resource.setrlimit(kind, (size, resource.getrlimit(kind)[1]))
 
 
-def _hang(hook: str, values: tuple[int, ...]) -> None:
+def _call_after_evaluations(hook: str, values: tuple[int, ...]) -> None:
     from manylabel_train.training.callbacks import ProgressBar
 
-    seen, before, act = [0], ProgressBar.on_evaluate, globals()[hook]
+    seen, original, act = [0], ProgressBar.on_evaluate, globals()[hook]
 
     def on_evaluate(self: Any, *given: Any, **named: Any) -> None:
-        before(self, *given, **named)
+        original(self, *given, **named)
         seen[0] += 1
         act(seen[0], *values)
 
