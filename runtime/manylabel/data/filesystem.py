@@ -133,16 +133,19 @@ def expand(uri: str) -> list[str]:
     """Return the files of a path, a folder (with those below it) or a glob, sorted by name. Hidden files are left out.
 
     In a glob, `*` and `?` stay within one folder, and `**` stands for any folders. A file whose name starts with `.` or
-    `_`, or that lies in such a folder, is hidden.
+    `_`, or that lies in such a folder, is hidden. A link to a file is a file. A link to a folder is followed where the
+    path or a part of the glob names it, but not below a folder or by `**`: there it could form a cycle.
 
     Raises:
-        DataError: There are none.
+        DataError: There are none, or the path is a pipe or a device, which has no end or cannot be read twice.
     """
     system, path = resolve(uri)
     info = _info(uri, system, path)
     if info.is_file:
         return [uri]
-    found = _call(uri, lambda: list(_files(system, path, is_folder=_is_folder(info))))
+    if info.type.name == "Unknown":
+        raise DataError(f"{uri} is a pipe or a device. Write its content to a file, or give it as standard input (-).")
+    found = _call(uri, lambda: set(_files(system, path, is_folder=_is_folder(info))))
     if not found:
         raise DataError(f"{uri}: no file found.{_near(uri) or ' Check the path, and put a glob in quotes.'}")
     scheme = uri[: uri.index("://") + 3] if is_remote(uri) else ""
@@ -230,7 +233,8 @@ def _files(system: Any, path: str, *, is_folder: bool) -> Iterator[str]:
     parts = path.split("/")
     fixed = next((at for at, part in enumerate(parts) if any(mark in part for mark in GLOB_MARKS)), None)
     if fixed is not None:
-        yield from _below(system, "/".join(parts[:fixed]) or ("/" if path.startswith("/") else "."), parts[fixed:])
+        pattern = [part for part in parts[fixed:] if part not in ("", ".")]
+        yield from _below(system, "/".join(parts[:fixed]) or ("/" if path.startswith("/") else "."), pattern)
 
 
 def _below(system: Any, folder: str, pattern: list[str]) -> Iterator[str]:

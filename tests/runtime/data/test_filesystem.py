@@ -1,5 +1,6 @@
 """Files on a local disk: listed, read, written atomically, and removed."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -154,3 +155,55 @@ def test_hidden_parent_folders_do_not_hide_files(tmp_path: Path) -> None:
     (tmp_path / ".cache" / "x.csv").touch()
     for pattern in ("*.csv", ""):
         assert filesystem.expand(str(tmp_path / ".cache" / pattern)) == [str(tmp_path / ".cache" / "x.csv")]
+
+
+def test_globs_name_each_file_once(tmp_path: Path) -> None:
+    for name in ("x.csv", "b/x.csv", "b/b/x.csv"):
+        (tmp_path / "a" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "a" / name).touch()
+    every = [f"{tmp_path}/a/{name}" for name in ("b/b/x.csv", "b/x.csv", "x.csv")]
+    for pattern, expected in (
+        ("a/**/**", every),
+        ("a/**/b/**", every[:2]),
+        ("a//*.csv", every[2:]),
+        ("*/./x.csv", every[2:]),
+        ("*//x.csv", every[2:]),
+        ("a/*/", every[2:]),
+    ):
+        assert filesystem.expand(f"{tmp_path}/{pattern}") == expected, pattern
+
+
+def test_links_to_folders_are_followed_where_they_are_named(tmp_path: Path) -> None:
+    for name in ("in/a.csv", "in/below/b.csv", "outside/c.csv", "outside/below/d.csv"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    for link, target in (
+        ("in/file.csv", "../outside/c.csv"),
+        ("in/folder", "../outside"),
+        ("in/below/cycle", ".."),
+        ("in/nowhere.csv", "missing.csv"),
+        ("in/itself.csv", "itself.csv"),
+        ("linked", "in"),
+    ):
+        (tmp_path / link).symlink_to(target)
+    own = ["a.csv", "below/b.csv", "file.csv"]
+    for named, expected in (
+        ("in", [f"in/{name}" for name in own]),
+        ("in/**/*.csv", [f"in/{name}" for name in own]),
+        ("linked", [f"linked/{name}" for name in own]),
+        ("in/folder", ["in/folder/below/d.csv", "in/folder/c.csv"]),
+        ("in/*/*.csv", ["in/below/b.csv", "in/folder/c.csv"]),
+        ("in/below/c*/*.csv", ["in/below/cycle/a.csv", "in/below/cycle/file.csv"]),
+        ("in/f*/**/*.csv", ["in/folder/below/d.csv", "in/folder/c.csv"]),
+    ):
+        assert filesystem.expand(f"{tmp_path}/{named}") == [f"{tmp_path}/{name}" for name in expected], named
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_pipe_is_refused_without_being_opened(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.csv"
+    os.mkfifo(pipe)
+    with pytest.raises(DataError) as caught:
+        filesystem.expand(str(pipe))
+    expected = f"{pipe} is a pipe or a device. Write its content to a file, or give it as standard input (-)."
+    assert str(caught.value) == expected
