@@ -99,7 +99,7 @@ class Route:
     model: str = ""
 
 
-class Protocol(ABC):
+class EndpointProtocol(ABC):
     """A way to send texts and read scores.
 
     Attributes:
@@ -120,7 +120,7 @@ class Protocol(ABC):
         """Return the scores of texts; `None` if the server does not speak this protocol."""
 
 
-class Manylabel(Protocol):
+class Manylabel(EndpointProtocol):
     """`manylabel serve`."""
 
     name = "manylabel"
@@ -132,7 +132,7 @@ class Manylabel(Protocol):
         return None if response is None else [each["probabilities"] for each in response["predictions"]]
 
 
-class TextEmbeddingsInference(Protocol):
+class TextEmbeddingsInference(EndpointProtocol):
     """Hugging Face's text-embeddings-inference."""
 
     name = "text-embeddings-inference"
@@ -145,7 +145,7 @@ class TextEmbeddingsInference(Protocol):
         return None if response is None else [{each["label"]: each["score"] for each in row} for row in response]
 
 
-class OpenInference(Protocol):
+class OpenInference(EndpointProtocol):
     """The Open Inference Protocol v2 of KServe and Triton."""
 
     name = "Open Inference Protocol v2"
@@ -177,7 +177,7 @@ class OpenInference(Protocol):
         return [dict(zip(labels or map(str, range(len(row))), row, strict=True)) for row in matrix.tolist()]
 
 
-class KServeV1(Protocol):
+class KServeV1(EndpointProtocol):
     """KServe's first protocol."""
 
     name = "KServe v1"
@@ -191,7 +191,7 @@ class KServeV1(Protocol):
         return None if response is None else [_parse_row(element) for element in response["predictions"]]
 
 
-PROTOCOLS: Sequence[Protocol] = (Manylabel(), TextEmbeddingsInference(), OpenInference(), KServeV1())
+PROTOCOLS: Sequence[EndpointProtocol] = (Manylabel(), TextEmbeddingsInference(), OpenInference(), KServeV1())
 """In the order in which they are tried."""
 
 
