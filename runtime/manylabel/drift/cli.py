@@ -19,6 +19,7 @@ from manylabel.drift.monitor import DriftMonitor
 from manylabel.drift.report import DriftReport
 from manylabel.errors import DataError, InputError
 from manylabel.hub import open_bundle
+from manylabel.system.did_you_mean import suggest_path
 
 DRIFTED = 1
 """Exit code if a label has drifted."""
@@ -95,6 +96,8 @@ def read_probabilities(path: Path, labels: Sequence[str], prefix: str = "") -> I
 
 
 def _list_parts(path: Path) -> list[Path]:
+    if not path.exists():
+        raise DataError(f"{path} cannot be read: No such file or directory.{suggest_path(path)}")
     parts = sorted(path.glob("part-*")) if path.is_dir() else [path]
     if not parts or any(part.suffix not in SUFFIXES for part in parts):
         raise DataError(f"{path} is not a .parquet, .csv or .jsonl file or a folder of such parts.")

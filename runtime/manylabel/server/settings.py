@@ -56,5 +56,6 @@ class Settings:
         if key and (len(key) < MIN_API_KEY_LENGTH or not key.isascii() or not key.isprintable() or " " in key):
             raise InputError(
                 f"the API key cannot be used: expected {MIN_API_KEY_LENGTH} or more printable ASCII characters without "
-                f"spaces, found {len(key)} characters. Generate a key with: openssl rand -hex 32"
+                f"spaces, found {len(key)} characters. Generate a key with openssl rand -hex 32, and set it in "
+                "--api-key-file or MANYLABEL_API_KEY."
             )

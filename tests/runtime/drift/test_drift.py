@@ -263,6 +263,7 @@ def test_drift_prefix_option(cli: Cli, bundle: Path, scored: Any) -> None:
     ("name", "content", "sentence"),
     [
         ("none.parquet", None, "cannot be read: No such file or directory"),
+        ("none", None, "cannot be read: No such file or directory"),
         ("broken.parquet", b"no parquet", "is not a Parquet file that can be read"),
         ("some.txt", b"x", "is not a .parquet, .csv or .jsonl file"),
         ("empty.csv", b"p_billing,p_delivery,p_price,p_user experience\n", "there is no scored row"),

@@ -169,6 +169,7 @@ def test_invalid_api_key_is_rejected_at_start(bundle: Path) -> None:
     )
     assert done.returncode == 2
     assert "the API key cannot be used" in done.stderr
+    assert "MANYLABEL_API_KEY" in done.stderr
     assert "Traceback" not in done.stderr
 
 
