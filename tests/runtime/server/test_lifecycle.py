@@ -98,7 +98,7 @@ def _wait_until_queued(process: ServerProcess) -> None:
 def test_sigterm_drains_and_exits_cleanly(bundle: Path, start: Start) -> None:
     process = start(bundle, *BUSY)
     responses: list[Any] = []
-    client = threading.Thread(target=lambda: responses.append(_post(process, 20_000)))
+    client = threading.Thread(target=lambda: responses.append(_post(process, 10_000)))
     client.start()
     _wait_until_queued(process)
     process.send(signal.SIGTERM)
@@ -108,7 +108,7 @@ def test_sigterm_drains_and_exits_cleanly(bundle: Path, start: Start) -> None:
     assert _post(process).status_code == 503
     client.join()
     assert [response.status_code for response in responses] == [200]
-    assert len(responses[0].json()["predictions"]) == 20_000
+    assert len(responses[0].json()["predictions"]) == 10_000
     assert process.wait() == 0
     process.wait_for("shutdown complete")
     assert TEXT not in "".join(process.log)
