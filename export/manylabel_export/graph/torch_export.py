@@ -69,7 +69,7 @@ def trace(model: PreTrainedModel, *, engine: str = "auto", store: WeightStore | 
         path = Path(folder) / "model.onnx"
         try:
             (_export_with_optimum if resolved == "optimum" else _export_with_torch)(module, path)
-        except Exception as exc:
+        except Exception as exc:  # a tracer raises whatever the model's own code raises
             raise _tracing_error(model, resolved, exc) from exc
         proto = store.move_weights(read_model(path)) if store else onnx.load(str(path))
     return _name_dimensions(proto)

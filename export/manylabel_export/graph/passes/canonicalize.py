@@ -60,7 +60,7 @@ def canonicalize(proto: onnx.ModelProto) -> onnx.ModelProto:
             onnxruntime.InferenceSession(
                 proto.SerializeToString(), options, ["CPUExecutionProvider"], disabled_optimizers=DISABLED_OPTIMIZERS
             )
-        except Exception as exc:
+        except Exception as exc:  # ONNX Runtime's errors have no common base but Exception
             raise ExportError(f"ONNX Runtime cannot load the traced graph: {exc}") from exc
         loaded = onnx.load(str(path))
         restore_weights(loaded, tensors)
